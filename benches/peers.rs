@@ -4,6 +4,7 @@
 //! figures (`peers/baseline.tsv`); with `--update` it writes these figures. `-- --smoke` only checks that the benchmark
 //! works. The output is Markdown for docs/performance.md. `peers/mod.rs` describes the method.
 
+#![allow(unreachable_pub)] // a test crate exports nothing
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::print_stderr)]
 #![allow(clippy::print_stdout)] // prints tables
 #![allow(clippy::disallowed_methods)] // waits for other programs and reads the environment

@@ -4,6 +4,7 @@
 //! `pure/samples.rs` defines the measured steps; `tests/benchmarks.rs` asserts that each step returns the expected
 //! result. `peers.rs` measures the whole path against other proxies.
 
+#![allow(unreachable_pub)] // a test crate exports nothing
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "pure/decision_rates.rs"]

@@ -15,16 +15,16 @@
 //!
 //! Modules import only from modules above them; `tests/architecture.rs` enforces the layers.
 
-pub mod admin;
+pub(crate) mod admin;
 pub mod cli;
 pub mod config;
 pub mod conformance;
 pub mod contract;
 pub mod http;
 pub mod limit;
-pub mod proxy;
-pub mod server;
+pub(crate) mod proxy;
+pub(crate) mod server;
 pub mod snapshot;
 pub mod telemetry;
-pub mod tls;
-pub mod upstream;
+pub(crate) mod tls;
+pub(crate) mod upstream;

@@ -4,6 +4,7 @@
 //! are in `architecture/rules.rs` and `architecture/names.rs`; `architecture/samples.rs` shows that each rule can fail.
 //! The tests here apply them to the tree: a failure prints every offending line as `path:line: what is wrong`.
 
+#![allow(unreachable_pub)] // a test crate exports nothing
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

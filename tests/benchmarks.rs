@@ -2,6 +2,7 @@
 //!
 //! Nothing is timed here. The sources of `benches/` are compiled into this test.
 
+#![allow(unreachable_pub)] // a test crate exports nothing
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

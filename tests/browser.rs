@@ -3,6 +3,7 @@
 //! The tests assert what the page could read of each response (status, body, header fields). `tests/it/cors.rs` asserts
 //! the header fields byte for byte.
 
+#![allow(unreachable_pub)] // a test crate exports nothing
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

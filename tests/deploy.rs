@@ -4,6 +4,7 @@
 //! the gateway's defaults, metrics and causes. A real Prometheus scrapes a running gateway with the shipped file. No
 //! test is skipped: `make setup` installs the programs.
 
+#![allow(unreachable_pub)] // a test crate exports nothing
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -6,6 +6,7 @@
 //! bytes are split, and accepted input is accepted by a second, independent reader. Failing inputs are stored in
 //! `tests/__fuzz__/TARGET/crashes` and replayed first.
 
+#![allow(unreachable_pub)] // a test crate exports nothing
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -3,6 +3,7 @@
 //! The same request goes to nginx directly and through the gateway. Successful responses must be equal, and errors must
 //! be documented ones. `tests/it` covers scripted faults and raw bytes.
 
+#![allow(unreachable_pub)] // a test crate exports nothing
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -6,6 +6,7 @@
 //! installs the SDKs; the scripts are in `tests/sdks`. [`truncation`] covers truncated responses in general clients,
 //! [`websockets`] tunnels, and [`grpc`] gRPC calls.
 
+#![allow(unreachable_pub)] // a test crate exports nothing
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

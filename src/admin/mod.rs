@@ -3,6 +3,6 @@
 //! [`crate::proxy`] passes method and path and sends the result. A page is never an error response: errors are a
 //! [`Fault`](crate::contract::Fault), sent like any other local reply. [`telemetry`] serves Prometheus and probes.
 
-pub mod telemetry;
+pub(crate) mod telemetry;
 
-pub use crate::contract::PageResponse;
+pub(crate) use crate::contract::PageResponse;

@@ -11,7 +11,7 @@ use crate::telemetry::metrics::CONTENT_TYPE;
 
 /// The state of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Readiness {
+pub(crate) enum Readiness {
     /// Not all listeners are open yet.
     Starting,
     /// Ready for requests.
@@ -22,7 +22,7 @@ pub enum Readiness {
 
 /// The data that the endpoints show.
 #[derive(Clone, Copy, Debug)]
-pub struct TelemetryState<'a> {
+pub(crate) struct TelemetryState<'a> {
     /// The state of the process.
     pub readiness: Readiness,
     /// The metrics for `/metrics`.
@@ -33,7 +33,11 @@ pub struct TelemetryState<'a> {
 ///
 /// # Errors
 /// A fault for an unknown path, a method other than GET and HEAD, or a process that is not ready.
-pub fn respond(method: &Method, path: &str, state: &TelemetryState<'_>) -> Result<PageResponse, Fault> {
+pub(crate) fn respond(
+    method: &Method,
+    path: &str,
+    state: &TelemetryState<'_>,
+) -> Result<PageResponse, Fault> {
     let page: fn(&TelemetryState<'_>) -> Result<PageResponse, Fault> = match path {
         "/metrics" => metrics,
         "/livez" => livez,

@@ -13,11 +13,11 @@ use serde_json::json;
 use crate::config::{self, Config, Problems};
 
 /// The exit status for an invalid configuration (`EX_CONFIG` in sysexits.h).
-pub const INVALID_CONFIG: u8 = 78;
+pub(crate) const INVALID_CONFIG: u8 = 78;
 
 /// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum ReportFormat {
+pub(crate) enum ReportFormat {
     /// Text.
     #[default]
     Text,
@@ -27,7 +27,7 @@ pub enum ReportFormat {
 
 /// Checks `file`. The exit status is 0 if it is valid, [`INVALID_CONFIG`] if not, and 1 if the output could not be
 /// written.
-pub fn run(file: &Path, format: ReportFormat) -> ExitCode {
+pub(crate) fn run(file: &Path, format: ReportFormat) -> ExitCode {
     let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
     #[expect(clippy::disallowed_methods, reason = "only cli reads the environment")]
     let loaded =

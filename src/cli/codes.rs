@@ -20,7 +20,7 @@ use crate::telemetry::status_label::LABELLED_STATUSES;
 
 /// The output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum CodesFormat {
+pub(crate) enum CodesFormat {
     /// Columns for a terminal.
     #[default]
     Table,
@@ -33,7 +33,7 @@ pub enum CodesFormat {
 }
 
 /// Prints the contract of `file`, or the built-in one. The exit status is 78 if the file is invalid.
-pub fn run(file: Option<&Path>, format: CodesFormat) -> ExitCode {
+pub(crate) fn run(file: Option<&Path>, format: CodesFormat) -> ExitCode {
     let contract = match file {
         None => Contract::builtin(builtin::DEFAULT_CONTRACT).map(Arc::new),
         Some(file) => match load_or_exit(file) {
@@ -49,7 +49,7 @@ pub fn run(file: Option<&Path>, format: CodesFormat) -> ExitCode {
 }
 
 /// Renders the documentation of a contract.
-pub fn render(contract: &Contract, format: CodesFormat) -> String {
+pub(crate) fn render(contract: &Contract, format: CodesFormat) -> String {
     let page = CodesPage::of(contract);
     match format {
         CodesFormat::Table => page.table(),

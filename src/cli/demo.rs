@@ -24,7 +24,7 @@ const SHOWN_PER_CATEGORY: usize = 4;
 
 /// The options of `demo`.
 #[derive(Debug, clap::Args)]
-pub struct DemoOptions {
+pub(crate) struct DemoOptions {
     /// Print the configuration and exit.
     #[arg(long)]
     print_config: bool,
@@ -34,7 +34,7 @@ pub struct DemoOptions {
 }
 
 /// Serves until a signal.
-pub fn run(options: &DemoOptions) -> ExitCode {
+pub(crate) fn run(options: &DemoOptions) -> ExitCode {
     let faulty_upstream = match FaultyUpstream::start() {
         Ok(faulty_upstream) => faulty_upstream,
         Err(error) => {

@@ -35,7 +35,7 @@ const EXIT_USAGE: u8 = 2;
 /// The options of `explain`.
 #[derive(Debug, clap::Args)]
 #[command(group(clap::ArgGroup::new("what").required(true)))]
-pub struct ExplainOptions {
+pub(crate) struct ExplainOptions {
     /// The name of the cause, such as connection_refused; `statusquo codes` lists all causes.
     #[arg(long, group = "what", value_parser = parse_cause)]
     cause: Option<Cause>,
@@ -88,7 +88,7 @@ impl From<RequestSentArg> for RequestSent {
 
 /// Prints the explanation. The exit status is 2 for a name that is not in the file, 78 for an invalid file, and 1 if
 /// the output could not be written.
-pub fn run(options: &ExplainOptions) -> ExitCode {
+pub(crate) fn run(options: &ExplainOptions) -> ExitCode {
     let config = match load_or_exit(&options.file.file) {
         Ok(config) => config,
         Err(exit_code) => return exit_code,

@@ -12,7 +12,7 @@ const TEMPLATE: &str = include_str!("init.yaml");
 
 /// Writes the template to `file`, or to standard output for `-`. The exit status is 1 if the file exists or cannot be
 /// written.
-pub fn run(file: &Path) -> ExitCode {
+pub(crate) fn run(file: &Path) -> ExitCode {
     let name = file.display();
     let written = if file == Path::new("-") {
         io::stdout().lock().write_all(TEMPLATE.as_bytes()).map_err(|error| error.to_string())

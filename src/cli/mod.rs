@@ -3,17 +3,17 @@
 //! Results go to standard output, messages to standard error. Exit codes: 0 success, 1 runtime failure, 2 invalid
 //! command line, 78 invalid configuration.
 
-pub mod check;
-pub mod codes;
-pub mod demo;
-pub mod explain;
-pub mod init;
-pub mod packaging;
-pub mod proxy;
-pub mod run;
-pub mod schema;
-pub mod simulate;
-pub mod verify;
+pub(crate) mod check;
+pub(crate) mod codes;
+pub(crate) mod demo;
+pub(crate) mod explain;
+pub(crate) mod init;
+pub(crate) mod packaging;
+pub(crate) mod proxy;
+pub(crate) mod run;
+pub(crate) mod schema;
+pub(crate) mod simulate;
+pub(crate) mod verify;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ use crate::server::reload::ConfigLoader;
 /// A reverse proxy that keeps an API's error contract: every failure reaches the client as a documented code.
 #[derive(Debug, Parser)]
 #[command(name = "statusquo", version, about, propagate_version = true, after_help = FIRST_STEPS)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }

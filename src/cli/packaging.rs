@@ -9,14 +9,14 @@ use clap_complete::Shell;
 use super::Cli;
 
 /// Prints the completions for one shell.
-pub fn completions(shell: Shell) -> ExitCode {
+pub(crate) fn completions(shell: Shell) -> ExitCode {
     let mut text = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), env!("CARGO_PKG_NAME"), &mut text);
     print_bytes(&text)
 }
 
 /// Prints the manual page: the program, then each command with its options.
-pub fn man() -> ExitCode {
+pub(crate) fn man() -> ExitCode {
     let mut program = Cli::command();
     program.build();
     let mut text = Vec::new();

@@ -15,7 +15,7 @@ use crate::config::{self, problem::Diagnostic, units};
 /// The options of `proxy`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = USAGE_EXAMPLES)]
-pub struct ProxyOptions {
+pub(crate) struct ProxyOptions {
     /// The listen address and port for clients; ":8080" is every IPv4 address.
     #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = listen_address)]
     from: String,
@@ -44,7 +44,7 @@ Examples:
   statusquo proxy --to 127.0.0.1:3000 --limit \"100 per 1m\" --print-config > statusquo.yaml";
 
 /// Serves until a signal, as `run` does with the printed file.
-pub fn run(options: &ProxyOptions) -> ExitCode {
+pub(crate) fn run(options: &ProxyOptions) -> ExitCode {
     let text = build_configuration(options);
     match config::load_str("proxy.yaml", &text, &|_| None, parallelism()) {
         Ok(_) if options.print_config => match std::io::stdout().lock().write_all(text.as_bytes()) {

@@ -14,7 +14,7 @@ use crate::snapshot::logging;
 use crate::telemetry::{Metrics, log};
 
 /// Serves `file`. The exit status is 0 after an orderly shutdown, 78 for an invalid file, and 1 if it cannot be served.
-pub fn run(file: &Path) -> ExitCode {
+pub(crate) fn run(file: &Path) -> ExitCode {
     block_sighup();
     match load_or_exit(file) {
         Ok(config) => serve(config, Some(reloader(file)), print_addresses),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::config::schema;
 
 /// Prints the schema. The exit status is 1 if the output could not be written.
-pub fn run() -> ExitCode {
+pub(crate) fn run() -> ExitCode {
     match std::io::stdout().lock().write_all(schema::schema_document().as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

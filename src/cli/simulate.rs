@@ -26,7 +26,7 @@ const MAX_LINE_BYTES: u64 = 64 * 1024;
 
 /// The options of `limits simulate`.
 #[derive(Debug, clap::Args)]
-pub struct SimulateOptions {
+pub(crate) struct SimulateOptions {
     /// The configuration file with the rate limits.
     #[arg(value_name = "FILE", env = "STATUSQUO_CONFIG", default_value = "statusquo.yaml")]
     file: PathBuf,
@@ -43,7 +43,7 @@ pub struct SimulateOptions {
 }
 
 /// Prints the result of the replay. The exit status is 78 for an invalid configuration and 1 for an unreadable log.
-pub fn run(options: &SimulateOptions) -> ExitCode {
+pub(crate) fn run(options: &SimulateOptions) -> ExitCode {
     let config = match super::load_or_exit(&options.file) {
         Ok(config) => config,
         Err(code) => return code,

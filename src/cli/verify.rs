@@ -33,7 +33,7 @@ use load_factor::LoadFactor;
 
 /// Command-line options of `verify`.
 #[derive(Debug, clap::Args)]
-pub struct VerifyOptions {
+pub(crate) struct VerifyOptions {
     #[command(flatten)]
     file: ConfigArg,
     /// Output format.
@@ -175,7 +175,7 @@ const MAX_RESTARTS: u32 = 2;
 
 /// Verifies `file`. Exit code 0: the contract was kept; 1: a row failed or is flaky, or the run could not be set up;
 /// 78: the file is invalid.
-pub fn run(options: &VerifyOptions) -> ExitCode {
+pub(crate) fn run(options: &VerifyOptions) -> ExitCode {
     let config = match load_or_exit(&options.file.file) {
         Ok(config) => config,
         Err(exit_code) => return exit_code,

@@ -16,7 +16,7 @@ use super::tree::{Entry, Node, NodeKind, Tree};
 use super::unsupported;
 
 /// Deserialises the tree. Type errors are added to `problems`, and their values are absent in the result.
-pub fn deserialize<T: DeserializeOwned + Default>(tree: &mut Tree, problems: &mut Vec<Problem>) -> T {
+pub(crate) fn deserialize<T: DeserializeOwned + Default>(tree: &mut Tree, problems: &mut Vec<Problem>) -> T {
     // The bound only matters for hostile files.
     for _ in 0..MAX_TYPE_ERRORS {
         let error = match T::deserialize(NodeDeserializer { node: &tree.root }) {
@@ -34,7 +34,7 @@ pub fn deserialize<T: DeserializeOwned + Default>(tree: &mut Tree, problems: &mu
 
 /// A type error or unknown key, and its position in the tree.
 #[derive(Debug)]
-pub struct TypeError {
+pub(crate) struct TypeError {
     kind: TypeErrorKind,
     /// Child indices from the value up to the root.
     child_indices: Vec<usize>,
@@ -84,7 +84,7 @@ impl TypeError {
 }
 
 /// `did you mean "x"?`, or else the list of known words.
-pub fn did_you_mean(word: &str, known: &[&str]) -> String {
+pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
     match closest_match(word, known.iter().copied()) {
         Some(near) => format!("did you mean {}?", quoted(near)),
         None => format!("expected {}", join_or(known)),

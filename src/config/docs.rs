@@ -44,14 +44,15 @@ fn items() -> HashMap<String, DocItem> {
             } else if let Some(name) = trimmed.strip_prefix("#[serde(rename = \"") {
                 rename = name.strip_suffix("\")]").map(str::to_owned);
             } else if trimmed.starts_with("#[") {
-            } else if let Some(rest) = line.strip_prefix("pub type ") {
+            } else if let Some(rest) = strip_visibility(line).strip_prefix("type ") {
                 // `pub type Form = Either<Word, File>;`: only the long form has keys.
                 let (name, target) = rest.split_once(" = ").unwrap();
                 items
                     .insert(name.to_owned(), DocItem { members: vec![alias_member(target)], is_enum: false });
                 docs.clear();
-            } else if let Some(rest) =
-                line.strip_prefix("pub struct ").or_else(|| line.strip_prefix("pub enum "))
+            } else if let Some(rest) = strip_visibility(line)
+                .strip_prefix("struct ")
+                .or_else(|| strip_visibility(line).strip_prefix("enum "))
             {
                 let name = rest.split([' ', '(', '<']).next().unwrap().to_owned();
                 items.insert(name.clone(), DocItem { is_enum: line.contains("enum"), ..DocItem::default() });
@@ -61,7 +62,7 @@ fn items() -> HashMap<String, DocItem> {
                 current = None;
             } else if let (Some(name), false) = (&current, trimmed.is_empty()) {
                 let item = items.get_mut(name).unwrap();
-                let member = trimmed.trim_start_matches("pub ").trim_end_matches(',');
+                let member = strip_visibility(trimmed).trim_end_matches(',');
                 let (key, kind) = member.split_once(": ").unwrap_or((member, ""));
                 let key = rename
                     .take()
@@ -208,6 +209,11 @@ These keys and values are planned. They are rejected with a specific message unt
 | key | what to use now |
 |---|---|
 ";
+
+/// The line without `pub` or `pub(crate)`.
+fn strip_visibility(line: &str) -> &str {
+    line.strip_prefix("pub(crate) ").or_else(|| line.strip_prefix("pub ")).unwrap_or(line)
+}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -7,11 +7,11 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub mod cors;
-pub mod errors;
-pub mod forms;
-pub mod limits;
-pub mod routing;
+pub(crate) mod cors;
+pub(crate) mod errors;
+pub(crate) mod forms;
+pub(crate) mod limits;
+pub(crate) mod routing;
 
 use cors::CorsFile;
 use errors::{ContractForm, ErrorsForm};
@@ -24,7 +24,7 @@ use super::schema::{ListenText, OrOff, WorkersText};
 /// The whole file.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ConfigFile {
+pub(crate) struct ConfigFile {
     /// The version of the file format.
     ///
     /// Only `1` exists. Unit: number. Default: `1`. Reload: yes.
@@ -118,7 +118,7 @@ pub struct ConfigFile {
 /// One listen address.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ListenFile {
+pub(crate) struct ListenFile {
     /// The address and port to accept connections on.
     ///
     /// `":8080"` is every IPv4 address, `localhost:8080` is loopback. With port 0 the system chooses a free port, which
@@ -143,7 +143,7 @@ pub struct ListenFile {
 /// A certificate and its private key.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CertificateFile {
+pub(crate) struct CertificateFile {
     /// The certificate chain: a PEM file with the server certificate first, then the intermediate certificates.
     ///
     /// It is read at startup and on every reload. `check` rejects an expired certificate; `run` serves it and logs an
@@ -160,7 +160,7 @@ pub struct CertificateFile {
 /// The read-only telemetry endpoint.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct TelemetryFile {
+pub(crate) struct TelemetryFile {
     /// The address and port for Prometheus scrapes and health probes.
     ///
     /// Do not expose it to clients: metrics contain the names of routes and upstreams. Unit: `ADDRESS:PORT`.
@@ -172,7 +172,7 @@ pub struct TelemetryFile {
 /// Log settings.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct LogFile {
+pub(crate) struct LogFile {
     /// The format of log lines.
     ///
     /// Default: `auto`. Reload: no.
@@ -235,7 +235,7 @@ pub enum LogRequests {
 /// Limits for clients.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ClientFile {
+pub(crate) struct ClientFile {
     /// Proxies whose `ip_header` is trusted to report the client address.
     ///
     /// The client is the rightmost address in the header that is not a trusted proxy. If the list is empty, the client

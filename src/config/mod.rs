@@ -5,23 +5,23 @@
 //! complete list of [`Problems`]. [`unsupported`] lists planned keys. Certificates are read together with the file.
 //! Nothing here opens a socket, resolves a name or reads a clock.
 
-pub mod deserialize;
-pub mod file;
-pub mod parse_yaml;
-pub mod problem;
-pub mod route_patterns;
-pub mod schema;
-pub mod tree;
-pub mod units;
-pub mod unsupported;
-pub mod validate;
-pub mod validate_cors;
-pub mod validate_errors;
-pub mod validate_limits;
-pub mod validate_routing;
-pub mod validate_stores;
-pub mod validate_tls;
-pub mod validator;
+pub(crate) mod deserialize;
+pub(crate) mod file;
+pub(crate) mod parse_yaml;
+pub(crate) mod problem;
+pub(crate) mod route_patterns;
+pub(crate) mod schema;
+pub(crate) mod tree;
+pub(crate) mod units;
+pub(crate) mod unsupported;
+pub(crate) mod validate;
+pub(crate) mod validate_cors;
+pub(crate) mod validate_errors;
+pub(crate) mod validate_limits;
+pub(crate) mod validate_routing;
+pub(crate) mod validate_stores;
+pub(crate) mod validate_tls;
+pub(crate) mod validator;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]

@@ -11,13 +11,17 @@ use super::problem::{Diagnostic, Location, Problem, quoted};
 use super::tree::{Entry, Node, NodeKind, Tree, child_path};
 
 /// Looks up an environment variable.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Parses `text`. Problems that do not prevent parsing the rest are added to `problems`.
 ///
 /// # Errors
 /// The first syntax error, an empty file, a second document, a tag, or aliases that expand too far.
-pub fn parse(text: &str, variables: Environment<'_>, problems: &mut Vec<Problem>) -> Result<Tree, Problem> {
+pub(crate) fn parse(
+    text: &str,
+    variables: Environment<'_>,
+    problems: &mut Vec<Problem>,
+) -> Result<Tree, Problem> {
     let options =
         options! { flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH, emit_comments: false };
     let mut builder = TreeBuilder::default();

@@ -31,7 +31,7 @@ pub struct Location {
 
 /// What is wrong with a value, without its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnostic {
+pub(crate) struct Diagnostic {
     /// What is wrong.
     pub message: String,
     /// What would be right.
@@ -40,7 +40,7 @@ pub struct Diagnostic {
 
 impl Diagnostic {
     /// A message with its help.
-    pub fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Diagnostic { message: message.into(), help: help.into() }
     }
 }
@@ -214,14 +214,14 @@ fn mask_secrets(mut line: Vec<char>) -> Vec<char> {
 }
 
 /// Quotes a value of the file for a message: control characters are escaped and long values are shortened.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let cut: String = text.chars().take(MAX_QUOTE).collect();
     let more = if cut.len() < text.len() { "…" } else { "" };
     format!("\"{}{more}\"", cut.escape_debug().to_string().replace("\\'", "'"))
 }
 
 /// `a`, `a or b`, `a, b or c`.
-pub fn join_or<T: AsRef<str>>(words: &[T]) -> String {
+pub(crate) fn join_or<T: AsRef<str>>(words: &[T]) -> String {
     match words {
         [] => String::new(),
         [only] => only.as_ref().to_owned(),
@@ -233,7 +233,7 @@ pub fn join_or<T: AsRef<str>>(words: &[T]) -> String {
 }
 
 /// The known word that is closest to `word`: at most a third of its letters, and at least one, may differ.
-pub fn closest_match<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest_match<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: Vec<char> = word.chars().take(MAX_QUOTE).flat_map(char::to_lowercase).collect();
     known
         .into_iter()

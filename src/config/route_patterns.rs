@@ -15,7 +15,7 @@ use super::units::host_name;
 ///
 /// # Errors
 /// The pattern has a port, a path, a scheme, or `*` in another position.
-pub fn host(text: &str) -> Result<Option<String>, Diagnostic> {
+pub(crate) fn host(text: &str) -> Result<Option<String>, Diagnostic> {
     if text == "*" {
         return Ok(None);
     }
@@ -45,7 +45,7 @@ pub fn host(text: &str) -> Result<Option<String>, Diagnostic> {
 ///
 /// # Errors
 /// No request could match it, or the router rejects it. `lenient` routes may contain dot segments.
-pub fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic> {
+pub(crate) fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic> {
     if !text.starts_with('/') {
         let help = format!("write {}", quoted(&format!("/{text}")));
         return Err(Diagnostic::new(format!("{} does not start with /", quoted(text)), help));
@@ -116,7 +116,7 @@ fn anonymise_parameters(pattern: &str) -> (String, String) {
 
 /// The routes accepted so far.
 #[derive(Default)]
-pub struct RouteTable {
+pub(crate) struct RouteTable {
     hosts: Vec<(Option<String>, HostRoutes)>,
 }
 
@@ -140,7 +140,7 @@ impl RouteTable {
     ///
     /// # Errors
     /// A request could match this route and an earlier one equally.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         host: &Option<String>,
         shape: &str,

@@ -16,7 +16,7 @@ use super::file::ConfigFile;
 use super::file::forms::{DurationText, Either, Named, OneOrMany, SizeText, StringOrList};
 
 /// The complete schema, indented, with a final newline.
-pub fn schema_document() -> String {
+pub(crate) fn schema_document() -> String {
     let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<ConfigFile>();
     schema.insert("title".to_owned(), json!("Configuration of statusquo"));
     MatchLoader.transform(&mut schema);
@@ -121,7 +121,7 @@ fn text_or_off_schema(pattern: &str, example: &str) -> Schema {
 }
 
 /// A value that may also be `off`. Only for the schema; the structs of the file keep the text.
-pub struct OrOff<T>(std::marker::PhantomData<T>);
+pub(crate) struct OrOff<T>(std::marker::PhantomData<T>);
 
 impl JsonSchema for OrOff<DurationText> {
     fn schema_name() -> Cow<'static, str> {
@@ -144,7 +144,7 @@ impl JsonSchema for OrOff<SizeText> {
 }
 
 /// A listen address. Only for the schema.
-pub struct ListenText;
+pub(crate) struct ListenText;
 
 impl JsonSchema for ListenText {
     fn schema_name() -> Cow<'static, str> {
@@ -157,7 +157,7 @@ impl JsonSchema for ListenText {
 }
 
 /// A server of an upstream. Only for the schema.
-pub struct ServerText;
+pub(crate) struct ServerText;
 
 impl JsonSchema for ServerText {
     fn schema_name() -> Cow<'static, str> {
@@ -171,7 +171,7 @@ impl JsonSchema for ServerText {
 }
 
 /// A quota. Only for the schema.
-pub struct AllowText;
+pub(crate) struct AllowText;
 
 impl JsonSchema for AllowText {
     fn schema_name() -> Cow<'static, str> {
@@ -184,7 +184,7 @@ impl JsonSchema for AllowText {
 }
 
 /// `auto` or a number. Only for the schema.
-pub struct WorkersText;
+pub(crate) struct WorkersText;
 
 impl JsonSchema for WorkersText {
     fn schema_name() -> Cow<'static, str> {

@@ -7,7 +7,7 @@ use super::problem::{Diagnostic, Location, Problem};
 
 /// A value and its location.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub(crate) struct Node {
     /// The start of the value.
     pub location: Location,
     /// The value.
@@ -16,7 +16,7 @@ pub struct Node {
 
 /// The kinds of values.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NodeKind {
+pub(crate) enum NodeKind {
     /// Text; numbers and booleans are also text here.
     Scalar {
         /// The text, with variables expanded.
@@ -34,7 +34,7 @@ pub enum NodeKind {
 
 /// One entry of a mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The key.
     pub key: String,
     /// The start of the key.
@@ -45,7 +45,7 @@ pub struct Entry {
 
 impl Node {
     /// Whether the value is absent, `null` or `~`.
-    pub fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         match &self.kind {
             NodeKind::Scalar { text, plain } => {
                 *plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")
@@ -55,7 +55,7 @@ impl Node {
     }
 
     /// The kind of value for messages, for example `a list`.
-    pub fn type_name(&self) -> &'static str {
+    pub(crate) fn type_name(&self) -> &'static str {
         match &self.kind {
             NodeKind::Scalar { .. } if self.is_null() => "nothing",
             NodeKind::Scalar { .. } => "text",
@@ -66,7 +66,7 @@ impl Node {
     }
 
     /// The number of values in this tree, itself included, and their depth; for limits on aliases.
-    pub fn count_and_depth(&self) -> (usize, usize) {
+    pub(crate) fn count_and_depth(&self) -> (usize, usize) {
         let children: Box<dyn Iterator<Item = &Node>> = match &self.kind {
             NodeKind::Scalar { .. } | NodeKind::Invalid => Box::new(std::iter::empty()),
             NodeKind::Sequence(items) => Box::new(items.iter()),
@@ -97,7 +97,7 @@ impl Node {
 
 /// The path of a value during validation: keys by name, list items by their index *among the valid items*.
 #[derive(Clone, Copy, Debug)]
-pub enum KeyPath<'a> {
+pub(crate) enum KeyPath<'a> {
     /// The root of the file.
     Root,
     /// A key of the mapping at the parent path.
@@ -108,19 +108,19 @@ pub enum KeyPath<'a> {
 
 impl<'a> KeyPath<'a> {
     /// The path of the key `name` in this mapping.
-    pub fn key(&'a self, name: &'a str) -> KeyPath<'a> {
+    pub(crate) fn key(&'a self, name: &'a str) -> KeyPath<'a> {
         KeyPath::Key(self, name)
     }
 
     /// The path of the item `index` in this list.
-    pub fn item(&'a self, index: usize) -> KeyPath<'a> {
+    pub(crate) fn item(&'a self, index: usize) -> KeyPath<'a> {
         KeyPath::Item(self, index)
     }
 }
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tree {
+pub(crate) struct Tree {
     /// The outermost value.
     pub root: Node,
 }
@@ -138,7 +138,7 @@ struct FoundNode<'t> {
 
 impl Tree {
     /// The diagnostic as a problem at `path`.
-    pub fn problem(&self, path: &KeyPath<'_>, diagnostic: Diagnostic) -> Problem {
+    pub(crate) fn problem(&self, path: &KeyPath<'_>, diagnostic: Diagnostic) -> Problem {
         let found = self.locate(path);
         Problem {
             path: found.path,
@@ -149,17 +149,12 @@ impl Tree {
     }
 
     /// Whether a value, valid or invalid, is present at `path`, so that it must not be reported as missing.
-    pub fn is_written(&self, path: &KeyPath<'_>) -> bool {
+    pub(crate) fn is_written(&self, path: &KeyPath<'_>) -> bool {
         self.locate(path).node.is_some_and(|node| !node.is_null())
     }
 
-    /// The location of `path`.
-    pub fn location(&self, path: &KeyPath<'_>) -> Location {
-        self.locate(path).location
-    }
-
     /// The keys of the mapping at `path`, including those with invalid values.
-    pub fn keys(&self, path: &KeyPath<'_>) -> Vec<&str> {
+    pub(crate) fn keys(&self, path: &KeyPath<'_>) -> Vec<&str> {
         match self.locate(path).node.map(|node| &node.kind) {
             Some(NodeKind::Mapping(entries)) => entries.iter().map(|entry| entry.key.as_str()).collect(),
             Some(NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid) | None => Vec::new(),
@@ -167,7 +162,7 @@ impl Tree {
     }
 
     /// Whether a value at or below `path` is invalid, so that its absence in the structs is not a problem.
-    pub fn any_invalid(&self, path: &KeyPath<'_>) -> bool {
+    pub(crate) fn any_invalid(&self, path: &KeyPath<'_>) -> bool {
         self.locate(path).node.is_some_and(Node::has_invalid)
     }
 
@@ -221,7 +216,7 @@ impl Tree {
     }
 
     /// The path and location of the value at these child indices; with `at_key`, the location of its key.
-    pub fn path_and_location(&self, child_indices: &[usize], at_key: bool) -> (String, Location) {
+    pub(crate) fn path_and_location(&self, child_indices: &[usize], at_key: bool) -> (String, Location) {
         let mut node = &self.root;
         let mut path = String::new();
         let mut location = node.location;
@@ -247,7 +242,7 @@ impl Tree {
     }
 
     /// Marks the value at these child indices as invalid. Returns false if it is absent or was already invalid.
-    pub fn mark_invalid(&mut self, child_indices: &[usize]) -> bool {
+    pub(crate) fn mark_invalid(&mut self, child_indices: &[usize]) -> bool {
         let mut node = &mut self.root;
         for &index in child_indices {
             match node.child_mut(index) {
@@ -272,7 +267,7 @@ impl Entry {
 }
 
 /// `parent.key`, or only the key at the top level.
-pub fn child_path(parent: &str, key: &str) -> String {
+pub(crate) fn child_path(parent: &str, key: &str) -> String {
     let key: String = key.escape_debug().collect();
     if parent.is_empty() { key } else { format!("{parent}.{key}") }
 }

@@ -11,7 +11,7 @@ use super::problem::{Diagnostic, quoted};
 ///
 /// # Errors
 /// The unit is missing or unknown, or the number is not whole.
-pub fn duration(text: &str) -> Result<Duration, Diagnostic> {
+pub(crate) fn duration(text: &str) -> Result<Duration, Diagnostic> {
     let error = || {
         Diagnostic::new(
             format!("{} is not a duration", quoted(text)),
@@ -52,7 +52,7 @@ pub fn duration(text: &str) -> Result<Duration, Diagnostic> {
 ///
 /// # Errors
 /// The text is not a count, `per` and a duration. Zero is accepted for both.
-pub fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
+pub(crate) fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
     let error = || {
         let message = format!("{} is not a quota", quoted(text));
         Diagnostic::new(message, "write COUNT per DURATION, for example 100 per 1m")
@@ -86,7 +86,7 @@ pub fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
 ///
 /// # Errors
 /// The unit is missing or unknown, or the number is not whole.
-pub fn size(text: &str) -> Result<u64, Diagnostic> {
+pub(crate) fn size(text: &str) -> Result<u64, Diagnostic> {
     let (digits, unit) = split_while(text, |letter| letter.is_ascii_digit());
     if is_digits(text) {
         return Err(Diagnostic::new(
@@ -118,7 +118,7 @@ pub fn size(text: &str) -> Result<u64, Diagnostic> {
 ///
 /// # Errors
 /// The host is a name other than localhost, or the port is missing.
-pub fn listen_address(text: &str) -> Result<SocketAddr, Diagnostic> {
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, Diagnostic> {
     if is_digits(text) {
         return Err(Diagnostic::new(
             format!("{} is only a port", quoted(text)),
@@ -143,7 +143,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, Diagnostic> {
 
 /// The address of a server of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerAddress {
+pub(crate) struct ServerAddress {
     /// A name or an address without brackets, in lower case.
     pub host: String,
     /// The port.
@@ -156,7 +156,7 @@ pub struct ServerAddress {
 ///
 /// # Errors
 /// The port is missing, there is a path, or port 443 is used without https.
-pub fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
+pub(crate) fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
     let error = || {
         Diagnostic::new(
             format!("{} is not an address", quoted(text)),
@@ -217,7 +217,7 @@ pub fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
 ///
 /// # Errors
 /// The text is neither, or has host bits set.
-pub fn network(text: &str) -> Result<IpNet, Diagnostic> {
+pub(crate) fn network(text: &str) -> Result<IpNet, Diagnostic> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
@@ -238,7 +238,7 @@ pub fn network(text: &str) -> Result<IpNet, Diagnostic> {
 }
 
 /// A host name or IPv4 address in lower case, without a trailing dot; `None` if it is neither.
-pub fn host_name(text: &str) -> Option<String> {
+pub(crate) fn host_name(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text);
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -250,7 +250,7 @@ pub fn host_name(text: &str) -> Option<String> {
 }
 
 /// Whether the text consists of digits only.
-pub fn is_digits(text: &str) -> bool {
+pub(crate) fn is_digits(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|letter| letter.is_ascii_digit())
 }
 

@@ -3,15 +3,15 @@
 //! When one is implemented, its row moves from here to a field in [`super::file`].
 
 /// The message for all of them.
-pub const MESSAGE: &str = "not supported yet";
+pub(crate) const MESSAGE: &str = "not supported yet";
 
 /// The help for the key at this path, if it is a planned key.
-pub fn help_for_key(path: &str) -> Option<&'static str> {
+pub(crate) fn help_for_key(path: &str) -> Option<&'static str> {
     KEYS.iter().find(|(pattern, _)| pattern_matches(pattern, path)).map(|(_, help)| *help)
 }
 
 /// The help for this value at this path, if it is a planned value.
-pub fn help_for_value(path: &str, value: &str) -> Option<&'static str> {
+pub(crate) fn help_for_value(path: &str, value: &str) -> Option<&'static str> {
     VALUES
         .iter()
         .find(|(pattern, known, _)| *known == value && pattern_matches(pattern, path))
@@ -43,7 +43,7 @@ fn pattern_matches(pattern: &str, path: &str) -> bool {
 }
 
 /// Path patterns of keys, each with the help.
-pub const KEYS: &[(&str, &str)] = &[
+pub(crate) const KEYS: &[(&str, &str)] = &[
     ("admin", "remove it; /metrics, /livez and /readyz are at telemetry.address"),
     ("listen[].proxy_protocol", "remove it, and have the proxy in front send the field of client.ip_header"),
     ("errors.proxy_status", "remove it"),
@@ -55,7 +55,7 @@ pub const KEYS: &[(&str, &str)] = &[
 ];
 
 /// Path patterns with a value, each with the help.
-pub const VALUES: &[(&str, &str, &str)] = &[
+pub(crate) const VALUES: &[(&str, &str, &str)] = &[
     ("errors.format", "problem", "use \"contract\""),
     ("errors.format", "negotiate", "use \"contract\""),
     ("routes[].errors.format", "problem", "use \"contract\""),

@@ -16,13 +16,13 @@ use crate::http::cors::{AllowedOrigins, CorsPolicy, CorsRules};
 use crate::http::origin::{InvalidOriginPattern, OriginPattern};
 
 /// The top-level rules, if present.
-pub fn top_level(validator: &mut Validator<'_>, file: Option<&CorsFile>) -> Option<CorsRules> {
+pub(crate) fn top_level(validator: &mut Validator<'_>, file: Option<&CorsFile>) -> Option<CorsRules> {
     let root = KeyPath::Root;
     file.map(|file| rules(validator, &root.key("cors"), file))
 }
 
 /// The policy of a route that matches `methods`; `top_level` are the top-level rules.
-pub fn route(
+pub(crate) fn route(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
     form: Option<&CorsForm>,

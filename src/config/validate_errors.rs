@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::deserialize::did_you_mean;
 use super::file::errors::{
-    CodeFile, ContractFile, ContractForm, ErrorsFile, ErrorsForm, IncludeWord, OverrideFile,
+    CodeFile, ContractFile, ContractForm, ErrorFormat, ErrorsFile, ErrorsForm, IncludeWord, OverrideFile,
     UpstreamMessagesWord, WhenFile,
 };
 use super::file::forms::{Either, StringOrList};
@@ -29,7 +29,7 @@ use crate::http::reason_phrase::reason_phrase;
 
 /// The values of one `errors` section; absent values are `None`.
 #[derive(Clone, Debug, Default)]
-pub struct ErrorSettings {
+pub(crate) struct ErrorSettings {
     mode: Option<ErrorMode>,
     upstream_messages: Option<UpstreamMessages>,
     include: Option<Include>,
@@ -43,7 +43,7 @@ pub struct ErrorSettings {
 
 impl ErrorSettings {
     /// These settings, with absent values from `global`. Overrides are not merged.
-    pub fn or_else(self, global: &ErrorSettings) -> ErrorSettings {
+    pub(crate) fn or_else(self, global: &ErrorSettings) -> ErrorSettings {
         ErrorSettings {
             mode: self.mode.or(global.mode),
             upstream_messages: self.upstream_messages.or(global.upstream_messages),
@@ -57,7 +57,7 @@ impl ErrorSettings {
     }
 
     /// The rules with defaults for absent values, and with these overrides of the route.
-    pub fn rules(&self, overrides: Vec<Override>) -> ErrorRules {
+    pub(crate) fn rules(&self, overrides: Vec<Override>) -> ErrorRules {
         ErrorRules {
             mode: self.mode.unwrap_or_default(),
             upstream_messages: self.upstream_messages.unwrap_or(UpstreamMessages::ClientErrors),
@@ -72,7 +72,7 @@ impl ErrorSettings {
 }
 
 /// The contract, or `None` if it has problems, which are recorded.
-pub fn contract(validator: &mut Validator<'_>, form: Option<&ContractForm>) -> Option<Contract> {
+pub(crate) fn contract(validator: &mut Validator<'_>, form: Option<&ContractForm>) -> Option<Contract> {
     let root = KeyPath::Root;
     let at = root.key("contract");
     match form {
@@ -212,7 +212,7 @@ fn report_contract_problem(
 }
 
 /// One `errors` section, top-level or of a route. `upstreams` are the names that overrides may refer to.
-pub fn settings(
+pub(crate) fn settings(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
     form: Option<&ErrorsForm>,
@@ -232,6 +232,9 @@ pub fn settings(
         1..=conform::BODY_LIMIT as u64,
         "use 1B to 64KiB: a larger error body never conforms",
     );
+    match file.format {
+        Some(ErrorFormat::Contract) | None => {}
+    }
     ErrorSettings {
         mode: file.mode,
         upstream_messages: file.upstream_messages.map(|word| match word {
@@ -407,7 +410,7 @@ fn build_matcher(
 }
 
 /// The diagnostic for an unknown upstream.
-pub fn unknown_upstream(name: &str, upstreams: &[&str]) -> Diagnostic {
+pub(crate) fn unknown_upstream(name: &str, upstreams: &[&str]) -> Diagnostic {
     let message = format!("unknown upstream {}", quoted(name));
     match closest_match(name, upstreams.iter().copied()) {
         Some(near) => Diagnostic::new(message, format!("did you mean {}?", quoted(near))),

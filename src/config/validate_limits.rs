@@ -18,7 +18,7 @@ use crate::limit::{
 };
 
 /// A rule of the file. An invalid rule keeps its name, so that references to it are not reported as unknown.
-pub struct ValidatedLimit {
+pub(crate) struct ValidatedLimit {
     /// The name in the file.
     pub name: String,
     /// The settings, if valid.
@@ -26,7 +26,7 @@ pub struct ValidatedLimit {
 }
 
 /// The maximum number of rules per route; every request evaluates all of them.
-pub const MAX_RULES_PER_ROUTE: usize = 8;
+pub(crate) const MAX_RULES_PER_ROUTE: usize = 8;
 
 const MAX_KEYS: u64 = 10_000_000;
 const DEFAULT_MAX_KEYS: usize = 200_000;
@@ -43,7 +43,7 @@ const KEY_PARTS: [&str; 9] = [
 ];
 
 /// Every rule, in the order of the file.
-pub fn rate_limits(
+pub(crate) fn rate_limits(
     validator: &mut Validator<'_>,
     files: Option<&Named<RateLimitFile>>,
     stores: &[ValidatedStore],
@@ -332,7 +332,7 @@ fn key_part(text: &str) -> Result<KeyPart, Diagnostic> {
 }
 
 /// The rules of a route as indices of `limits`, in the order of the route.
-pub fn route_rules(
+pub(crate) fn route_rules(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
     names: Option<&Vec<String>>,

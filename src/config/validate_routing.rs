@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::file::forms::{DurationText, Either, Named};
 use super::file::routing::{
-    ConcurrencyFile, ForwardedWord, Http2, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile,
-    UpstreamFile,
+    Balance, ConcurrencyFile, ForwardedWord, Http2, MatchFile, PathsWord, RouteFile, ServerFile,
+    TimeoutsFile, UpstreamFile,
 };
 use super::problem::{Diagnostic, quoted};
 use super::route_patterns::{self, RouteTable};
@@ -26,14 +26,14 @@ use crate::upstream::concurrency;
 use crate::upstream::http2::HttpVersionPolicy;
 
 /// An upstream and the timeouts that its routes inherit.
-pub struct ValidatedUpstream {
+pub(crate) struct ValidatedUpstream {
     /// The upstream.
     pub upstream: UpstreamConfig,
     timeouts: TimeoutSettings,
 }
 
 /// The sections that routes refer to.
-pub struct RouteContext<'a> {
+pub(crate) struct RouteContext<'a> {
     /// In the order of the file.
     pub upstreams: &'a [ValidatedUpstream],
     /// The top-level `errors`.
@@ -143,7 +143,7 @@ fn read_timeouts(
 }
 
 /// Every upstream, in the order of the file.
-pub fn upstreams(
+pub(crate) fn upstreams(
     validator: &mut Validator<'_>,
     files: Option<&Named<UpstreamFile>>,
     timeouts: Option<&TimeoutsFile>,
@@ -171,6 +171,9 @@ fn upstream(
     name: &str,
     file: &UpstreamFile,
 ) -> UpstreamConfig {
+    match file.balance {
+        Some(Balance::RoundRobin) | None => {}
+    }
     let keepalive_at = at.key("keepalive");
     let keepalive = file.keepalive.as_ref();
     let max =
@@ -293,7 +296,7 @@ fn server(
 }
 
 /// Every route, in the order of the file.
-pub fn routes(
+pub(crate) fn routes(
     validator: &mut Validator<'_>,
     files: Option<&Vec<RouteFile>>,
     context: &RouteContext<'_>,

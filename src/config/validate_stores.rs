@@ -16,7 +16,7 @@ use crate::limit::redis::{Address, AddressError, StoreSettings};
 use crate::limit::{OnFailure, Secret};
 
 /// A store of the file. An invalid store keeps its name, so that references to it are not reported as unknown.
-pub struct ValidatedStore {
+pub(crate) struct ValidatedStore {
     /// The name in the file.
     pub name: String,
     /// The settings, if valid.
@@ -33,7 +33,7 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(5);
 const MIN_SECRET_CHARS: usize = 16;
 
 /// Every store, in the order of the file.
-pub fn stores(validator: &mut Validator<'_>, files: Option<&Named<StoreFile>>) -> Vec<ValidatedStore> {
+pub(crate) fn stores(validator: &mut Validator<'_>, files: Option<&Named<StoreFile>>) -> Vec<ValidatedStore> {
     let root = KeyPath::Root;
     let section = root.key("stores");
     let mut stores = Vec::new();
@@ -136,7 +136,7 @@ fn secret(validator: &mut Validator<'_>, at: &KeyPath<'_>, text: Option<&str>, p
 }
 
 /// Checks that the store of a rule exists.
-pub fn resolve_store(
+pub(crate) fn resolve_store(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
     name: &str,

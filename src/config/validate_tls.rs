@@ -20,7 +20,7 @@ use crate::tls::{TlsConfigError, server_config};
 const CERT_HELP: &str = "write a certificate and its key: tls: { cert: gateway.crt, key: gateway.key }";
 
 /// The certificates of a listener; `None` without TLS or after a recorded problem.
-pub fn listener(
+pub(crate) fn listener(
     validator: &mut Validator<'_>,
     item: &KeyPath<'_>,
     form: Option<&OneOrMany<CertificateFile>>,
@@ -93,7 +93,7 @@ fn certificate(
 
 /// How the certificates of an upstream's servers are verified; `None` without TLS or after a recorded problem. Each
 /// server has its index in the file.
-pub fn upstream(
+pub(crate) fn upstream(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
     file: Option<&UpstreamTlsFile>,
@@ -146,7 +146,7 @@ pub fn upstream(
 }
 
 /// The contents of a PEM file with valid authorities.
-pub fn read_ca(validator: &mut Validator<'_>, at: &KeyPath<'_>, path: &str) -> Option<Vec<u8>> {
+pub(crate) fn read_ca(validator: &mut Validator<'_>, at: &KeyPath<'_>, path: &str) -> Option<Vec<u8>> {
     let contents = validator.read_file(at, path)?;
     let verification = CertVerification::from_pem(&contents).map_err(|error| unusable_file(path, error));
     validator.check(at, verification).map(|_| contents)
@@ -156,7 +156,7 @@ pub fn read_ca(validator: &mut Validator<'_>, at: &KeyPath<'_>, path: &str) -> O
 ///
 /// # Errors
 /// The name cannot appear in a certificate.
-pub fn certificate_name(text: &str) -> Result<ServerName<'static>, Diagnostic> {
+pub(crate) fn certificate_name(text: &str) -> Result<ServerName<'static>, Diagnostic> {
     server_name(text)
         .map_err(|error| Diagnostic::new(format!("{}: {}", quoted(text), error.message), error.help))
 }

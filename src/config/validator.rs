@@ -21,7 +21,7 @@ use crate::http::request_head::check_method;
 use crate::tls::cert_verification::CertVerification;
 
 /// The tree and the problems found so far.
-pub struct Validator<'t> {
+pub(crate) struct Validator<'t> {
     /// The file with all locations.
     pub tree: &'t Tree,
     /// The problems so far.
@@ -38,24 +38,24 @@ pub struct Validator<'t> {
 
 impl Validator<'_> {
     /// Records a problem with the value at `at`.
-    pub fn report(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
+    pub(crate) fn report(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
         self.problems.push(self.tree.problem(at, diagnostic));
     }
 
     /// Records a warning about the value at `at`.
-    pub fn warn(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
+    pub(crate) fn warn(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
         self.warnings.push(self.tree.problem(at, diagnostic));
     }
 
     /// Records that a required value is missing, unless it is present but invalid.
-    pub fn missing(&mut self, at: &KeyPath<'_>, help: impl Into<String>) {
+    pub(crate) fn missing(&mut self, at: &KeyPath<'_>, help: impl Into<String>) {
         if !self.tree.is_written(at) {
             self.report(at, Diagnostic::new("missing", help));
         }
     }
 
     /// Returns the parsed value, or records its diagnostic.
-    pub fn check<T>(&mut self, at: &KeyPath<'_>, parsed: Result<T, Diagnostic>) -> Option<T> {
+    pub(crate) fn check<T>(&mut self, at: &KeyPath<'_>, parsed: Result<T, Diagnostic>) -> Option<T> {
         match parsed {
             Ok(value) => Some(value),
             Err(diagnostic) => {
@@ -66,7 +66,7 @@ impl Validator<'_> {
     }
 
     /// A duration greater than zero.
-    pub fn duration(&mut self, at: &KeyPath<'_>, text: Option<&DurationText>) -> Option<Duration> {
+    pub(crate) fn duration(&mut self, at: &KeyPath<'_>, text: Option<&DurationText>) -> Option<Duration> {
         let time = self.duration_or_zero(at, text)?;
         if time.is_zero() {
             self.report(
@@ -79,7 +79,11 @@ impl Validator<'_> {
     }
 
     /// A duration; zero is allowed.
-    pub fn duration_or_zero(&mut self, at: &KeyPath<'_>, text: Option<&DurationText>) -> Option<Duration> {
+    pub(crate) fn duration_or_zero(
+        &mut self,
+        at: &KeyPath<'_>,
+        text: Option<&DurationText>,
+    ) -> Option<Duration> {
         let DurationText(text) = text?;
         if text == "off" {
             self.report(at, Diagnostic::new("\"off\" is not allowed here", "use a duration such as 1s"));
@@ -89,7 +93,7 @@ impl Validator<'_> {
     }
 
     /// A duration greater than zero, or `Some(None)` for `off`.
-    pub fn duration_or_off(
+    pub(crate) fn duration_or_off(
         &mut self,
         at: &KeyPath<'_>,
         text: Option<&DurationText>,
@@ -101,7 +105,11 @@ impl Validator<'_> {
     }
 
     /// A `Retry-After`: whole seconds, from one second to one day.
-    pub fn retry_after_seconds(&mut self, at: &KeyPath<'_>, text: Option<&DurationText>) -> Option<u64> {
+    pub(crate) fn retry_after_seconds(
+        &mut self,
+        at: &KeyPath<'_>,
+        text: Option<&DurationText>,
+    ) -> Option<u64> {
         let time = self.duration_or_zero(at, text)?;
         let seconds = time.as_secs();
         if Duration::from_secs(seconds) != time || !(1..=86_400).contains(&seconds) {
@@ -114,7 +122,7 @@ impl Validator<'_> {
     }
 
     /// A size within `bounds`; `help` describes the bounds.
-    pub fn size(
+    pub(crate) fn size(
         &mut self,
         at: &KeyPath<'_>,
         text: Option<&SizeText>,
@@ -132,7 +140,7 @@ impl Validator<'_> {
     }
 
     /// A number within bounds.
-    pub fn number(
+    pub(crate) fn number(
         &mut self,
         at: &KeyPath<'_>,
         number: Option<u64>,
@@ -148,7 +156,7 @@ impl Validator<'_> {
     }
 
     /// Every valid item of a list.
-    pub fn list<T>(
+    pub(crate) fn list<T>(
         &mut self,
         at: &KeyPath<'_>,
         items: Option<&Vec<String>>,
@@ -162,7 +170,7 @@ impl Validator<'_> {
     }
 
     /// Reads a file that the configuration refers to.
-    pub fn read_file(&mut self, at: &KeyPath<'_>, text: &str) -> Option<Vec<u8>> {
+    pub(crate) fn read_file(&mut self, at: &KeyPath<'_>, text: &str) -> Option<Vec<u8>> {
         let path = self.base_dir.join(text);
         let unreadable = |reason: &str, help: &str| {
             Err(Diagnostic::new(format!("cannot read {}: {reason}", path.display()), help))
@@ -190,12 +198,12 @@ impl Validator<'_> {
     }
 
     /// A list of networks.
-    pub fn networks(&mut self, at: &KeyPath<'_>, items: Option<&Vec<String>>) -> Vec<IpNet> {
+    pub(crate) fn networks(&mut self, at: &KeyPath<'_>, items: Option<&Vec<String>>) -> Vec<IpNet> {
         self.list(at, items, units::network)
     }
 
     /// A list of methods, without duplicates.
-    pub fn methods(&mut self, at: &KeyPath<'_>, items: Option<&Vec<String>>) -> Vec<Method> {
+    pub(crate) fn methods(&mut self, at: &KeyPath<'_>, items: Option<&Vec<String>>) -> Vec<Method> {
         let mut methods = self.list(at, items, method);
         let mut seen = Vec::new();
         methods.retain(|method| {
@@ -207,7 +215,7 @@ impl Validator<'_> {
     }
 
     /// Checks a message for clients.
-    pub fn message(&mut self, at: &KeyPath<'_>, message: &str) -> bool {
+    pub(crate) fn message(&mut self, at: &KeyPath<'_>, message: &str) -> bool {
         match text::problem(message) {
             None => true,
             Some(problem) => {
@@ -221,7 +229,7 @@ impl Validator<'_> {
 }
 
 /// A request method.
-pub fn method(text: &str) -> Result<Method, Diagnostic> {
+pub(crate) fn method(text: &str) -> Result<Method, Diagnostic> {
     const COMMON_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     match check_method(text.as_bytes()) {
         Err(_) if text.eq_ignore_ascii_case("CONNECT") || text.eq_ignore_ascii_case("TRACE") => {
@@ -246,7 +254,7 @@ pub fn method(text: &str) -> Result<Method, Diagnostic> {
 }
 
 /// A field name, in lower case.
-pub fn header_name(text: &str) -> Result<HeaderName, Diagnostic> {
+pub(crate) fn header_name(text: &str) -> Result<HeaderName, Diagnostic> {
     HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
         let message = format!("{} is not a valid field name", quoted(text));
         Diagnostic::new(message, "use letters, digits and -, for example x-forwarded-for")
@@ -257,7 +265,7 @@ pub fn header_name(text: &str) -> Result<HeaderName, Diagnostic> {
 ///
 /// # Errors
 /// The name is empty, too long, has other characters, or is `none`.
-pub fn metric_name(name: &str) -> Result<(), Diagnostic> {
+pub(crate) fn metric_name(name: &str) -> Result<(), Diagnostic> {
     let valid = (1..=64).contains(&name.len())
         && name.bytes().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'_' | b'.' | b'-'));
     if !valid {

@@ -13,7 +13,7 @@ use super::upstream_faults::{
 use super::{client_fault_docs, client_fault_docs_h2};
 
 /// Events for which no documented response is possible: description, metric and `cause` label.
-pub const KNOWN_LIMITS: &[(&str, &str, &str)] = &[
+pub(crate) const KNOWN_LIMITS: &[(&str, &str, &str)] = &[
     (
         "The client closed the connection, or its sending side, before the response",
         "closed_without_response_total",
@@ -73,7 +73,7 @@ pub const KNOWN_LIMITS: &[(&str, &str, &str)] = &[
 ];
 
 /// The content of `docs/faults.md`.
-pub fn render() -> String {
+pub(crate) fn render() -> String {
     let faults = upstream_faults();
     let mut page = PAGE_HEADER.replace("{count}", &faults.len().to_string());
     page.push('\n');

@@ -170,7 +170,7 @@ impl FaultyUpstream {
 }
 
 /// The fault name with which [`ServerKind::Pooled`] always responds with 200 and keeps the connection open.
-pub const KEPT_OPEN: &str = "kept";
+pub(crate) const KEPT_OPEN: &str = "kept";
 
 fn kept_open_response() -> Script {
     vec![

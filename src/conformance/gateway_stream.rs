@@ -23,7 +23,7 @@ use super::client_faults::TlsClientHello;
 
 /// A connection to a gateway.
 #[derive(Debug)]
-pub enum GatewayStream {
+pub(crate) enum GatewayStream {
     /// A TCP connection.
     Plain(TcpStream),
     /// A TLS connection after its handshake.
@@ -41,13 +41,16 @@ impl GatewayStream {
     ///
     /// # Errors
     /// The handshake failed; see [`received_alert()`] and [`is_certificate_rejection`] for the reason.
-    pub async fn tls_handshake(stream: TcpStream, hello: &TlsClientHello) -> io::Result<GatewayStream> {
+    pub(crate) async fn tls_handshake(
+        stream: TcpStream,
+        hello: &TlsClientHello,
+    ) -> io::Result<GatewayStream> {
         let connector = TlsConnector::from(client_config(hello)?);
         Ok(GatewayStream::Tls(Box::new(connector.connect(server_name(hello)?, stream).await?)))
     }
 
     /// The negotiated protocol; `None` without TLS or ALPN.
-    pub fn alpn_protocol(&self) -> Option<&[u8]> {
+    pub(crate) fn alpn_protocol(&self) -> Option<&[u8]> {
         match self {
             GatewayStream::Plain(_) => None,
             GatewayStream::Tls(stream) => stream.get_ref().1.alpn_protocol(),
@@ -55,7 +58,7 @@ impl GatewayStream {
     }
 
     /// The TCP stream below TLS.
-    pub fn tcp_stream(&mut self) -> &mut TcpStream {
+    pub(crate) fn tcp_stream(&mut self) -> &mut TcpStream {
         match self {
             GatewayStream::Plain(stream) => stream,
             GatewayStream::Tls(stream) => stream.get_mut().0,
@@ -66,7 +69,7 @@ impl GatewayStream {
     ///
     /// # Errors
     /// The connection closed or received other data.
-    pub async fn read_fatal_alert(&mut self) -> io::Result<u8> {
+    pub(crate) async fn read_fatal_alert(&mut self) -> io::Result<u8> {
         let mut octets = [0; 7];
         match self {
             GatewayStream::Plain(stream) => {
@@ -90,7 +93,7 @@ const ALERT_RECORD: u8 = 21;
 const FATAL_LEVEL: u8 = 2;
 
 /// The code of the alert that the gateway sent, if the error is a received alert.
-pub fn received_alert(error: &io::Error) -> Option<u8> {
+pub(crate) fn received_alert(error: &io::Error) -> Option<u8> {
     match error.get_ref()?.downcast_ref()? {
         Error::AlertReceived(alert) => Some(u8::from(*alert)),
         _ => None,
@@ -98,7 +101,7 @@ pub fn received_alert(error: &io::Error) -> Option<u8> {
 }
 
 /// Whether the handshake failed because this client rejected the certificate.
-pub fn is_certificate_rejection(error: &io::Error) -> bool {
+pub(crate) fn is_certificate_rejection(error: &io::Error) -> bool {
     let reason = error.get_ref().and_then(|inner| inner.downcast_ref());
     matches!(reason, Some(Error::InvalidCertificate(_)))
 }
@@ -107,7 +110,7 @@ pub fn is_certificate_rejection(error: &io::Error) -> bool {
 ///
 /// # Errors
 /// The system has no random numbers.
-pub fn client_hello_bytes(hello: &TlsClientHello) -> io::Result<Vec<u8>> {
+pub(crate) fn client_hello_bytes(hello: &TlsClientHello) -> io::Result<Vec<u8>> {
     let mut connection =
         ClientConnection::new(client_config(hello)?, server_name(hello)?).map_err(io::Error::other)?;
     let mut bytes = Vec::new();

@@ -17,25 +17,28 @@
 pub mod client_faults;
 pub mod client_faults_h2;
 pub mod contract_check;
-pub mod fault_docs;
-pub mod faulty_upstream;
+#[cfg(test)]
+mod fault_docs;
+pub(crate) mod faulty_upstream;
 pub mod frames;
-pub mod gateway_stream;
+pub(crate) mod gateway_stream;
 pub mod hpack;
-pub mod recorder;
-pub mod response_reader;
+pub(crate) mod recorder;
+pub(crate) mod response_reader;
 pub mod runner;
 pub mod runner_h2;
-pub mod script;
-pub mod scripted_upstream;
-pub mod scripted_upstream_h2;
+pub(crate) mod script;
+pub(crate) mod scripted_upstream;
+pub(crate) mod scripted_upstream_h2;
 pub mod success_routes;
 pub mod tls_servers;
-pub mod unreachable_servers;
-pub mod upstream_faults;
+pub(crate) mod unreachable_servers;
+pub(crate) mod upstream_faults;
 
 mod accepted_connection;
+#[cfg(test)]
 mod client_fault_docs;
+#[cfg(test)]
 mod client_fault_docs_h2;
 mod script_runner;
 

@@ -102,7 +102,7 @@ impl ReceivedResponse {
 
 /// Reads responses from a connection.
 #[derive(Debug)]
-pub struct ResponseReader {
+pub(crate) struct ResponseReader {
     /// The connection.
     pub stream: GatewayStream,
     buffer: Vec<u8>,
@@ -129,7 +129,7 @@ const MAX_KEPT_BYTES: usize = 1024 * 1024;
 
 impl ResponseReader {
     /// Wraps a connection from which nothing was read yet; the deadline is `limit` from now.
-    pub fn new(stream: impl Into<GatewayStream>, limit: Duration) -> ResponseReader {
+    pub(crate) fn new(stream: impl Into<GatewayStream>, limit: Duration) -> ResponseReader {
         let deadline = Instant::now() + limit;
         let stream = stream.into();
         ResponseReader {
@@ -143,22 +143,22 @@ impl ResponseReader {
     }
 
     /// The first 1 MiB of the received bytes.
-    pub fn raw(&self) -> &[u8] {
+    pub(crate) fn raw(&self) -> &[u8] {
         &self.raw
     }
 
     /// Received bytes that belong to no response read so far.
-    pub fn unread(&self) -> &[u8] {
+    pub(crate) fn unread(&self) -> &[u8] {
         &self.buffer
     }
 
     /// Waits until data arrives or the connection closes. Returns whether it closed or timed out.
-    pub async fn wait_for_data(&mut self) -> bool {
+    pub(crate) async fn wait_for_data(&mut self) -> bool {
         self.buffer.is_empty() && self.fill().await.is_err()
     }
 
     /// Reads and discards data until the connection closes. Returns `false` if the deadline passes first.
-    pub async fn discard_until_close(&mut self) -> bool {
+    pub(crate) async fn discard_until_close(&mut self) -> bool {
         loop {
             self.buffer.clear();
             match self.fill().await {
@@ -172,7 +172,7 @@ impl ResponseReader {
     ///
     /// # Errors
     /// The connection was reset, stays open, or received more data.
-    pub async fn expect_close(&mut self) -> Result<(), ReadError> {
+    pub(crate) async fn expect_close(&mut self) -> Result<(), ReadError> {
         if self.buffer.is_empty() {
             match self.fill().await {
                 Ok(()) => {}
@@ -190,7 +190,7 @@ impl ResponseReader {
     ///
     /// # Errors
     /// No interim response arrived, or it is malformed.
-    pub async fn read_interim(&mut self, request_kind: RequestKind) -> Result<u16, ReadError> {
+    pub(crate) async fn read_interim(&mut self, request_kind: RequestKind) -> Result<u16, ReadError> {
         let head = self.read_head().await?;
         let (status, fields) = parse_head(&head).map_err(|problem| malformed_error(problem, &head))?;
         if !is_interim(status) {
@@ -204,7 +204,10 @@ impl ResponseReader {
     ///
     /// # Errors
     /// No response arrived, or it is malformed.
-    pub async fn read_response(&mut self, request_kind: RequestKind) -> Result<ReceivedResponse, ReadError> {
+    pub(crate) async fn read_response(
+        &mut self,
+        request_kind: RequestKind,
+    ) -> Result<ReceivedResponse, ReadError> {
         let mut interim = Vec::new();
         loop {
             let head = self.read_head().await?;

@@ -24,7 +24,7 @@ use super::recorder::{PeerClose, RecordedHead, RecordedRequest, Recorder, append
 use super::script::{Script, UpstreamStep};
 
 /// Placeholder for the stream identifier of the request, in frame headers and payloads.
-pub const STREAM_PLACEHOLDER: u32 = 0x7fff_fffd;
+pub(crate) const STREAM_PLACEHOLDER: u32 = 0x7fff_fffd;
 
 /// Chooses the script for a request.
 pub(super) type ScriptChooser = dyn Fn(&RecordedHead) -> Script + Send + Sync;

@@ -24,7 +24,7 @@ pub struct Include {
 
 /// The members of one body. `None` members are omitted.
 #[derive(Clone, Copy, Debug)]
-pub struct ErrorBodyMembers<'a> {
+pub(crate) struct ErrorBodyMembers<'a> {
     /// `code`, the documented status code.
     pub code: DocumentedCode,
     /// `message`.
@@ -40,10 +40,10 @@ pub struct ErrorBodyMembers<'a> {
 }
 
 /// The media type of the output of [`write_json`].
-pub const JSON_MEDIA_TYPE: &str = "application/json";
+pub(crate) const JSON_MEDIA_TYPE: &str = "application/json";
 
 /// Writes `{"message":"...","code":N}`, with the optional `type`, `request_id`, `retryable` and `request_sent` last.
-pub fn write_json(members: &ErrorBodyMembers<'_>, out: &mut BytesMut) {
+pub(crate) fn write_json(members: &ErrorBodyMembers<'_>, out: &mut BytesMut) {
     out.reserve(members.message.len() + members.kind.map_or(0, str::len) + 160);
     out.put_slice(b"{\"message\":");
     write_string(members.message, out);

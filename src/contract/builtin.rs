@@ -7,13 +7,13 @@ use super::causes::Cause;
 use super::code::{CodeDeclaration, Declaration};
 
 /// The names that [`Contract::builtin`](super::code::Contract::builtin) accepts, the default first.
-pub const CONTRACT_NAMES: &[&str] = &["appwrite", "appwrite-current"];
+pub(crate) const CONTRACT_NAMES: &[&str] = &["appwrite", "appwrite-current"];
 
 /// The contract used when the configuration names none.
-pub const DEFAULT_CONTRACT: &str = "appwrite";
+pub(crate) const DEFAULT_CONTRACT: &str = "appwrite";
 
 /// Returns the declaration of a built-in contract, or `None` if `name` is not in [`CONTRACT_NAMES`].
-pub fn declaration(name: &str) -> Option<Declaration> {
+pub(crate) fn declaration(name: &str) -> Option<Declaration> {
     let rows: Vec<&BuiltinCode> = match name {
         "appwrite" => DOCUMENTED_CODES.iter().collect(),
         "appwrite-current" => DOCUMENTED_CODES.iter().chain(CODES_ADDED_LATER).collect(),

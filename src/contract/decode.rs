@@ -77,7 +77,7 @@ impl ContentCoding {
 ///
 /// # Errors
 /// [`DecodeError::TooLarge`] above the limit; [`DecodeError::Malformed`] if `body` is not exactly one complete body.
-pub fn decode(coding: ContentCoding, body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
+pub(crate) fn decode(coding: ContentCoding, body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     match coding {
         ContentCoding::Identity => BoundedOutput::new(limit).finish_with(body),
         ContentCoding::Gzip => inflate_gzip(body, limit),

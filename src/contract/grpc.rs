@@ -9,7 +9,7 @@ use super::policy::Trigger;
 /// Returns the status of an error: from the cause of a fault, or from the documented code of an upstream error.
 /// Codes are mapped as gRPC clients map HTTP status codes (`doc/http-grpc-status-mapping.md`); in addition, 409 is
 /// [`GrpcStatus::Aborted`].
-pub const fn status_for_error(trigger: Trigger, code: u16) -> GrpcStatus {
+pub(crate) const fn status_for_error(trigger: Trigger, code: u16) -> GrpcStatus {
     match trigger {
         Trigger::Fault(cause) => cause.grpc_status(),
         Trigger::UpstreamStatus(_) => match code {
@@ -25,7 +25,7 @@ pub const fn status_for_error(trigger: Trigger, code: u16) -> GrpcStatus {
 }
 
 /// Encodes a message for `grpc-message`: percent-encoded UTF-8; printable ASCII except `%` is unchanged.
-pub fn encode_message(text: &str) -> String {
+pub(crate) fn encode_message(text: &str) -> String {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));
     let mut out = String::with_capacity(text.len());

@@ -23,7 +23,11 @@ pub struct HeaderFilterContext<'a> {
 }
 
 /// Whether to keep an upstream header field on a response whose body is replaced.
-pub fn keep_on_replaced(name: &HeaderName, value: &HeaderValue, context: HeaderFilterContext<'_>) -> bool {
+pub(crate) fn keep_on_replaced(
+    name: &HeaderName,
+    value: &HeaderValue,
+    context: HeaderFilterContext<'_>,
+) -> bool {
     match name.as_str() {
         "retry-after" => is_valid_retry_after(value, context.now),
         "content-range" => context.upstream_status == 416,
@@ -40,7 +44,7 @@ pub fn keep_on_replaced(name: &HeaderName, value: &HeaderValue, context: HeaderF
 }
 
 /// Whether a `Retry-After` is valid: 1 to 86400 seconds, or a date at most that far in the future.
-pub fn is_valid_retry_after(value: &HeaderValue, now: SystemTime) -> bool {
+pub(crate) fn is_valid_retry_after(value: &HeaderValue, now: SystemTime) -> bool {
     let Ok(text) = value.to_str() else { return false };
     let text = text.trim_ascii();
     if text.bytes().all(|b| b.is_ascii_digit()) {
@@ -51,7 +55,7 @@ pub fn is_valid_retry_after(value: &HeaderValue, now: SystemTime) -> bool {
 }
 
 /// Whether to remove a header field from a conforming error: fields that reveal the upstream's software.
-pub fn drop_on_conforming(name: &HeaderName) -> bool {
+pub(crate) fn drop_on_conforming(name: &HeaderName) -> bool {
     let name = name.as_str();
     name == "server" || name == "x-powered-by" || name.starts_with("x-debug-")
 }

@@ -9,22 +9,22 @@
 //! contract, [`text`] validates messages, [`header_filter`] filters response header fields, [`body`] writes JSON,
 //! [`decode`] decodes compressed error bodies within a size limit.
 
-pub mod body;
-pub mod builtin;
+pub(crate) mod body;
+pub(crate) mod builtin;
 pub mod causes;
-pub mod code;
+pub(crate) mod code;
 pub mod conform;
-pub mod declaration;
-pub mod decode;
+pub(crate) mod declaration;
+pub(crate) mod decode;
 pub mod extract;
-pub mod fault;
-pub mod grpc;
-pub mod grpc_status;
-pub mod header_filter;
-pub mod page_response;
+pub(crate) mod fault;
+pub(crate) mod grpc;
+pub(crate) mod grpc_status;
+pub(crate) mod header_filter;
+pub(crate) mod page_response;
 mod phase;
-pub mod policy;
-pub mod reply;
+pub(crate) mod policy;
+pub(crate) mod reply;
 pub mod text;
 
 pub use body::{Include, retryable};

@@ -13,7 +13,7 @@ use super::causes::{Cause, preferences_for_upstream};
 use super::code::{Contract, DocumentedCode};
 
 /// The name used instead of a cause when the upstream sent an error response: metric label, override key, log value.
-pub const UPSTREAM_RESPONSE: &str = "upstream_response";
+pub(crate) const UPSTREAM_RESPONSE: &str = "upstream_response";
 
 /// What the policy decides about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

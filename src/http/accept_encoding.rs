@@ -6,7 +6,7 @@ use super::ascii_class::list_elements;
 ///
 /// Without the field, RFC 9110 allows any coding. This function returns `false` then: the caller has the decoded body,
 /// which every client can read.
-pub fn accepts_coding<'a>(values: impl IntoIterator<Item = &'a [u8]>, coding: &str) -> bool {
+pub(crate) fn accepts_coding<'a>(values: impl IntoIterator<Item = &'a [u8]>, coding: &str) -> bool {
     let mut wildcard = false;
     for element in values.into_iter().flat_map(list_elements) {
         let mut parts = element.split(|octet| *octet == b';').map(<[u8]>::trim_ascii);

@@ -91,7 +91,7 @@ pub(crate) fn token_len(octets: &[u8]) -> usize {
 }
 
 /// Whether `octets` is a token (RFC 9110, section 5.6.2).
-pub fn is_token(octets: &[u8]) -> bool {
+pub(crate) fn is_token(octets: &[u8]) -> bool {
     !octets.is_empty() && token_len(octets) == octets.len()
 }
 
@@ -101,7 +101,7 @@ const fn is_field_byte(octet: u8) -> bool {
 }
 
 /// Whether these octets are all allowed in a field value.
-pub fn is_field_text(octets: &[u8]) -> bool {
+pub(crate) fn is_field_text(octets: &[u8]) -> bool {
     field_text_len(octets) == octets.len()
 }
 
@@ -141,7 +141,7 @@ pub(crate) fn field_line_lengths(octets: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// Removes leading and trailing spaces and tabs (OWS, RFC 9110, section 5.6.3).
-pub fn trim_ows(octets: &[u8]) -> &[u8] {
+pub(crate) fn trim_ows(octets: &[u8]) -> &[u8] {
     let mut rest = octets;
     while let [b' ' | b'\t', inner @ ..] | [inner @ .., b' ' | b'\t'] = rest {
         rest = inner;
@@ -150,7 +150,7 @@ pub fn trim_ows(octets: &[u8]) -> &[u8] {
 }
 
 /// The non-empty elements of a comma-separated list.
-pub fn list_elements(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+pub(crate) fn list_elements(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
     value.split(|octet| *octet == b',').map(trim_ows).filter(|element| !element.is_empty())
 }
 

@@ -20,7 +20,7 @@ const MAX_HOST_LEN: usize = 255;
 ///
 /// # Errors
 /// `invalid_host`, with the reason as evidence.
-pub fn check_authority(authority: &[u8]) -> Result<(), Rejection> {
+pub(crate) fn check_authority(authority: &[u8]) -> Result<(), Rejection> {
     let Some((host, port)) = split_host_port(authority) else {
         return Err(invalid_host("the authority is not host[:port]"));
     };
@@ -39,7 +39,7 @@ pub fn check_authority(authority: &[u8]) -> Result<(), Rejection> {
 }
 
 /// Splits an authority into host and port. `None` if colons or brackets are misplaced. The port can be empty.
-pub fn split_host_port(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
+pub(crate) fn split_host_port(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
     let host_len = if authority.first() == Some(&b'[') {
         authority.iter().position(|octet| *octet == b']')? + 1
     } else {
@@ -53,7 +53,7 @@ pub fn split_host_port(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)> {
 }
 
 /// Whether the target's authority and Host are equal. Case-insensitive.
-pub fn authorities_equal(target_authority: &[u8], host: &[u8]) -> bool {
+pub(crate) fn authorities_equal(target_authority: &[u8], host: &[u8]) -> bool {
     target_authority.eq_ignore_ascii_case(host)
 }
 
@@ -61,7 +61,7 @@ pub fn authorities_equal(target_authority: &[u8], host: &[u8]) -> bool {
 ///
 /// Borrowed if the host is already normalised. Use it for authorities that passed [`check_authority`] and for the host
 /// patterns of the configuration, so that both have the same form.
-pub fn routing_host(authority: &[u8]) -> Cow<'_, str> {
+pub(crate) fn routing_host(authority: &[u8]) -> Cow<'_, str> {
     let host = split_host_port(authority).map_or(authority, |(host, _)| host);
     if let [b'[', inner @ .., b']'] = host
         && let Some(address) = ipv6(inner)
@@ -78,7 +78,7 @@ pub fn routing_host(authority: &[u8]) -> Cow<'_, str> {
 
 /// Whether a host (from [`routing_host`]) matches a lower-case pattern: the exact name, or `*.example.com`, where `*`
 /// matches one or more labels.
-pub fn matches_pattern(pattern: &str, host: &str) -> bool {
+pub(crate) fn matches_pattern(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
         Some(suffix) if suffix.starts_with('.') => host.len() > suffix.len() && host.ends_with(suffix),
         Some(_) | None => pattern == host,

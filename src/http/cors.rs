@@ -16,10 +16,10 @@ use super::ascii_class;
 use super::origin::{Origin, OriginPattern};
 
 /// A header field of a response: name and value.
-pub type HeaderField = (HeaderName, HeaderValue);
+pub(crate) type HeaderField = (HeaderName, HeaderValue);
 
 /// Response fields that are always exposed: they report rate limits, when to retry, and the request ID.
-pub const DEFAULT_EXPOSED: [&str; 7] = [
+pub(crate) const DEFAULT_EXPOSED: [&str; 7] = [
     "X-RateLimit-Limit",
     "X-RateLimit-Remaining",
     "X-RateLimit-Reset",
@@ -30,10 +30,10 @@ pub const DEFAULT_EXPOSED: [&str; 7] = [
 ];
 
 /// `Vary` of a response to which the policy applies.
-pub const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
+pub(crate) const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 
 /// `Vary` of a preflight response.
-pub const VARY_PREFLIGHT: HeaderValue =
+pub(crate) const VARY_PREFLIGHT: HeaderValue =
     HeaderValue::from_static("Origin, Access-Control-Request-Method, Access-Control-Request-Headers");
 
 /// The origins that may read responses.
@@ -174,7 +174,7 @@ impl CorsPolicy {
 }
 
 /// Merges `Vary`: the gateway's names, then the upstream's additional names; `*` if the upstream's list has it.
-pub fn merge_vary<'a>(
+pub(crate) fn merge_vary<'a>(
     gateway_value: &HeaderValue,
     upstream_values: impl Iterator<Item = &'a [u8]>,
 ) -> HeaderValue {

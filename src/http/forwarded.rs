@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use ipnet::IpNet;
 
 use super::ascii_class::list_elements;
@@ -16,7 +16,7 @@ use super::ascii_class::list_elements;
 ///
 /// `values` are the values of `ip_header`, in message order. If a hop (from the right) is not an address, the last
 /// valid hop before it is the client.
-pub fn client_ip<'a>(
+pub(crate) fn client_ip<'a>(
     peer: IpAddr,
     values: impl DoubleEndedIterator<Item = &'a [u8]>,
     trusted: &[IpNet],
@@ -25,12 +25,12 @@ pub fn client_ip<'a>(
 }
 
 /// Builds `X-Forwarded-For` with only the client address.
-pub fn forwarded_for_client(client: IpAddr) -> HeaderValue {
+pub(crate) fn forwarded_for_client(client: IpAddr) -> HeaderValue {
     format_addresses(&[client])
 }
 
 /// Builds `X-Forwarded-For` with the client and the trusted hops up to the gateway (`forwarded: append`).
-pub fn forwarded_for_chain<'a>(
+pub(crate) fn forwarded_for_chain<'a>(
     peer: IpAddr,
     values: impl DoubleEndedIterator<Item = &'a [u8]>,
     trusted: &[IpNet],
@@ -44,12 +44,9 @@ pub fn forwarded_for_chain<'a>(
 /// it.
 ///
 /// These are `X-Forwarded-*`, `Forwarded` and `X-Real-IP`, also with underscores, which CGI servers treat as hyphens.
-pub fn is_forwarded_field(name: &HeaderName) -> bool {
-    is_forwarded_name(name.as_str().as_bytes())
-}
-
-/// Like [`is_forwarded_field`], for a name in any case. Matches the first octet first, which excludes most names.
-pub fn is_forwarded_name(name: &[u8]) -> bool {
+///
+/// Matches the first octet first, which excludes most names.
+pub(crate) fn is_forwarded_name(name: &[u8]) -> bool {
     match name {
         [b'x' | b'X', b'-' | b'_', rest @ ..] => {
             let normalise_byte = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };

@@ -90,9 +90,9 @@ fn client_forwarding_headers_are_recognised() {
         "x_forwarded_for",
         "x-forwarded_for",
     ] {
-        assert!(is_forwarded_field(&text.parse().unwrap()), "{text}");
+        assert!(is_forwarded_name(text.as_bytes()), "{text}");
     }
     for text in ["x-request-id", "host", "x-forwarded", "forwarded-for", "x", "x-real-ips", "via"] {
-        assert!(!is_forwarded_field(&text.parse().unwrap()), "{text}");
+        assert!(!is_forwarded_name(text.as_bytes()), "{text}");
     }
 }

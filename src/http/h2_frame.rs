@@ -6,34 +6,34 @@
 const FRAME_HEADER_LEN: usize = 9;
 
 /// Frame types (RFC 9113, section 6).
-pub mod frame_type {
+pub(crate) mod frame_type {
     /// Part of the content of a message.
-    pub const DATA: u8 = 0;
+    pub(crate) const DATA: u8 = 0;
     /// The start of a header section or a trailer section.
-    pub const HEADERS: u8 = 1;
+    pub(crate) const HEADERS: u8 = 1;
     /// Immediate termination of a stream.
-    pub const RST_STREAM: u8 = 3;
+    pub(crate) const RST_STREAM: u8 = 3;
     /// Configuration parameters of the sender.
-    pub const SETTINGS: u8 = 4;
+    pub(crate) const SETTINGS: u8 = 4;
     /// Shutdown of the connection.
-    pub const GOAWAY: u8 = 7;
+    pub(crate) const GOAWAY: u8 = 7;
     /// Continuation of a header section.
-    pub const CONTINUATION: u8 = 9;
+    pub(crate) const CONTINUATION: u8 = 9;
 }
 
 /// Frame flags; their meaning depends on the frame type.
-pub mod flag {
+pub(crate) mod flag {
     /// SETTINGS: acknowledges the peer's SETTINGS.
-    pub const ACK: u8 = 1;
+    pub(crate) const ACK: u8 = 1;
     /// DATA and HEADERS: the last frame that the sender sends on this stream.
-    pub const END_STREAM: u8 = 1;
+    pub(crate) const END_STREAM: u8 = 1;
     /// HEADERS and CONTINUATION: the end of the header section.
-    pub const END_HEADERS: u8 = 4;
+    pub(crate) const END_HEADERS: u8 = 4;
 }
 
 /// A frame header, without the length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FrameHeader {
+pub(crate) struct FrameHeader {
     /// The frame type, one of [`frame_type`] or another value.
     pub kind: u8,
     /// The flags, see [`flag`].
@@ -44,7 +44,7 @@ pub struct FrameHeader {
 
 /// The next element of the byte stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FrameEvent<'a> {
+pub(crate) enum FrameEvent<'a> {
     /// A frame header; the payload has [`FrameParser::remaining`] bytes.
     Header(FrameHeader),
     /// A part of the payload, which ends when [`FrameParser::remaining`] is 0.
@@ -53,7 +53,7 @@ pub enum FrameEvent<'a> {
 
 /// The parser state of one direction of a connection.
 #[derive(Debug, Default)]
-pub struct FrameParser {
+pub(crate) struct FrameParser {
     header_buffer: [u8; FRAME_HEADER_LEN],
     received: usize,
     remaining: usize,
@@ -61,22 +61,22 @@ pub struct FrameParser {
 
 impl FrameParser {
     /// Creates a parser for a stream that starts with a preface of `preface` bytes. The preface is reported as payload.
-    pub const fn after_preface(preface: usize) -> Self {
+    pub(crate) const fn after_preface(preface: usize) -> Self {
         FrameParser { header_buffer: [0; FRAME_HEADER_LEN], received: 0, remaining: preface }
     }
 
     /// The number of payload bytes of the current frame that have not arrived.
-    pub const fn remaining(&self) -> usize {
+    pub(crate) const fn remaining(&self) -> usize {
         self.remaining
     }
 
     /// The received bytes of an incomplete frame header.
-    pub fn partial_header(&self) -> &[u8] {
+    pub(crate) fn partial_header(&self) -> &[u8] {
         self.header_buffer.get(..self.received).unwrap_or_default()
     }
 
     /// Consumes the next element from the start of `bytes`. `None` if `bytes` ends before it is complete.
-    pub fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<FrameEvent<'a>> {
+    pub(crate) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<FrameEvent<'a>> {
         if self.remaining > 0 {
             let (payload, rest) = bytes.split_at_checked(self.remaining).unwrap_or((bytes, b""));
             *bytes = rest;

@@ -1,6 +1,6 @@
 //! Hop-by-hop header fields: connection-specific fields, and those named in `Connection` (RFC 9110, section 7.6.1).
 //!
-//! All decisions depend on field names only. Framing fields ([`is_framing`]) are not copied either: they are written
+//! All decisions depend on field names only. Framing fields ([`is_framing_name`]) are not copied either: they are written
 //! from the parsed values. `Upgrade` is removed and written again for allowed protocols ([`super::upgrade`]).
 
 use http::HeaderName;
@@ -8,22 +8,17 @@ use http::HeaderName;
 use super::ascii_class::{is_token, list_elements};
 
 /// Maximum number of options in `Connection`; real clients send up to 3.
-pub const MAX_CONNECTION_OPTIONS: usize = 16;
+pub(crate) const MAX_CONNECTION_OPTIONS: usize = 16;
 
 /// Whether the field is connection-specific and never forwarded.
 ///
 /// Includes `TE`, even with the value `trailers`: the gateway negotiates trailers with the next hop itself.
-pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     is_hop_by_hop_name(name.as_str().as_bytes())
 }
 
 /// Whether the field is Content-Length or Transfer-Encoding: written from the parsed framing, never copied.
-pub fn is_framing(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "content-length" | "transfer-encoding")
-}
-
-/// Like [`is_framing`], for a name in any case.
-pub fn is_framing_name(name: &[u8]) -> bool {
+pub(crate) fn is_framing_name(name: &[u8]) -> bool {
     match name.len() {
         14 => name.eq_ignore_ascii_case(b"content-length"),
         17 => name.eq_ignore_ascii_case(b"transfer-encoding"),
@@ -33,13 +28,13 @@ pub fn is_framing_name(name: &[u8]) -> bool {
 
 /// Whether the field is allowed in a response trailer section: framing and connection-specific fields are not (RFC
 /// 9110, section 6.5.1).
-pub fn is_allowed_in_trailers(name: &[u8]) -> bool {
+pub(crate) fn is_allowed_in_trailers(name: &[u8]) -> bool {
     !is_hop_by_hop_name(name) && !is_framing_name(name)
 }
 
 /// Whether the field is allowed in a request trailer section. Fields for routing, identity and authorization are not: a
 /// server that merges trailers into the header section would trust them.
-pub fn is_allowed_in_request_trailers(name: &[u8]) -> bool {
+pub(crate) fn is_allowed_in_request_trailers(name: &[u8]) -> bool {
     is_allowed_in_trailers(name) && !is_protected(name)
 }
 
@@ -63,7 +58,7 @@ fn is_hop_by_hop_name(name: &[u8]) -> bool {
 /// authorization.
 ///
 /// The specification requires Host, Content-Length, Authorization and X-Forwarded-*; the others have similar functions.
-pub fn is_protected(name: &[u8]) -> bool {
+pub(crate) fn is_protected(name: &[u8]) -> bool {
     let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
     match name.len() {
         3 => is(b"via"),
@@ -86,7 +81,7 @@ fn is_x_forwarded(name: &[u8]) -> bool {
 
 /// One option of a `Connection` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionOption {
+pub(crate) enum ConnectionOption {
     /// `close`.
     Close,
     /// `keep-alive`.
@@ -99,7 +94,7 @@ pub enum ConnectionOption {
 
 impl ConnectionOption {
     /// Parses one option (trimmed, not empty); `None` if it is not a token.
-    pub fn parse(option: &[u8]) -> Option<Self> {
+    pub(crate) fn parse(option: &[u8]) -> Option<Self> {
         if option.eq_ignore_ascii_case(b"close") {
             Some(ConnectionOption::Close)
         } else if option.eq_ignore_ascii_case(b"keep-alive") {
@@ -116,7 +111,7 @@ impl ConnectionOption {
 
 /// The additional field names in the `Connection` of a message. Empty for most messages; does not allocate.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ConnectionOptions<'a> {
+pub(crate) struct ConnectionOptions<'a> {
     names: [&'a [u8]; MAX_CONNECTION_OPTIONS],
     count: usize,
 }
@@ -129,7 +124,7 @@ impl<'a> ConnectionOptions<'a> {
     ///
     /// # Errors
     /// A constant text for the log if `Connection` names more than [`MAX_CONNECTION_OPTIONS`] fields.
-    pub fn from_values(values: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, &'static str> {
+    pub(crate) fn from_values(values: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, &'static str> {
         let mut options = ConnectionOptions::default();
         for option in values.into_iter().flat_map(list_elements) {
             let is_field_name = ConnectionOption::parse(option) == Some(ConnectionOption::FieldName);
@@ -146,12 +141,7 @@ impl<'a> ConnectionOptions<'a> {
     }
 
     /// Whether to remove this field when forwarding the message: it is hop-by-hop or named in `Connection`.
-    pub fn removes(&self, name: &HeaderName) -> bool {
-        is_hop_by_hop(name) || (self.count > 0 && self.contains(name.as_str().as_bytes()))
-    }
-
-    /// Like [`ConnectionOptions::removes`], for a name in any case.
-    pub fn removes_name(&self, name: &[u8]) -> bool {
+    pub(crate) fn removes_name(&self, name: &[u8]) -> bool {
         is_hop_by_hop_name(name) || (self.count > 0 && self.contains(name))
     }
 

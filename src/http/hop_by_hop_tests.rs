@@ -43,10 +43,10 @@ fn only_hop_by_hop_headers_are_removed() {
 fn connection_options_are_removed_in_any_case() {
     let options = ConnectionOptions::from_values([&b"Close, X-Foo"[..], b", x-bar ,keep-alive,"]).unwrap();
     for text in ["x-foo", "x-bar", "connection"] {
-        assert!(options.removes(&name(text)), "{text}");
+        assert!(options.removes_name(text.as_bytes()), "{text}");
     }
     for text in ["x-fo", "close", "content-type", "x-foo-bar"] {
-        assert!(!options.removes(&name(text)), "{text}");
+        assert!(!options.removes_name(text.as_bytes()), "{text}");
     }
 }
 
@@ -56,7 +56,7 @@ fn protected_headers_cannot_be_removed() {
         ConnectionOptions::from_values([&b"host, content-length, authorization, x-forwarded-for"[..]])
             .unwrap();
     for text in ["host", "content-length", "authorization", "x-forwarded-for"] {
-        assert!(!options.removes(&name(text)), "{text}");
+        assert!(!options.removes_name(text.as_bytes()), "{text}");
     }
     for text in [
         "Via",

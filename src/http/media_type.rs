@@ -5,25 +5,25 @@
 use super::ascii_class::trim_ows;
 
 /// Whether the type is `text/event-stream`, with or without parameters.
-pub fn is_event_stream(content_type: &[u8]) -> bool {
+pub(crate) fn is_event_stream(content_type: &[u8]) -> bool {
     let end = content_type.iter().position(|octet| *octet == b';').unwrap_or(content_type.len());
     trim_ows(content_type.get(..end).unwrap_or_default()).eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// Whether the type starts with `application/grpc`, for example `application/grpc+proto` or `application/grpc-web`.
-pub fn is_grpc(content_type: &[u8]) -> bool {
+pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
     const NAME: &[u8] = b"application/grpc";
     let start = trim_ows(content_type).get(..NAME.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(NAME))
 }
 
 /// Whether the body is an event stream or gRPC, where long idle periods are normal.
-pub fn is_streaming(content_type: &[u8]) -> bool {
+pub(crate) fn is_streaming(content_type: &[u8]) -> bool {
     is_event_stream(content_type) || is_grpc(content_type)
 }
 
 /// Whether the type is `application/json` or ends with `+json`.
-pub fn is_json(content_type: &[u8]) -> bool {
+pub(crate) fn is_json(content_type: &[u8]) -> bool {
     let end = content_type.iter().position(|octet| *octet == b';').unwrap_or(content_type.len());
     let name = trim_ows(content_type.get(..end).unwrap_or_default()).to_ascii_lowercase();
     name == b"application/json" || name.ends_with(b"+json")

@@ -12,29 +12,29 @@
 //! [`cors`] and [`origin`] (CORS). [`partial_request`] parses rejected requests as far as possible. [`ascii_class`] has
 //! the character tables, and [`h2_frame`] splits HTTP/2 byte streams into frames.
 
-pub mod accept_encoding;
-pub mod ascii_class;
+pub(crate) mod accept_encoding;
+pub(crate) mod ascii_class;
 pub(crate) mod authentication;
-pub mod authority;
+pub(crate) mod authority;
 pub mod body_decoder;
-pub mod cors;
-pub mod forwarded;
+pub(crate) mod cors;
+pub(crate) mod forwarded;
 pub mod framing;
-pub mod h2_frame;
-pub mod hop_by_hop;
-pub mod media_type;
-pub mod origin;
-pub mod partial_request;
-pub mod path;
+pub(crate) mod h2_frame;
+pub(crate) mod hop_by_hop;
+pub(crate) mod media_type;
+pub(crate) mod origin;
+pub(crate) mod partial_request;
+pub(crate) mod path;
 pub(crate) mod reason_phrase;
 mod request_fields;
 pub mod request_head;
 pub mod request_scanner;
 pub mod response_framer;
 pub mod response_head;
-pub mod selectors;
-pub mod target;
-pub mod upgrade;
+pub(crate) mod selectors;
+pub(crate) mod target;
+pub(crate) mod upgrade;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]

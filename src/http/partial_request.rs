@@ -8,7 +8,7 @@ use super::media_type;
 
 /// Returns the value of a field if it occurs exactly once. The name is case-insensitive. `None` for a value with a
 /// control character, which parsers interpret differently.
-pub fn single_field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub(crate) fn single_field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let lines = head.split(|octet| *octet == b'\n').skip(1);
     let mut values = lines.take_while(|line| !line.trim_ascii().is_empty()).filter_map(|line| {
         let colon = line.iter().position(|octet| *octet == b':')?;
@@ -20,7 +20,7 @@ pub fn single_field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// Whether the request appears to be a gRPC or gRPC-Web call.
-pub fn is_grpc(head: &[u8]) -> bool {
+pub(crate) fn is_grpc(head: &[u8]) -> bool {
     head.starts_with(b"POST ") && single_field(head, "content-type").is_some_and(media_type::is_grpc)
 }
 

@@ -13,7 +13,7 @@ use super::ascii_class::{HIGH, PERCENT, UNRESERVED, class_bits, class_bits_in, d
 ///
 /// Borrowed if the path is already normalised, which is the usual case. An invalid `%` (already rejected in requests)
 /// becomes `%25`, so that normalisation is idempotent.
-pub fn normalise(path: &[u8]) -> Cow<'_, str> {
+pub(crate) fn normalise(path: &[u8]) -> Cow<'_, str> {
     let plain = class_bits_in(path) & (PERCENT | HIGH) == 0 && !path.windows(2).any(|pair| pair == b"//");
     let normal_len = if plain { path.len() } else { path.len() - skip_normalised(path).len() };
     if normal_len == path.len()

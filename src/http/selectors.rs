@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 
 /// Returns the value of `{name}` or `{*name}` in a route's `pattern` for a normalised path.
-pub fn path_parameter<'a>(pattern: &str, path: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
+pub(crate) fn path_parameter<'a>(pattern: &str, path: &'a str, name: &str) -> Option<Cow<'a, [u8]>> {
     let mut segments = path.split('/');
     for part in pattern.split('/') {
         let parameter_parts = part.split_once('{').zip(part.rsplit_once('}'));
@@ -36,7 +36,7 @@ pub fn path_parameter<'a>(pattern: &str, path: &'a str, name: &str) -> Option<Co
 }
 
 /// Returns the decoded value of a query parameter that occurs exactly once.
-pub fn query_parameter<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
+pub(crate) fn query_parameter<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>> {
     let mut unique_value = None;
     for pair in query.split(|octet| *octet == b'&') {
         let (key, value) = split_at_equals(pair);
@@ -51,7 +51,7 @@ pub fn query_parameter<'a>(query: &'a [u8], name: &str) -> Option<Cow<'a, [u8]>>
 }
 
 /// Returns the value of a cookie that occurs exactly once in all `Cookie` fields of a request.
-pub fn cookie_value<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u8]> {
+pub(crate) fn cookie_value<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &str) -> Option<&'a [u8]> {
     let mut unique_value = None;
     for pair in fields.flat_map(|field| field.split(|octet| *octet == b';')) {
         let (key, value) = split_at_equals(pair);
@@ -67,7 +67,7 @@ pub fn cookie_value<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &str) -> O
 
 /// Returns the value of a member that occurs exactly once in a JSON object: a string in lower case, a number or a
 /// boolean.
-pub fn json_member(body: &[u8], name: &str) -> Option<String> {
+pub(crate) fn json_member(body: &[u8], name: &str) -> Option<String> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = reader.deserialize_map(MemberVisitor { name }).ok()?;
     reader.end().ok()?;

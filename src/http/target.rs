@@ -15,11 +15,11 @@ use super::{Rejection, authority};
 use crate::contract::Cause;
 
 /// Maximum length of a target in bytes, a limit of the codec's URI type.
-pub const MAX_TARGET_LEN: usize = 65_534;
+pub(crate) const MAX_TARGET_LEN: usize = 65_534;
 
 /// Facts about a valid path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PathInfo {
+pub(crate) struct PathInfo {
     /// Length of the path in bytes; the query, if any, follows with its `?`.
     pub path_len: usize,
     /// The path has a segment `.` or `..`. This includes `%2e`, encoded slashes (`..%2f`) and path parameters (`..;x`),
@@ -43,7 +43,7 @@ pub(super) struct TargetParts {
 /// # Errors
 /// `malformed_request_line` if it does not start with `/` or has bytes that are invalid in a target; `uri_too_long`;
 /// `ambiguous_path` for a backslash, an encoded control byte or backslash, or an invalid percent-encoding in the path.
-pub fn check_path(target: &[u8]) -> Result<PathInfo, Rejection> {
+pub(crate) fn check_path(target: &[u8]) -> Result<PathInfo, Rejection> {
     if target.first() != Some(&b'/') {
         return Err(malformed("the target is not in origin form"));
     }

@@ -11,7 +11,7 @@ use ring::digest;
 use super::ascii_class::{is_token, list_elements};
 
 /// The protocol of RFC 6455, as `Upgrade` names it.
-pub const WEBSOCKET: &str = "websocket";
+pub(crate) const WEBSOCKET: &str = "websocket";
 
 /// The GUID that a server appends to the client's key before hashing (RFC 6455, section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -22,7 +22,7 @@ const MAX_PROTOCOLS: usize = 16;
 /// Returns why this protocol cannot be tunnelled, or `None` if it can. `name` is in lower case.
 ///
 /// Another HTTP version, or TLS, would carry requests that bypass the gateway's rules.
-pub fn forbidden_reason(name: &str) -> Option<&'static str> {
+pub(crate) fn forbidden_reason(name: &str) -> Option<&'static str> {
     if !is_protocol(name.as_bytes()) {
         return Some("it is not a valid protocol name");
     }
@@ -39,7 +39,7 @@ fn is_protocol(name: &[u8]) -> bool {
 
 /// The protocols offered to the upstream: those that the client requested and the route allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpgradeOffer<'a> {
+pub(crate) struct UpgradeOffer<'a> {
     protocols: Vec<&'a [u8]>,
     /// The value of `Sec-WebSocket-Key`, if the request has exactly one.
     key: Option<&'a [u8]>,
@@ -48,7 +48,7 @@ pub struct UpgradeOffer<'a> {
 impl<'a> UpgradeOffer<'a> {
     /// Builds the offer from the `Upgrade` and `Sec-WebSocket-Key` values of a request whose `Connection` names
     /// `Upgrade`. `None` if no requested protocol is in `allowed` (lower case).
-    pub fn from_request(
+    pub(crate) fn from_request(
         upgrade: impl Iterator<Item = &'a [u8]>,
         mut keys: impl Iterator<Item = &'a [u8]>,
         allowed: &[String],
@@ -63,7 +63,7 @@ impl<'a> UpgradeOffer<'a> {
     }
 
     /// The value of the `Upgrade` field sent to the upstream.
-    pub fn value(&self) -> Vec<u8> {
+    pub(crate) fn value(&self) -> Vec<u8> {
         self.protocols.join(&b", "[..])
     }
 
@@ -72,7 +72,7 @@ impl<'a> UpgradeOffer<'a> {
     ///
     /// # Errors
     /// A constant text for the log.
-    pub fn verify_switch<'b>(
+    pub(crate) fn verify_switch<'b>(
         &self,
         connection: impl Iterator<Item = &'b [u8]>,
         upgrade: impl Iterator<Item = &'b [u8]>,

@@ -112,7 +112,7 @@ impl Key {
 }
 
 /// Hashes the parts of a rule's key. Allocates only for values that need decoding and hosts that are not in lower case.
-pub fn derive_key(secret: Secret, parts: &[KeyPart], source: &impl KeySource) -> Key {
+pub(crate) fn derive_key(secret: Secret, parts: &[KeyPart], source: &impl KeySource) -> Key {
     let Secret([first, second]) = secret;
     let mut hasher = SipHasher13::new_with_keys(first, second);
     for part in parts {

@@ -90,7 +90,7 @@ impl LimitTable {
 
 /// The decision about a new key that was just debited `already_taken` (if that is admitted). For `explain`, which has
 /// no table.
-pub fn preview(
+pub(crate) fn preview(
     algorithm: Algorithm,
     quota: &Quota,
     now: Timestamp,

@@ -6,20 +6,20 @@
 //! [`limiter`] (one rule, as the request path uses it). [`backend`] is the interface to shared counts; [`credential`]
 //! exempts clients that present a secret.
 
-pub mod backend;
-pub mod credential;
+pub(crate) mod backend;
+pub(crate) mod credential;
 pub mod gcra;
-pub mod key;
-pub mod limit_table;
-pub mod limiter;
-pub mod overflow_sketch;
-pub mod quota;
-pub mod quota_decision;
+pub(crate) mod key;
+pub(crate) mod limit_table;
+pub(crate) mod limiter;
+pub(crate) mod overflow_sketch;
+pub(crate) mod quota;
+pub(crate) mod quota_decision;
 pub mod redis;
-pub mod state;
-pub mod state_table;
-pub mod timestamp;
-pub mod window;
+pub(crate) mod state;
+pub(crate) mod state_table;
+pub(crate) mod timestamp;
+pub(crate) mod window;
 
 pub use backend::{Backend, BackendError, BackendFuture, OnFailure, TakeReply, TakeRequest};
 pub use credential::Credential;

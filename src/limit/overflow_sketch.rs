@@ -10,7 +10,7 @@ use super::state::LimitState;
 
 /// The sketch of one shard. Allocates with the first record.
 #[derive(Debug)]
-pub struct OverflowSketch<S> {
+pub(crate) struct OverflowSketch<S> {
     cells: Vec<S>,
     /// Cells per row; a power of two.
     width: usize,
@@ -18,12 +18,12 @@ pub struct OverflowSketch<S> {
 
 impl<S: LimitState> OverflowSketch<S> {
     /// Creates a sketch for about this many evicted keys.
-    pub fn new(expected_keys: usize) -> Self {
+    pub(crate) fn new(expected_keys: usize) -> Self {
         OverflowSketch { cells: Vec::new(), width: expected_keys.next_power_of_two().max(16) }
     }
 
     /// Records the state of the key with this hash.
-    pub fn record(&mut self, hash: u64, state: S) {
+    pub(crate) fn record(&mut self, hash: u64, state: S) {
         if self.cells.is_empty() {
             self.cells = vec![S::default(); 2 * self.width];
         }
@@ -35,7 +35,7 @@ impl<S: LimitState> OverflowSketch<S> {
     }
 
     /// An upper bound of the state of the key with this hash.
-    pub fn estimate(&self, hash: u64) -> S {
+    pub(crate) fn estimate(&self, hash: u64) -> S {
         if self.cells.is_empty() {
             return S::default();
         }

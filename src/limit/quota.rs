@@ -27,7 +27,7 @@ pub enum QuotaError {
 }
 
 /// The maximum time to fill an empty bucket. A longer one is probably a mistake.
-pub const MAX_FILL_TIME: Duration = Duration::from_secs(365 * 86_400);
+pub(crate) const MAX_FILL_TIME: Duration = Duration::from_secs(365 * 86_400);
 
 /// The minimum interval between two requests at the allowed rate, in nanoseconds.
 const MIN_INTERVAL_NANOS: u64 = 1_000;

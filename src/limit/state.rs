@@ -12,7 +12,7 @@ use super::timestamp::Timestamp;
 
 /// The skew tolerated between concurrent threads, whose timestamps may arrive out of order, in nanoseconds. A state
 /// further in the future means that the clock went back.
-pub const MAX_CLOCK_SKEW: u64 = 1_000_000_000;
+pub(crate) const MAX_CLOCK_SKEW: u64 = 1_000_000_000;
 
 /// The state of a key. The default is the state of a new key.
 pub trait LimitState: Copy + Debug + Default + PartialEq + Send + 'static {

@@ -19,7 +19,7 @@ const SLOTS_PER_SET: usize = 16;
 const SHARDS: usize = 64;
 
 /// The minimum capacity of a table.
-pub const MIN_KEYS: usize = SLOTS_PER_SET;
+pub(crate) const MIN_KEYS: usize = SLOTS_PER_SET;
 
 /// A bounded table of states.
 #[derive(Debug)]

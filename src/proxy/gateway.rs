@@ -10,7 +10,7 @@ use crate::telemetry::Metrics;
 
 /// State shared by all connections.
 #[derive(Debug)]
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// The current configuration, replaced as a whole by a reload. Each request loads it once.
     pub snapshot: ArcSwap<Snapshot>,
     /// The metrics of the process.
@@ -27,7 +27,7 @@ impl Gateway {
     /// `pseudonym` identifies this instance in `Via` (RFC 9110 7.6.3): a token, unique to each instance, constant while
     /// the process runs. `max_upstream_connections` is the share of the file descriptor limit that is meant for
     /// upstream connections in use.
-    pub fn new(
+    pub(crate) fn new(
         snapshot: Snapshot,
         metrics: Arc<Metrics>,
         pseudonym: &str,
@@ -45,7 +45,7 @@ impl Gateway {
     }
 
     /// Changes the maximum number of upstream connections in use. Open connections are kept.
-    pub fn set_max_upstream_connections(&self, limit: usize) {
+    pub(crate) fn set_max_upstream_connections(&self, limit: usize) {
         self.max_upstream_connections.store(i64::try_from(limit).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
@@ -55,7 +55,7 @@ impl Gateway {
     }
 
     /// Makes one path panic. Debug builds only: a release build ignores it.
-    pub fn set_panic_path(&mut self, path: &'static str) {
+    pub(crate) fn set_panic_path(&mut self, path: &'static str) {
         if cfg!(debug_assertions) {
             self.panic_path = Some(path);
         }

@@ -58,7 +58,7 @@ pub(super) async fn send(
 
 /// Renders a local reply as the HTTP/1.1 bytes that a client receives, for example for `explain`. `closes` adds
 /// `Connection: close`.
-pub fn render_h1(reply: &LocalReply, is_head_request: bool, closes: bool, now: SystemTime) -> Bytes {
+pub(crate) fn render_h1(reply: &LocalReply, is_head_request: bool, closes: bool, now: SystemTime) -> Bytes {
     let mut out = BytesMut::new();
     let parts = response_head_parts(reply, false);
     let body = parts.body_framing(Version::Http11, is_head_request);

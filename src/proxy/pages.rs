@@ -16,7 +16,7 @@ use super::reply_builder;
 use crate::contract::{Evidence, Fault, PageResponse, Phase};
 
 /// Generates the responses on a telemetry listener.
-pub trait PageHandler: Send + Sync + fmt::Debug {
+pub(crate) trait PageHandler: Send + Sync + fmt::Debug {
     /// Returns the page at `path`.
     ///
     /// # Errors

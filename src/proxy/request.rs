@@ -328,7 +328,7 @@ fn forwarded_for(
 
 /// Whether an HTTP/1 connection closes after the reply to this fault: the end of the request is unknown, or the
 /// connection is over the connection limit. [`local_reply`] also closes it if too much of the request body is unread.
-pub const fn closes_connection(cause: Cause, phase: Phase) -> bool {
+pub(crate) const fn closes_connection(cause: Cause, phase: Phase) -> bool {
     matches!(phase, Phase::RequestHeaders)
         || matches!(cause, Cause::ClientTooSlow | Cause::MalformedBody | Cause::ConnectionLimitReached)
 }

@@ -25,7 +25,11 @@ const MAX_BACKLOG_DRAIN: usize = 4096;
 
 /// Accepts until `stopped` is true, then accepts the connections in the backlog and closes the socket. Connections
 /// observe the same watch.
-pub async fn accept(bound: BoundListener, service: ListenerService, mut stopped: watch::Receiver<bool>) {
+pub(crate) async fn accept(
+    bound: BoundListener,
+    service: ListenerService,
+    mut stopped: watch::Receiver<bool>,
+) {
     let address = bound.address;
     let listener = match TcpListener::from_std(bound.socket) {
         Ok(listener) => listener,

@@ -24,7 +24,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::log::LevelHandle;
 
 /// Inputs of [`serve`] beside the configuration.
-pub struct ServeOptions {
+pub(crate) struct ServeOptions {
     /// The metrics, created before, because the log reports to them.
     pub metrics: Arc<Metrics>,
     /// Reads the configuration again for a reload, if it came from a file.
@@ -39,7 +39,7 @@ pub struct ServeOptions {
 
 /// The addresses of the listeners.
 #[derive(Debug)]
-pub struct Listening {
+pub(crate) struct Listening {
     /// Addresses for clients, in the order of the configuration file.
     pub gateway: Vec<std::net::SocketAddr>,
     /// Address of the telemetry endpoints.
@@ -50,7 +50,7 @@ pub struct Listening {
 ///
 /// # Errors
 /// A message for the operator: a port in use, or threads or signal handlers that could not be created.
-pub fn serve(mut config: Config, options: ServeOptions) -> Result<(), String> {
+pub(crate) fn serve(mut config: Config, options: ServeOptions) -> Result<(), String> {
     let descriptors = fd_budget::raise_fd_limit();
     let fd_budget = fd_budget::apply_budget(&mut config, descriptors);
     let bound: Vec<BoundListener> = config

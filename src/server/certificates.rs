@@ -11,7 +11,7 @@ use tracing::error;
 use crate::config::Config;
 
 /// Logs every certificate that is not valid at `now`, and every upstream whose certificates are not verified.
-pub fn log_problems(config: &Config, now: SystemTime) {
+pub(crate) fn log_problems(config: &Config, now: SystemTime) {
     for listener in &config.listeners {
         for certificate in listener.tls.iter().flat_map(|tls| &tls.certificates) {
             if let Some(problem) = certificate.validity.problem(now) {

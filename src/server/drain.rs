@@ -22,11 +22,11 @@ use crate::upstream::timer::{sleep, timeout_at};
 
 /// The state of the process, shown by `/readyz`.
 #[derive(Debug, Default)]
-pub struct ProcessState(AtomicU8);
+pub(crate) struct ProcessState(AtomicU8);
 
 impl ProcessState {
     /// The current state.
-    pub fn readiness(&self) -> Readiness {
+    pub(crate) fn readiness(&self) -> Readiness {
         match self.0.load(Ordering::Acquire) {
             0 => Readiness::Starting,
             1 => Readiness::Serving,
@@ -35,19 +35,19 @@ impl ProcessState {
     }
 
     /// Records that all listeners are open.
-    pub fn set_serving(&self) {
+    pub(crate) fn set_serving(&self) {
         self.0.store(1, Ordering::Release);
     }
 
     /// Records that the shutdown has begun.
-    pub fn set_draining(&self) {
+    pub(crate) fn set_draining(&self) {
         self.0.store(2, Ordering::Release);
     }
 }
 
 /// The signals that shut down the process.
 #[derive(Debug)]
-pub struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
@@ -61,7 +61,7 @@ enum ShutdownSignal {
 
 /// Blocks SIGHUP until [`sighup`] installs a handler, because a reload may be requested immediately after the start and
 /// SIGHUP would otherwise end the process. Call it before other threads start.
-pub fn block_sighup() {
+pub(crate) fn block_sighup() {
     // Fails only for an invalid signal.
     let _ = SigSet::from_iter([nix::sys::signal::SIGHUP]).thread_block();
 }
@@ -70,7 +70,7 @@ pub fn block_sighup() {
 ///
 /// # Errors
 /// The system rejected the handler.
-pub fn sighup() -> std::io::Result<Signal> {
+pub(crate) fn sighup() -> std::io::Result<Signal> {
     let signal_stream = signal(SignalKind::hangup())?;
     let _ = SigSet::from_iter([nix::sys::signal::SIGHUP]).thread_unblock();
     Ok(signal_stream)
@@ -81,7 +81,7 @@ impl Signals {
     ///
     /// # Errors
     /// The system rejected a handler.
-    pub fn install() -> std::io::Result<Signals> {
+    pub(crate) fn install() -> std::io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -98,7 +98,7 @@ impl Signals {
 
 /// Waits for a signal, then drains with the timeouts of the configuration `running` at that time. Returns when the
 /// process can exit.
-pub async fn wait_and_drain(
+pub(crate) async fn wait_and_drain(
     mut signals: Signals,
     state: Arc<ProcessState>,
     listeners: watch::Sender<bool>,

@@ -12,14 +12,14 @@ const RESERVED: u64 = 64;
 const MIN_TELEMETRY_CONNECTIONS: usize = 16;
 
 /// Raises the soft limit on open descriptors to the hard limit. Returns the resulting limit.
-pub fn raise_fd_limit() -> u64 {
+pub(crate) fn raise_fd_limit() -> u64 {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return 1024 };
     if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft }
 }
 
 /// Limits derived from the number of descriptors, except `client.max_connections`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FdBudget {
+pub(crate) struct FdBudget {
     /// Connections above `max_connections` that are accepted to receive an error response.
     pub overflow: usize,
     /// Upstream connections in use at once.
@@ -30,7 +30,7 @@ pub struct FdBudget {
 
 /// Caps the limits of a configuration by the number of descriptors: idle upstream connections to a quarter, and
 /// `client.max_connections` to half of the remainder, because each request may need an upstream connection too.
-pub fn apply_budget(config: &mut Config, descriptors: u64) -> FdBudget {
+pub(crate) fn apply_budget(config: &mut Config, descriptors: u64) -> FdBudget {
     let budget = usize::try_from(descriptors.saturating_sub(RESERVED)).unwrap_or(usize::MAX);
     let overflow = (budget / 8).clamp(1, 256);
     let telemetry = (budget / 16).min(240);

@@ -18,7 +18,7 @@ const NOTSENT_LOWAT: u32 = 128 * 1024;
 
 /// A bound listener.
 #[derive(Debug)]
-pub struct BoundListener {
+pub(crate) struct BoundListener {
     /// The socket.
     pub socket: TcpListener,
     /// The bound address, with the port that the system chose for port 0.
@@ -27,7 +27,7 @@ pub struct BoundListener {
 
 /// A listener that could not be bound. Its message has the address, the reason and a suggestion.
 #[derive(Debug)]
-pub struct BindError {
+pub(crate) struct BindError {
     address: SocketAddr,
     error: io::Error,
 }
@@ -58,7 +58,7 @@ impl std::error::Error for BindError {}
 ///
 /// # Errors
 /// A message for the operator.
-pub fn bind(address: SocketAddr) -> Result<BoundListener, BindError> {
+pub(crate) fn bind(address: SocketAddr) -> Result<BoundListener, BindError> {
     let try_bind = || -> io::Result<BoundListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // Allows a restart while connections of the previous process are in TIME_WAIT.

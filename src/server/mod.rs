@@ -5,11 +5,11 @@
 //! background; [`reload`] applies a new configuration and [`drain`] shuts down. Requests are handled in
 //! [`crate::proxy`].
 
-pub mod accept;
-pub mod boot;
-pub mod certificates;
-pub mod drain;
-pub mod fd_budget;
-pub mod listen;
-pub mod reload;
-pub mod tasks;
+pub(crate) mod accept;
+pub(crate) mod boot;
+pub(crate) mod certificates;
+pub(crate) mod drain;
+pub(crate) mod fd_budget;
+pub(crate) mod listen;
+pub(crate) mod reload;
+pub(crate) mod tasks;

@@ -24,7 +24,7 @@ use crate::telemetry::log::LevelHandle;
 use crate::upstream::UpstreamRuntime;
 
 /// Reads the configuration from its source again.
-pub type ConfigLoader = Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
+pub(crate) type ConfigLoader = Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 
 /// The state that a reload reads and changes.
 pub(super) struct Reload {

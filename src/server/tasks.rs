@@ -24,11 +24,11 @@ const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The running lookups: one task for each upstream that has host names.
 #[derive(Debug, Default)]
-pub struct DnsTasks(Vec<(Arc<UpstreamRuntime>, AbortHandle)>);
+pub(crate) struct DnsTasks(Vec<(Arc<UpstreamRuntime>, AbortHandle)>);
 
 impl DnsTasks {
     /// Starts lookups for new upstreams and stops those of removed ones.
-    pub fn update(&mut self, upstreams: &[Arc<UpstreamRuntime>]) {
+    pub(crate) fn update(&mut self, upstreams: &[Arc<UpstreamRuntime>]) {
         self.0.retain(|(running, task)| {
             let keep = upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, running));
             if !keep {
@@ -45,7 +45,7 @@ impl DnsTasks {
     }
 
     /// Whether a task looks up the names of this upstream.
-    pub fn contains(&self, upstream: &Arc<UpstreamRuntime>) -> bool {
+    pub(crate) fn contains(&self, upstream: &Arc<UpstreamRuntime>) -> bool {
         self.0.iter().any(|(running, _)| Arc::ptr_eq(upstream, running))
     }
 }
@@ -56,7 +56,7 @@ fn has_names(upstream: &UpstreamRuntime) -> bool {
 
 /// Starts connecting to these backends and waits until each was tried once, at most `STORE_CONNECT_TIMEOUT`, so that
 /// the first requests are counted there.
-pub async fn connect_stores(stores: &[Arc<RedisBackend>]) {
+pub(crate) async fn connect_stores(stores: &[Arc<RedisBackend>]) {
     for store in stores {
         store.start_reconnecting();
     }
@@ -68,7 +68,7 @@ pub async fn connect_stores(stores: &[Arc<RedisBackend>]) {
 }
 
 /// Looks up all names of an upstream's servers once, concurrently. Returns whether all have an address now.
-pub async fn resolve_all(upstream: &UpstreamRuntime) -> bool {
+pub(crate) async fn resolve_all(upstream: &UpstreamRuntime) -> bool {
     let names = upstream.servers().iter().filter(|server| server.addresses.is_name());
     let resolved = join_all(names.map(|server| resolve_name(upstream.name(), &server.addresses))).await;
     resolved.into_iter().all(|resolved| resolved)
@@ -88,7 +88,7 @@ async fn resolve_periodically(upstream: Arc<UpstreamRuntime>) {
 ///
 /// The allocator returns memory only during allocations or when a thread ends. After a load peak an idle gateway would
 /// keep all memory of the peak, so this task starts and ends a thread.
-pub async fn trim_memory() {
+pub(crate) async fn trim_memory() {
     loop {
         sleep(TRIM_INTERVAL).await;
         // On failure, the next interval tries again.

@@ -15,7 +15,7 @@ use crate::contract::{
 
 /// The configuration that applies to one request, borrowed from its snapshot.
 #[derive(Clone, Copy, Debug)]
-pub struct ErrorContext<'a> {
+pub(crate) struct ErrorContext<'a> {
     /// The contract.
     pub contract: &'a Contract,
     /// Overrides for all routes. Those of `error_config` take precedence.
@@ -32,7 +32,7 @@ pub struct ErrorContext<'a> {
 
 /// The facts of the request at the time of the response.
 #[derive(Clone, Copy, Debug)]
-pub struct RequestState<'a> {
+pub(crate) struct RequestState<'a> {
     /// The request ID.
     pub request_id: &'a HeaderValue,
     /// How much of the request was sent to the upstream.
@@ -43,14 +43,14 @@ pub struct RequestState<'a> {
 
 impl ErrorContext<'_> {
     /// Returns the contract's decision for `trigger`.
-    pub fn decide(&self, trigger: Trigger) -> Decision {
+    pub(crate) fn decide(&self, trigger: Trigger) -> Decision {
         let input = PolicyInput { trigger, upstream: self.upstream, method: self.method };
         let overrides = Overrides { route: &self.error_config.overrides, global: self.overrides };
         policy::decide(self.contract, &input, &overrides)
     }
 
     /// Composes the reply to a fault. `fields` are header fields to add.
-    pub fn local_reply(
+    pub(crate) fn local_reply(
         &self,
         decision: &Decision,
         request_state: &RequestState<'_>,
@@ -61,7 +61,7 @@ impl ErrorContext<'_> {
 
     /// Composes the replacement of an upstream's error response. `extract` is what may be kept of its body; `fields`
     /// are header fields to add, including the kept ones of the upstream.
-    pub fn replacement_reply(
+    pub(crate) fn replacement_reply(
         &self,
         decision: &Decision,
         extract: &ExtractedError,

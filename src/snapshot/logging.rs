@@ -6,7 +6,7 @@ use crate::config::{LogLevel, LogRequests};
 use crate::telemetry::LoggedRequests;
 
 /// The level from which lines are written.
-pub const fn level(level: LogLevel) -> Level {
+pub(crate) const fn level(level: LogLevel) -> Level {
     match level {
         LogLevel::Error => Level::ERROR,
         LogLevel::Warn => Level::WARN,
@@ -17,7 +17,7 @@ pub const fn level(level: LogLevel) -> Level {
 }
 
 /// Which requests are logged.
-pub const fn requests(requests: LogRequests) -> LoggedRequests {
+pub(crate) const fn requests(requests: LogRequests) -> LoggedRequests {
     match requests {
         LogRequests::Errors => LoggedRequests::Errors,
         LogRequests::All => LoggedRequests::All,

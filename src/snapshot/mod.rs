@@ -5,9 +5,9 @@
 //! path looks up nothing by name. State that must survive a reload is carried over from the previous snapshot. Building
 //! opens no socket: upstreams connect on the first request, rate-limit backends when the server starts them.
 
-pub mod error_context;
-pub mod logging;
-pub mod rate_limits;
+pub(crate) mod error_context;
+pub(crate) mod logging;
+pub(crate) mod rate_limits;
 pub mod router;
 mod stores;
 
@@ -26,82 +26,82 @@ use router::Router;
 
 /// Everything that the request path reads, behind one pointer.
 #[derive(Debug)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// The contract.
-    pub contract: Arc<Contract>,
+    pub(crate) contract: Arc<Contract>,
     /// Overrides for all routes.
-    pub overrides: Vec<Override>,
+    pub(crate) overrides: Vec<Override>,
     /// Limits for clients. Shared, because an idle connection keeps them between requests.
-    pub client: Arc<ClientLimits>,
+    pub(crate) client: Arc<ClientLimits>,
     /// The access log.
-    pub access: AccessLog,
+    pub(crate) access: AccessLog,
     /// Maps host, path and method to a route.
-    pub router: Router,
+    pub(crate) router: Router,
     /// The routes, in the order of the configuration file.
-    pub routes: Vec<Route>,
+    pub(crate) routes: Vec<Route>,
     /// The rules for requests that match no route.
-    pub unrouted: Unrouted,
+    pub(crate) unrouted: Unrouted,
     /// The upstreams, in the order of the configuration file.
-    pub upstreams: Vec<UpstreamHandle>,
+    pub(crate) upstreams: Vec<UpstreamHandle>,
     /// The rate limits, in the order of the configuration file.
-    pub rate_limits: Vec<Arc<RateLimitRule>>,
+    pub(crate) rate_limits: Vec<Arc<RateLimitRule>>,
     /// The shared rate-limit backends, in the order of the configuration file.
-    pub stores: Vec<Arc<RedisBackend>>,
+    pub(crate) stores: Vec<Arc<RedisBackend>>,
     /// Which header fields report rate limits to clients.
-    pub limit_headers: config::LimitHeaders,
+    pub(crate) limit_headers: config::LimitHeaders,
 }
 
 /// An upstream: its state that survives reloads, and this snapshot's settings.
 #[derive(Clone, Debug)]
-pub struct UpstreamHandle {
+pub(crate) struct UpstreamHandle {
     /// Servers and connections.
-    pub runtime: Arc<UpstreamRuntime>,
+    pub(crate) runtime: Arc<UpstreamRuntime>,
     /// Metric handles.
-    pub metrics: Arc<UpstreamMetrics>,
+    pub(crate) metrics: Arc<UpstreamMetrics>,
     /// The concurrency limit, if configured now or before a reload.
-    pub concurrency: Option<Arc<Concurrency>>,
+    pub(crate) concurrency: Option<Arc<Concurrency>>,
     concurrency_limits: Option<ConcurrencyLimits>,
 }
 
 /// A route with everything it refers to.
 #[derive(Debug)]
-pub struct Route {
+pub(crate) struct Route {
     /// The route's configuration.
-    pub config: config::RouteConfig,
+    pub(crate) config: config::RouteConfig,
     /// The upstream that receives its requests.
-    pub upstream: Arc<UpstreamRuntime>,
+    pub(crate) upstream: Arc<UpstreamRuntime>,
     /// The upstream's concurrency limit, if any.
-    pub concurrency: Option<Arc<Concurrency>>,
+    pub(crate) concurrency: Option<Arc<Concurrency>>,
     /// Maximum attempts per request, including the first.
-    pub attempts: u32,
+    pub(crate) attempts: u32,
     /// Upstream status codes after which a request may be retried.
-    pub retry_on_status: Vec<u16>,
+    pub(crate) retry_on_status: Vec<u16>,
     /// The rate limits that apply to the route.
-    pub rate_limits: Vec<Arc<RateLimitRule>>,
+    pub(crate) rate_limits: Vec<Arc<RateLimitRule>>,
     /// Whether the key of a rate limit has a member of the request body.
-    pub limits_read_body: bool,
+    pub(crate) limits_read_body: bool,
     /// Whether a rate limit needs the body or a shared backend, so that a decision takes I/O.
-    pub limits_need_io: bool,
+    pub(crate) limits_need_io: bool,
     /// The route's metric handles.
-    pub metrics: Arc<RouteMetrics>,
+    pub(crate) metrics: Arc<RouteMetrics>,
     /// The upstream's metric handles.
-    pub upstream_metrics: Arc<UpstreamMetrics>,
+    pub(crate) upstream_metrics: Arc<UpstreamMetrics>,
 }
 
 /// The rules for requests that match no route.
 #[derive(Debug)]
-pub struct Unrouted {
+pub(crate) struct Unrouted {
     /// Rules for error responses.
-    pub errors: ErrorRules,
+    pub(crate) errors: ErrorRules,
     /// The CORS policy, if any.
-    pub cors: Option<Arc<cors::CorsPolicy>>,
+    pub(crate) cors: Option<Arc<cors::CorsPolicy>>,
     /// Metric handles with the label `route="none"`.
-    pub metrics: Arc<RouteMetrics>,
+    pub(crate) metrics: Arc<RouteMetrics>,
 }
 
 impl Route {
     /// The route's timeouts.
-    pub fn timeouts(&self) -> &Timeouts {
+    pub(crate) fn timeouts(&self) -> &Timeouts {
         &self.config.timeouts
     }
 }
@@ -113,7 +113,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// A path pattern that the router rejects. [`crate::config`] validates patterns, so this is a bug of ours.
-    pub fn build(
+    pub(crate) fn build(
         config: &Config,
         metrics: &Metrics,
         previous: Option<&Snapshot>,
@@ -170,7 +170,7 @@ impl Snapshot {
 
     /// Applies this snapshot's settings to the state that it shares with the previous one. Call it when it becomes
     /// current.
-    pub fn apply(&self, metrics: &Metrics) {
+    pub(crate) fn apply(&self, metrics: &Metrics) {
         for upstream in &self.upstreams {
             if let Some(concurrency) = &upstream.concurrency {
                 concurrency.set_limits(upstream.concurrency_limits.unwrap_or(ConcurrencyLimits::UNLIMITED));
@@ -182,7 +182,7 @@ impl Snapshot {
     }
 
     /// The number of requests in progress at upstreams.
-    pub fn in_flight(&self) -> i64 {
+    pub(crate) fn in_flight(&self) -> i64 {
         self.upstreams.iter().map(|upstream| upstream.metrics.in_flight_count()).sum()
     }
 }

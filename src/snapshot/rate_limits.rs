@@ -12,7 +12,7 @@ use crate::telemetry::{LimitMetrics, LimitStats, Metrics};
 
 /// A rule with its state and metric handles.
 #[derive(Debug)]
-pub struct RateLimitRule {
+pub(crate) struct RateLimitRule {
     /// The counts in memory. For a rule with a shared backend, used while the backend is unavailable.
     pub limiter: Limiter,
     /// The shared backend, if the rule has one.
@@ -24,7 +24,7 @@ pub struct RateLimitRule {
 /// Converts an instant to a timestamp: the system time when the process started plus the monotonic time since then.
 /// Windows are therefore aligned to the Unix epoch, and later changes of the system time do not move them. The origin
 /// is the same for the whole process, because limiters survive reloads.
-pub fn timestamp(at: Instant) -> Timestamp {
+pub(crate) fn timestamp(at: Instant) -> Timestamp {
     static ORIGIN: OnceLock<(Instant, Duration)> = OnceLock::new();
     let (process_start, epoch) = *ORIGIN.get_or_init(|| {
         let now = Instant::now();

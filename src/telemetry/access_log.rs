@@ -13,7 +13,7 @@ use crate::contract::{Cause, Evidence, Phase, RequestSent};
 
 /// Which requests get a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LoggedRequests {
+pub(crate) enum LoggedRequests {
     /// Requests that ended in an error, an abort or a close without a response.
     Errors,
     /// All requests.
@@ -24,7 +24,7 @@ pub enum LoggedRequests {
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// The upstream's response was forwarded.
     Forwarded,
     /// The upstream's response was replaced.
@@ -46,12 +46,12 @@ pub enum Outcome {
 impl Outcome {
     /// The outcome of a local reply with this code and cause: a failure of the upstream, or a rejected request. Lack of
     /// capacity is a rejection although its code is 500 or above, because the request was not forwarded.
-    pub const fn for_reply(code: u16, cause: Cause) -> Self {
+    pub(crate) const fn for_reply(code: u16, cause: Cause) -> Self {
         if code >= 500 && !cause.is_overload() { Outcome::UpstreamFailed } else { Outcome::Rejected }
     }
 
     /// The value of the field `outcome`.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Outcome::Forwarded => "forwarded",
             Outcome::Replaced => "replaced",
@@ -65,7 +65,7 @@ impl Outcome {
     }
 
     /// The message of the line.
-    pub const fn message(self) -> &'static str {
+    pub(crate) const fn message(self) -> &'static str {
         match self {
             Outcome::Forwarded => "forwarded response",
             Outcome::Replaced => "replaced upstream response",
@@ -79,7 +79,7 @@ impl Outcome {
     }
 
     /// `warn` for failures of the upstream, `info` for successful requests and errors of the client.
-    pub const fn level(self) -> Level {
+    pub(crate) const fn level(self) -> Level {
         match self {
             Outcome::Replaced | Outcome::UpstreamFailed | Outcome::Aborted => Level::WARN,
             Outcome::Forwarded
@@ -93,7 +93,7 @@ impl Outcome {
 
 /// The content of one line. Build it only if [`AccessLog::is_enabled`]. Fields that are `None` or empty are omitted.
 #[derive(Clone, Debug)]
-pub struct AccessRecord<'a> {
+pub(crate) struct AccessRecord<'a> {
     /// The request ID.
     pub request_id: &'a str,
     /// Name of the route; empty if none matched.
@@ -138,14 +138,14 @@ pub struct AccessRecord<'a> {
 
 /// Decides which requests are logged, and writes their lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccessLog {
+pub(crate) struct AccessLog {
     errors: bool,
     successes: bool,
 }
 
 impl AccessLog {
     /// Creates the log for these requests at the configured log level.
-    pub fn new(requests: LoggedRequests, level: Level) -> Self {
+    pub(crate) fn new(requests: LoggedRequests, level: Level) -> Self {
         let (errors, successes) = match requests {
             LoggedRequests::Off => (false, false),
             LoggedRequests::Errors => (true, false),
@@ -156,12 +156,12 @@ impl AccessLog {
     }
 
     /// Whether such a request is logged. Cheap: check it before building the record.
-    pub const fn is_enabled(&self, is_error: bool) -> bool {
+    pub(crate) const fn is_enabled(&self, is_error: bool) -> bool {
         if is_error { self.errors } else { self.successes }
     }
 
     /// Writes the line.
-    pub fn emit(&self, record: &AccessRecord<'_>) {
+    pub(crate) fn emit(&self, record: &AccessRecord<'_>) {
         match record.outcome.level() {
             Level::WARN => emit_at!(Level::WARN, record),
             // No outcome has a level other than warn or info.

@@ -5,7 +5,7 @@
 
 /// Why a connection or stream was closed without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CloseReason {
+pub(crate) enum CloseReason {
     /// The client closed or reset the connection during a request.
     ClientGone,
     /// No further request arrived on a keep-alive connection within the idle timeout.
@@ -32,7 +32,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: &'static [CloseReason] = &[
+    pub(crate) const ALL: &'static [CloseReason] = &[
         CloseReason::ClientGone,
         CloseReason::IdleTimeout,
         CloseReason::NoRequest,
@@ -47,7 +47,7 @@ impl CloseReason {
     ];
 
     /// The value of the `cause` label.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             CloseReason::ClientGone => CLIENT_GONE,
             CloseReason::IdleTimeout => "idle_timeout",
@@ -64,13 +64,13 @@ impl CloseReason {
     }
 
     /// The index in [`CloseReason::ALL`].
-    pub const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self as usize
     }
 }
 
 /// Label value for a client that disconnected, of aborted responses and of [`CloseReason::ClientGone`].
-pub const CLIENT_GONE: &str = "client_gone";
+pub(crate) const CLIENT_GONE: &str = "client_gone";
 
 /// Label value for a tunnel that was closed because it was idle.
-pub const TUNNEL_IDLE: &str = "tunnel_idle";
+pub(crate) const TUNNEL_IDLE: &str = "tunnel_idle";

@@ -11,7 +11,7 @@ use tracing::{Event, Level};
 
 /// The format of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LineFormat {
+pub(crate) enum LineFormat {
     /// `{"time":…,"level":…,"message":…,…}`, every field at the top level.
     Json,
     /// `time LEVEL message field=value …`.

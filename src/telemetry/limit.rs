@@ -18,7 +18,7 @@ const MEMORY: &str = "memory";
 
 /// The decision of one rule about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitDecision {
+pub(crate) enum LimitDecision {
     /// The request was admitted and counted.
     Allowed,
     /// The request was denied.
@@ -35,7 +35,7 @@ impl LimitDecision {
     const COUNT: usize = 5;
 
     /// The value of the label.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             LimitDecision::Allowed => "allowed",
             LimitDecision::Denied => "denied",
@@ -48,7 +48,7 @@ impl LimitDecision {
 
 /// The counters of one rule.
 #[derive(Debug)]
-pub struct LimitMetrics {
+pub(crate) struct LimitMetrics {
     vectors: Arc<Vectors>,
     rule: Box<str>,
     store: Box<str>,
@@ -62,7 +62,7 @@ impl LimitMetrics {
     }
 
     /// Counts one decision.
-    pub fn record(&self, decision: LimitDecision) {
+    pub(crate) fn record(&self, decision: LimitDecision) {
         self.decisions.with(
             decision as usize,
             || self.vectors.limit_decisions.with_label_values(&[&*self.rule, &*self.store, decision.name()]),
@@ -73,19 +73,19 @@ impl LimitMetrics {
 
 /// The metrics of one rate-limit backend, all exported as 0 from the start.
 #[derive(Debug)]
-pub struct StoreMetrics {
+pub(crate) struct StoreMetrics {
     duration: Histogram,
     errors: Vec<(&'static str, IntCounter)>,
 }
 
 impl StoreMetrics {
     /// Records the duration of one call.
-    pub fn record_duration(&self, time: Duration) {
+    pub(crate) fn record_duration(&self, time: Duration) {
         self.duration.observe(time.as_secs_f64());
     }
 
     /// Counts one failed call. Ignores a kind that was not passed to [`Metrics::store`].
-    pub fn record_error(&self, kind: &'static str) {
+    pub(crate) fn record_error(&self, kind: &'static str) {
         if let Some((_, errors)) = self.errors.iter().find(|(known, _)| *known == kind) {
             errors.inc();
         }
@@ -94,7 +94,7 @@ impl StoreMetrics {
 
 /// Statistics of a limiter: its current keys, and its evictions since it was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LimitStats {
+pub(crate) struct LimitStats {
     /// Active keys (quota not fully replenished).
     pub keys: u64,
     /// Evicted keys whose quota was fully replenished.
@@ -121,12 +121,12 @@ impl fmt::Debug for LimitSource {
 
 impl Metrics {
     /// The handles of one rule that counts in the backend `store`, or in memory. Resolve once per limiter.
-    pub fn limit(&self, rule: &str, store: Option<&str>) -> LimitMetrics {
+    pub(crate) fn limit(&self, rule: &str, store: Option<&str>) -> LimitMetrics {
         LimitMetrics::new(Arc::clone(&self.vectors), rule, store)
     }
 
     /// The handles of one backend, with the kinds of its errors. Resolve once per backend.
-    pub fn store(&self, name: &str, kinds: impl Iterator<Item = &'static str>) -> StoreMetrics {
+    pub(crate) fn store(&self, name: &str, kinds: impl Iterator<Item = &'static str>) -> StoreMetrics {
         let errors = |kind| (kind, self.vectors.store_errors.with_label_values(&[name, kind]));
         StoreMetrics {
             duration: self.vectors.store_duration.with_label_values(&[name]),
@@ -136,7 +136,11 @@ impl Metrics {
 
     /// Registers a limiter: every scrape calls `read`, until it returns `None`. The values of several limiters of one
     /// rule, which exist during a reload, are summed.
-    pub fn register_limit(&self, rule: &str, read: impl Fn() -> Option<LimitStats> + Send + Sync + 'static) {
+    pub(crate) fn register_limit(
+        &self,
+        rule: &str,
+        read: impl Fn() -> Option<LimitStats> + Send + Sync + 'static,
+    ) {
         let source =
             LimitSource { rule: rule.to_owned(), read: Box::new(read), reported: LimitStats::default() };
         self.limits.lock().unwrap_or_else(PoisonError::into_inner).push(source);

@@ -21,7 +21,7 @@ use super::sink::{FailedLines, Sink};
 
 /// The configured log format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutputFormat {
+pub(crate) enum OutputFormat {
     /// Text on a terminal, JSON lines otherwise.
     Auto,
     /// Always text.
@@ -32,30 +32,30 @@ pub enum OutputFormat {
 
 /// Counts of lost lines.
 #[derive(Clone, Debug)]
-pub struct DroppedLines {
+pub(crate) struct DroppedLines {
     queue: ErrorCounter,
     writer: FailedLines,
 }
 
 impl DroppedLines {
     /// Lines dropped because the queue was full.
-    pub fn queue_full(&self) -> u64 {
+    pub(crate) fn queue_full(&self) -> u64 {
         self.queue.dropped_lines() as u64
     }
 
     /// Lines that could not be written.
-    pub fn write_failed(&self) -> u64 {
+    pub(crate) fn write_failed(&self) -> u64 {
         self.writer.lines()
     }
 }
 
 /// Changes the log level at run time.
 #[derive(Clone, Debug)]
-pub struct LevelHandle(reload::Handle<Targets, Registry>);
+pub(crate) struct LevelHandle(reload::Handle<Targets, Registry>);
 
 impl LevelHandle {
     /// Writes lines of this level and above from now on.
-    pub fn set(&self, level: Level) {
+    pub(crate) fn set(&self, level: Level) {
         // Fails only after the log has ended.
         let _ = self.0.reload(filter(level));
     }
@@ -63,7 +63,7 @@ impl LevelHandle {
 
 /// A running log.
 #[derive(Debug)]
-pub struct LogHandle {
+pub(crate) struct LogHandle {
     /// Flushes queued lines when dropped: keep it until the process exits.
     pub guard: WorkerGuard,
     /// Counts of lost lines.
@@ -73,7 +73,7 @@ pub struct LogHandle {
 }
 
 /// Starts the log of the process. Fails if a log was started before.
-pub fn start(format: OutputFormat, level: Level, colours: bool) -> Result<LogHandle, TryInitError> {
+pub(crate) fn start(format: OutputFormat, level: Level, colours: bool) -> Result<LogHandle, TryInitError> {
     // The writer flushes whenever the queue is empty: a single line is written at once, many lines share a system call.
     let (writer, guard, dropped) = bounded_writer(io::stderr());
     let (subscriber, level_handle) = subscriber(line_format(format, colours), level, writer);

@@ -24,11 +24,11 @@ use super::upstream::UpstreamMetrics;
 use crate::contract::{Cause, Contract};
 
 /// The `Content-Type` of [`Metrics::render`].
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// All metrics of the process. Counters survive a reload.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     pub(super) vectors: Arc<Vectors>,
     aborted: Vec<IntCounter>,
@@ -75,14 +75,14 @@ pub(crate) struct Vectors {
 /// The labels that a contract determines: which codes are exported from the start, and which status codes have their
 /// own label value. A reload may change the contract; series counted under the old one remain.
 #[derive(Debug)]
-pub struct CodeLabels {
+pub(crate) struct CodeLabels {
     pub(crate) documented: Vec<u16>,
     pub(crate) statuses: StatusLabels,
 }
 
 impl CodeLabels {
     /// The labels for the codes of `contract`.
-    pub fn for_contract(contract: &Contract) -> Arc<Self> {
+    pub(crate) fn for_contract(contract: &Contract) -> Arc<Self> {
         let documented: Vec<u16> = contract.codes().iter().map(|entry| entry.code().status()).collect();
         Arc::new(CodeLabels { statuses: StatusLabels::new(documented.iter().copied()), documented })
     }
@@ -96,7 +96,7 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Creates and registers all metrics with the value 0.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let registry = Registry::new();
         let vectors = Arc::new(Vectors {
             responses: counters(&registry, &definitions::RESPONSES),
@@ -152,22 +152,27 @@ impl Metrics {
     }
 
     /// The handles of one route; the name is `none` for requests that matched no route. Resolve once per snapshot.
-    pub fn route(&self, labels: &Arc<CodeLabels>, name: &str, upstream: Option<&str>) -> Arc<RouteMetrics> {
+    pub(crate) fn route(
+        &self,
+        labels: &Arc<CodeLabels>,
+        name: &str,
+        upstream: Option<&str>,
+    ) -> Arc<RouteMetrics> {
         Arc::new(RouteMetrics::new(Arc::clone(&self.vectors), Arc::clone(labels), name, upstream))
     }
 
     /// The handles of one upstream. Resolve once per snapshot.
-    pub fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {
+    pub(crate) fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {
         Arc::new(UpstreamMetrics::new(Arc::clone(&self.vectors), name))
     }
 
     /// The gauge of one listener's open connections. Resolve once per listener; call [`Gauge::guard`] per connection.
-    pub fn connections(&self, listener: &str) -> Gauge {
+    pub(crate) fn connections(&self, listener: &str) -> Gauge {
         Gauge(self.connections.with_label_values(&[listener]))
     }
 
     /// Replaces the exported concurrency limits, given as pairs of upstream and limit. Other upstreams have no limit.
-    pub fn concurrency_limits<'a>(&self, limits: impl Iterator<Item = (&'a str, u32)>) {
+    pub(crate) fn concurrency_limits<'a>(&self, limits: impl Iterator<Item = (&'a str, u32)>) {
         self.concurrency_limits.reset();
         for (upstream, limit) in limits {
             self.concurrency_limits.with_label_values(&[upstream]).set(i64::from(limit));
@@ -175,62 +180,62 @@ impl Metrics {
     }
 
     /// Records that the active configuration was loaded at startup, at this time.
-    pub fn config_loaded(&self, at: SystemTime) {
+    pub(crate) fn config_loaded(&self, at: SystemTime) {
         let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.reload_time.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         self.reload_successful.set(1);
     }
 
     /// Records that a reload was applied at this time.
-    pub fn reload_applied(&self, at: SystemTime) {
+    pub(crate) fn reload_applied(&self, at: SystemTime) {
         self.config_loaded(at);
         let [applied, _] = &self.reloads;
         applied.inc();
     }
 
     /// Records that a reload was rejected; the previous configuration stays active.
-    pub fn reload_rejected(&self) {
+    pub(crate) fn reload_rejected(&self) {
         self.reload_successful.set(0);
         let [_, rejected] = &self.reloads;
         rejected.inc();
     }
 
     /// Counts a response that was truncated after its headers were sent, because of this fault.
-    pub fn aborted(&self, cause: Cause) {
+    pub(crate) fn aborted(&self, cause: Cause) {
         if let Some(counter) = self.aborted.get(cause.index()) {
             counter.inc();
         }
     }
 
     /// Counts a response that was truncated after its headers were sent, because the client disconnected.
-    pub fn aborted_client_gone(&self) {
+    pub(crate) fn aborted_client_gone(&self) {
         self.aborted_client_gone.inc();
     }
 
     /// Counts a tunnel that was closed because it was idle.
-    pub fn aborted_tunnel_idle(&self) {
+    pub(crate) fn aborted_tunnel_idle(&self) {
         self.aborted_tunnel_idle.inc();
     }
 
     /// Counts a connection or stream that was closed without a response.
-    pub fn closed_without_response(&self, reason: CloseReason) {
+    pub(crate) fn closed_without_response(&self, reason: CloseReason) {
         if let Some(counter) = self.closes.get(reason.index()) {
             counter.inc();
         }
     }
 
     /// Records the time that one request spent in the gateway itself.
-    pub fn overhead(&self, elapsed: Duration) {
+    pub(crate) fn overhead(&self, elapsed: Duration) {
         self.overhead.observe(elapsed.as_secs_f64());
     }
 
     /// Exports the number of lines that this log dropped.
-    pub fn register_log(&self, dropped: DroppedLines) {
+    pub(crate) fn register_log(&self, dropped: DroppedLines) {
         *self.dropped_log_lines.lock().unwrap_or_else(PoisonError::into_inner) = Some(dropped);
     }
 
     /// Renders all metrics in the format of [`CONTENT_TYPE`]. Reads `/proc`; do not call it on the request path.
-    pub fn render(&self) -> Vec<u8> {
+    pub(crate) fn render(&self) -> Vec<u8> {
         self.update_dropped_lines();
         self.collect_limits();
         let mut page = String::with_capacity(PAGE_CAPACITY);
@@ -254,7 +259,7 @@ impl Metrics {
 
 /// A gauge of things that exist for some time, such as connections.
 #[derive(Clone, Debug)]
-pub struct Gauge(IntGauge);
+pub(crate) struct Gauge(IntGauge);
 
 impl Gauge {
     pub(crate) fn new(gauge: IntGauge) -> Self {
@@ -263,20 +268,20 @@ impl Gauge {
 
     /// Increments the gauge until the returned guard is dropped.
     #[must_use = "dropping the guard decrements the gauge"]
-    pub fn guard(&self) -> GaugeGuard {
+    pub(crate) fn guard(&self) -> GaugeGuard {
         self.0.inc();
         GaugeGuard(self.0.clone())
     }
 
     /// The current value.
-    pub fn get(&self) -> i64 {
+    pub(crate) fn get(&self) -> i64 {
         self.0.get()
     }
 }
 
 /// Decrements the [`Gauge`] when dropped, also during a panic.
 #[derive(Debug)]
-pub struct GaugeGuard(IntGauge);
+pub(crate) struct GaugeGuard(IntGauge);
 
 impl Drop for GaugeGuard {
     fn drop(&mut self) {

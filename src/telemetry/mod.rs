@@ -7,22 +7,22 @@
 //! This room depends on the contract's causes and codes, not on requests, configuration or sockets: callers pass the
 //! facts.
 
-pub mod access_log;
-pub mod close_reason;
+pub(crate) mod access_log;
+pub(crate) mod close_reason;
 pub mod definitions;
-pub mod formatter;
+pub(crate) mod formatter;
 mod handle_cache;
-pub mod limit;
-pub mod log;
-pub mod metrics;
-pub mod route;
+pub(crate) mod limit;
+pub(crate) mod log;
+pub(crate) mod metrics;
+pub(crate) mod route;
 mod sink;
-pub mod status_label;
-pub mod upstream;
+pub(crate) mod status_label;
+pub(crate) mod upstream;
 
-pub use access_log::{AccessLog, AccessRecord, LoggedRequests, Outcome};
-pub use close_reason::CloseReason;
-pub use limit::{LimitDecision, LimitMetrics, LimitStats, StoreMetrics};
-pub use metrics::{CodeLabels, Gauge, GaugeGuard, Metrics};
-pub use route::{ResponseOrigin, RouteMetrics};
-pub use upstream::UpstreamMetrics;
+pub(crate) use access_log::{AccessLog, AccessRecord, LoggedRequests, Outcome};
+pub(crate) use close_reason::CloseReason;
+pub(crate) use limit::{LimitDecision, LimitMetrics, LimitStats, StoreMetrics};
+pub(crate) use metrics::{CodeLabels, Gauge, Metrics};
+pub(crate) use route::{ResponseOrigin, RouteMetrics};
+pub(crate) use upstream::UpstreamMetrics;

@@ -13,7 +13,7 @@ use crate::contract::{Cause, Trigger};
 
 /// Where a response came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ResponseOrigin {
+pub(crate) enum ResponseOrigin {
     /// The upstream; forwarded.
     Upstream,
     /// The gateway, in place of the upstream's response.
@@ -24,11 +24,11 @@ pub enum ResponseOrigin {
 
 impl ResponseOrigin {
     /// Every origin.
-    pub const ALL: &'static [ResponseOrigin] =
+    pub(crate) const ALL: &'static [ResponseOrigin] =
         &[ResponseOrigin::Upstream, ResponseOrigin::Replaced, ResponseOrigin::Proxy];
 
     /// The value of the label.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             ResponseOrigin::Upstream => "upstream",
             ResponseOrigin::Replaced => "replaced",
@@ -39,7 +39,7 @@ impl ResponseOrigin {
 
 /// The metrics of one route and its upstream.
 #[derive(Debug)]
-pub struct RouteMetrics {
+pub(crate) struct RouteMetrics {
     vectors: Arc<Vectors>,
     labels: Arc<CodeLabels>,
     route: Box<str>,
@@ -80,13 +80,13 @@ impl RouteMetrics {
     }
 
     /// Counts a final response whose headers were handed to the transport (101 included, other 1xx not).
-    pub fn response(&self, status: u16, origin: ResponseOrigin) {
+    pub(crate) fn response(&self, status: u16, origin: ResponseOrigin) {
         self.count_response(status, origin, 1);
     }
 
     /// Counts an error response: the `code` sent, the trigger that determined it, and the upstream's status code if it
     /// responded. Call it once for every [`RouteMetrics::response`] of 400 or above.
-    pub fn error(&self, code: u16, trigger: Trigger, upstream_status: Option<u16>) {
+    pub(crate) fn error(&self, code: u16, trigger: Trigger, upstream_status: Option<u16>) {
         let (cause, received_status) = match trigger {
             Trigger::Fault(cause) => (cause.index(), upstream_status),
             Trigger::UpstreamStatus(status) => (Cause::ALL.len(), upstream_status.or(Some(status))),
@@ -107,7 +107,7 @@ impl RouteMetrics {
 
     /// Records the duration of a finished request by the class of the status code sent. Ignores 101, which starts a
     /// tunnel.
-    pub fn duration(&self, status: u16, elapsed: Duration) {
+    pub(crate) fn duration(&self, status: u16, elapsed: Duration) {
         let Some(class) = usize::from(status / 100).checked_sub(2).filter(|class| *class < CLASSES.len())
         else {
             return;
@@ -121,14 +121,14 @@ impl RouteMetrics {
     }
 
     /// Counts a client that disconnected before its response was complete.
-    pub fn client_disconnected(&self) {
+    pub(crate) fn client_disconnected(&self) {
         let make = || self.vectors.disconnects.with_label_values(&[&*self.route]);
         self.disconnects.with(0, make, IntCounter::inc);
     }
 
     /// Counts a response forwarded in mode `observe` that mode `enforce` would have replaced: `from` the upstream's
     /// status code `to` the replacement's.
-    pub fn would_replace(&self, from: u16, to: u16) {
+    pub(crate) fn would_replace(&self, from: u16, to: u16) {
         let statuses = &self.labels.statuses;
         self.would_replace.with(
             pack_key(0, statuses.index(from), statuses.index(to)),
@@ -141,7 +141,7 @@ impl RouteMetrics {
     }
 
     /// Counts an error sent to a gRPC client as HTTP 200 with `status`.
-    pub fn grpc_error(&self, trigger: Trigger, status: GrpcStatus) {
+    pub(crate) fn grpc_error(&self, trigger: Trigger, status: GrpcStatus) {
         let cause = match trigger {
             Trigger::Fault(cause) => cause.index(),
             Trigger::UpstreamStatus(_) => Cause::ALL.len(),

@@ -5,7 +5,7 @@
 
 /// Status codes with their own label value: the IANA registry of HTTP status codes, and unregistered ones that
 /// [`crate::contract::policy`] maps by number.
-pub const LABELLED_STATUSES: &[u16] = &[
+pub(crate) const LABELLED_STATUSES: &[u16] = &[
     100, 101, 102, 103, 104, 200, 201, 202, 203, 204, 205, 206, 207, 208, 226, 300, 301, 302, 303, 304, 305,
     307, 308, 400, 401, 402, 403, 404, 405, 406, 407, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417, 421,
     422, 423, 424, 425, 426, 428, 429, 431, 451, 499, 500, 501, 502, 503, 504, 505, 506, 507, 508, 509, 510,
@@ -13,11 +13,11 @@ pub const LABELLED_STATUSES: &[u16] = &[
 ];
 
 /// Label value of other status codes from 400 to 499.
-pub const OTHER_4XX: &str = "other_4xx";
+pub(crate) const OTHER_4XX: &str = "other_4xx";
 /// Label value of other status codes from 500 to 599.
-pub const OTHER_5XX: &str = "other_5xx";
+pub(crate) const OTHER_5XX: &str = "other_5xx";
 /// Label value of all other status codes.
-pub const OTHER: &str = "other";
+pub(crate) const OTHER: &str = "other";
 
 /// The label values for one contract, indexed by status code.
 #[derive(Debug)]

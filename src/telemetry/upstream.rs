@@ -12,7 +12,7 @@ use crate::contract::conform::Conformance;
 
 /// The metrics of one upstream.
 #[derive(Debug)]
-pub struct UpstreamMetrics {
+pub(crate) struct UpstreamMetrics {
     vectors: Arc<Vectors>,
     upstream: Box<str>,
     in_flight: Gauge,
@@ -44,32 +44,32 @@ impl UpstreamMetrics {
     }
 
     /// Counts a finished attempt: complete response headers, or the cause of the failure.
-    pub fn attempt(&self, result: Result<(), Cause>) {
+    pub(crate) fn attempt(&self, result: Result<(), Cause>) {
         self.count_result(&self.attempts, &self.vectors.attempts, result);
     }
 
     /// Counts a finished attempt that was a retry. Call [`UpstreamMetrics::attempt`] as well.
-    pub fn retry(&self, result: Result<(), Cause>) {
+    pub(crate) fn retry(&self, result: Result<(), Cause>) {
         self.count_result(&self.retries, &self.vectors.retries, result);
     }
 
     /// Records the duration of a TCP connect.
-    pub fn connect_time(&self, elapsed: Duration) {
+    pub(crate) fn connect_time(&self, elapsed: Duration) {
         self.observe_phase(0, "connect", elapsed);
     }
 
     /// Records the duration of a TLS handshake.
-    pub fn tls_time(&self, elapsed: Duration) {
+    pub(crate) fn tls_time(&self, elapsed: Duration) {
         self.observe_phase(2, "tls", elapsed);
     }
 
     /// Records the time from the request being sent until the response headers were complete.
-    pub fn response_headers_time(&self, elapsed: Duration) {
+    pub(crate) fn response_headers_time(&self, elapsed: Duration) {
         self.observe_phase(1, "response_headers", elapsed);
     }
 
     /// Counts a connection used for an attempt: `reused` from the pool, or new.
-    pub fn connection(&self, reused: bool) {
+    pub(crate) fn connection(&self, reused: bool) {
         let label = if reused { "true" } else { "false" };
         self.connections.with(
             usize::from(reused),
@@ -79,7 +79,7 @@ impl UpstreamMetrics {
     }
 
     /// Counts an error response from the upstream by its conformance.
-    pub fn conformance(&self, result: Conformance) {
+    pub(crate) fn conformance(&self, result: Conformance) {
         self.conformance.with(
             result as usize,
             || self.vectors.conformance.with_label_values(&[&*self.upstream, result.label()]),
@@ -88,26 +88,26 @@ impl UpstreamMetrics {
     }
 
     /// Counts a request that was rejected for this cause instead of being forwarded.
-    pub fn shed(&self, cause: Cause) {
+    pub(crate) fn shed(&self, cause: Cause) {
         let make = || self.vectors.shed.with_label_values(&[&*self.upstream, cause.name()]);
         self.shed.with(cause.index(), make, IntCounter::inc);
     }
 
     /// Counts one request in progress at the upstream, until the guard is dropped.
     #[must_use = "dropping the guard decrements the gauge"]
-    pub fn in_flight(&self) -> GaugeGuard {
+    pub(crate) fn in_flight(&self) -> GaugeGuard {
         self.in_flight.guard()
     }
 
     /// Counts one queued request, until the guard is dropped.
     #[must_use = "dropping the guard decrements the gauge"]
-    pub fn queued(&self) -> GaugeGuard {
+    pub(crate) fn queued(&self) -> GaugeGuard {
         let make = || Gauge::new(self.vectors.queued.with_label_values(&[&*self.upstream]));
         self.queued.with(0, make, Gauge::guard)
     }
 
     /// The number of requests in progress at the upstream.
-    pub fn in_flight_count(&self) -> i64 {
+    pub(crate) fn in_flight_count(&self) -> i64 {
         self.in_flight.get()
     }
 

@@ -28,7 +28,7 @@ pub struct CertVerification {
 
 /// The protocols offered to a server (ALPN, RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Alpn {
+pub(crate) enum Alpn {
     /// HTTP/1.1 only.
     Http1,
     /// HTTP/2 preferred, HTTP/1.1 otherwise.
@@ -145,7 +145,7 @@ impl CertVerification {
 ///
 /// # Errors
 /// `text` is neither a host name nor an IP address.
-pub fn server_name(text: &str) -> Result<ServerName<'static>, TlsConfigError> {
+pub(crate) fn server_name(text: &str) -> Result<ServerName<'static>, TlsConfigError> {
     ServerName::try_from(text.to_owned()).map_err(|_| {
         let help = "expected a host name, for example api.internal, or an address";
         TlsConfigError::new("not a valid certificate name", help)
@@ -153,7 +153,7 @@ pub fn server_name(text: &str) -> Result<ServerName<'static>, TlsConfigError> {
 }
 
 /// Maps an error of a client handshake to a cause and the evidence for the log.
-pub fn handshake_fault(error: &io::Error) -> (Cause, Evidence) {
+pub(crate) fn handshake_fault(error: &io::Error) -> (Cause, Evidence) {
     let Some(tls_error) = tls_error(error) else {
         let evidence = if error.kind() == io::ErrorKind::UnexpectedEof {
             Evidence::from_static("the server closed the connection inside the TLS handshake")
@@ -178,7 +178,7 @@ pub fn handshake_fault(error: &io::Error) -> (Cause, Evidence) {
 }
 
 /// Whether an I/O error on an established connection comes from TLS.
-pub fn is_tls_error(error: &io::Error) -> bool {
+pub(crate) fn is_tls_error(error: &io::Error) -> bool {
     tls_error(error).is_some()
 }
 

@@ -14,7 +14,7 @@ use super::expiry::Validity;
 use super::{TlsConfigError, pem, provider};
 
 /// A certificate chain with its private key.
-pub struct Identity {
+pub(crate) struct Identity {
     key: Arc<CertifiedKey>,
     names: Vec<String>,
     validity: Validity,
@@ -28,7 +28,7 @@ impl fmt::Debug for Identity {
 
 /// The file that cannot be used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum IdentityError {
+pub(crate) enum IdentityError {
     /// The certificate file.
     Certificate(TlsConfigError),
     /// The key file.
@@ -40,7 +40,7 @@ impl Identity {
     ///
     /// # Errors
     /// A file cannot be parsed, or the key does not belong to the certificate.
-    pub fn new(certificate: &[u8], key: &[u8]) -> Result<Identity, IdentityError> {
+    pub(crate) fn new(certificate: &[u8], key: &[u8]) -> Result<Identity, IdentityError> {
         let chain = pem::certificates(certificate).map_err(IdentityError::Certificate)?;
         let (names, validity) = chain
             .first()
@@ -67,12 +67,12 @@ impl Identity {
     }
 
     /// The DNS names of the certificate, in lower case, including wildcards.
-    pub fn names(&self) -> &[String] {
+    pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 
     /// The validity dates of the certificate.
-    pub fn validity(&self) -> Validity {
+    pub(crate) fn validity(&self) -> Validity {
         self.validity
     }
 }

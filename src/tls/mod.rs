@@ -5,12 +5,12 @@
 //! - [`cert_verification`] verifies the certificates of upstreams.
 //! - [`stream`] performs the handshakes and implements pingora's stream traits.
 
-pub mod cert_verification;
-pub mod expiry;
-pub mod identity;
-pub mod pem;
-pub mod server_config;
-pub mod stream;
+pub(crate) mod cert_verification;
+pub(crate) mod expiry;
+pub(crate) mod identity;
+pub(crate) mod pem;
+pub(crate) mod server_config;
+pub(crate) mod stream;
 
 use std::sync::{Arc, LazyLock};
 

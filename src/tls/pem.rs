@@ -11,7 +11,7 @@ use super::TlsConfigError;
 ///
 /// # Errors
 /// The file is not PEM, is damaged, or contains no certificate.
-pub fn certificates(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+pub(crate) fn certificates(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(file).collect();
     match certificates {
         Ok(certificates) if certificates.is_empty() => Err(no_certificate(file)),
@@ -24,7 +24,7 @@ pub fn certificates(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsConf
 ///
 /// # Errors
 /// The file is not PEM, is damaged, contains no private key, or the key is encrypted with a passphrase.
-pub fn private_key(file: &[u8]) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
+pub(crate) fn private_key(file: &[u8]) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
     match PrivateKeyDer::from_pem_slice(file) {
         Ok(key) if is_encrypted(file) => {
             // The traditional format has the same label and a `Proc-Type: 4,ENCRYPTED` line.

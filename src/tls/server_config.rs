@@ -12,19 +12,19 @@ use super::identity::Identity;
 use super::{VERSIONS, provider};
 
 /// The TLS configuration of a listener, shared by its handshakes.
-pub type ServerTlsConfig = Arc<ServerConfig>;
+pub(crate) type ServerTlsConfig = Arc<ServerConfig>;
 
 /// The ALPN identifier of HTTP/2 (RFC 9113 3.1).
-pub const ALPN_H2: &[u8] = b"h2";
+pub(crate) const ALPN_H2: &[u8] = b"h2";
 /// The ALPN identifier of HTTP/1.1 (RFC 7301 6).
-pub const ALPN_HTTP11: &[u8] = b"http/1.1";
+pub(crate) const ALPN_HTTP11: &[u8] = b"http/1.1";
 
 /// Builds the TLS configuration of a listener. Clients without SNI, or with an unknown name, get the first identity
 /// that they can verify.
 ///
 /// # Errors
 /// The cryptography provider failed.
-pub fn build(identities: &[Identity]) -> Result<ServerTlsConfig, String> {
+pub(crate) fn build(identities: &[Identity]) -> Result<ServerTlsConfig, String> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .map_err(|error| error.to_string())?;

@@ -27,7 +27,7 @@ const HANDSHAKE_RECORD: u8 = 0x16;
 
 /// Why a handshake with a client failed.
 #[derive(Debug)]
-pub enum AcceptError {
+pub(crate) enum AcceptError {
     /// The client closed the connection without sending a byte.
     ClosedEarly,
     /// The first byte is not a TLS handshake record; usually plaintext HTTP.
@@ -37,7 +37,7 @@ pub enum AcceptError {
 }
 
 /// A TLS connection with a client or a server.
-pub struct TlsConnection(TlsStream<PlainStream>);
+pub(crate) struct TlsConnection(TlsStream<PlainStream>);
 
 impl fmt::Debug for TlsConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,7 +50,10 @@ impl TlsConnection {
     ///
     /// # Errors
     /// The handshake failed; the client received a TLS alert where one is defined.
-    pub async fn accept(stream: Stream, config: Arc<ServerConfig>) -> Result<TlsConnection, AcceptError> {
+    pub(crate) async fn accept(
+        stream: Stream,
+        config: Arc<ServerConfig>,
+    ) -> Result<TlsConnection, AcceptError> {
         let plain = PlainStream { stream, first_byte: FirstByte::Awaited };
         match TlsAcceptor::from(config).accept(plain).into_fallible().await {
             Ok(stream) => Ok(TlsConnection(TlsStream::Server(stream))),
@@ -66,7 +69,7 @@ impl TlsConnection {
     ///
     /// # Errors
     /// The handshake failed; see [`super::cert_verification::handshake_fault`].
-    pub async fn connect(
+    pub(crate) async fn connect(
         stream: Stream,
         verification: &CertVerification,
         name: ServerName<'static>,
@@ -78,7 +81,7 @@ impl TlsConnection {
     }
 
     /// Whether ALPN selected HTTP/2.
-    pub fn negotiated_http2(&self) -> bool {
+    pub(crate) fn negotiated_http2(&self) -> bool {
         self.0.get_ref().1.alpn_protocol() == Some(ALPN_H2)
     }
 }

@@ -2,7 +2,7 @@
 
 /// One round: each server appears as often as its weight, spread as evenly as possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoundRobin {
+pub(crate) struct RoundRobin {
     sequence: Box<[usize]>,
 }
 
@@ -11,7 +11,7 @@ const MAX_SEQUENCE: u64 = 4096;
 
 impl RoundRobin {
     /// Builds the sequence from the weights of the servers. A weight of 0 counts as 1.
-    pub fn new(weights: &[u32]) -> Self {
+    pub(crate) fn new(weights: &[u32]) -> Self {
         let weights: Vec<u64> = scaled_weights(weights);
         let total: u64 = weights.iter().sum();
         let total_signed = i64::try_from(total).unwrap_or(i64::MAX);
@@ -37,7 +37,7 @@ impl RoundRobin {
     }
 
     /// The server index for the given turn; `None` without servers.
-    pub fn server(&self, turn: usize) -> Option<usize> {
+    pub(crate) fn server(&self, turn: usize) -> Option<usize> {
         let turn = turn.checked_rem(self.sequence.len())?;
         self.sequence.get(turn).copied()
     }

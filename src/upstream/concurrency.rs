@@ -29,7 +29,7 @@ impl ConcurrencyLimits {
 
 /// The number of requests at an upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Occupancy {
+pub(crate) struct Occupancy {
     /// Requests that hold a permit.
     pub in_flight: u32,
     /// Queued requests.
@@ -38,7 +38,7 @@ pub struct Occupancy {
 
 /// The decision for a new request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdmitDecision {
+pub(crate) enum AdmitDecision {
     /// Send the request upstream.
     Admit,
     /// Queue the request.
@@ -48,7 +48,7 @@ pub enum AdmitDecision {
 }
 
 /// Decides for a new request. While any request is queued, later requests are queued behind it.
-pub const fn decide(occupancy: Occupancy, limits: ConcurrencyLimits) -> AdmitDecision {
+pub(crate) const fn decide(occupancy: Occupancy, limits: ConcurrencyLimits) -> AdmitDecision {
     if occupancy.waiting == 0 && occupancy.in_flight < limits.max {
         AdmitDecision::Admit
     } else if occupancy.waiting < limits.queue {
@@ -64,7 +64,7 @@ pub const fn decide(occupancy: Occupancy, limits: ConcurrencyLimits) -> AdmitDec
 /// The interval is `hold_time / max`, where `hold_time` is the average time a request holds its permit (`None`:
 /// unknown, no estimate). `stalled_for` is the time since a permit was last released; an upstream that has stalled is
 /// expected to stall for as long again. The queue is empty after `queue_timeout` at the latest.
-pub fn estimated_wait(
+pub(crate) fn estimated_wait(
     occupancy: Occupancy,
     limits: ConcurrencyLimits,
     hold_time: Option<Duration>,
@@ -77,7 +77,7 @@ pub fn estimated_wait(
 
 /// The permits and the queue of one upstream.
 #[derive(Debug)]
-pub struct Concurrency {
+pub(crate) struct Concurrency {
     /// A packed [`Occupancy`]. `waiting` only changes while `queue` is locked, and equals its length.
     occupancy: AtomicU64,
     /// `max` and `queue`, packed like an [`Occupancy`].
@@ -102,7 +102,7 @@ struct Queue {
 
 /// The result for a new request.
 #[derive(Debug)]
-pub enum Admission<'a> {
+pub(crate) enum Admission<'a> {
     /// The request may be sent upstream.
     Permit(Permit<'a>),
     /// The request is queued.
@@ -114,7 +114,7 @@ pub enum Admission<'a> {
 /// Counts one request in flight; dropping it admits the next queued request.
 #[derive(Debug)]
 #[must_use = "it is counted only while it is held"]
-pub struct Permit<'a> {
+pub(crate) struct Permit<'a> {
     concurrency: &'a Concurrency,
     acquired_at: Instant,
 }
@@ -122,7 +122,7 @@ pub struct Permit<'a> {
 /// A place in the queue; dropping it leaves the queue.
 #[derive(Debug)]
 #[must_use = "it is kept only while it is held"]
-pub struct Ticket<'a> {
+pub(crate) struct Ticket<'a> {
     concurrency: &'a Concurrency,
     number: u64,
     admitted: bool,
@@ -130,7 +130,7 @@ pub struct Ticket<'a> {
 
 impl Concurrency {
     /// Creates the state with no request in flight.
-    pub fn new(limits: ConcurrencyLimits) -> Self {
+    pub(crate) fn new(limits: ConcurrencyLimits) -> Self {
         let concurrency = Concurrency {
             occupancy: AtomicU64::new(0),
             limits: AtomicU64::new(0),
@@ -145,7 +145,7 @@ impl Concurrency {
     }
 
     /// Applies new limits. A lower limit does not affect requests in flight; a higher limit admits queued requests.
-    pub fn set_limits(&self, limits: ConcurrencyLimits) {
+    pub(crate) fn set_limits(&self, limits: ConcurrencyLimits) {
         let timeout = u64::try_from(limits.queue_timeout.as_nanos()).unwrap_or(u64::MAX);
         self.queue_timeout.store(timeout, Ordering::Relaxed);
         let packed = pack(Occupancy { in_flight: limits.max.max(1), waiting: limits.queue });
@@ -154,7 +154,7 @@ impl Concurrency {
     }
 
     /// The current limits.
-    pub fn limits(&self) -> ConcurrencyLimits {
+    pub(crate) fn limits(&self) -> ConcurrencyLimits {
         let packed = unpack(self.limits.load(Ordering::Acquire));
         ConcurrencyLimits {
             max: packed.in_flight,
@@ -164,12 +164,12 @@ impl Concurrency {
     }
 
     /// The current number of requests.
-    pub fn occupancy(&self) -> Occupancy {
+    pub(crate) fn occupancy(&self) -> Occupancy {
         unpack(self.occupancy.load(Ordering::Acquire))
     }
 
     /// The estimated wait for a request rejected at `now`; see the function [`estimated_wait`].
-    pub fn estimated_wait(&self, now: Instant) -> Option<Duration> {
+    pub(crate) fn estimated_wait(&self, now: Instant) -> Option<Duration> {
         let nanos = self.hold_time.load(Ordering::Relaxed);
         let hold_time = (nanos > 0).then(|| Duration::from_nanos(nanos));
         let last_progress = Duration::from_nanos(self.last_progress.load(Ordering::Relaxed));
@@ -183,7 +183,7 @@ impl Concurrency {
     }
 
     /// Admits, queues or rejects a new request. Admitting is one atomic exchange.
-    pub fn try_acquire(&self, now: Instant) -> Admission<'_> {
+    pub(crate) fn try_acquire(&self, now: Instant) -> Admission<'_> {
         let limits = self.limits();
         let mut was_idle = false;
         let try_admit = |occupancy: Occupancy| {
@@ -275,7 +275,7 @@ impl Concurrency {
 
 impl Permit<'_> {
     /// When the permit was acquired.
-    pub fn acquired_at(&self) -> Instant {
+    pub(crate) fn acquired_at(&self) -> Instant {
         self.acquired_at
     }
 }
@@ -291,7 +291,7 @@ impl Drop for Permit<'_> {
 
 impl<'a> Ticket<'a> {
     /// Ready when the request is admitted.
-    pub fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Permit<'a>> {
+    pub(crate) fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<Permit<'a>> {
         let mut queue = self.concurrency.queue.lock();
         if self.number < queue.admitted_below {
             self.admitted = true;

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 /// The addresses of one server, replaced atomically.
 #[derive(Debug)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     host: String,
     port: u16,
     is_literal: bool,
@@ -19,7 +19,7 @@ pub struct Addresses {
 
 impl Addresses {
     /// `host` is an IP address or a host name.
-    pub fn new(host: &str, port: u16) -> Self {
+    pub(crate) fn new(host: &str, port: u16) -> Self {
         let literal = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
         Addresses {
             host: host.to_owned(),
@@ -30,22 +30,22 @@ impl Addresses {
     }
 
     /// Whether the host is a name that needs DNS lookups.
-    pub fn is_name(&self) -> bool {
+    pub(crate) fn is_name(&self) -> bool {
         !self.is_literal
     }
 
     /// The host and port to look up.
-    pub fn host_and_port(&self) -> (&str, u16) {
+    pub(crate) fn host_and_port(&self) -> (&str, u16) {
         (&self.host, self.port)
     }
 
     /// The current addresses, sorted.
-    pub fn current(&self) -> arc_swap::Guard<Arc<Vec<SocketAddr>>> {
+    pub(crate) fn current(&self) -> arc_swap::Guard<Arc<Vec<SocketAddr>>> {
         self.current.load()
     }
 
     /// Replaces the addresses with the result of a lookup. An empty result keeps the previous addresses.
-    pub fn update(&self, mut addresses: Vec<SocketAddr>) {
+    pub(crate) fn update(&self, mut addresses: Vec<SocketAddr>) {
         if addresses.is_empty() {
             return;
         }

@@ -45,7 +45,7 @@ pub enum HttpVersionPolicy {
 }
 
 /// The shared HTTP/2 connections of one upstream.
-pub struct Http2Pool {
+pub(crate) struct Http2Pool {
     version_policy: HttpVersionPolicy,
     servers: Mutex<HashMap<ServerKey, Arc<ServerPool>>>,
     /// Number of connections without a stream.
@@ -111,7 +111,7 @@ struct IdleLimit {
 
 impl Http2Pool {
     /// Keeps at most `max_idle` idle connections, each for `idle_timeout`.
-    pub fn new(version_policy: HttpVersionPolicy, max_idle: usize, idle_timeout: Duration) -> Self {
+    pub(crate) fn new(version_policy: HttpVersionPolicy, max_idle: usize, idle_timeout: Duration) -> Self {
         Http2Pool {
             version_policy,
             servers: Mutex::default(),
@@ -122,12 +122,12 @@ impl Http2Pool {
     }
 
     /// Which HTTP version to use.
-    pub const fn version_policy(&self) -> HttpVersionPolicy {
+    pub(crate) const fn version_policy(&self) -> HttpVersionPolicy {
         self.version_policy
     }
 
     /// Whether requests to this server may use HTTP/2, as far as the policy and the last ALPN result allow.
-    pub fn may_serve(&self, candidate: &Candidate) -> bool {
+    pub(crate) fn may_serve(&self, candidate: &Candidate) -> bool {
         match self.version_policy {
             HttpVersionPolicy::Http1 => false,
             HttpVersionPolicy::Auto => {
@@ -139,13 +139,13 @@ impl Http2Pool {
     }
 
     /// Stores the result of an ALPN negotiation.
-    pub fn set_negotiated(&self, candidate: &Candidate, http2: bool) {
+    pub(crate) fn set_negotiated(&self, candidate: &Candidate, http2: bool) {
         let protocol = if http2 { HTTP_2 } else { HTTP_1 };
         self.server(candidate).protocol.store(protocol, Ordering::Relaxed);
     }
 
     /// Acquires a slot on an open connection, if one has capacity.
-    pub fn acquire_stream(&self, candidate: &Candidate) -> Option<StreamSlot> {
+    pub(crate) fn acquire_stream(&self, candidate: &Candidate) -> Option<StreamSlot> {
         let server = self.server(candidate);
         let mut connections = server.connections.lock();
         connections.retain(|connection| connection.send.lock().is_some());
@@ -154,7 +154,7 @@ impl Http2Pool {
 
     /// Locks the right to open a connection to this server. After waiting, try [`Http2Pool::acquire_stream`] again
     /// first.
-    pub async fn lock_connect(&self, candidate: &Candidate) -> OwnedMutexGuard<()> {
+    pub(crate) async fn lock_connect(&self, candidate: &Candidate) -> OwnedMutexGuard<()> {
         let lock = Arc::clone(&self.server(candidate).connect_lock);
         lock.lock_owned().await
     }
@@ -163,7 +163,11 @@ impl Http2Pool {
     ///
     /// # Errors
     /// The server did not send a valid connection preface. No request was sent.
-    pub async fn start_connection<S>(&self, candidate: &Candidate, stream: S) -> Result<StreamSlot, Fault>
+    pub(crate) async fn start_connection<S>(
+        &self,
+        candidate: &Candidate,
+        stream: S,
+    ) -> Result<StreamSlot, Fault>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -176,7 +180,7 @@ impl Http2Pool {
 
     /// Opens no further stream on these connections, because a reload has removed the upstream. Requests in flight are
     /// not affected.
-    pub fn close_gracefully(&self) {
+    pub(crate) fn close_gracefully(&self) {
         for server in self.servers.lock().values() {
             for connection in server.connections.lock().iter() {
                 connection.close_gracefully();
@@ -231,7 +235,7 @@ impl SharedConnection {
 }
 
 /// Reserves one stream on a connection; released on drop.
-pub struct StreamSlot {
+pub(crate) struct StreamSlot {
     connection: Arc<SharedConnection>,
     idle_count: Arc<AtomicUsize>,
 }
@@ -247,7 +251,7 @@ impl StreamSlot {
     ///
     /// # Errors
     /// The connection accepts no new stream; nothing was sent.
-    pub fn open(
+    pub(crate) fn open(
         &self,
         request: Request<()>,
         end_stream: bool,
@@ -269,33 +273,33 @@ impl StreamSlot {
     }
 
     /// Whether a GOAWAY reported that the server did not process this stream.
-    pub fn is_unprocessed(&self, stream: u32) -> bool {
+    pub(crate) fn is_unprocessed(&self, stream: u32) -> bool {
         stream > self.connection.observed.last_stream()
     }
 
     /// Whether the server has sent END_STREAM on this stream and all data before it can be read.
-    pub fn ended(&self, stream: u32) -> bool {
+    pub(crate) fn ended(&self, stream: u32) -> bool {
         self.connection.observed.ended(stream)
     }
 
     /// The error code of the server's GOAWAY; 0 for NO_ERROR or without a GOAWAY.
-    pub fn goaway_code(&self) -> u32 {
+    pub(crate) fn goaway_code(&self) -> u32 {
         self.connection.observed.goaway_code()
     }
 
     /// Whether the connection was closed because of a missing PING acknowledgement.
-    pub fn ping_timed_out(&self) -> bool {
+    pub(crate) fn ping_timed_out(&self) -> bool {
         self.connection.state.lock().ping_timed_out
     }
 
     /// Requires a PING acknowledgement before the connection gets another stream. Called when a stream timed out.
-    pub fn probe(&self) {
+    pub(crate) fn probe(&self) {
         self.connection.state.lock().probing = true;
         self.connection.changed.notify_one();
     }
 
     /// Opens no further stream on this connection.
-    pub fn close_gracefully(&self) {
+    pub(crate) fn close_gracefully(&self) {
         self.connection.close_gracefully();
     }
 }

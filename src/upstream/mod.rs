@@ -5,12 +5,12 @@
 //! - [`transport`] opens and pools connections; [`http2`] shares HTTP/2 connections among requests.
 //! - [`timer`] wraps pingora's timer. Only it and [`transport`] use pingora.
 
-pub mod balance;
-pub mod concurrency;
-pub mod dns;
-pub mod http2;
-pub mod runtime;
-pub mod timer;
-pub mod transport;
+pub(crate) mod balance;
+pub(crate) mod concurrency;
+pub(crate) mod dns;
+pub(crate) mod http2;
+pub(crate) mod runtime;
+pub(crate) mod timer;
+pub(crate) mod transport;
 
-pub use runtime::{Candidate, UpstreamRuntime};
+pub(crate) use runtime::{Candidate, UpstreamRuntime};

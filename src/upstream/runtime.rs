@@ -18,7 +18,7 @@ use crate::tls::cert_verification::CertVerification;
 
 /// The run-time state of one server.
 #[derive(Debug)]
-pub struct ServerState {
+pub(crate) struct ServerState {
     /// `host:port` as configured, used in metrics and logs.
     pub label: Arc<str>,
     /// The resolved addresses.
@@ -31,7 +31,7 @@ pub struct ServerState {
 
 /// A server and one of its addresses, for one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// The server's label.
     pub server: Arc<str>,
     /// The address to connect to.
@@ -42,7 +42,7 @@ pub struct Candidate {
 
 /// The run-time state of one upstream.
 #[derive(Debug)]
-pub struct UpstreamRuntime {
+pub(crate) struct UpstreamRuntime {
     settings: UpstreamSettings,
     servers: Vec<ServerState>,
     rotation: RoundRobin,
@@ -52,7 +52,7 @@ pub struct UpstreamRuntime {
 
 /// The settings of an upstream. A reload with equal settings keeps the [`UpstreamRuntime`] and its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamSettings {
+pub(crate) struct UpstreamSettings {
     /// The name in the configuration.
     pub name: String,
     /// The servers, in configuration order.
@@ -71,7 +71,7 @@ pub struct UpstreamSettings {
 
 /// The settings of one server of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerSpec {
+pub(crate) struct ServerSpec {
     /// A host name or an IP address.
     pub host: String,
     /// The TCP port.
@@ -86,7 +86,7 @@ pub struct ServerSpec {
 
 impl UpstreamRuntime {
     /// Creates the state without opening any connection.
-    pub fn new(settings: UpstreamSettings) -> Self {
+    pub(crate) fn new(settings: UpstreamSettings) -> Self {
         let weights: Vec<u32> = settings.servers.iter().map(|server| server.weight).collect();
         let servers = settings.servers.iter().map(|server| ServerState {
             label: Arc::from(server.label.as_str()),
@@ -109,34 +109,34 @@ impl UpstreamRuntime {
     }
 
     /// The settings that this state was created from.
-    pub fn settings(&self) -> &UpstreamSettings {
+    pub(crate) fn settings(&self) -> &UpstreamSettings {
         &self.settings
     }
 
     /// The name in the configuration.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.settings.name
     }
 
     /// The servers, in configuration order.
-    pub fn servers(&self) -> &[ServerState] {
+    pub(crate) fn servers(&self) -> &[ServerState] {
         &self.servers
     }
 
     /// Interval between DNS lookups.
-    pub fn dns_refresh(&self) -> Duration {
+    pub(crate) fn dns_refresh(&self) -> Duration {
         self.settings.dns_refresh
     }
 
     /// The connections of the upstream.
-    pub fn transport(&self) -> &Transport {
+    pub(crate) fn transport(&self) -> &Transport {
         &self.transport
     }
 
     /// The next server, in round-robin order, with an address that is not in `tried`; `None` if no such address exists.
     ///
     /// Only a call with an empty `tried` advances the round-robin position.
-    pub fn next_candidate(&self, tried: &[Candidate]) -> Option<Candidate> {
+    pub(crate) fn next_candidate(&self, tried: &[Candidate]) -> Option<Candidate> {
         let start = if tried.is_empty() {
             self.next_server.fetch_add(1, Ordering::Relaxed)
         } else {
@@ -152,7 +152,7 @@ impl UpstreamRuntime {
     }
 
     /// Closes idle connections and stops pooling, because a reload has removed the upstream.
-    pub async fn close_gracefully(&self) {
+    pub(crate) async fn close_gracefully(&self) {
         let candidates = self.servers.iter().flat_map(|server| {
             let addresses = Arc::clone(&server.addresses.current());
             (0..addresses.len()).filter_map(move |at| Some(server.candidate_at(*addresses.get(at)?)))
@@ -163,7 +163,7 @@ impl UpstreamRuntime {
     /// Copies the resolved addresses of servers that `previous` also has, so that changing another setting does not
     /// require new DNS lookups.
     #[must_use]
-    pub fn with_known_addresses(self, previous: &UpstreamRuntime) -> Self {
+    pub(crate) fn with_known_addresses(self, previous: &UpstreamRuntime) -> Self {
         for server in &self.servers {
             let same_server = |candidate: &&ServerState| {
                 candidate.addresses.host_and_port() == server.addresses.host_and_port()
@@ -173,11 +173,6 @@ impl UpstreamRuntime {
             }
         }
         self
-    }
-
-    /// Whether any server has a resolved address.
-    pub fn has_address(&self) -> bool {
-        self.servers.iter().any(|server| !server.addresses.current().is_empty())
     }
 }
 
@@ -241,7 +236,6 @@ mod tests {
         for _ in 0..4 {
             assert_eq!(shop.next_candidate(&[]).unwrap().address.port(), 2);
         }
-        assert!(shop.has_address());
-        assert!(!upstream(&[("shop.internal", 1)]).has_address());
+        assert!(upstream(&[("shop.internal", 1)]).next_candidate(&[]).is_none());
     }
 }

@@ -10,13 +10,13 @@ const ROUNDING_ERROR: Duration = Duration::from_millis(1);
 
 /// Completes after at least `duration`.
 #[expect(clippy::disallowed_methods, reason = "the only wrapper of this timer")]
-pub async fn sleep(duration: Duration) {
+pub(crate) async fn sleep(duration: Duration) {
     pingora::time::sleep(duration.saturating_add(ROUNDING_ERROR)).await;
 }
 
 /// Runs `future` until `deadline`; `None` when the deadline passed first.
 #[expect(clippy::disallowed_methods, reason = "the only wrapper of this timer")]
-pub async fn timeout_at<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn timeout_at<T>(deadline: Instant, future: impl Future<Output = T>) -> Option<T> {
     let remaining = deadline.saturating_duration_since(Instant::now());
     pingora::time::timeout(remaining.saturating_add(ROUNDING_ERROR), future).await.ok()
 }

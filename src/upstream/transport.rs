@@ -24,7 +24,7 @@ use crate::tls::cert_verification::{Alpn, CertVerification, handshake_fault};
 use crate::tls::stream::TlsConnection;
 
 /// The connections of one upstream.
-pub struct Transport {
+pub(crate) struct Transport {
     connector: TransportConnector,
     idle_timeout: Duration,
     pooling_enabled: AtomicBool,
@@ -41,7 +41,7 @@ impl fmt::Debug for Transport {
 impl Transport {
     /// Pools at most `max_idle` idle connections, each for `idle_timeout`. `verification` is required for servers with
     /// TLS.
-    pub fn new(
+    pub(crate) fn new(
         max_idle: usize,
         idle_timeout: Duration,
         verification: Option<Arc<CertVerification>>,
@@ -60,12 +60,12 @@ impl Transport {
     }
 
     /// The HTTP/2 connections.
-    pub fn http2(&self) -> &Http2Pool {
+    pub(crate) fn http2(&self) -> &Http2Pool {
         &self.http2
     }
 
     /// Takes an idle connection from the pool, unless the server has closed it.
-    pub async fn reuse(&self, candidate: &Candidate) -> Option<Stream> {
+    pub(crate) async fn reuse(&self, candidate: &Candidate) -> Option<Stream> {
         self.connector.reused_stream(&PlainPeer::new(candidate)).await
     }
 
@@ -73,7 +73,7 @@ impl Transport {
     ///
     /// # Errors
     /// The connection failed or timed out.
-    pub async fn connect(&self, candidate: &Candidate, timeout: Duration) -> Result<Stream, Fault> {
+    pub(crate) async fn connect(&self, candidate: &Candidate, timeout: Duration) -> Result<Stream, Fault> {
         let peer = PlainPeer::new(candidate);
         let connecting = self.connector.new_stream(&peer);
         match timeout_at(Instant::now() + timeout, connecting).await {
@@ -88,7 +88,7 @@ impl Transport {
     ///
     /// # Errors
     /// The handshake failed or timed out.
-    pub async fn encrypt(
+    pub(crate) async fn encrypt(
         &self,
         stream: Stream,
         name: &ServerName<'static>,
@@ -125,7 +125,7 @@ impl Transport {
     }
 
     /// Stops pooling and closes the idle connections to these candidates. Requests in flight are not affected.
-    pub async fn close_gracefully(&self, candidates: impl Iterator<Item = Candidate>) {
+    pub(crate) async fn close_gracefully(&self, candidates: impl Iterator<Item = Candidate>) {
         self.pooling_enabled.store(false, Ordering::Release);
         self.http2.close_gracefully();
         for candidate in candidates {
@@ -135,7 +135,7 @@ impl Transport {
     }
 
     /// Returns a connection to the pool. Both directions must be idle.
-    pub fn release(&self, stream: Stream, candidate: &Candidate) {
+    pub(crate) fn release(&self, stream: Stream, candidate: &Candidate) {
         if self.pooling_enabled.load(Ordering::Acquire) {
             self.connector.release_stream(stream, pool_key(candidate), Some(self.idle_timeout));
         }

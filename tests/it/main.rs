@@ -3,6 +3,7 @@
 //! A test takes about ten lines: a [`scripted_upstreams`] script, a [`gateway::Gateway`] in front of it, a
 //! [`http1_client::Client`] and assertions. Every response is read by the strict [`response_reader`], and every error
 //! is checked by [`contract_check`]. The tests do not depend on the gateway's internals.
+#![allow(unreachable_pub)] // a test crate exports nothing
 #![allow(clippy::disallowed_methods)] // the lints of the request path do not apply to tests
 #![allow(
     clippy::unwrap_used,

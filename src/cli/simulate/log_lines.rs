@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// The request of a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoggedRequest {
+pub(super) struct LoggedRequest {
     /// When its header section was complete, since the epoch.
     pub started: Duration,
     /// When it ended, since the epoch.
@@ -25,7 +25,7 @@ pub struct LoggedRequest {
 }
 
 /// Parses a line; `None` if it does not contain a request that a rate limit applies to.
-pub fn parse(line: &str) -> Option<LoggedRequest> {
+pub(super) fn parse(line: &str) -> Option<LoggedRequest> {
     let line = line.trim();
     if line.starts_with('{') { parse_json_line(line) } else { parse_common_line(line) }
 }

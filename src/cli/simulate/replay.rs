@@ -18,7 +18,7 @@ use crate::snapshot::router::Router;
 
 /// A request that a rule denied, or would have denied in mode `shadow`.
 #[derive(Debug)]
-pub struct DeniedRequest<'a> {
+pub(super) struct DeniedRequest<'a> {
     pub request: &'a LoggedRequest,
     pub route: &'a str,
     /// The rule with the longest wait.
@@ -31,7 +31,7 @@ pub struct DeniedRequest<'a> {
 
 /// The results of the replay.
 #[derive(Debug, Default)]
-pub struct ReplayResult<'a> {
+pub(super) struct ReplayResult<'a> {
     pub denied: Vec<DeniedRequest<'a>>,
     /// By rule: the numbers of admitted and denied requests.
     pub rules: BTreeMap<&'a str, (u64, u64)>,
@@ -43,7 +43,7 @@ pub struct ReplayResult<'a> {
 ///
 /// # Errors
 /// The routes of the configuration cannot be compiled, which is a bug.
-pub fn replay<'a>(
+pub(super) fn replay<'a>(
     config: &'a Config,
     host: &str,
     requests: &'a [LoggedRequest],

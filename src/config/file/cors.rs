@@ -8,12 +8,12 @@ use serde::Deserialize;
 use super::forms::{DurationText, Either};
 
 /// `default`, or a mapping.
-pub type CorsForm = Either<CorsWord, CorsFile>;
+pub(crate) type CorsForm = Either<CorsWord, CorsFile>;
 
 /// The short form of a route's policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum CorsWord {
+pub(crate) enum CorsWord {
     /// The top-level policy.
     Default,
 }
@@ -21,7 +21,7 @@ pub enum CorsWord {
 /// A CORS policy.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CorsFile {
+pub(crate) struct CorsFile {
     /// The origins whose pages may read responses.
     ///
     /// Each is `https://app.example.com`, or `https://*.example.com` for all subdomains, with a port unless it is the

@@ -8,15 +8,15 @@ use serde::Deserialize;
 use super::forms::{DurationText, Either, Named, SizeText, StringOrList};
 
 /// The name of a built-in contract, or a custom contract.
-pub type ContractForm = Either<String, ContractFile>;
+pub(crate) type ContractForm = Either<String, ContractFile>;
 
 /// `enforce`, `observe`, `pass`, or a mapping.
-pub type ErrorsForm = Either<ErrorMode, ErrorsFile>;
+pub(crate) type ErrorsForm = Either<ErrorMode, ErrorsFile>;
 
 /// A custom contract.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ContractFile {
+pub(crate) struct ContractFile {
     /// The complete list of codes that clients may receive.
     ///
     /// Each cause, and each upstream status that is not listed here, has a list of preferred codes; the first of them
@@ -39,7 +39,7 @@ pub struct ContractFile {
 /// One documented code.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CodeFile {
+pub(crate) struct CodeFile {
     /// The HTTP status code.
     ///
     /// 400 to 599, except 408, after which clients repeat the request. Required. Unit: number. Reload: yes.
@@ -65,7 +65,7 @@ pub struct CodeFile {
 /// The message of one cause.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CauseFile {
+pub(crate) struct CauseFile {
     /// The message that the client receives if this cause is sent with its default code.
     ///
     /// Required. Unit: 1 to 1000 characters of plain text. Reload: yes.
@@ -75,7 +75,7 @@ pub struct CauseFile {
 /// How error responses are produced.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ErrorsFile {
+pub(crate) struct ErrorsFile {
     /// What happens to error responses of the upstream.
     ///
     /// It applies to complete upstream responses only; errors that the gateway generates always follow the contract.
@@ -133,7 +133,7 @@ pub enum ErrorMode {
 /// The format of error bodies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ErrorFormat {
+pub(crate) enum ErrorFormat {
     /// `{"message":"...","code":...}`, regardless of `Accept`.
     #[default]
     Contract,
@@ -142,7 +142,7 @@ pub enum ErrorFormat {
 /// Which errors may keep the message of the upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum UpstreamMessagesWord {
+pub(crate) enum UpstreamMessagesWord {
     /// Errors that are sent to the client with a 4xx code.
     #[default]
     ClientErrors,
@@ -155,7 +155,7 @@ pub enum UpstreamMessagesWord {
 /// An additional member of error bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum IncludeWord {
+pub(crate) enum IncludeWord {
     /// The `type` of the code, on errors that the gateway generates.
     Type,
     /// The request id, as in `X-Request-Id`.
@@ -169,7 +169,7 @@ pub enum IncludeWord {
 /// Limits for reading an upstream error body.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct UpstreamBodyFile {
+pub(crate) struct UpstreamBodyFile {
     /// The maximum number of bytes that are read, after decoding.
     ///
     /// A larger body does not conform and is replaced. Unit: size, 1B to 64KiB. Default: `64KiB`. Reload: yes.
@@ -185,7 +185,7 @@ pub struct UpstreamBodyFile {
 /// One exception from the contract's mapping.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct OverrideFile {
+pub(crate) struct OverrideFile {
     /// When the override applies. All given conditions must match.
     ///
     /// Required, with at least one key.
@@ -211,7 +211,7 @@ pub struct OverrideFile {
 /// When an override applies.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct WhenFile {
+pub(crate) struct WhenFile {
     /// The cause, or a list of causes. `upstream_response` is an error response of the upstream.
     ///
     /// The names are those in metrics and logs. Unit: name or list of names. Reload: yes.

@@ -11,16 +11,16 @@ use serde::de::{Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor, v
 /// A duration with its unit: `800ms`, `5s`, `1m30s`, `1h`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct DurationText(pub String);
+pub(crate) struct DurationText(pub String);
 
 /// A size with its unit: `512B`, `32KiB`, `10MiB`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct SizeText(pub String);
+pub(crate) struct SizeText(pub String);
 
 /// Sections by name, in the order of the file.
 #[derive(Debug)]
-pub struct Named<T>(pub Vec<(String, T)>);
+pub(crate) struct Named<T>(pub Vec<(String, T)>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -46,7 +46,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
 
 /// One value, or a list of values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StringOrList(pub Vec<String>);
+pub(crate) struct StringOrList(pub Vec<String>);
 
 impl<'de> Deserialize<'de> for StringOrList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -76,7 +76,7 @@ impl<'de> Deserialize<'de> for StringOrList {
 
 /// One mapping, or a list of them.
 #[derive(Debug)]
-pub enum OneOrMany<T> {
+pub(crate) enum OneOrMany<T> {
     /// The mapping itself.
     One(T),
     /// A list, in the order of the file.
@@ -107,7 +107,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
 
 /// A short form (a scalar), or the long form (a mapping).
 #[derive(Debug)]
-pub enum Either<S, L> {
+pub(crate) enum Either<S, L> {
     /// A scalar.
     Short(S),
     /// A mapping.

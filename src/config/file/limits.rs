@@ -9,12 +9,12 @@ use super::super::schema::AllowText;
 use super::forms::{DurationText, Either};
 
 /// Either `COUNT per DURATION` or the keys of [`AllowFile`].
-pub type AllowForm = Either<String, AllowFile>;
+pub(crate) type AllowForm = Either<String, AllowFile>;
 
 /// A Redis or Valkey backend that several gateways share.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct StoreFile {
+pub(crate) struct StoreFile {
     /// The address of the backend.
     ///
     /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://` with TLS. Redis Cluster:
@@ -52,7 +52,7 @@ pub struct StoreFile {
 /// How the certificate of a backend is verified.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct StoreTlsFile {
+pub(crate) struct StoreTlsFile {
     /// The certificate authorities that are trusted instead of the system's: a PEM file.
     ///
     /// It is read at startup and on every reload. Unit: path, relative to the directory of this file. Default: the
@@ -63,7 +63,7 @@ pub struct StoreTlsFile {
 /// What happens to requests while a backend is unavailable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum OnFailure {
+pub(crate) enum OnFailure {
     /// Each gateway counts in its own memory.
     #[default]
     Local,
@@ -76,7 +76,7 @@ pub enum OnFailure {
 /// One rate limit rule.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RateLimitFile {
+pub(crate) struct RateLimitFile {
     /// What identifies a client; a list combines several parts into one key.
     ///
     /// `client_ip` (IPv6 by `client.ipv6_prefix`), `host`, `method`, `route`, `header:NAME`, `cookie:NAME`,
@@ -147,12 +147,12 @@ pub struct RateLimitFile {
 }
 
 /// A network, or the keys of [`ExemptFile`].
-pub type ExemptForm = Either<String, ExemptFile>;
+pub(crate) type ExemptForm = Either<String, ExemptFile>;
 
 /// A header field with a secret value that exempts a client.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ExemptFile {
+pub(crate) struct ExemptFile {
     /// The name of the header field.
     ///
     /// Required. Unit: field name. Reload: yes.
@@ -192,7 +192,7 @@ impl LimitHeaders {
 /// A quota: a number of requests and a period.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct AllowFile {
+pub(crate) struct AllowFile {
     /// The number of requests.
     ///
     /// Required. Unit: number. Reload: yes.
@@ -207,7 +207,7 @@ pub struct AllowFile {
 /// How requests are counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Algorithm {
+pub(crate) enum Algorithm {
     /// A bucket of `burst` requests that refills at a constant rate.
     #[default]
     Gcra,
@@ -222,7 +222,7 @@ pub enum Algorithm {
 /// What happens to requests over the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum LimitMode {
+pub(crate) enum LimitMode {
     /// They get 429.
     #[default]
     Enforce,

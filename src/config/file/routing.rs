@@ -13,7 +13,7 @@ use super::forms::{DurationText, Either, SizeText};
 /// Upstream timeouts.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct TimeoutsFile {
+pub(crate) struct TimeoutsFile {
     /// How long one TCP connection attempt may take.
     ///
     /// After that, the client gets 504 (cause `connection_timeout`). The request is not retried, not even at
@@ -68,7 +68,7 @@ pub struct TimeoutsFile {
 /// A group of equivalent servers.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct UpstreamFile {
+pub(crate) struct UpstreamFile {
     /// The servers; at least one.
     ///
     /// Each is `host:port`, `http://host:port`, `https://host:port`, or a mapping with the keys below. Use TLS
@@ -118,7 +118,7 @@ pub struct UpstreamFile {
 /// How a server is selected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Balance {
+pub(crate) enum Balance {
     /// In turn, by weight.
     #[default]
     RoundRobin,
@@ -127,7 +127,7 @@ pub enum Balance {
 /// How the certificates of servers are verified.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct UpstreamTlsFile {
+pub(crate) struct UpstreamTlsFile {
     /// Whether certificates are verified.
     ///
     /// `false` disables certificate verification; a man in the middle can then read and modify traffic. The gateway
@@ -150,7 +150,7 @@ pub struct UpstreamTlsFile {
 /// When requests are sent over HTTP/2.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Http2 {
+pub(crate) enum Http2 {
     /// Never.
     Off,
     /// If a TLS server selects it (ALPN).
@@ -163,7 +163,7 @@ pub enum Http2 {
 /// One server in its long form.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ServerFile {
+pub(crate) struct ServerFile {
     /// The address of the server.
     ///
     /// Required. Unit: `host:port`, `http://host:port` or `https://host:port`. Reload: yes.
@@ -179,7 +179,7 @@ pub struct ServerFile {
 /// Idle connections to servers.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct KeepaliveFile {
+pub(crate) struct KeepaliveFile {
     /// The maximum number of idle connections.
     ///
     /// The file descriptor limit may lower it: all upstreams together keep at most a quarter of the descriptors. With
@@ -196,7 +196,7 @@ pub struct KeepaliveFile {
 /// When a request is retried.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RetryFile {
+pub(crate) struct RetryFile {
     /// The maximum number of attempts per request, including the first.
     ///
     /// Failed connections and failed name resolution are retried for every method. A connection that closed before any
@@ -213,7 +213,7 @@ pub struct RetryFile {
 /// The limit of concurrent requests to an upstream.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct ConcurrencyFile {
+pub(crate) struct ConcurrencyFile {
     /// The maximum number of concurrent requests to all servers of the upstream together.
     ///
     /// A request counts from its first attempt to the end of its response. Further requests wait in the queue. If the
@@ -238,7 +238,7 @@ pub struct ConcurrencyFile {
 /// A route: the requests that it matches, their upstream, and the rules for them.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RouteFile {
+pub(crate) struct RouteFile {
     /// The name of the route in metrics, logs and `explain`.
     ///
     /// Required. Unit: 1 to 64 of `A-Z`, `a-z`, `0-9`, `_`, `.` and `-`, each name once. Reload: yes.
@@ -313,7 +313,7 @@ pub struct RouteFile {
 /// Which requests a route matches. An absent key matches everything.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct MatchFile {
+pub(crate) struct MatchFile {
     /// The host of the request.
     ///
     /// A name such as `api.example.com`, or `*.example.com` for all its subdomains. The port, case and a trailing dot
@@ -337,7 +337,7 @@ pub struct MatchFile {
 /// Which requests are denied.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct DenyFile {
+pub(crate) struct DenyFile {
     /// Methods for which clients get 403 (cause `http_request_denied`).
     ///
     /// Unit: list of methods. Default: `[]`. Reload: yes.
@@ -347,7 +347,7 @@ pub struct DenyFile {
 /// How paths with dot segments are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum PathsWord {
+pub(crate) enum PathsWord {
     /// The client gets 400 (cause `ambiguous_path`).
     #[default]
     Strict,
@@ -358,7 +358,7 @@ pub enum PathsWord {
 /// What the gateway sends in `X-Forwarded-For`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum ForwardedWord {
+pub(crate) enum ForwardedWord {
     /// Only the client address.
     #[default]
     Replace,

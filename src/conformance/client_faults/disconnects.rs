@@ -199,4 +199,4 @@ pub(super) fn slow_readers(profile: &GatewayProfile) -> Vec<ClientFault> {
 }
 
 /// The response size that [`slow_readers`] requests.
-pub const MEGABYTE: u64 = 1024 * 1024;
+pub(super) const MEGABYTE: u64 = 1024 * 1024;

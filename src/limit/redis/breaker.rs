@@ -16,7 +16,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// The state of the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breaker {
+pub(crate) enum Breaker {
     /// Calls are made.
     Closed {
         /// The ID of the current connection.
@@ -42,7 +42,7 @@ impl Default for Breaker {
 
 impl Breaker {
     /// The ID of the connection for calls, if closed.
-    pub const fn connection(&self) -> Option<u64> {
+    pub(crate) const fn connection(&self) -> Option<u64> {
         match self {
             Breaker::Closed { connection, .. } => Some(*connection),
             Breaker::Open { .. } => None,
@@ -50,7 +50,7 @@ impl Breaker {
     }
 
     /// Records a success on this connection.
-    pub fn record_success(&mut self, connection_id: u64) {
+    pub(crate) fn record_success(&mut self, connection_id: u64) {
         if let Breaker::Closed { connection, failures } = self
             && *connection == connection_id
         {
@@ -59,7 +59,7 @@ impl Breaker {
     }
 
     /// Records a failure on this connection. Returns whether it opened the breaker.
-    pub fn record_failure(&mut self, connection_id: u64, error: BackendError) -> bool {
+    pub(crate) fn record_failure(&mut self, connection_id: u64, error: BackendError) -> bool {
         let Breaker::Closed { connection, failures } = self else { return false };
         if *connection != connection_id {
             // A late result of an earlier connection.
@@ -80,7 +80,7 @@ impl Breaker {
     }
 
     /// The time until the next probe. Counts the probe.
-    pub fn next_backoff(&mut self) -> Duration {
+    pub(crate) fn next_backoff(&mut self) -> Duration {
         match self {
             Breaker::Closed { .. } => INITIAL_BACKOFF,
             Breaker::Open { probes, .. } => {
@@ -92,7 +92,7 @@ impl Breaker {
     }
 
     /// Closes the breaker after a successful probe. Returns the ID of the new connection.
-    pub fn close(&mut self) -> u64 {
+    pub(crate) fn close(&mut self) -> u64 {
         let connection = match self {
             Breaker::Closed { connection, .. } => *connection + 1,
             Breaker::Open { connections, .. } => *connections + 1,

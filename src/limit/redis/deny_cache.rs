@@ -35,7 +35,7 @@ struct CachedDecision {
 
 /// The cache, in shards.
 #[derive(Debug)]
-pub struct DenyCache(Box<[Mutex<HashMap<EntryId, CachedDecision>>]>);
+pub(crate) struct DenyCache(Box<[Mutex<HashMap<EntryId, CachedDecision>>]>);
 
 impl Default for DenyCache {
     fn default() -> Self {
@@ -45,7 +45,7 @@ impl Default for DenyCache {
 
 impl DenyCache {
     /// The current decisions for these keys, if all are cached, one is a denial, and none needs a check.
-    pub fn get(&self, requests: &[TakeRequest<'_>], now: Instant) -> Option<Vec<QuotaDecision>> {
+    pub(crate) fn get(&self, requests: &[TakeRequest<'_>], now: Instant) -> Option<Vec<QuotaDecision>> {
         let ids: Vec<EntryId> = requests.iter().map(entry_id).collect();
         // Most requests have no entry: the first lookup ends the search.
         let entries: Vec<CachedDecision> = ids.iter().map(|id| self.find(id, now)).collect::<Option<_>>()?;
@@ -66,14 +66,14 @@ impl DenyCache {
     }
 
     /// Like [`DenyCache::get`], but for an unavailable backend: entries that need a check are used too.
-    pub fn get_stale(&self, requests: &[TakeRequest<'_>], now: Instant) -> Option<Vec<QuotaDecision>> {
+    pub(crate) fn get_stale(&self, requests: &[TakeRequest<'_>], now: Instant) -> Option<Vec<QuotaDecision>> {
         let entries: Vec<CachedDecision> =
             requests.iter().map(|request| self.find(&entry_id(request), now)).collect::<Option<_>>()?;
         denied_decisions(&entries, now)
     }
 
     /// Records the backend's decisions for these keys.
-    pub fn update(&self, requests: &[TakeRequest<'_>], decisions: &[QuotaDecision], now: Instant) {
+    pub(crate) fn update(&self, requests: &[TakeRequest<'_>], decisions: &[QuotaDecision], now: Instant) {
         let wait = decisions.iter().filter_map(QuotaDecision::retry_after).max();
         for (request, decision) in requests.iter().zip(decisions) {
             let id = entry_id(request);
@@ -106,7 +106,7 @@ impl DenyCache {
     }
 
     /// Removes the entries of these keys.
-    pub fn remove(&self, requests: &[TakeRequest<'_>]) {
+    pub(crate) fn remove(&self, requests: &[TakeRequest<'_>]) {
         for id in requests.iter().map(entry_id) {
             self.with_shard(&id, |entries| entries.remove(&id));
         }

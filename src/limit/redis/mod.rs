@@ -7,11 +7,11 @@
 //! without a call. [`address`] parses the configured address, [`connection`] holds the connections, and
 //! [`redis_backend`] implements the backend.
 
-pub mod address;
-pub mod breaker;
+pub(crate) mod address;
+pub(crate) mod breaker;
 pub mod connection;
-pub mod deny_cache;
-pub mod redis_backend;
+pub(crate) mod deny_cache;
+pub(crate) mod redis_backend;
 pub mod reply;
 pub mod script;
 

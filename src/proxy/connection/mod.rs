@@ -7,7 +7,7 @@ pub(super) mod h2;
 pub(super) mod h2_read_timeout;
 pub(super) mod h2_written_frames;
 pub(super) mod tls_handshake;
-pub mod tracker;
+pub(crate) mod tracker;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -65,7 +65,7 @@ const MAX_LOGGED_LINE: usize = 1024;
 
 /// What handles the requests of a listener.
 #[derive(Clone, Debug)]
-pub enum ListenerRole {
+pub(crate) enum ListenerRole {
     /// The gateway's routes, limited to `client.max_connections` concurrent connections.
     Gateway,
     /// The telemetry pages (metrics, health), and the maximum number of concurrent connections.
@@ -73,7 +73,7 @@ pub enum ListenerRole {
 }
 
 /// The settings and shared state of one listener.
-pub struct ListenerService {
+pub(crate) struct ListenerService {
     /// The gateway; all listeners share it.
     pub gateway: Arc<Gateway>,
     /// What handles the requests.
@@ -109,13 +109,13 @@ impl ListenerService {
     }
 
     /// Waits until another connection may be accepted.
-    pub async fn wait_for_capacity(&self) {
+    pub(crate) async fn wait_for_capacity(&self) {
         let max_connections = self.max_connections(&self.gateway.snapshot.load().client);
         self.tracker.wait_for_capacity(max_connections).await;
     }
 
     /// Serves one connection until it closes.
-    pub async fn serve(
+    pub(crate) async fn serve(
         self: Arc<Self>,
         stream: Stream,
         peer_ip: IpAddr,

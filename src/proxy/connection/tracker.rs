@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 /// Counts open connections and enforces the connection limit.
 #[derive(Debug)]
-pub struct ConnectionTracker {
+pub(crate) struct ConnectionTracker {
     open: AtomicUsize,
     permits: AtomicUsize,
     max_overflow: usize,
@@ -19,7 +19,7 @@ pub struct ConnectionTracker {
 impl ConnectionTracker {
     /// Up to `max_overflow` connections over the limit are accepted at once and get an error response. Further
     /// connections wait in the kernel's accept queue.
-    pub fn new(max_overflow: usize) -> Arc<Self> {
+    pub(crate) fn new(max_overflow: usize) -> Arc<Self> {
         Arc::new(ConnectionTracker {
             open: AtomicUsize::new(0),
             permits: AtomicUsize::new(0),
@@ -29,18 +29,18 @@ impl ConnectionTracker {
     }
 
     /// The number of open connections, including those over the limit.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.open.load(Ordering::Acquire)
     }
 
     /// Waits until no connection is open.
-    pub async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         self.wait_until(|| self.count() == 0).await;
     }
 
     /// Waits until another connection may be accepted under a limit of `max_permits`. After the limit was lowered, more
     /// permits than that may be in use; they do not count as overflow.
-    pub async fn wait_for_capacity(&self, max_permits: usize) {
+    pub(crate) async fn wait_for_capacity(&self, max_permits: usize) {
         self.wait_until(|| {
             let permits = self.permits.load(Ordering::Acquire);
             self.count() < max_permits.max(permits).saturating_add(self.max_overflow)
@@ -59,7 +59,7 @@ impl ConnectionTracker {
     }
 
     /// Counts a newly accepted connection until the guard is dropped.
-    pub fn register(self: &Arc<Self>) -> ConnectionGuard {
+    pub(crate) fn register(self: &Arc<Self>) -> ConnectionGuard {
         self.open.fetch_add(1, Ordering::AcqRel);
         ConnectionGuard(Arc::clone(self))
     }
@@ -77,7 +77,7 @@ impl ConnectionTracker {
 
 /// Counts one open connection while it exists.
 #[derive(Debug)]
-pub struct ConnectionGuard(Arc<ConnectionTracker>);
+pub(crate) struct ConnectionGuard(Arc<ConnectionTracker>);
 
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {

@@ -27,7 +27,7 @@ const MAX_BUFFERED_BODY: u64 = 64 * 1024;
 ///
 /// # Errors
 /// The body is malformed or too large, the client is too slow, or it disconnected.
-pub async fn buffer_body(
+pub(crate) async fn buffer_body(
     snapshot: &Snapshot,
     route: &Route,
     client: &mut Downstream,

@@ -15,7 +15,7 @@ use crate::limit::{Algorithm, LimiterSettings, QuotaDecision, QuotaState, Timest
 
 /// The result of an enforced rule.
 #[derive(Clone, Copy, Debug)]
-pub struct RuleResult<'a> {
+pub(crate) struct RuleResult<'a> {
     /// The name of the rule.
     pub name: &'a str,
     /// The settings of the rule.
@@ -26,7 +26,7 @@ pub struct RuleResult<'a> {
 
 /// Adds the fields for these results. `now` and `wall_clock` are the same instant, on the monotonic and on the system
 /// clock.
-pub fn write<'a>(
+pub(crate) fn write<'a>(
     response_headers: &mut ResponseHeaderMutations,
     headers: LimitHeaders,
     results: impl Iterator<Item = RuleResult<'a>> + Clone,
@@ -71,7 +71,7 @@ fn ceil_seconds(time: Duration) -> u64 {
 
 /// A delay to add to Retry-After, so that denied clients do not all return in the same second: 0 to `max_seconds`
 /// seconds, from an FNV-1a hash of the request id.
-pub fn jitter(request_id: &HeaderValue, max_seconds: u32) -> Duration {
+pub(crate) fn jitter(request_id: &HeaderValue, max_seconds: u32) -> Duration {
     let mix = |hash: u64, octet: &u8| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01B3);
     let hash = request_id.as_bytes().iter().fold(0xCBF2_9CE4_8422_2325, mix) >> 16;
     Duration::from_secs(hash % (u64::from(max_seconds) + 1))

@@ -25,7 +25,7 @@ use crate::upstream::timer::timeout_at;
 /// # Errors
 /// `rate_limited`, with the time after which the rules would admit the request. `limiter_unavailable` if a store with
 /// `on_failure: deny` fails.
-pub async fn admit_with_stores(
+pub(crate) async fn admit_with_stores(
     snapshot: &Snapshot,
     route: &Route,
     request: &Request,
@@ -61,7 +61,7 @@ pub async fn admit_with_stores(
 }
 
 /// Resets the rules that list this upstream status in `reset_on`, for the keys of the request.
-pub async fn reset(log: &mut RequestLog, status: u16) {
+pub(crate) async fn reset(log: &mut RequestLog, status: u16) {
     for (rule, key) in std::mem::take(&mut log.reset_candidates) {
         if !rule.limiter.settings().reset_on.contains(&status) {
             continue;

@@ -12,7 +12,7 @@ use crate::snapshot::Route;
 
 /// The subject of the rate limits: a request, and what its keys depend on.
 #[derive(Clone, Copy)]
-pub struct RequestSubject<'a> {
+pub(super) struct RequestSubject<'a> {
     pub request: &'a Request,
     pub client_ip: IpAddr,
     pub ipv6_prefix: u8,

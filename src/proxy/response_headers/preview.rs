@@ -11,10 +11,10 @@ use crate::http::cors::{self, CorsPolicy};
 use crate::limit::Timestamp;
 use crate::proxy::limits::headers;
 
-pub use crate::proxy::limits::headers::RuleResult;
+pub(crate) use crate::proxy::limits::headers::RuleResult;
 
 /// The fields that the gateway would add to a local reply, for this CORS policy, origin and rate-limit results.
-pub fn preview_response_headers(
+pub(crate) fn preview_response_headers(
     policy: Option<&Arc<CorsPolicy>>,
     origin: Option<&[u8]>,
     (headers, results): (LimitHeaders, &[RuleResult<'_>]),
