@@ -1,7 +1,7 @@
 //! The table of HTTP/2 client faults: the frames that a client sends, and the exact outcome of each stream and of the
 //! connection.
 //!
-//! The counterpart of [`super::client_faults`], with which it shares its types. Many malformed requests never reach the
+//! The counterpart of [`mod@super::client_faults`], with which it shares its types. Many malformed requests never reach the
 //! gateway's code: the HTTP/2 library resets the stream or closes the connection. The row then holds the cause under
 //! which that is counted. [`super::runner_h2`] runs the rows.
 
@@ -144,7 +144,7 @@ pub fn client_faults_h2(profile: &GatewayProfile) -> Vec<H2ClientFault> {
     client_faults_h2_by_section(profile).into_iter().flat_map(|(_, rows)| rows).collect()
 }
 
-/// [`client_faults_h2`], grouped by the headings of the documentation.
+/// [`client_faults_h2()`], grouped by the headings of the documentation.
 pub fn client_faults_h2_by_section(profile: &GatewayProfile) -> Vec<(&'static str, Vec<H2ClientFault>)> {
     vec![
         ("Authority", pseudo_headers::authorities(profile)),

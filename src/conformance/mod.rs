@@ -6,13 +6,13 @@
 //!
 //! Reading order, upstream side: [`script`] (the language), [`scripted_upstream`] (a listener that runs scripts),
 //! [`scripted_upstream_h2`] (the same over HTTP/2), [`recorder`] (what was received), [`unreachable_servers`] (refusing
-//! and unresponsive ports), [`tls_servers`] (invalid certificates), [`upstream_faults`] (the table),
+//! and unresponsive ports), [`tls_servers`] (invalid certificates), [`mod@upstream_faults`] (the table),
 //! [`faulty_upstream`] (all faults behind a few addresses, for `demo`). `script_runner` and `accepted_connection`
 //! execute the scripts.
 //!
-//! Client side: [`client_faults`] (the table), [`runner`] (runs a row), [`mod@gateway_stream`] (the connection, plain
+//! Client side: [`mod@client_faults`] (the table), [`runner`] (runs a row), [`mod@gateway_stream`] (the connection, plain
 //! or TLS), [`response_reader`] (a strict response parser), [`contract_check`] (checks error responses). Over HTTP/2:
-//! [`client_faults_h2`] and [`runner_h2`], on [`frames`] and [`hpack`].
+//! [`mod@client_faults_h2`] and [`runner_h2`], on [`frames`] and [`hpack`].
 
 pub mod client_faults;
 pub mod client_faults_h2;

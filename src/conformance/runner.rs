@@ -1,4 +1,4 @@
-//! Runs one row of [`super::client_faults`] against a gateway and compares the result with the row's expectations.
+//! Runs one row of [`mod@super::client_faults`] against a gateway and compares the result with the row's expectations.
 //!
 //! The caller checks the responses against the gateway's configuration ([`TestContext::check_response`]). This module
 //! checks the connection, the order of the responses, and what the upstream received. Violations are texts for an

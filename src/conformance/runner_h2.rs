@@ -1,4 +1,4 @@
-//! Runs one row of [`super::client_faults_h2`] against a gateway and compares its streams and its connection with the
+//! Runs one row of [`mod@super::client_faults_h2`] against a gateway and compares its streams and its connection with the
 //! row's expectations.
 //!
 //! The counterpart of [`super::runner`], with the same [`TestContext`]. It reads and writes concurrently, as HTTP/2

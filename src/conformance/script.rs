@@ -1,7 +1,7 @@
 //! The script language of the faulty upstream: steps with exact bytes.
 //!
 //! A script covers one connection, or one request on it. [`super::scripted_upstream`] runs scripts;
-//! [`super::upstream_faults`] has the expected outcomes.
+//! [`mod@super::upstream_faults`] has the expected outcomes.
 //!
 //! A script that ends without closing keeps the connection open: the rest of the request is read, and the next request
 //! is served. So `[ReadRequestHead, write_bytes("HTTP/1.1 204 No Content\r\n\r\n")]` is a complete keep-alive server.

@@ -1,6 +1,6 @@
 //! Valid responses of the faulty upstream, to show that the gateway forwards them unchanged.
 //!
-//! The counterpart of [`super::upstream_faults`]. Unknown paths get an HTML 404, which the gateway replaces.
+//! The counterpart of [`mod@super::upstream_faults`]. Unknown paths get an HTML 404, which the gateway replaces.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The built-in contracts as data: documented codes, and the message of each cause that maps to 400.
+//! The built-in contracts as data: documented codes, without the causes, which are in [`super::causes`].
 //!
 //! [`Contract::declare`](super::code::Contract::declare) validates these tables like an operator's contract, so an
 //! invalid row fails a test. The messages are constants: they never contain request data, error values or host names.
@@ -105,7 +105,7 @@ const DOCUMENTED_CODES: &[BuiltinCode] = &[
     ),
 ];
 
-/// The codes that the current page adds. Only an upstream response with such a status, or an override, selects them.
+/// The codes that the current page adds.
 const CODES_ADDED_LATER: &[BuiltinCode] = &[
     builtin_code(
         413,

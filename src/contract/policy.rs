@@ -1,7 +1,7 @@
 //! The error policy: [`decide`] maps a cause or an upstream status to a [`Decision`].
 //!
-//! It is pure and total: every cause and every status maps to a documented code, because a contract must contain the
-//! targets of the 2 default tables below. [`super::reply`] builds the response, and [`super::conform`] checks whether
+//! It is pure and total: every cause and every status maps to a documented code, because a contract must document a code
+//! of every preference list in [`super::causes`]. [`super::reply`] builds the response, and [`super::conform`] checks whether
 //! the upstream's body may be forwarded. Metrics, the log and `explain` use the same decision.
 
 use std::fmt;

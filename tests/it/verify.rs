@@ -69,6 +69,16 @@ fn example_configurations_all_pass_verify() {
     }
 }
 
+#[test]
+fn contract_with_further_codes_passes_verify() {
+    let folder = TestFolder::new();
+    let text = format!("contract: appwrite-current\n{}", include_str!("../../config/minimal.yaml"));
+    let file = folder.write("statusquo.yaml", &text);
+    let (status, report) = run_verify(file.to_str().unwrap(), None, &[]);
+    assert_no_failures(&report, "appwrite-current");
+    assert_eq!((status, &report["passed"]), (Some(0), &Value::from(true)));
+}
+
 const CUSTOM_CONFIG: &str = "version: 1
 listen: [{ address: \"127.0.0.1:1\" }, { address: \"127.0.0.1:3\", SECOND }]
 telemetry: { address: \"127.0.0.1:2\" }

@@ -22,6 +22,7 @@ use crate::conformance::{
     FaultyUpstream, GatewayConnector, RecordedHead, ScriptedUpstream, ServerKind, upstream_faults,
 };
 use crate::contract::Contract;
+use crate::contract::builtin::DEFAULT_CONTRACT;
 use crate::limit::{LimiterSettings, Quota};
 use crate::server::boot;
 use crate::telemetry::formatter::LineFormat;
@@ -36,8 +37,8 @@ pub(super) struct Harness {
     pub(super) config: Config,
     /// The configuration of the file.
     pub(super) original_config: Config,
-    /// The contract is built in and unchanged.
-    pub(super) uses_builtin_contract: bool,
+    /// The contract is the default one, whose codes stand in the rows.
+    pub(super) uses_default_contract: bool,
     pub(super) probes: RouteProbes,
     _faulty_upstream: FaultyUpstream,
     /// The upstream of the gateways for client faults and rejections.
@@ -113,12 +114,12 @@ impl Harness {
         let flood_gateway = start(&with_h2c_listener(&config), client_upstream.address())?;
         let low_limits_gateway = start(&with_low_limits(&config, &original), client_upstream.address())?;
         let changes = changes.lines;
-        let uses_builtin_contract =
-            Contract::builtin(config.contract.name()).is_some_and(|contract| contract == *config.contract);
+        let uses_default_contract =
+            Contract::builtin(DEFAULT_CONTRACT).is_some_and(|contract| contract == *config.contract);
         Ok(Harness {
             config,
             original_config: original,
-            uses_builtin_contract,
+            uses_default_contract,
             probes,
             _faulty_upstream: faulty_upstream,
             client_upstream,

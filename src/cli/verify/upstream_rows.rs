@@ -299,7 +299,7 @@ fn check_documented_code(
     route: Option<&crate::config::RouteConfig>,
 ) -> Result<(), String> {
     let enforces = |rules: &ErrorRules| rules.mode == ErrorMode::Enforce && rules.overrides.is_empty();
-    let has_default_codes = harness.uses_builtin_contract && harness.config.overrides.is_empty();
+    let has_default_codes = harness.uses_default_contract && harness.config.overrides.is_empty();
     if !has_default_codes || !route.is_some_and(|route| enforces(&route.errors)) {
         return Ok(());
     }
