@@ -271,6 +271,11 @@ impl Cause {
         self.row().overload
     }
 
+    /// Whether the client caused it: the last resort of its preferences is 400.
+    pub const fn is_client_error(self) -> bool {
+        matches!(self.preferences(), [.., 400])
+    }
+
     /// Whether the name is reserved for later: no response uses it yet.
     pub const fn is_reserved(self) -> bool {
         self.row().reserved

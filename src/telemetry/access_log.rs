@@ -45,9 +45,10 @@ pub(crate) enum Outcome {
 
 impl Outcome {
     /// The outcome of a local reply with this code and cause: a failure of the upstream, or a rejected request. Lack of
-    /// capacity is a rejection although its code is 500 or above, because the request was not forwarded.
+    /// capacity and what the client caused are rejections even if the code is 500 or above, such as 501 for CONNECT.
     pub(crate) const fn for_reply(code: u16, cause: Cause) -> Self {
-        if code >= 500 && !cause.is_overload() { Outcome::UpstreamFailed } else { Outcome::Rejected }
+        let rejected = code < 500 || cause.is_overload() || cause.is_client_error();
+        if rejected { Outcome::Rejected } else { Outcome::UpstreamFailed }
     }
 
     /// The value of the field `outcome`.

@@ -126,3 +126,18 @@ fn record_is_enabled_only_if_its_line_is_written() {
     assert_eq!(enabled(LoggedRequests::All, Level::WARN), (true, false));
     assert_eq!(enabled(LoggedRequests::All, Level::ERROR), (false, false));
 }
+
+#[test]
+fn outcome_of_a_local_reply_blames_the_upstream_only_for_its_own_faults() {
+    let outcomes = [
+        (504, Cause::ConnectionRefused, Outcome::UpstreamFailed),
+        (400, Cause::ConnectionRefused, Outcome::Rejected),
+        (503, Cause::QueueFull, Outcome::Rejected),
+        (501, Cause::UnsupportedMethod, Outcome::Rejected),
+        (505, Cause::UnsupportedVersion, Outcome::Rejected),
+        (429, Cause::RateLimited, Outcome::Rejected),
+    ];
+    for (code, cause, outcome) in outcomes {
+        assert_eq!(Outcome::for_reply(code, cause), outcome, "{code} {cause}");
+    }
+}
