@@ -478,7 +478,7 @@ fn unexpected_101_is_a_fault_on_a_route_without_upgrades() {
 
 #[test]
 fn route_may_allow_another_upgrade_protocol() {
-    let head = "HTTP/1.1 101 Switching\r\nupgrade: Rehearsal/1\r\nconnection: upgrade\r\n\r\n";
+    let head = "HTTP/1.1 101 Switching\r\nupgrade: Example/1\r\nconnection: upgrade\r\n\r\n";
     let upstream = script([
         UpstreamStep::ReadRequestHead,
         write_bytes(head),
@@ -491,7 +491,7 @@ fn route_may_allow_another_upgrade_protocol() {
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: example/1\r\n\r\n");
     let response = client.read(SentRequest::Http11("GET"));
-    assert_eq!((response.status, response.header("upgrade")), (101, Some("Rehearsal/1")));
+    assert_eq!((response.status, response.header("upgrade")), (101, Some("Example/1")));
     client.send("hello");
     client.wait_for("hello");
 }
