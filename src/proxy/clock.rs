@@ -61,7 +61,7 @@ impl RequestClock {
         self.extension += waited;
     }
 
-    /// The time limit for classifying the response (`timeouts.deadline`).
+    /// The limit on the time until the response is classified (`timeouts.deadline`).
     pub(super) fn deadline(&self, phase: Phase) -> TimeLimit {
         TimeLimit::new(self.started + self.deadline + self.extension, Cause::DeadlineExceeded, phase)
     }

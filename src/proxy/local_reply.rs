@@ -2,8 +2,8 @@
 //!
 //! Input is a [`LocalReply`], which can only be built from a documented code, or a [`PageResponse`] with a status below
 //! 400. Sending consumes the [`ResponseSender`], so a request gets one response. Only framing, Connection and Date are
-//! added here. Afterwards the rest of the request body is read within limits: closing a connection with unread bytes
-//! resets it, and the client could lose the response.
+//! added here. After the response the rest of the request body is read within limits: closing a connection with unread
+//! bytes resets it, and the client could lose the response.
 #![expect(
     clippy::disallowed_methods,
     reason = "relay and local_reply are the only files that write responses"
@@ -24,12 +24,12 @@ use super::wait::measured_timeout;
 use crate::contract::{LocalReply, PageResponse};
 use crate::http::request_head::Version;
 
-/// HTTP/1: a rest of a request body up to this size is read, so that the connection can be kept: reading 64 KiB costs
-/// less than a handshake.
+/// HTTP/1: if at most this much of a request body is left, it is read so that the connection can be kept. Reading
+/// 64 KiB costs less than a handshake.
 const KEEP_ALIVE_DISCARD_BYTES: u64 = 64 * 1024;
 /// HTTP/1: maximum time for reading the rest of a request body.
 const KEEP_ALIVE_DISCARD_TIME: Duration = Duration::from_secs(2);
-/// HTTP/2: this much of the rest of a request body is read before the stream is reset; otherwise curl up to 7.88
+/// HTTP/2: up to this much of the rest of a request body is read before the stream is reset; otherwise curl up to 7.88
 /// loses the response.
 const H2_DISCARD_BYTES: u64 = 256 * 1024;
 /// HTTP/2: maximum time for reading the rest of a request body.
@@ -144,8 +144,9 @@ pub(super) async fn finish_response(
 /// How many bytes of a request body are read after the response, and for how long.
 pub(super) type DiscardLimit = (u64, Duration);
 
-/// Decides how much of the request body to read after the response; `None` for nothing. An HTTP/1 connection is then
-/// kept or closed. To be called before the response headers are written, because they may contain `Connection: close`.
+/// Decides how much of the request body to read after the response; `None` for nothing. If the rest is
+/// too large or its size is unknown, an HTTP/1 connection closes after the response. To be called before the response
+/// headers are written, because they then contain `Connection: close`.
 pub(super) fn plan_discard(client: &mut Downstream) -> Option<DiscardLimit> {
     if client.body_is_done() {
         return None;

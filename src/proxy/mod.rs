@@ -9,11 +9,13 @@
 //!   the request body; [`upstream_conn`] is the upstream side of one request.
 //! - [`classify`] decides whether the response is forwarded or replaced.
 //! - [`relay`] forwards a response, and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that
-//!   [`reply_builder`] builds. [`response_headers`] holds the fields that the gateway adds to both.
+//!   [`reply_builder`] builds. [`response_headers`] holds the fields that the gateway adds to forwarded responses and
+//!   to local replies.
 //! - [`record`] updates the metrics and writes the access log.
 //!
-//! Only [`relay`] and [`local_reply`] write responses to clients, and [`tunnel`] the bytes after a 101. This module
-//! does the I/O, on pingora's streams and timers; which response a client gets is decided in [`crate::contract`].
+//! Only [`relay`] and [`local_reply`] write responses to clients, and only [`tunnel`] writes the bytes after a 101.
+//! This module does the I/O, on pingora's streams and timers; which response a client gets is decided in
+//! [`crate::contract`].
 
 mod attempt;
 mod buffered_stream;

@@ -188,7 +188,8 @@ fn path_of_request_line(request_line: &[u8]) -> &[u8] {
     target.split(|octet| *octet == b'?').next().unwrap_or_default()
 }
 
-/// Counts a disconnected client: as a connection closed without response, or as an aborted response.
+/// Counts a client that disconnected or did not read: as a connection closed without response, or as an aborted
+/// response.
 pub(super) fn count_disconnect(gateway: &Gateway, state: ResponseState) {
     match state {
         ResponseState::NotStarted => gateway.metrics.closed_without_response(CloseReason::ClientGone),

@@ -1,6 +1,7 @@
 //! Builds the local reply for a fault or a replaced response.
 //!
-//! Collects the input; [`crate::contract`] decides. [`super::local_reply`] sends the reply.
+//! This module collects the input; [`crate::contract`] decides what the reply contains.
+//! [`super::local_reply`] sends the reply.
 
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -42,7 +42,7 @@ pub(super) async fn run(
         let at = timeouts.max_duration.map_or(idle_at, |max_duration| max_duration.at.min(idle_at));
         let outcome = timeout_at(at, poll_fn(|cx| tunnel.poll(cx, client, upstream))).await;
         let now = Instant::now();
-        // The timer is coarse, and bytes may have been transferred since it was set: check both limits again.
+        // Bytes may have been transferred since the timer was set, and it may fire late: check both limits again.
         let outcome = outcome.or_else(|| match timeouts.max_duration {
             Some(max_duration) if now >= max_duration.at => Some(RelayOutcome::Aborted(max_duration.fault())),
             _ => (now >= tunnel.last_activity + timeouts.idle).then_some(RelayOutcome::TunnelIdle),

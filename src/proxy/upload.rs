@@ -31,7 +31,7 @@ pub(super) enum WaitingFor {
     Upstream,
     /// The client sends no bytes, although the upstream would accept them.
     Client,
-    /// For no bytes: the body is complete, sending failed, or the client waits for a 100.
+    /// Neither side: the body is complete, sending failed, or the client waits for a 100.
     Nothing,
 }
 
@@ -48,7 +48,7 @@ pub(super) enum UploadEvent {
 /// Progress of buffering a body before the request is admitted.
 #[derive(Debug)]
 pub(super) enum BufferProgress {
-    /// The body continues.
+    /// More of the body follows.
     More,
     /// The whole body is buffered.
     Complete,
@@ -78,7 +78,7 @@ pub(super) struct Upload {
     idle_since: Instant,
     /// Time spent waiting for the client.
     client_wait: Duration,
-    /// Bytes queued for the upstream when it last accepted any.
+    /// Number of bytes still queued when the upstream last accepted some.
     unsent: usize,
     /// When the upstream last accepted bytes.
     blocked_since: Instant,
@@ -125,7 +125,7 @@ impl Upload {
         (self.ended && self.replayable).then_some(&self.replay)
     }
 
-    /// Restarts the idle timers after time in which neither side could make progress.
+    /// Restarts the idle timers after a wait in which neither side could make progress, for example in the queue.
     pub(super) fn reset_idle_timers(&mut self, now: Instant) {
         self.idle_since = now;
         self.blocked_since = now;
@@ -276,7 +276,8 @@ impl Upload {
                     }
                     return Poll::Pending;
                 }
-                // The upstream may have sent a response before it stopped reading: the response reader decides.
+                // The upstream may have sent a response before it stopped reading: the code that reads the response
+                // decides.
                 Poll::Ready(()) if conn.write_failed() => {
                     self.waiting = WaitingFor::Nothing;
                     return if self.ended { disconnected(client.poll_disconnect(cx)) } else { Poll::Pending };

@@ -1,4 +1,4 @@
-//! Measures how long a request waits for its peers, to separate it from the time the gateway itself uses
+//! Measures how long a request waits for its peers, to separate it from the time that the gateway itself uses
 //! (`overhead_seconds`).
 //!
 //! A wait lasts from a pending poll to the start of the next poll. The clock is read once per wake-up, and not at all

@@ -77,8 +77,8 @@ pub(super) async fn forward(context: &mut RequestContext<'_>) -> Result<Upstream
                     (fault, response_started, unprocessed)
                 }
             };
-        // Most faults in this phase are the client's, for example a malformed body: they are not failures of the
-        // upstream.
+        // The client causes most faults in the Send phase, for example with a malformed body: they are not failures of
+        // the upstream.
         if fault.phase() != Phase::Send || fault.cause() == Cause::ConnectionWriteError {
             context.route.upstream_metrics.attempt(Err(fault.cause()));
             if attempt > 1 {
@@ -103,7 +103,7 @@ pub(super) async fn forward(context: &mut RequestContext<'_>) -> Result<Upstream
             (None, Retry::AnyServer) => candidate,
             (None, Retry::OtherServer | Retry::Never) => return Err(Interrupt::Fault(fault)),
         };
-        // A pooled connection may be stale too, which would waste the retry.
+        // Another pooled connection may be stale too, which would waste the retry.
         reuse = false;
         attempt += 1;
     }
@@ -231,8 +231,8 @@ async fn acquire_stream(
     if let Some(slot) = http2.acquire_stream(candidate) {
         return use_slot(slot);
     }
-    // The request that holds the connect lock has a timeout for each step: connect, TLS, SETTINGS. The others wait for
-    // the sum of them.
+    // The request that holds the connect lock has a timeout for each step: connect, TLS, SETTINGS. The other
+    // requests wait for at most the sum of these timeouts.
     let timeouts = context.route.timeouts();
     let tls_timeout = if candidate.tls_name.is_some() { timeouts.tls } else { Duration::ZERO };
     let at = Instant::now() + timeouts.connect + tls_timeout + timeouts.connect;
@@ -258,8 +258,8 @@ async fn acquire_stream(
     start_http(context, candidate, stream, negotiated_h2).await
 }
 
-/// Starts HTTP/2 or HTTP/1 on a new connection, as ALPN selected. Without TLS there is no ALPN: the connection then
-/// uses HTTP/2.
+/// Starts HTTP/2 or HTTP/1 on a new connection, as ALPN selected. Without TLS there is no ALPN: this function is then
+/// called only for an upstream that is configured to use HTTP/2.
 async fn start_http(
     context: &mut RequestContext<'_>,
     candidate: &Candidate,
@@ -401,7 +401,7 @@ async fn final_response_head(
             context.upload.add_client_wait(waited);
         }
         match step {
-            // The timer is coarse, and the limit moves while bytes flow: check that it has really passed.
+            // The limit moves while bytes are transferred: check that it has really passed.
             None => {
                 let now = Instant::now();
                 let limit = response_head_limit(context, context.upload.waiting(), sent_at, now);

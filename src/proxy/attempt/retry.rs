@@ -14,7 +14,8 @@ pub(in crate::proxy) struct FailedAttempt<'a> {
     pub(in crate::proxy) method: &'a Method,
     /// Any byte of a response was received.
     pub(in crate::proxy) response_started: bool,
-    /// The upstream reported that it did not process the request: REFUSED_STREAM, or a GOAWAY with a lower last stream.
+    /// The upstream reported that it did not process the request: REFUSED_STREAM, or a GOAWAY
+    /// whose last stream identifier is lower.
     pub(in crate::proxy) unprocessed: bool,
     /// The request body can be sent again from the beginning.
     pub(in crate::proxy) can_replay: bool,

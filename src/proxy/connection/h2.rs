@@ -120,7 +120,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     let mut read_timeout = FrameReadTimeout::new(frame_progress, header_timeout);
     // Whether the client failed to complete a frame or header block in time.
     let mut stalled = false;
-    // When a connection over the limit closes, however many requests it still sends.
+    // When a connection over the limit closes, even if it still sends requests.
     let mut reject_until: Option<Instant> = None;
     // Counted at the end, unless another request arrives first.
     let mut close_reason = None;

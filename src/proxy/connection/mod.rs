@@ -170,7 +170,7 @@ pub(super) struct Connection<'a> {
 
 /// The result of waiting for the next request.
 enum NextInput {
-    /// A request line and header section of `length` bytes. The first `skip` bytes are an empty line before it.
+    /// A request line and header section. `length` includes an empty line of `skip` bytes before the request line.
     RequestHead { length: usize, skip: usize },
     /// The connection preface of HTTP/2.
     Http2Preface,
@@ -305,8 +305,8 @@ impl Connection<'_> {
         reject_guarded(self.listener, self.peer_ip, client, rejected).await;
     }
 
-    /// Reads a request header section. The idle timeout limits the wait for the first byte, one deadline limits the
-    /// rest.
+    /// Reads a request header section. The idle timeout limits the wait for the first byte; one deadline limits the
+    /// time for all other bytes.
     async fn read_request_head(&mut self, io: &mut BufferedStream, is_first: bool) -> NextInput {
         let mut idle_deadline = Instant::now() + self.clamp_timeout(self.client_config.idle_timeout);
         let mut draining = false;

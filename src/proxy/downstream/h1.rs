@@ -19,7 +19,7 @@ use crate::proxy::message::{BodyLength, CloseMode, ResponseHeadParts};
 /// Maximum number of bytes of pipelined requests that are read while an earlier request is served.
 const MAX_PIPELINED_BYTES: usize = 64 * 1024;
 
-/// Initial buffer size for a response header section; most of them fit.
+/// Initial buffer size for a response header section; most sections fit.
 const TYPICAL_HEADER_BYTES: usize = 640;
 /// Maximum number of body bytes for which the header buffer reserves memory.
 const MAX_BODY_RESERVE: usize = 4 * 1024;
@@ -92,7 +92,8 @@ pub(in crate::proxy) fn write_response_head(
     (version, keep_alive): (Version, bool),
     write_fields: impl FnOnce(&mut BytesMut),
 ) {
-    // Reserve once for a small message: growing the buffer was a tenth of the instructions of an error response.
+    // Reserve once for a small message: growing the buffer step by step took a tenth of the instructions of an error
+    // response.
     let body_reserve = match parts.length {
         BodyLength::Exactly(length) => {
             usize::try_from(length).unwrap_or(MAX_BODY_RESERVE).min(MAX_BODY_RESERVE)

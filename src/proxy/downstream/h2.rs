@@ -19,12 +19,13 @@ use crate::proxy::buffered_stream::HEADER_BUFFER_SIZE;
 use crate::proxy::message::{BodyLength, ResponseHeadParts, never_indexed};
 use crate::proxy::stream_table::StreamTable;
 
-/// Buffer limit shared by all streams of a connection, in bytes. Each stream gets at least one small buffer on top.
+/// Buffer limit shared by all streams of a connection, in bytes. Each stream gets at least one small buffer, even above
+/// this limit.
 const MAX_CONNECTION_BUFFER: usize = 512 * 1024;
 
 /// Limit on the total size of the header lists of a connection's open requests, in bytes.
 const MAX_CONNECTION_HEADERS: usize = 1024 * 1024;
-/// A header list up to this size is always accepted: 128 streams use half of the limit above.
+/// A header list up to this size is always accepted: the maximum of 128 streams uses half of the limit above.
 const SMALL_HEADER_LIST: usize = 4 * 1024;
 
 /// One HTTP/2 stream.
@@ -169,7 +170,7 @@ impl DownstreamH2 {
     }
 
     /// Distinguishes a reset by the `h2` crate (malformed stream) from one by the client: only the receive side reports
-    /// it.
+    /// which of the two it was.
     fn detect_library_reset(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(data)) = self.body.poll_data(cx) {
             if let Err(error) = data {

@@ -34,7 +34,7 @@ pub(super) enum ResponseState {
     Aborted(CloseMode),
     /// The client disconnected during the response.
     Disconnected,
-    /// The client is connected and does not read the response.
+    /// The client is still connected but does not read the response.
     WriteTimeout,
 }
 
@@ -130,7 +130,7 @@ impl FieldWriter<'_> {
 }
 
 impl Downstream {
-    /// `scheme` is `http` or `https`.
+    /// `scheme` is `http` or `https`. The state is `Complete` until [`Downstream::begin_request`] is called.
     pub(super) fn h1(client: DownstreamH1, scheme: &'static str) -> Self {
         Downstream {
             protocol: DownstreamProtocol::H1(client),

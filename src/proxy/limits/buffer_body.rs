@@ -22,7 +22,7 @@ use crate::upstream::timer::timeout_at;
 /// Maximum size of a buffered body, in bytes.
 const MAX_BUFFERED_BODY: u64 = 64 * 1024;
 
-/// Buffers the body if it can be used for a key. Otherwise returns `None`, and the body has not been read.
+/// Buffers the body if it can be used for a key. Otherwise returns `None` without reading the body.
 /// [`Upload::buffered_body`] returns the body if it is complete.
 ///
 /// # Errors
@@ -66,7 +66,7 @@ pub(crate) async fn buffer_body(
             Some(BufferProgress::Complete | BufferProgress::TooLarge) => return Ok(Some(upload)),
             Some(BufferProgress::Failed(fault)) => return Err(Interrupt::Fault(fault)),
             Some(BufferProgress::ClientDisconnected) => return Err(Interrupt::ClientDisconnected),
-            // The timer is coarse, and received bytes extend the limit: check it again.
+            // Received bytes extend the limit, and the timer may fire late: check the limit again.
             None => {
                 let now = Instant::now();
                 let limit =

@@ -1,7 +1,7 @@
 //! Writes the rate-limit header fields of a response.
 //!
 //! `X-RateLimit-*` describes the most restrictive rule; `RateLimit` and `RateLimit-Policy` list all rules
-//! (draft-ietf-httpapi-ratelimit-headers). The configuration selects which of the two are sent.
+//! (draft-ietf-httpapi-ratelimit-headers). The configuration selects which of these two groups are sent.
 
 use std::cmp::Reverse;
 use std::fmt::Write as _;
@@ -85,8 +85,8 @@ fn restrictiveness(decision: &QuotaDecision) -> (u32, Reverse<Option<Duration>>,
 
 /// The Unix time in seconds at which the quota is fully replenished, rounded up.
 ///
-/// Timestamps started from the system clock, so both clocks differ only if the system clock was set since. The offset
-/// is rounded to whole seconds, so that the end of a fixed window stays a whole second.
+/// The monotonic clock was started with the time of the system clock, so the two differ only if the system clock was
+/// set afterwards. The offset is rounded to whole seconds, so that the end of a fixed window stays a whole second.
 fn reset_at(now: Timestamp, reset: Duration, wall_clock: SystemTime) -> u64 {
     const SECOND: i64 = 1_000_000_000;
     let nanos = |since: Duration| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
@@ -114,7 +114,7 @@ mod tests {
                 assert_eq!(actual, 1_700_000_000 + second, "{milliseconds} {delay}");
             }
         }
-        // The system clock was set since.
+        // The system clock was set after the monotonic clock had started.
         let reset = Duration::from_millis(750);
         assert_eq!(reset_at(now, reset, wall(1_600_000_000_250)), 1_600_000_001);
         assert_eq!(reset_at(now, reset, wall(1_800_000_000_253)), 1_800_000_001);

@@ -42,7 +42,7 @@ pub(super) fn admit(
     if route.rate_limits.is_empty() {
         return Ok(());
     }
-    // Buffering the body took time: `started` is too old then.
+    // Buffering the body takes time, after which `started` is too old.
     let now = timestamp(if body.is_some() { Instant::now() } else { log.started });
     let subject = subject(snapshot, route, request, log.client_ip, body);
     let mut checks = applicable_rules(route, &subject);

@@ -249,7 +249,7 @@ async fn take_shadow(check: &RuleCheck<'_>, store: &dyn Backend, now: Timestamp)
     check.rule.metrics.record(decision);
 }
 
-/// Limits the time of a call to a store. The store has the same timeout; this one takes effect if it fails to apply it.
+/// Limits the time of a call to a store. The store applies the same timeout; this one is for a store that does not.
 async fn with_timeout<T>(
     store: &dyn Backend,
     reply: crate::limit::BackendFuture<'_, T>,

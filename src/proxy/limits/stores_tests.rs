@@ -1,4 +1,4 @@
-//! Rules that count in a store, combined with rules in memory, and with a store that fails.
+//! Tests of rules that count in a store: together with rules in memory, and when the store fails.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};

@@ -17,7 +17,7 @@ use crate::http::ascii_class::{field_line_lengths, trim_ows};
 pub(super) enum BodyLength {
     /// This many bytes: Content-Length is sent.
     Exactly(u64),
-    /// Not known in advance: chunked, END_STREAM, or the close of the connection.
+    /// Not known in advance: the last chunk, END_STREAM or the close of the connection marks the end.
     Unknown,
     /// No body and no Content-Length (HEAD with unknown length, 204, 304).
     Absent,
@@ -26,9 +26,9 @@ pub(super) enum BodyLength {
 /// How an HTTP/1 connection is closed after a truncated response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseMode {
-    /// The framing shows the truncation: Content-Length is not reached, or the last chunk is missing.
+    /// Normally: the framing shows the truncation, because Content-Length is not reached or the last chunk is missing.
     Fin,
-    /// The body is delimited by the close of the connection: only a reset shows the truncation.
+    /// With a reset: the close of the connection delimits the body, so only a reset shows the truncation.
     Reset,
 }
 

@@ -18,7 +18,7 @@ use crate::http::upgrade::UpgradeOffer;
 use crate::http::{Rejection, authentication, authority, forwarded, hop_by_hop, media_type, target};
 
 /// Maximum size of an HTTP/2 header list, counted as in RFC 9113 6.5.2. The limit in the `h2` crate is 4 times as
-/// large, so that the gateway sends the error response.
+/// large, so that the gateway sends the error response and not the crate.
 pub(in crate::proxy) const MAX_H2_HEADER_LIST: usize = 64 * 1024;
 
 /// A valid request, independent of the HTTP version.

@@ -65,7 +65,8 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
     if !cookies.is_empty() {
         map.insert(COOKIE, value(&cookies.join(&b"; "[..]))?);
     }
-    // RFC 9113 8.2.2 allows only this value, and gRPC requires it. Not sent for HTTP/1 clients: they get no trailers.
+    // RFC 9113 8.2.2 allows only `TE: trailers`, and gRPC requires it. Not sent for HTTP/1 clients, which get no
+    // trailers.
     let is_trailers = |field: &[u8]| field.trim_ascii().eq_ignore_ascii_case(b"trailers");
     if matches!(request.fields, HeaderFields::Map(_)) && request.fields.values("te").any(is_trailers) {
         map.insert(TE, HeaderValue::from_static("trailers"));

@@ -1,7 +1,7 @@
 //! CORS: selects the policy for a request and adds its fields to the response headers.
 //!
-//! [`crate::http::cors`] implements the policy. A request that matches a route uses the route's `cors`, any other
-//! request the top-level one.
+//! [`crate::http::cors`] implements the policy. A request that matches a route uses the route's `cors`; any other
+//! request uses the top-level one.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Computes the fields that the gateway adds to a response without a request, for `explain`.
+//! For `explain`: computes, without a request, the fields that the gateway adds to a response.
 //!
 //! Uses the same code as real requests.
 

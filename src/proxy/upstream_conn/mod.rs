@@ -211,8 +211,8 @@ impl UpstreamConn {
         }
     }
 
-    /// To be called after a timeout: the HTTP/2 connection must acknowledge a PING before it gets another request. Not
-    /// if the client was too slow, because that says nothing about the upstream.
+    /// To be called after a timeout: the HTTP/2 connection must acknowledge a PING before it gets another request. Has
+    /// no effect if the client was too slow, because that says nothing about the upstream.
     pub(super) fn on_timeout(&self, fault: &Fault) {
         match self {
             // An HTTP/1 connection is not reused after a timeout.
