@@ -247,8 +247,11 @@ fn find_route<'a>(snapshot: &'a Snapshot, request: &Request, method: &Method) ->
         return Err(Fault::new(Cause::AmbiguousPath, Phase::Route).with_evidence(evidence));
     }
     route.ok_or_else(|| {
-        let other_methods = !snapshot.router.allowed_methods(&host, &path).is_empty();
-        let cause = if other_methods { Cause::MethodNotAllowed } else { Cause::DestinationNotFound };
+        let cause = if snapshot.router.has_other_methods(&host, &path) {
+            Cause::MethodNotAllowed
+        } else {
+            Cause::DestinationNotFound
+        };
         Fault::new(cause, Phase::Route)
     })
 }

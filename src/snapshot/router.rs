@@ -57,6 +57,11 @@ impl Router {
         Ok(Router { exact, wildcard, any: HostRoutes::build(routes, &any)? })
     }
 
+    /// Whether routes match host and path, whatever the method.
+    pub(crate) fn has_other_methods(&self, host: &str, path: &str) -> bool {
+        self.host_routes(host).any(|routes| routes.allowed_methods(path).next().is_some())
+    }
+
     /// The methods of the routes that match host and path, sorted. Empty if none does.
     pub(crate) fn allowed_methods(&self, host: &str, path: &str) -> Vec<Method> {
         let mut methods: Vec<Method> =
@@ -245,6 +250,7 @@ mod tests {
         assert_eq!(allowed("a.test", "/x/1"), ["DELETE", "GET", "HEAD", "PUT"]);
         assert_eq!(allowed("c.test", "/x/1"), ["DELETE", "PUT"]);
         assert_eq!(allowed("a.test", "/y"), [""; 0]);
+        assert!(router.has_other_methods("c.test", "/x/1") && !router.has_other_methods("a.test", "/y"));
     }
 
     #[test]
