@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter};
 
 use super::handle_cache::DenseHandles;
-use super::metrics::{Metrics, Vectors};
+use super::vectors::Vectors;
 
 /// The `store` label of rules that count in memory.
 const MEMORY: &str = "memory";
@@ -79,12 +79,20 @@ pub(crate) struct StoreMetrics {
 }
 
 impl StoreMetrics {
+    pub(super) fn new(vectors: &Vectors, name: &str, kinds: impl Iterator<Item = &'static str>) -> Self {
+        let errors = |kind| (kind, vectors.store_errors.with_label_values(&[name, kind]));
+        StoreMetrics {
+            duration: vectors.store_duration.with_label_values(&[name]),
+            errors: kinds.map(errors).collect(),
+        }
+    }
+
     /// Records the duration of one call.
     pub(crate) fn record_duration(&self, time: Duration) {
         self.duration.observe(time.as_secs_f64());
     }
 
-    /// Counts one failed call. Ignores a kind that was not passed to [`Metrics::store`].
+    /// Counts one failed call. Ignores a kind that was not passed to [`StoreMetrics::new`].
     pub(crate) fn record_error(&self, kind: &'static str) {
         if let Some((_, errors)) = self.errors.iter().find(|(known, _)| *known == kind) {
             errors.inc();
@@ -103,8 +111,8 @@ pub(crate) struct LimitStats {
     pub evicted_active: u64,
 }
 
-/// A registered limiter. Read at every scrape, until `read` returns `None` because the limiter was dropped.
-pub(crate) struct LimitSource {
+/// One registered limiter. Read at every scrape, until `read` returns `None` because the limiter was dropped.
+struct LimitSource {
     rule: String,
     read: Box<dyn Fn() -> Option<LimitStats> + Send + Sync>,
     reported: LimitStats,
@@ -119,36 +127,21 @@ impl fmt::Debug for LimitSource {
     }
 }
 
-impl Metrics {
-    /// The handles of one rule that counts in the backend `store`, or in memory. Resolve once per limiter.
-    pub(crate) fn limit(&self, rule: &str, store: Option<&str>) -> LimitMetrics {
-        LimitMetrics::new(Arc::clone(&self.vectors), rule, store)
-    }
+/// The registered limiters.
+#[derive(Debug, Default)]
+pub(super) struct LimitSources(Mutex<Vec<LimitSource>>);
 
-    /// The handles of one backend, with the kinds of its errors. Resolve once per backend.
-    pub(crate) fn store(&self, name: &str, kinds: impl Iterator<Item = &'static str>) -> StoreMetrics {
-        let errors = |kind| (kind, self.vectors.store_errors.with_label_values(&[name, kind]));
-        StoreMetrics {
-            duration: self.vectors.store_duration.with_label_values(&[name]),
-            errors: kinds.map(errors).collect(),
-        }
-    }
-
-    /// Registers a limiter: every scrape calls `read`, until it returns `None`. The values of several limiters of one
-    /// rule, which exist during a reload, are summed.
-    pub(crate) fn register_limit(
-        &self,
-        rule: &str,
-        read: impl Fn() -> Option<LimitStats> + Send + Sync + 'static,
-    ) {
+impl LimitSources {
+    /// Adds a limiter.
+    pub(super) fn register(&self, rule: &str, read: impl Fn() -> Option<LimitStats> + Send + Sync + 'static) {
         let source =
             LimitSource { rule: rule.to_owned(), read: Box::new(read), reported: LimitStats::default() };
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner).push(source);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(source);
     }
 
     /// Updates the gauges and counters of all registered limiters.
-    pub(super) fn collect_limits(&self) {
-        let mut limits = self.limits.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn collect(&self, vectors: &Vectors) {
+        let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut keys: BTreeMap<String, Option<u64>> = BTreeMap::new();
         limits.retain_mut(|source| {
             let sum = keys.entry(source.rule.clone()).or_default();
@@ -157,7 +150,7 @@ impl Metrics {
             let evicted = |kind, now: u64, before: u64| {
                 if now > before {
                     let labels = [source.rule.as_str(), kind];
-                    self.vectors.limit_evictions.with_label_values(&labels).inc_by(now - before);
+                    vectors.limit_evictions.with_label_values(&labels).inc_by(now - before);
                 }
             };
             evicted("idle", stats.evicted_idle, source.reported.evicted_idle);
@@ -169,10 +162,10 @@ impl Metrics {
             match keys {
                 Some(keys) => {
                     let keys = i64::try_from(keys).unwrap_or(i64::MAX);
-                    self.vectors.limit_keys.with_label_values(&[rule.as_str()]).set(keys);
+                    vectors.limit_keys.with_label_values(&[rule.as_str()]).set(keys);
                 }
                 // Fails if no scrape has exported the series; nothing to remove then.
-                None => drop(self.vectors.limit_keys.remove_label_values(&[rule.as_str()])),
+                None => drop(vectors.limit_keys.remove_label_values(&[rule.as_str()])),
             }
         }
     }
@@ -181,9 +174,8 @@ impl Metrics {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
+    use crate::telemetry::Metrics;
 
     fn lines(metrics: &Metrics) -> Vec<String> {
         let page = String::from_utf8(metrics.render()).unwrap();

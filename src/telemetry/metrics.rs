@@ -7,21 +7,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-};
+use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
 
 use super::close_reason::{CLIENT_GONE, CloseReason, TUNNEL_IDLE};
-use super::definitions::{self, MetricDefinition, MetricKind};
-use super::limit::LimitSource;
+use super::definitions;
+use super::limit::{LimitMetrics, LimitSources, LimitStats, StoreMetrics};
 use super::log::DroppedLines;
 use super::route::RouteMetrics;
-use super::status_label::StatusLabels;
+use super::status_label::CodeLabels;
 use super::upstream::UpstreamMetrics;
-use crate::contract::{Cause, Contract};
+use super::vectors::{Gauge, Vectors, counters, gauges, histograms};
+use crate::contract::Cause;
 
 /// The `Content-Type` of [`Metrics::render`].
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -30,7 +27,7 @@ pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8"
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    pub(super) vectors: Arc<Vectors>,
+    vectors: Arc<Vectors>,
     aborted: Vec<IntCounter>,
     aborted_client_gone: IntCounter,
     aborted_tunnel_idle: IntCounter,
@@ -43,49 +40,9 @@ pub(crate) struct Metrics {
     reload_time: IntGauge,
     log_dropped: [IntCounter; 2],
     dropped_log_lines: Mutex<Option<DroppedLines>>,
-    pub(super) limits: Mutex<Vec<LimitSource>>,
+    limits: LimitSources,
     /// Panics caught around a request.
     pub panics: IntCounter,
-}
-
-/// The vectors from which routes and upstreams resolve their handles.
-#[derive(Debug)]
-pub(crate) struct Vectors {
-    pub(crate) responses: IntCounterVec,
-    pub(crate) errors: IntCounterVec,
-    pub(crate) disconnects: IntCounterVec,
-    pub(crate) would_replace: IntCounterVec,
-    pub(crate) grpc_errors: IntCounterVec,
-    pub(crate) duration: HistogramVec,
-    pub(crate) conformance: IntCounterVec,
-    pub(crate) in_flight: IntGaugeVec,
-    pub(crate) queued: IntGaugeVec,
-    pub(crate) attempts: IntCounterVec,
-    pub(crate) retries: IntCounterVec,
-    pub(crate) phases: HistogramVec,
-    pub(crate) upstream_connections: IntCounterVec,
-    pub(crate) limit_decisions: IntCounterVec,
-    pub(crate) limit_keys: IntGaugeVec,
-    pub(crate) limit_evictions: IntCounterVec,
-    pub(crate) shed: IntCounterVec,
-    pub(crate) store_duration: HistogramVec,
-    pub(crate) store_errors: IntCounterVec,
-}
-
-/// The labels that a contract determines: which codes are exported from the start, and which status codes have their
-/// own label value. A reload may change the contract; series counted under the old one remain.
-#[derive(Debug)]
-pub(crate) struct CodeLabels {
-    pub(crate) documented: Vec<u16>,
-    pub(crate) statuses: StatusLabels,
-}
-
-impl CodeLabels {
-    /// The labels for the codes of `contract`.
-    pub(crate) fn for_contract(contract: &Contract) -> Arc<Self> {
-        let documented: Vec<u16> = contract.codes().iter().map(|entry| entry.code().status()).collect();
-        Arc::new(CodeLabels { statuses: StatusLabels::new(documented.iter().copied()), documented })
-    }
 }
 
 impl Default for Metrics {
@@ -98,27 +55,7 @@ impl Metrics {
     /// Creates and registers all metrics with the value 0.
     pub(crate) fn new() -> Self {
         let registry = Registry::new();
-        let vectors = Arc::new(Vectors {
-            responses: counters(&registry, &definitions::RESPONSES),
-            errors: counters(&registry, &definitions::ERRORS),
-            disconnects: counters(&registry, &definitions::DISCONNECTS),
-            would_replace: counters(&registry, &definitions::WOULD_REPLACE),
-            grpc_errors: counters(&registry, &definitions::GRPC_ERRORS),
-            duration: histograms(&registry, &definitions::DURATION),
-            conformance: counters(&registry, &definitions::CONFORMANCE),
-            in_flight: gauges(&registry, &definitions::IN_FLIGHT),
-            queued: gauges(&registry, &definitions::QUEUED),
-            attempts: counters(&registry, &definitions::ATTEMPTS),
-            retries: counters(&registry, &definitions::RETRIES),
-            phases: histograms(&registry, &definitions::PHASES),
-            upstream_connections: counters(&registry, &definitions::UPSTREAM_CONNECTIONS),
-            limit_decisions: counters(&registry, &definitions::LIMIT_DECISIONS),
-            limit_keys: gauges(&registry, &definitions::LIMIT_KEYS),
-            limit_evictions: counters(&registry, &definitions::LIMIT_EVICTIONS),
-            shed: counters(&registry, &definitions::SHED),
-            store_duration: histograms(&registry, &definitions::STORE_DURATION),
-            store_errors: counters(&registry, &definitions::STORE_ERRORS),
-        });
+        let vectors = Arc::new(Vectors::new(&registry));
         let aborted = counters(&registry, &definitions::ABORTED);
         let closes = counters(&registry, &definitions::CLOSED_WITHOUT_RESPONSE);
         let reloads = counters(&registry, &definitions::RELOADS);
@@ -145,7 +82,7 @@ impl Metrics {
             log_dropped: ["queue_full", "write_failed"]
                 .map(|reason| log_dropped.with_label_values(&[reason])),
             dropped_log_lines: Mutex::new(None),
-            limits: Mutex::default(),
+            limits: LimitSources::default(),
             panics: counters(&registry, &definitions::PANICS).with_label_values::<&str>(&[]),
             registry,
         }
@@ -166,9 +103,29 @@ impl Metrics {
         Arc::new(UpstreamMetrics::new(Arc::clone(&self.vectors), name))
     }
 
+    /// The handles of one rule that counts in the backend `store`, or in memory. Resolve once per limiter.
+    pub(crate) fn limit(&self, rule: &str, store: Option<&str>) -> LimitMetrics {
+        LimitMetrics::new(Arc::clone(&self.vectors), rule, store)
+    }
+
+    /// The handles of one backend, with the kinds of its errors. Resolve once per backend.
+    pub(crate) fn store(&self, name: &str, kinds: impl Iterator<Item = &'static str>) -> StoreMetrics {
+        StoreMetrics::new(&self.vectors, name, kinds)
+    }
+
+    /// Registers a limiter: every scrape calls `read`, until it returns `None`. The values of several limiters of one
+    /// rule, which exist during a reload, are summed.
+    pub(crate) fn register_limit(
+        &self,
+        rule: &str,
+        read: impl Fn() -> Option<LimitStats> + Send + Sync + 'static,
+    ) {
+        self.limits.register(rule, read);
+    }
+
     /// The gauge of one listener's open connections. Resolve once per listener; call [`Gauge::guard`] per connection.
     pub(crate) fn connections(&self, listener: &str) -> Gauge {
-        Gauge(self.connections.with_label_values(&[listener]))
+        Gauge::new(self.connections.with_label_values(&[listener]))
     }
 
     /// Replaces the exported concurrency limits, given as pairs of upstream and limit. Other upstreams have no limit.
@@ -237,7 +194,7 @@ impl Metrics {
     /// Renders all metrics in the format of [`CONTENT_TYPE`]. Reads `/proc`; do not call it on the request path.
     pub(crate) fn render(&self) -> Vec<u8> {
         self.update_dropped_lines();
-        self.collect_limits();
+        self.limits.collect(&self.vectors);
         let mut page = String::with_capacity(PAGE_CAPACITY);
         // Encoding to a String fails only for a family without a name or metrics, which the registry never returns.
         let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page);
@@ -257,68 +214,8 @@ impl Metrics {
     }
 }
 
-/// A gauge of things that exist for some time, such as connections.
-#[derive(Clone, Debug)]
-pub(crate) struct Gauge(IntGauge);
-
-impl Gauge {
-    pub(crate) fn new(gauge: IntGauge) -> Self {
-        Gauge(gauge)
-    }
-
-    /// Increments the gauge until the returned guard is dropped.
-    #[must_use = "dropping the guard decrements the gauge"]
-    pub(crate) fn guard(&self) -> GaugeGuard {
-        self.0.inc();
-        GaugeGuard(self.0.clone())
-    }
-
-    /// The current value.
-    pub(crate) fn get(&self) -> i64 {
-        self.0.get()
-    }
-}
-
-/// Decrements the [`Gauge`] when dropped, also during a panic.
-#[derive(Debug)]
-pub(crate) struct GaugeGuard(IntGauge);
-
-impl Drop for GaugeGuard {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 /// Enough for a few routes and upstreams.
 const PAGE_CAPACITY: usize = 64 * 1024;
-
-fn counters(registry: &Registry, row: &MetricDefinition) -> IntCounterVec {
-    register(registry, IntCounterVec::new(Opts::new(row.full_name(), row.help), row.labels))
-}
-
-fn gauges(registry: &Registry, row: &MetricDefinition) -> IntGaugeVec {
-    register(registry, IntGaugeVec::new(Opts::new(row.full_name(), row.help), row.labels))
-}
-
-fn histograms(registry: &Registry, row: &MetricDefinition) -> HistogramVec {
-    let buckets = match row.kind {
-        MetricKind::Histogram(buckets) => buckets.to_vec(),
-        MetricKind::Counter | MetricKind::Gauge => Vec::new(),
-    };
-    register(
-        registry,
-        HistogramVec::new(HistogramOpts::new(row.full_name(), row.help).buckets(buckets), row.labels),
-    )
-}
-
-// Fails only for an invalid or repeated name. All names are constants of `definitions`, and every test here registers
-// them.
-#[expect(clippy::expect_used, reason = "depends only on constants; an invalid one fails every test")]
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
-    let collector = metric.expect("valid metric definition");
-    registry.register(Box::new(collector.clone())).expect("unique metric name");
-    collector
-}
 
 #[cfg(target_os = "linux")]
 fn register_process_metrics(registry: &Registry) {

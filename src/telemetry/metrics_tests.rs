@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::contract::Trigger;
 use crate::contract::conform::Conformance;
+use crate::contract::{Contract, Trigger};
 use crate::telemetry::{LimitDecision, LimitStats, ResponseOrigin};
 
 type Labels = BTreeMap<String, String>;

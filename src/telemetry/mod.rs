@@ -1,6 +1,6 @@
 //! Metrics and the access log.
 //!
-//! [`definitions`] is the table of all metrics; [`metrics`] owns and renders them. [`route`], [`upstream`] and
+//! [`definitions`] is the table of all metrics; [`metrics`] owns and renders them, [`vectors`] registers them. [`route`], [`upstream`] and
 //! [`limit`] hold the handles that a snapshot resolves, so that counting a request hashes no labels. [`log`] writes log
 //! lines, [`access_log`] defines the line of a request.
 //!
@@ -19,10 +19,13 @@ pub(crate) mod route;
 mod sink;
 pub(crate) mod status_label;
 pub(crate) mod upstream;
+mod vectors;
 
 pub(crate) use access_log::{AccessLog, AccessRecord, LoggedRequests, Outcome};
 pub(crate) use close_reason::CloseReason;
 pub(crate) use limit::{LimitDecision, LimitMetrics, LimitStats, StoreMetrics};
-pub(crate) use metrics::{CodeLabels, Gauge, Metrics};
+pub(crate) use metrics::Metrics;
 pub(crate) use route::{ResponseOrigin, RouteMetrics};
+pub(crate) use status_label::CodeLabels;
 pub(crate) use upstream::UpstreamMetrics;
+pub(crate) use vectors::Gauge;

@@ -7,7 +7,8 @@ use prometheus::{Histogram, IntCounter};
 
 use super::definitions::NONE;
 use super::handle_cache::{DenseHandles, SparseHandles};
-use super::metrics::{CodeLabels, Vectors};
+use super::status_label::CodeLabels;
+use super::vectors::Vectors;
 use crate::contract::grpc_status::GrpcStatus;
 use crate::contract::{Cause, Trigger};
 

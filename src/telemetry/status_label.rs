@@ -3,6 +3,10 @@
 //! Upstreams must not be able to create label values, so only the status codes listed here and the codes of the
 //! contract have their own value.
 
+use std::sync::Arc;
+
+use crate::contract::Contract;
+
 /// Status codes with their own label value: the IANA registry of HTTP status codes, and unregistered ones that
 /// [`crate::contract::policy`] maps by number.
 pub(crate) const LABELLED_STATUSES: &[u16] = &[
@@ -18,6 +22,22 @@ pub(crate) const OTHER_4XX: &str = "other_4xx";
 pub(crate) const OTHER_5XX: &str = "other_5xx";
 /// Label value of all other status codes.
 pub(crate) const OTHER: &str = "other";
+
+/// The labels that a contract determines: which codes are exported from the start, and which status codes have their
+/// own label value. A reload may change the contract; series counted under the old one remain.
+#[derive(Debug)]
+pub(crate) struct CodeLabels {
+    pub(crate) documented: Vec<u16>,
+    pub(crate) statuses: StatusLabels,
+}
+
+impl CodeLabels {
+    /// The labels for the codes of `contract`.
+    pub(crate) fn for_contract(contract: &Contract) -> Arc<Self> {
+        let documented: Vec<u16> = contract.codes().iter().map(|entry| entry.code().status()).collect();
+        Arc::new(CodeLabels { statuses: StatusLabels::new(documented.iter().copied()), documented })
+    }
+}
 
 /// The label values for one contract, indexed by status code.
 #[derive(Debug)]

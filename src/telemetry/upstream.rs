@@ -6,7 +6,7 @@ use std::time::Duration;
 use prometheus::{Histogram, IntCounter, IntCounterVec};
 
 use super::handle_cache::DenseHandles;
-use super::metrics::{Gauge, GaugeGuard, Vectors};
+use super::vectors::{Gauge, GaugeGuard, Vectors};
 use crate::contract::Cause;
 use crate::contract::conform::Conformance;
 
