@@ -35,6 +35,7 @@ pub mod response_head;
 pub(crate) mod selectors;
 pub(crate) mod target;
 pub(crate) mod upgrade;
+mod version;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::string_slice, clippy::panic)]

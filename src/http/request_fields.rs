@@ -9,8 +9,8 @@ use super::ascii_class::{field_line_lengths, list_elements, trim_ows};
 use super::authentication::binds_connection;
 use super::framing::{RequestFraming, content_length, is_chunked};
 use super::hop_by_hop::{ConnectionOption, MAX_CONNECTION_OPTIONS};
-use super::request_head::{Version, check_expect};
 use super::request_scanner::field_line_error;
+use super::version::Version;
 use super::{MAX_FIELDS, Rejection, authority};
 use crate::contract::Cause;
 
@@ -211,4 +211,15 @@ const fn invalid_host(evidence: &'static str) -> Rejection {
 
 const fn ambiguous_framing(evidence: &'static str) -> Rejection {
     Rejection::new(Cause::AmbiguousFraming, evidence)
+}
+
+/// Validates the value of Expect. `Ok` means 100-continue.
+///
+/// # Errors
+/// `unsupported_expectation` for anything else.
+pub(crate) fn check_expect(value: &[u8]) -> Result<(), Rejection> {
+    if value.eq_ignore_ascii_case(b"100-continue") {
+        return Ok(());
+    }
+    Err(Rejection::new(Cause::UnsupportedExpectation, "Expect is not 100-continue"))
 }

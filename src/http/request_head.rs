@@ -15,18 +15,11 @@ use http::Method;
 use super::ascii_class::field_text_len;
 pub use super::framing::RequestFraming;
 use super::request_fields::RequestFields;
+pub(crate) use super::request_fields::check_expect;
 use super::request_scanner::MAX_METHOD_LEN;
+pub use super::version::Version;
 use super::{Rejection, target};
 use crate::contract::Cause;
-
-/// The version of the request line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    /// HTTP/1.0.
-    Http10,
-    /// HTTP/1.1.
-    Http11,
-}
 
 /// A parsed request header section. Ranges are offsets into the parsed bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,17 +142,6 @@ pub fn check_method(name: &[u8]) -> Result<Method, Rejection> {
         return Err(Rejection::new(Cause::UnsupportedMethod, "CONNECT and TRACE are not supported"));
     }
     Method::from_bytes(name).map_err(|_| malformed_request_line("the method is not a token"))
-}
-
-/// Validates the value of Expect. `Ok` means 100-continue.
-///
-/// # Errors
-/// `unsupported_expectation` for anything else.
-pub fn check_expect(value: &[u8]) -> Result<(), Rejection> {
-    if value.eq_ignore_ascii_case(b"100-continue") {
-        return Ok(());
-    }
-    Err(Rejection::new(Cause::UnsupportedExpectation, "Expect is not 100-continue"))
 }
 
 struct RequestLine<'a> {

@@ -1,0 +1,10 @@
+//! The versions of HTTP/1 messages.
+
+/// The version of an HTTP/1 message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
