@@ -22,7 +22,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
-use super::runtime::Candidate;
+use super::candidate::Candidate;
 use crate::contract::Fault;
 use goaway_observer::ObservedState;
 

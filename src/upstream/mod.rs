@@ -6,6 +6,7 @@
 //! - [`timer`] wraps pingora's timer. Only it and [`transport`] use pingora.
 
 pub(crate) mod balance;
+mod candidate;
 pub(crate) mod concurrency;
 pub(crate) mod dns;
 pub(crate) mod http2;
@@ -13,4 +14,5 @@ pub(crate) mod runtime;
 pub(crate) mod timer;
 pub(crate) mod transport;
 
-pub(crate) use runtime::{Candidate, UpstreamRuntime};
+pub(crate) use candidate::Candidate;
+pub(crate) use runtime::UpstreamRuntime;

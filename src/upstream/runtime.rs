@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 use super::balance::RoundRobin;
+use super::candidate::Candidate;
 use super::dns::Addresses;
 use super::http2::HttpVersionPolicy;
 use super::transport::Transport;
@@ -27,17 +28,6 @@ pub(crate) struct ServerState {
     next_address: AtomicUsize,
     /// The name to verify the certificate against; `None` without TLS.
     tls_name: Option<Arc<ServerName<'static>>>,
-}
-
-/// A server and one of its addresses, for one attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Candidate {
-    /// The server's label.
-    pub server: Arc<str>,
-    /// The address to connect to.
-    pub address: SocketAddr,
-    /// The name to verify the certificate against; `None` without TLS.
-    pub tls_name: Option<Arc<ServerName<'static>>>,
 }
 
 /// The run-time state of one upstream.

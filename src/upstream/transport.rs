@@ -16,8 +16,8 @@ use pingora::upstreams::peer::Peer;
 use pingora::{Error, ErrorType};
 use rustls::pki_types::ServerName;
 
+use super::candidate::Candidate;
 use super::http2::{Http2Pool, HttpVersionPolicy};
-use super::runtime::Candidate;
 use super::timer::timeout_at;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::tls::cert_verification::{Alpn, CertVerification, handshake_fault};
