@@ -15,8 +15,6 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use super::code::Contract;
 use super::text;
 
-pub use super::extract::{ExtractedError, extract};
-
 /// Size limit of an error body, in bytes after content decoding.
 pub const BODY_LIMIT: usize = 64 * 1024;
 

@@ -5,6 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::contract::extract::extract;
 
 fn contract() -> Contract {
     Contract::builtin("appwrite").unwrap()

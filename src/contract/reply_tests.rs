@@ -8,7 +8,8 @@ use http::header::{SET_COOKIE, VARY};
 use proptest::prelude::*;
 
 use super::*;
-use crate::contract::conform::{Conformance, ErrorBody, UpstreamMessages, check_conformance, extract};
+use crate::contract::conform::{Conformance, ErrorBody, UpstreamMessages, check_conformance};
+use crate::contract::extract::extract;
 use crate::contract::policy::{Override, Overrides, PolicyInput, Trigger, decide};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 

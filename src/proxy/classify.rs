@@ -10,15 +10,15 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method};
 
-use super::attempt::UpstreamResponse;
 use super::clock::TimeLimit;
 use super::context::RequestContext;
 use super::message::HeaderFields;
-use super::upstream_conn::UpstreamConn;
+use super::upstream_conn::{UpstreamConn, UpstreamResponse};
 use super::wait::measured_timeout;
 use crate::config::ErrorMode;
-use crate::contract::conform::{self, Conformance, ErrorBody, ExtractedError};
+use crate::contract::conform::{self, Conformance, ErrorBody};
 use crate::contract::decode::{self, ContentCoding, DecodeError};
+use crate::contract::extract::{self, ExtractedError};
 use crate::contract::{Cause, Contract, Decision, EXCERPT_LIMIT, Evidence, Phase, Trigger};
 use crate::snapshot::error_context::ErrorContext;
 
@@ -285,7 +285,7 @@ fn extract_error(contract: &Contract, body: &[u8]) -> ExtractedError {
     // Most replaced bodies are HTML pages: checking the first byte avoids parsing them.
     let starts_json =
         body.iter().find(|octet| !octet.is_ascii_whitespace()).is_some_and(|octet| *octet == b'{');
-    if starts_json { conform::extract(contract, body) } else { ExtractedError::default() }
+    if starts_json { extract::extract(contract, body) } else { ExtractedError::default() }
 }
 
 /// Whether the client accepts this content coding.

@@ -37,6 +37,18 @@ pub(super) enum RequestEnd {
     ClientDisconnected,
 }
 
+/// How the forwarding of a response ended.
+#[derive(Debug)]
+pub(super) enum RelayOutcome {
+    /// The whole response was written to the transport.
+    Complete,
+    /// The response was truncated because of this fault.
+    Aborted(Fault),
+    /// A tunnel was closed after its idle timeout.
+    TunnelIdle,
+    ClientDisconnected,
+}
+
 /// A request that is rejected before it is routed: it is malformed, or its connection is over the connection limit.
 #[derive(Debug)]
 pub(super) struct RejectedRequest {

@@ -14,17 +14,17 @@ use std::time::Instant;
 
 use http::{HeaderName, HeaderValue};
 
-use super::attempt::UpstreamResponse;
 use super::classify::ConformingBody;
 use super::clock::TimeLimit;
 use super::context::{RequestContext, RequestLog};
 use super::downstream::{Downstream, FieldWriter};
 use super::local_reply::{self, SendResult};
 use super::message::{self, BodyLength, HeaderFields, ResponseHeadParts};
+use super::record::RelayOutcome;
 use super::tunnel::{self, TunnelTimeouts};
 use super::upload::{UploadEvent, WaitingFor};
-use super::upstream_conn::UpstreamResponseHead;
 use super::upstream_conn::h1::UpstreamH1;
+use super::upstream_conn::{UpstreamResponse, UpstreamResponseHead};
 use super::wait::Wait;
 use crate::contract::{Cause, Fault, Phase, RequestSent, header_filter};
 use crate::http::hop_by_hop;
@@ -35,18 +35,6 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Response bytes buffered for a slow client before reading from the upstream stops.
 const MAX_UNSENT: usize = 64 * 1024;
-
-/// How the forwarding of a response ended.
-#[derive(Debug)]
-pub(super) enum RelayOutcome {
-    /// The whole response was written to the transport.
-    Complete,
-    /// The response was truncated because of this fault.
-    Aborted(Fault),
-    /// A tunnel was closed after its idle timeout.
-    TunnelIdle,
-    ClientDisconnected,
-}
 
 /// Sends a 100 Continue to a client that waits for it.
 pub(super) fn send_continue(client: &mut Downstream) {

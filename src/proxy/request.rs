@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method};
 
-use super::attempt::queue;
-use super::attempt::{self, UpstreamResponse};
+use super::attempt::{self, queue};
 use super::classify::{self, Replacement, Verdict};
 use super::clock::RequestClock;
 use super::context::{Interrupt, RequestContext, RequestLog};
@@ -18,13 +17,13 @@ use super::gateway::Gateway;
 use super::limits;
 use super::local_reply::{self, SendResult};
 use super::message::request::Request;
-use super::record::{self, RejectedRequest, RequestEnd, RequestScope};
-use super::relay::{self, RelayOutcome};
+use super::record::{self, RejectedRequest, RelayOutcome, RequestEnd, RequestScope};
+use super::relay;
 use super::reply_builder;
 use super::response_headers::ResponseHeaderMutations;
 use super::response_headers::cors;
 use super::upload::Upload;
-use super::upstream_conn::{UpstreamConn, UpstreamResponseHead};
+use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead};
 use crate::contract::{Cause, Evidence, Fault, LocalReply, Phase, Trigger};
 use crate::http::cors::HeaderField;
 use crate::http::upgrade::UpgradeOffer;

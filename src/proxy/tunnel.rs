@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
 use super::clock::TimeLimit;
-use super::relay::RelayOutcome;
+use super::record::RelayOutcome;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::upstream::timer::timeout_at;
 

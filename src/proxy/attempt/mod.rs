@@ -21,7 +21,7 @@ use super::downstream::Downstream;
 use super::message::request::ForwardingInfo;
 use super::relay;
 use super::upload::{UploadEvent, WaitingFor};
-use super::upstream_conn::{UpstreamConn, UpstreamResponseHead};
+use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead};
 use super::wait::Wait;
 use crate::contract::{Cause, Evidence, Fault, Phase, RequestSent};
 use crate::upstream::Candidate;
@@ -30,13 +30,6 @@ use crate::upstream::timer::timeout_at;
 
 /// Maximum number of interim responses forwarded per attempt.
 const MAX_INTERIM_RESPONSES: u32 = 16;
-
-/// The header section of a final response, and the connection to read its body from.
-#[derive(Debug)]
-pub(super) struct UpstreamResponse {
-    pub(super) conn: UpstreamConn,
-    pub(super) response_head: UpstreamResponseHead,
-}
 
 /// Makes attempts until one gets the headers of a final response or no further attempt is allowed.
 pub(super) async fn forward(context: &mut RequestContext<'_>) -> Result<UpstreamResponse, Interrupt> {

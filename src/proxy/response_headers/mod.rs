@@ -4,7 +4,6 @@
 //! [`super::reply_builder`] apply both to the response.
 
 pub(super) mod cors;
-pub(super) mod preview;
 
 use std::sync::Arc;
 

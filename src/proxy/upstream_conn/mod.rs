@@ -78,6 +78,13 @@ impl UpstreamResponseHead {
     }
 }
 
+/// The header section of a final response, and the connection to read its body from.
+#[derive(Debug)]
+pub(super) struct UpstreamResponse {
+    pub(super) conn: UpstreamConn,
+    pub(super) response_head: UpstreamResponseHead,
+}
+
 /// The connection or stream of one attempt.
 // The HTTP/1 variant is larger and more common: boxing it would cost one allocation per request.
 #[derive(Debug)]

@@ -5,13 +5,11 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::ResponseHeaderMutations;
+use super::limits::headers::{self, RuleResult};
+use super::response_headers::ResponseHeaderMutations;
 use crate::config::LimitHeaders;
 use crate::http::cors::{self, CorsPolicy};
 use crate::limit::Timestamp;
-use crate::proxy::limits::headers;
-
-pub(crate) use crate::proxy::limits::headers::RuleResult;
 
 /// The fields that the gateway would add to a local reply, for this CORS policy, origin and rate-limit results.
 pub(crate) fn preview_response_headers(
