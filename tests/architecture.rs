@@ -14,6 +14,10 @@
 )]
 #![allow(clippy::disallowed_methods)] // runs git and reads the environment
 
+#[path = "architecture/circle_samples.rs"]
+mod circle_samples;
+#[path = "architecture/circles.rs"]
+mod circles;
 #[path = "architecture/lines.rs"]
 mod lines;
 #[path = "architecture/names.rs"]
@@ -149,6 +153,13 @@ fn source_contains_no_todo_markers() {
 #[test]
 fn imports_follow_the_declared_layering() {
     assert_no_offences(&product_files(), rules::import_direction);
+}
+
+#[test]
+fn files_import_each_other_in_no_circle() {
+    let files = product_files();
+    let files: Vec<_> = files.iter().map(|file| (file.path.as_str(), file.text.as_str())).collect();
+    assert_none(circles::circles(&files, circles::KNOWN));
 }
 
 #[test]
