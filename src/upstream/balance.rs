@@ -1,4 +1,7 @@
-//! Weighted round robin, as a precomputed sequence of server indices. Pure: the caller keeps the position.
+//! Chooses among the servers of an upstream, or the addresses of a server (`upstreams.NAME.balance`). Pure: the caller
+//! keeps the position and passes random numbers.
+//!
+//! Every function skips what is not available; the rest keeps its shares.
 
 /// One round: each server appears as often as its weight, spread as evenly as possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,82 @@ impl RoundRobin {
         let turn = turn.checked_rem(self.sequence.len())?;
         self.sequence.get(turn).copied()
     }
+
+    /// The first available server from this turn on, and how many turns were skipped. A caller that skips these turns
+    /// for good keeps the shares of the available servers.
+    pub(crate) fn available(&self, turn: usize, available: impl Fn(usize) -> bool) -> Option<(usize, usize)> {
+        (0..self.sequence.len()).find_map(|skipped| {
+            let server = self.server(turn.wrapping_add(skipped))?;
+            available(server).then_some((server, skipped))
+        })
+    }
+}
+
+/// Chooses one of the available servers at random, by weight.
+pub(crate) fn random(weights: &[u32], random: u64, available: impl Fn(usize) -> bool) -> Option<usize> {
+    let usable = || weights.iter().enumerate().filter(|(index, _)| available(*index));
+    let total: u64 = usable().map(|(_, weight)| u64::from(*weight).max(1)).sum();
+    let mut point = scale(random, total);
+    // A server that has become available meanwhile may end the walk early; one that is gone leaves the last.
+    let mut last = None;
+    for (index, weight) in usable() {
+        last = Some(index);
+        match point.checked_sub(u64::from(*weight).max(1)) {
+            Some(rest) => point = rest,
+            None => break,
+        }
+    }
+    last
+}
+
+/// Chooses two available servers at random and returns the one with fewer requests in flight per weight: the power of
+/// two choices (Mitzenmacher). At equal load, the first choice is taken, so that weights count at low load too.
+pub(crate) fn least_busy(
+    weights: &[u32],
+    seed: u64,
+    available: impl Fn(usize) -> bool,
+    in_flight: impl Fn(usize) -> u32,
+) -> Option<usize> {
+    let first = random(weights, seed, &available)?;
+    let Some(second) = random(weights, mix(seed), |index| index != first && available(index)) else {
+        return Some(first);
+    };
+    let weight = |index: usize| u64::from(weights.get(index).copied().unwrap_or(1)).max(1);
+    let load_of_first = u64::from(in_flight(first)) * weight(second);
+    let load_of_second = u64::from(in_flight(second)) * weight(first);
+    Some(if load_of_second < load_of_first { second } else { first })
+}
+
+/// Chooses by a hash of the request: weighted rendezvous hashing (highest random weight). `id` identifies a server
+/// independently of its position. When a server is added or unavailable, only its own share of the keys moves.
+pub(crate) fn by_hash(
+    weights: &[u32],
+    key: u64,
+    id: impl Fn(usize) -> u64,
+    available: impl Fn(usize) -> bool,
+) -> Option<usize> {
+    let score = |index: usize, weight: u32| {
+        // A number in (0, 1). Exponentially distributed scores with the weight as the rate are won in proportion to it.
+        let point = (mix(key ^ mix(id(index))) >> 11) as f64 + 0.5;
+        -(point / (1_u64 << 53) as f64).ln() / f64::from(weight.max(1))
+    };
+    let usable = weights.iter().enumerate().filter(|(index, _)| available(*index));
+    let scored = usable.map(|(index, weight)| (index, score(index, *weight)));
+    scored.min_by(|(_, left), (_, right)| left.total_cmp(right)).map(|(index, _)| index)
+}
+
+/// Distributes the bits of a counter or hash evenly (the finalizer of SplitMix64).
+pub(crate) const fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let value = (value ^ (value >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let value = (value ^ (value >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    value ^ (value >> 31)
+}
+
+/// Maps a random number to `0..below`.
+fn scale(random: u64, below: u64) -> u64 {
+    let product = u128::from(random) * u128::from(below);
+    u64::try_from(product >> 64).unwrap_or(0)
 }
 
 fn scaled_weights(weights: &[u32]) -> Vec<u64> {
@@ -56,31 +135,5 @@ fn gcd(left: u64, right: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn round(weights: &[u32], turns: usize) -> Vec<usize> {
-        let order = RoundRobin::new(weights);
-        (0..turns).filter_map(|turn| order.server(turn)).collect()
-    }
-
-    #[test]
-    fn equal_servers_alternate() {
-        assert_eq!(round(&[1, 1, 1], 7), [0, 1, 2, 0, 1, 2, 0]);
-        assert_eq!(round(&[5, 5], 3), [0, 1, 0]);
-    }
-
-    #[test]
-    fn heavier_server_is_chosen_more_often_but_interleaved() {
-        assert_eq!(round(&[5, 1, 1], 7), [0, 0, 1, 0, 2, 0, 0]);
-        assert_eq!(round(&[1, 2], 6), [1, 0, 1, 1, 0, 1]);
-    }
-
-    #[test]
-    fn huge_weights_keep_the_sequence_short() {
-        let order = RoundRobin::new(&[u32::MAX, 1, 0]);
-        assert!(order.sequence.len() <= 4098);
-        assert!(order.sequence.contains(&1) && order.sequence.contains(&2));
-        assert_eq!(RoundRobin::new(&[]).server(3), None);
-    }
-}
+#[path = "balance_tests.rs"]
+mod tests;
