@@ -27,12 +27,12 @@ const TRIAL_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The state of the breaker of one upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Breaker {
-    phase: Phase,
+    phase: BreakerPhase,
     window: OutcomeWindow,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum BreakerPhase {
     Closed,
     /// Half-open from `until` on.
     Open {
@@ -80,27 +80,27 @@ pub(crate) enum Change {
 impl Breaker {
     /// A closed breaker.
     pub(crate) fn new(settings: &BreakerSettings, now: Instant) -> Self {
-        Breaker { phase: Phase::Closed, window: OutcomeWindow::new(settings.window, now) }
+        Breaker { phase: BreakerPhase::Closed, window: OutcomeWindow::new(settings.window, now) }
     }
 
     /// The phase at this time.
     pub(crate) fn state(&self, now: Instant) -> BreakerState {
         match self.phase {
-            Phase::Closed => BreakerState::Closed,
-            Phase::Open { until, .. } if now < until => BreakerState::Open,
-            Phase::Open { .. } => BreakerState::HalfOpen,
+            BreakerPhase::Closed => BreakerState::Closed,
+            BreakerPhase::Open { until, .. } if now < until => BreakerState::Open,
+            BreakerPhase::Open { .. } => BreakerState::HalfOpen,
         }
     }
 
     /// Decides for a new request.
     pub(crate) fn admit(&mut self, now: Instant) -> Pass {
         match &mut self.phase {
-            Phase::Closed => Pass::Closed,
-            Phase::Open { until, .. } if now < *until => {
+            BreakerPhase::Closed => Pass::Closed,
+            BreakerPhase::Open { until, .. } if now < *until => {
                 Pass::Refused { retry_after: until.saturating_duration_since(now) }
             }
-            Phase::Open { trial: true, .. } => Pass::Refused { retry_after: TRIAL_RETRY_AFTER },
-            Phase::Open { trial, .. } => {
+            BreakerPhase::Open { trial: true, .. } => Pass::Refused { retry_after: TRIAL_RETRY_AFTER },
+            BreakerPhase::Open { trial, .. } => {
                 *trial = true;
                 Pass::Trial
             }
@@ -110,7 +110,7 @@ impl Breaker {
     /// Records the outcome of a request that was no trial. One that was admitted before the breaker opened has no
     /// effect.
     pub(crate) fn record(&mut self, outcome: Outcome, settings: &BreakerSettings, now: Instant) -> Change {
-        if self.phase != Phase::Closed {
+        if self.phase != BreakerPhase::Closed {
             return Change::None;
         }
         let counts = self.window.record(outcome, now);
@@ -127,14 +127,14 @@ impl Breaker {
         settings: &BreakerSettings,
         now: Instant,
     ) -> Change {
-        let Phase::Open { trial: trial @ true, .. } = &mut self.phase else { return Change::None };
+        let BreakerPhase::Open { trial: trial @ true, .. } = &mut self.phase else { return Change::None };
         match outcome {
             None => {
                 *trial = false;
                 Change::None
             }
             Some(Outcome::Success) => {
-                self.phase = Phase::Closed;
+                self.phase = BreakerPhase::Closed;
                 Change::Closed
             }
             Some(Outcome::Failure) => self.open(settings, now),
@@ -142,7 +142,7 @@ impl Breaker {
     }
 
     fn open(&mut self, settings: &BreakerSettings, now: Instant) -> Change {
-        self.phase = Phase::Open { until: now + settings.open_for, trial: false };
+        self.phase = BreakerPhase::Open { until: now + settings.open_for, trial: false };
         self.window.clear();
         Change::Opened
     }

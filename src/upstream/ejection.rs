@@ -57,7 +57,7 @@ const MAX_REPETITION: u32 = 10;
 /// The state of one address.
 #[derive(Clone, Debug)]
 pub(crate) struct Ejection {
-    phase: Phase,
+    phase: EjectionPhase,
     consecutive: u32,
     window: OutcomeWindow,
     /// The length of the last ejection, in units of the configured duration; 0 before the first.
@@ -65,7 +65,7 @@ pub(crate) struct Ejection {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum EjectionPhase {
     Admitted {
         since: Instant,
     },
@@ -111,7 +111,7 @@ impl Ejection {
     /// An admitted address without history.
     pub(crate) fn new(settings: &EjectionSettings, now: Instant) -> Self {
         Ejection {
-            phase: Phase::Admitted { since: now },
+            phase: EjectionPhase::Admitted { since: now },
             consecutive: 0,
             window: OutcomeWindow::new(settings.window, now),
             repetition: 0,
@@ -121,20 +121,20 @@ impl Ejection {
     /// Whether the address gets requests.
     pub(crate) fn admission(&self, now: Instant) -> Admission {
         match self.phase {
-            Phase::Admitted { .. } => Admission::Admitted,
-            Phase::Ejected { until, .. } if now < until => Admission::Ejected { until },
-            Phase::Ejected { trial, .. } => Admission::Recovering { trial_in_progress: trial },
+            EjectionPhase::Admitted { .. } => Admission::Admitted,
+            EjectionPhase::Ejected { until, .. } if now < until => Admission::Ejected { until },
+            EjectionPhase::Ejected { trial, .. } => Admission::Recovering { trial_in_progress: trial },
         }
     }
 
     /// Starts the trial of a recovering address. Returns whether this request is it; call [`Ejection::end_trial`].
     pub(crate) fn begin_trial(&mut self, now: Instant) -> bool {
         match &mut self.phase {
-            Phase::Ejected { until, trial } if now >= *until && !*trial => {
+            EjectionPhase::Ejected { until, trial } if now >= *until && !*trial => {
                 *trial = true;
                 true
             }
-            Phase::Ejected { .. } | Phase::Admitted { .. } => false,
+            EjectionPhase::Ejected { .. } | EjectionPhase::Admitted { .. } => false,
         }
     }
 
@@ -146,14 +146,14 @@ impl Ejection {
         settings: &EjectionSettings,
         now: Instant,
     ) -> Change {
-        let Phase::Ejected { trial: trial @ true, .. } = &mut self.phase else { return Change::None };
+        let EjectionPhase::Ejected { trial: trial @ true, .. } = &mut self.phase else { return Change::None };
         match outcome {
             None => {
                 *trial = false;
                 Change::None
             }
             Some(Outcome::Success) => {
-                self.phase = Phase::Admitted { since: now };
+                self.phase = EjectionPhase::Admitted { since: now };
                 Change::Readmitted
             }
             Some(Outcome::Failure) => self.eject(settings, now),
@@ -169,7 +169,7 @@ impl Ejection {
         now: Instant,
         may_eject: impl FnOnce() -> bool,
     ) -> Change {
-        let Phase::Admitted { since } = self.phase else {
+        let EjectionPhase::Admitted { since } = self.phase else {
             // A request that began before the ejection.
             return Change::None;
         };
@@ -194,7 +194,7 @@ impl Ejection {
     fn eject(&mut self, settings: &EjectionSettings, now: Instant) -> Change {
         self.repetition = (self.repetition * 2).clamp(1, MAX_REPETITION);
         let duration = settings.duration * self.repetition;
-        self.phase = Phase::Ejected { until: now + duration, trial: false };
+        self.phase = EjectionPhase::Ejected { until: now + duration, trial: false };
         self.consecutive = 0;
         self.window.clear();
         Change::Ejected { duration }
