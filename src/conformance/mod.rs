@@ -37,6 +37,9 @@ pub(crate) mod upstream_faults;
 
 mod accepted_connection;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod case_names_tests;
+#[cfg(test)]
 mod client_fault_docs;
 #[cfg(test)]
 mod client_fault_docs_h2;
