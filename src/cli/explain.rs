@@ -20,7 +20,7 @@ use http::Method;
 use super::check::ReportFormat;
 use super::run::print_message;
 use super::{ConfigArg, load_or_exit};
-use crate::config::{self, Config, deserialize, validator};
+use crate::config::{self, Config, deserialize, units};
 use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{Cause, Phase, RequestSent, Trigger};
 use crate::http::cors;
@@ -268,5 +268,5 @@ fn parse_cause(name: &str) -> Result<Cause, String> {
 }
 
 fn parse_method(text: &str) -> Result<Method, String> {
-    validator::method(text).map_err(|error| format!("{}; {}", error.message, error.help))
+    units::method(text).map_err(|error| format!("{}; {}", error.message, error.help))
 }

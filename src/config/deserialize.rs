@@ -1,35 +1,78 @@
-//! Deserialises the tree into the structs of [`super::file`] and reports every type error and unknown key.
+//! Deserialises the tree into the structs of [`super::file`] and reports every invalid value, unknown or missing key.
 //!
 //! serde stops at the first error. Each error is therefore recorded with its location, its value is marked as invalid
-//! (which then reads as absent), and deserialisation starts again until it succeeds. [`super::validate`] checks the
-//! values.
+//! (which then reads as absent), and deserialisation starts again until it succeeds. Ranges, defaults and required keys
+//! come from the attributes of the structs, through their schema: an absent key with a default is read as if the file
+//! contained the default.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use serde::de::value::StrDeserializer;
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, Unexpected, Visitor,
+    self, Deserialize as _, DeserializeSeed, Deserializer, IntoDeserializer, Unexpected, Visitor,
 };
 use serde::forward_to_deserialize_any;
 
-use super::problem::{Problem, closest_match, join_or, quoted};
-use super::tree::{Entry, Node, NodeKind, Tree};
-use super::unsupported;
+use super::file::ConfigFile;
+use super::keys::Keys;
+use super::problem::{Diagnostic, Problem, closest_match, join_or, quoted};
+use super::tree::{Entry, KeyPath, Node, NodeKind, Tree};
+use super::units;
 
-/// Deserialises the tree. Type errors are added to `problems`, and their values are absent in the result.
-pub(crate) fn deserialize<T: DeserializeOwned + Default>(tree: &mut Tree, problems: &mut Vec<Problem>) -> T {
+/// Deserialises the tree. Invalid values are added to `problems` and read as absent. `None` after too many of them.
+pub(crate) fn deserialize(tree: &mut Tree, problems: &mut Vec<Problem>) -> Option<ConfigFile> {
     // The bound only matters for hostile files.
     for _ in 0..MAX_TYPE_ERRORS {
-        let error = match T::deserialize(NodeDeserializer { node: &tree.root }) {
-            Ok(value) => return value,
+        let error = match read(&tree.root) {
+            Ok(_) => {
+                report_missing(tree, &tree.root, &KeyPath::Root, Keys::root(), problems);
+                return read(&super::inherit::resolve(&tree.root)).ok();
+            }
             Err(error) => error,
         };
         let child_indices: Vec<usize> = error.child_indices.iter().rev().copied().collect();
         problems.push(error.problem(tree, &child_indices));
-        if !tree.mark_invalid(&child_indices) || child_indices.is_empty() {
+        if !tree.mark_invalid(&child_indices) {
             break;
         }
     }
-    T::default()
+    None
+}
+
+fn read(root: &Node) -> Result<ConfigFile, TypeError> {
+    ConfigFile::deserialize(NodeDeserializer { node: root, keys: Keys::root() })
+}
+
+/// Reports the required keys that are absent, and the lists that must not be empty (`x-empty`). Invalid values are
+/// already reported.
+fn report_missing(tree: &Tree, node: &Node, at: &KeyPath<'_>, keys: Keys, problems: &mut Vec<Problem>) {
+    let entries: &[Entry] = match &node.kind {
+        NodeKind::Mapping(entries) => entries,
+        NodeKind::Sequence(items) => {
+            if let (true, Some(text)) = (items.is_empty(), keys.text("x-empty")) {
+                let (message, help) = text.split_once("; ").unwrap_or((text, ""));
+                problems.push(tree.problem(at, Diagnostic::new(message, help)));
+            }
+            let valid = items.iter().filter(|item| item.kind != NodeKind::Invalid);
+            for (index, item) in valid.enumerate() {
+                report_missing(tree, item, &at.item(index), keys.item(), problems);
+            }
+            return;
+        }
+        // `shop:` without a value is an empty section.
+        NodeKind::Scalar { .. } if node.is_null() => &[],
+        NodeKind::Scalar { .. } | NodeKind::Invalid => return,
+    };
+    for name in keys.required() {
+        if !entries.iter().any(|entry| entry.key == name && !entry.value.is_null()) {
+            let help = keys.key(name).text("x-missing").unwrap_or("add it");
+            problems.push(tree.problem(&at.key(name), Diagnostic::new("missing", help)));
+        }
+    }
+    for entry in entries.iter().filter(|entry| !entry.value.is_null() || keys.are_names()) {
+        report_missing(tree, &entry.value, &at.key(&entry.key), keys.key(&entry.key), problems);
+    }
 }
 
 /// A type error or unknown key, and its position in the tree.
@@ -39,6 +82,8 @@ pub(crate) struct TypeError {
     /// Child indices from the value up to the root.
     child_indices: Vec<usize>,
     at_key: bool,
+    /// The help for a key or value that is planned (`x-planned` in the schema).
+    planned: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -55,6 +100,7 @@ impl TypeError {
             kind: TypeErrorKind::Mismatch(message.into(), help.into()),
             child_indices: Vec::new(),
             at_key: false,
+            planned: None,
         }
     }
 
@@ -63,19 +109,29 @@ impl TypeError {
         self
     }
 
+    /// Adds the help for a planned key or value of the section or value with these keys.
+    fn in_section(mut self, keys: Keys) -> Self {
+        if let (TypeErrorKind::UnknownKey(word, _) | TypeErrorKind::UnknownValue(word, _), None) =
+            (&self.kind, self.planned)
+        {
+            self.planned = keys.planned(word);
+        }
+        self
+    }
+
     fn problem(self, tree: &Tree, address: &[usize]) -> Problem {
         let (path, location) = tree.path_and_location(address, self.at_key);
         let (message, help) = match self.kind {
             TypeErrorKind::Mismatch(message, help) => (message, help),
-            TypeErrorKind::UnknownKey(key, known) => match unsupported::help_for_key(&path) {
-                Some(help) => (unsupported::MESSAGE.to_owned(), help.to_owned()),
+            TypeErrorKind::UnknownKey(key, known) => match self.planned {
+                Some(help) => (NOT_YET.to_owned(), help.to_owned()),
                 None if key == "<<" => {
                     ("merge keys are not supported".to_owned(), "write the keys out".to_owned())
                 }
                 None => ("unknown key".to_owned(), did_you_mean(&key, known)),
             },
-            TypeErrorKind::UnknownValue(value, known) => match unsupported::help_for_value(&path, &value) {
-                Some(help) => (format!("{} is {}", quoted(&value), unsupported::MESSAGE), help.to_owned()),
+            TypeErrorKind::UnknownValue(value, known) => match self.planned {
+                Some(help) => (format!("{} is {NOT_YET}", quoted(&value)), help.to_owned()),
                 None => (format!("unknown value {}", quoted(&value)), did_you_mean(&value, known)),
             },
         };
@@ -103,8 +159,11 @@ impl fmt::Display for TypeError {
 impl std::error::Error for TypeError {}
 
 impl de::Error for TypeError {
+    /// A [`Diagnostic`] as text.
     fn custom<T: fmt::Display>(message: T) -> Self {
-        TypeError::mismatch(message.to_string(), "")
+        let text = message.to_string();
+        let (message, help) = text.split_once(Diagnostic::SEPARATOR).unwrap_or((&text, ""));
+        TypeError::mismatch(message, help)
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -123,6 +182,7 @@ impl de::Error for TypeError {
             kind: TypeErrorKind::UnknownKey(field.to_owned(), expected),
             child_indices: Vec::new(),
             at_key: true,
+            planned: None,
         }
     }
 
@@ -131,6 +191,7 @@ impl de::Error for TypeError {
             kind: TypeErrorKind::UnknownValue(variant.to_owned(), expected),
             child_indices: Vec::new(),
             at_key: false,
+            planned: None,
         }
     }
 }
@@ -138,6 +199,8 @@ impl de::Error for TypeError {
 /// Presents one value of the tree to serde.
 struct NodeDeserializer<'t> {
     node: &'t Node,
+    /// What the schema says about the value and the keys in it.
+    keys: Keys,
 }
 
 impl<'t> NodeDeserializer<'t> {
@@ -150,16 +213,45 @@ impl<'t> NodeDeserializer<'t> {
         }
     }
 
-    fn number(&self) -> Result<u64, TypeError> {
+    /// A number within the range of the schema; `widest` is the range of the type.
+    fn number(&self, widest: u64) -> Result<u64, TypeError> {
         let text = self.text("a whole number")?;
-        let digits = super::units::is_digits(text);
-        text.parse().ok().filter(|_| digits).ok_or_else(|| {
+        let digits = units::is_digits(text);
+        if !digits {
             let message = format!("{} is not a whole number", quoted(text));
-            TypeError::mismatch(
-                message,
-                if digits { "use a smaller number" } else { "write digits only, for example 64" },
-            )
+            return Err(TypeError::mismatch(message, "write digits only, for example 64"));
+        }
+        let (min, max) = self.keys.range().unwrap_or((0, widest));
+        text.parse().ok().filter(|number| (min..=max.min(widest)).contains(number)).ok_or_else(|| {
+            let message = format!("{} is out of range", text);
+            TypeError::mismatch(message, format!("expected {min} to {max}"))
         })
+    }
+
+    /// Checks a duration, size or percentage against `x-min` and `x-max` of the schema.
+    fn check_bounds(&self, text: &str) -> Result<(), TypeError> {
+        let measure = |text: &str| {
+            let size = || units::size(text).ok().map(u128::from);
+            let time = || units::duration(text).ok().map(|time| time.as_millis());
+            let percent = text.strip_suffix('%').and_then(|percent| percent.parse().ok());
+            percent.or_else(time).or_else(size)
+        };
+        let (min, max) = (self.keys.text("x-min"), self.keys.text("x-max"));
+        let (Some(value), true) = (measure(text), min.is_some() || max.is_some()) else { return Ok(()) };
+        let word = if min.and_then(measure).is_some_and(|min| value < min) {
+            "small"
+        } else if max.and_then(measure).is_some_and(|max| value > max) {
+            "large"
+        } else {
+            return Ok(());
+        };
+        let help = match (self.keys.text("x-help"), min, max) {
+            (Some(help), ..) => help.to_owned(),
+            (None, Some(min), Some(max)) => format!("use {min} to {max}"),
+            (None, Some(min), None) => format!("use at least {min}"),
+            (None, None, max) => format!("use at most {}", max.unwrap_or_default()),
+        };
+        Err(TypeError::mismatch(format!("{} is too {word}", quoted(text)), help))
     }
 
     fn type_error(&self, expected: &str) -> TypeError {
@@ -180,9 +272,11 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
         match &self.node.kind {
             NodeKind::Scalar { .. } if self.node.is_null() => visitor.visit_unit(),
             NodeKind::Scalar { text, .. } => visitor.visit_str(text),
-            NodeKind::Sequence(items) => visitor.visit_seq(ItemAccess { items: items.iter().enumerate() }),
+            NodeKind::Sequence(items) => {
+                visitor.visit_seq(ItemAccess { items: items.iter().enumerate(), keys: self.keys.item() })
+            }
             NodeKind::Mapping(entries) => {
-                visitor.visit_map(EntryAccess { entries: entries.iter().enumerate(), value: None })
+                visitor.visit_map(EntryAccess::new(entries, self.keys)).map_err(|e| e.in_section(self.keys))
             }
             NodeKind::Invalid => visitor.visit_unit(),
         }
@@ -196,12 +290,27 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
         }
     }
 
+    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+        visitor.visit_u64(self.number(u8::MAX.into())?)
+    }
+
+    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+        visitor.visit_u64(self.number(u16::MAX.into())?)
+    }
+
+    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+        visitor.visit_u64(self.number(u32::MAX.into())?)
+    }
+
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
-        visitor.visit_u64(self.number()?)
+        visitor.visit_u64(self.number(u64::MAX)?)
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
-        visitor.visit_str(self.text("a single value")?)
+        let text = self.text("a single value")?;
+        let value = visitor.visit_str(text)?;
+        self.check_bounds(text)?;
+        Ok(value)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
@@ -238,7 +347,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
             NodeKind::Mapping(_) => self.deserialize_any(visitor),
             // `shop:` without a value is an empty mapping.
             NodeKind::Scalar { .. } if self.node.is_null() => {
-                visitor.visit_map(EntryAccess { entries: [].iter().enumerate(), value: None })
+                visitor.visit_map(EntryAccess::new(&[], self.keys))
             }
             NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => {
                 Err(self.type_error("a mapping"))
@@ -255,7 +364,9 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
         match &self.node.kind {
             NodeKind::Mapping(_) => self.deserialize_map(visitor),
             NodeKind::Scalar { .. } if self.node.is_null() => self.deserialize_map(visitor),
-            NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => {
+            // Only the root: other invalid values are skipped.
+            NodeKind::Invalid => visitor.visit_map(EntryAccess::new(&[], self.keys)),
+            NodeKind::Scalar { .. } | NodeKind::Sequence(_) => {
                 let shown: Vec<&str> = fields.iter().copied().take(4).collect();
                 let more = if fields.len() > shown.len() { ", ..." } else { "" };
                 Err(self.type_error(&format!("a mapping ({}{more})", shown.join(", "))))
@@ -272,23 +383,28 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
         match &self.node.kind {
             // `{ hash: client_ip }`: no variant has a value, so the key is always an unknown variant.
             NodeKind::Mapping(entries) => match entries.first() {
-                Some(entry) => Err(de::Error::unknown_variant(&entry.key, variants)),
+                Some(entry) => {
+                    let error: TypeError = de::Error::unknown_variant(&entry.key, variants);
+                    Err(error.in_section(self.keys))
+                }
                 None => Err(self.type_error(&join_or(variants))),
             },
             NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => {
-                visitor.visit_enum(self.text(&join_or(variants))?.into_deserializer())
+                let text: StrDeserializer<'_, TypeError> = self.text(&join_or(variants))?.into_deserializer();
+                visitor.visit_enum(text).map_err(|error| error.in_section(self.keys))
             }
         }
     }
 
     forward_to_deserialize_any! {
-        i8 i16 i32 i64 i128 u8 u16 u32 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct
+        i8 i16 i32 i64 i128 u128 f32 f64 char bytes byte_buf unit unit_struct tuple tuple_struct
         identifier ignored_any
     }
 }
 
 struct ItemAccess<'t> {
     items: std::iter::Enumerate<std::slice::Iter<'t, Node>>,
+    keys: Keys,
 }
 
 impl<'de> de::SeqAccess<'de> for ItemAccess<'_> {
@@ -297,40 +413,89 @@ impl<'de> de::SeqAccess<'de> for ItemAccess<'_> {
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, TypeError> {
         match self.items.by_ref().find(|(_, item)| item.kind != NodeKind::Invalid) {
             Some((index, node)) => {
-                seed.deserialize(NodeDeserializer { node }).map(Some).map_err(|error| error.in_child(index))
+                let value = seed.deserialize(NodeDeserializer { node, keys: self.keys });
+                value.map(Some).map_err(|error| error.in_child(index))
             }
             None => Ok(None),
         }
     }
 }
 
+/// The valid entries of a mapping, then the defaults of absent keys.
 struct EntryAccess<'t> {
     entries: std::iter::Enumerate<std::slice::Iter<'t, Entry>>,
-    value: Option<(usize, &'t Node)>,
+    all: &'t [Entry],
+    keys: Keys,
+    defaults: std::vec::IntoIter<(&'static str, Node)>,
+    value: Option<(Option<usize>, Cow<'t, Node>, Keys)>,
+}
+
+impl<'t> EntryAccess<'t> {
+    fn new(all: &'t [Entry], keys: Keys) -> Self {
+        let defaults = keys.defaults().into_iter();
+        EntryAccess { entries: all.iter().enumerate(), all, keys, defaults, value: None }
+    }
 }
 
 impl<'de> de::MapAccess<'de> for EntryAccess<'_> {
     type Error = TypeError;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, TypeError> {
-        match self.entries.by_ref().find(|(_, entry)| entry.value.kind != NodeKind::Invalid) {
-            Some((index, entry)) => {
-                self.value = Some((index, &entry.value));
-                let key: de::value::StrDeserializer<'_, TypeError> = entry.key.as_str().into_deserializer();
-                seed.deserialize(key).map(Some).map_err(|error| error.in_child(index))
-            }
-            None => Ok(None),
+        let keys = self.keys;
+        let valid = |entry: &Entry| entry.value.kind != NodeKind::Invalid;
+        if let Some((index, entry)) = self.entries.by_ref().find(|(_, entry)| valid(entry)) {
+            // A key without a value is an absent key, except that a name without a value is an empty section.
+            let default = if entry.value.is_null() { keys.default_of(&entry.key) } else { None };
+            let value = default.map_or(Cow::Borrowed(&entry.value), Cow::Owned);
+            self.value = Some((Some(index), value, keys.key(&entry.key)));
+            let key: StrDeserializer<'_, TypeError> = entry.key.as_str().into_deserializer();
+            return seed.deserialize(key).map(Some).map_err(|error| error.in_child(index));
         }
+        let written = |name: &str| self.all.iter().any(|entry| entry.key == name && valid(entry));
+        let Some((name, node)) = self.defaults.find(|(name, _)| !written(name)) else { return Ok(None) };
+        self.value = Some((None, Cow::Owned(node), keys.key(name)));
+        let key: StrDeserializer<'_, TypeError> = name.into_deserializer();
+        seed.deserialize(key).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, TypeError> {
         match self.value.take() {
-            Some((index, node)) => {
-                seed.deserialize(NodeDeserializer { node }).map_err(|error| error.in_child(index))
+            Some((index, node, keys)) => {
+                let value = seed.deserialize(NodeDeserializer { node: &node, keys });
+                value.map_err(|error| match index {
+                    Some(index) => error.in_child(index),
+                    None => error,
+                })
             }
             None => Err(TypeError::mismatch("a value was requested before its key", "")),
         }
     }
 }
 
+/// The message for keys and values that are planned.
+pub(crate) const NOT_YET: &str = "not supported yet";
+
 const MAX_TYPE_ERRORS: usize = 300;
+
+/// The keys of the section at this path, in the order of its struct; `[]` is an item of a list.
+#[cfg(test)]
+pub(super) fn key_order(path: &[&str]) -> &'static [&'static str] {
+    use super::problem::Location;
+    let location = Location { line: 1, column: 1 };
+    let mapping = |key: &str, value: Node| Node {
+        location,
+        kind: NodeKind::Mapping(vec![Entry { key: key.to_owned(), location, value }]),
+    };
+    let mut node =
+        mapping("?", Node { location, kind: NodeKind::Scalar { text: "x".to_owned(), plain: false } });
+    for step in path.iter().rev() {
+        node = match *step {
+            "[]" => Node { location, kind: NodeKind::Sequence(vec![node]) },
+            key => mapping(key, node),
+        };
+    }
+    match read(&node).map_err(|error| error.kind) {
+        Err(TypeErrorKind::UnknownKey(_, known)) => known,
+        Ok(_) | Err(_) => &[],
+    }
+}

@@ -163,7 +163,7 @@ const EXPECTED_MESSAGES: &[(&str, &[&str])] = &[
     (
         "contract: { causes: { body_to_large: { message: x } } }",
         &[
-            "contract.codes: no codes are declared; list the codes that clients may receive",
+            "contract.codes: missing; list the codes that clients may receive",
             "contract.causes.body_to_large: unknown cause \"body_to_large\"; did you mean \"body_too_large\"?",
         ],
     ),

@@ -15,67 +15,74 @@ pub(crate) mod routing;
 
 use cors::CorsFile;
 use errors::{ContractForm, ErrorsForm};
-use forms::{DurationText, Named, OneOrMany, SizeText};
+use forms::{FieldName, Named, Network, OneOrMany, Size, SizeOrOff, Time, TimeOrZero};
 use limits::{LimitHeaders, RateLimitFile, StoreFile};
 use routing::{RouteFile, TimeoutsFile, UpstreamFile};
 
-use super::schema::{ListenText, OrOff, WorkersText};
+use super::schema::{ListenText, WorkersText};
 
 /// The whole file.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-planned" = { "admin": "remove it; /metrics, /livez and /readyz are at telemetry.address" }))]
 pub(crate) struct ConfigFile {
     /// The version of the file format.
     ///
-    /// Only `1` exists. Unit: number. Default: `1`. Reload: yes.
-    pub version: Option<u64>,
+    /// Only `1` exists.
+    #[schemars(extend("default" = 1))]
+    pub version: u64,
 
     /// The number of threads that serve requests.
     ///
-    /// `auto` is one thread per CPU core that the process may use. Unit: number or `auto`. Default: `auto`. Reload: no.
+    /// `auto` is one thread per CPU core that the process may use.
     #[schemars(with = "Option<WorkersText>")]
+    #[schemars(extend("default" = "auto", "x-unit" = "number or `auto`", "x-reload" = "no"))]
     pub workers: Option<String>,
 
     /// How long the gateway keeps accepting connections after SIGTERM, while `/readyz` already returns 503.
     ///
-    /// This gives a load balancer time to stop sending traffic. Requests are served as before. Unit: duration. Default:
-    /// `5s`. Reload: yes.
-    pub drain_delay: Option<DurationText>,
+    /// This gives a load balancer time to stop sending traffic. Requests are served as before.
+    #[schemars(extend("default" = "5s"))]
+    pub drain_delay: TimeOrZero,
 
     /// How long open connections may take to finish after the listeners have closed.
     ///
     /// The next response on each HTTP/1 connection carries `Connection: close`; HTTP/2 connections get a GOAWAY.
-    /// Connections that are still open when this time has passed are closed. Unit: duration. Default: `30s`. Reload:
-    /// yes.
-    pub drain: Option<DurationText>,
+    /// Connections that are still open when this time has passed are closed.
+    #[schemars(extend("default" = "30s"))]
+    pub drain: TimeOrZero,
 
     /// The addresses on which clients connect; at least one.
-    ///
-    /// Required. Reload: no.
+    #[schemars(required, extend("x-missing" = "add an address: listen: [{ address: \":8080\" }]", "x-reload" = "no"))]
     pub listen: Option<Vec<ListenFile>>,
 
     /// The endpoint that serves `/metrics`, `/livez` and `/readyz`.
-    pub telemetry: Option<TelemetryFile>,
+    #[schemars(extend("default" = {}))]
+    pub telemetry: TelemetryFile,
 
     /// The log: format, level, and which requests are logged.
-    pub log: Option<LogFile>,
+    #[schemars(extend("default" = {}))]
+    pub log: LogFile,
 
     /// Limits for clients: sizes, timeouts, connections; and which proxies are trusted to report the client address.
-    pub client: Option<ClientFile>,
+    #[schemars(extend("default" = {}))]
+    pub client: ClientFile,
 
     /// The error codes that clients may receive, and their messages.
     ///
     /// The name of a built-in contract (`appwrite`, `appwrite-current`), or a custom contract with the keys below.
-    /// Unit: name or mapping. Default: `appwrite`. Reload: yes.
+    #[schemars(extend("default" = "appwrite", "x-unit" = "name or mapping"))]
     pub contract: Option<ContractForm>,
 
     /// How error responses are produced. A route may override each key.
     ///
     /// Short form: `errors: enforce`, `errors: observe`, `errors: pass`.
-    pub errors: Option<ErrorsForm>,
+    #[schemars(extend("default" = {}))]
+    pub errors: ErrorsForm,
 
     /// Upstream timeouts for every route. An upstream may override each key, and a route may override both.
-    pub timeouts: Option<TimeoutsFile>,
+    #[schemars(extend("default" = {}))]
+    pub timeouts: TimeoutsFile,
 
     /// Groups of servers that requests are forwarded to, by name. The names are metric labels.
     ///
@@ -102,8 +109,9 @@ pub(crate) struct ConfigFile {
 
     /// Which header fields report the rate limit to clients on rate-limited routes.
     ///
-    /// Upstream fields with these names are replaced. Default: `x_ratelimit`. Reload: yes.
-    pub rate_limit_headers: Option<LimitHeaders>,
+    /// Upstream fields with these names are replaced.
+    #[schemars(extend("default" = "x_ratelimit"))]
+    pub rate_limit_headers: LimitHeaders,
 
     /// Which requests are forwarded to which upstream; at least one.
     ///
@@ -111,82 +119,86 @@ pub(crate) struct ConfigFile {
     /// `{parameter}`, then `{*rest}`), then by method. The order in the file does not matter. A request that matches no
     /// route gets 404 (cause `destination_not_found`). If routes match its host and path but not its method, the cause
     /// is `method_not_allowed`: the response has `Allow`, and the code is 405 if the contract documents it, otherwise
-    /// 404. Required. Reload: yes.
+    /// 404.
+    #[schemars(required, extend("x-missing" = "add a route, for example routes: [{ name: all, upstream: shop }]"))]
     pub routes: Option<Vec<RouteFile>>,
 }
 
 /// One listen address.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-planned" = {
+    "proxy_protocol": "remove it, and have the proxy in front send the field of client.ip_header"
+}))]
 pub(crate) struct ListenFile {
     /// The address and port to accept connections on.
     ///
     /// `":8080"` is every IPv4 address, `localhost:8080` is loopback. With port 0 the system chooses a free port, which
-    /// is printed at startup. Required. Unit: `ADDRESS:PORT`. Reload: no.
+    /// is printed at startup.
     #[schemars(with = "Option<ListenText>")]
+    #[schemars(required, extend("x-missing" = "write an address, for example address: \":8080\"", "x-unit" = "`ADDRESS:PORT`", "x-reload" = "no"))]
     pub address: Option<String>,
 
     /// Whether this listener accepts HTTP/2 without TLS, with prior knowledge.
     ///
-    /// Such a listener does not accept HTTP/1. Unit: `true` or `false`. Default: `false`. Reload: no.
-    pub h2c: Option<bool>,
+    /// Such a listener does not accept HTTP/1.
+    #[schemars(extend("default" = false, "x-reload" = "no"))]
+    pub h2c: bool,
 
     /// The TLS certificate of this listener. Without it, connections are plaintext.
     ///
     /// TLS 1.2 and 1.3 are supported. HTTP/2 is used if the client offers it (ALPN), otherwise HTTP/1.1. A list of
     /// sections serves several certificates: each client gets the one that covers its server name (SNI), or the first
-    /// if none does. `client.header_timeout` limits the handshake. Reload: the contents of the files, yes; turning TLS
-    /// on or off, no.
+    /// if none does. `client.header_timeout` limits the handshake.
+    #[schemars(extend("x-reload" = "the contents of the files, yes; turning TLS on or off, no"))]
     pub tls: Option<OneOrMany<CertificateFile>>,
 }
 
 /// A certificate and its private key.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CertificateFile {
     /// The certificate chain: a PEM file with the server certificate first, then the intermediate certificates.
     ///
     /// It is read at startup and on every reload. `check` rejects an expired certificate; `run` serves it and logs an
-    /// error. Required. Unit: path, relative to the directory of this file. Reload: yes.
+    /// error.
+    #[schemars(required, extend("x-missing" = "write the path of the certificate, for example gateway.crt", "x-unit" = "path, relative to the directory of this file"))]
     pub cert: Option<String>,
 
     /// The private key of the certificate: a PEM file without a passphrase.
     ///
-    /// RSA with at least 2048 bits, ECDSA P-256 or P-384, or Ed25519. Required. Unit: path, relative to the directory
-    /// of this file. Reload: yes.
+    /// RSA with at least 2048 bits, ECDSA P-256 or P-384, or Ed25519.
+    #[schemars(required, extend("x-missing" = "write the path of its private key, for example gateway.key", "x-unit" = "path, relative to the directory of this file"))]
     pub key: Option<String>,
 }
 
 /// The read-only telemetry endpoint.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TelemetryFile {
     /// The address and port for Prometheus scrapes and health probes.
     ///
-    /// Do not expose it to clients: metrics contain the names of routes and upstreams. Unit: `ADDRESS:PORT`.
-    /// Default: `127.0.0.1:9464`. Reload: no.
+    /// Do not expose it to clients: metrics contain the names of routes and upstreams.
     #[schemars(with = "Option<ListenText>")]
+    #[schemars(extend("default" = "127.0.0.1:9464", "x-unit" = "`ADDRESS:PORT`", "x-reload" = "no"))]
     pub address: Option<String>,
 }
 
 /// Log settings.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogFile {
     /// The format of log lines.
-    ///
-    /// Default: `auto`. Reload: no.
-    pub format: Option<LogFormat>,
+    #[schemars(extend("default" = "auto", "x-reload" = "no"))]
+    pub format: LogFormat,
 
     /// The least severe level that is logged.
-    ///
-    /// Default: `info`. Reload: yes.
-    pub level: Option<LogLevel>,
+    #[schemars(extend("default" = "info"))]
+    pub level: LogLevel,
 
     /// Which requests are logged.
-    ///
-    /// Default: `errors`. Reload: yes.
-    pub requests: Option<LogRequests>,
+    #[schemars(extend("default" = "errors"))]
+    pub requests: LogRequests,
 }
 
 /// The format of log lines.
@@ -233,75 +245,85 @@ pub enum LogRequests {
 }
 
 /// Limits for clients.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClientFile {
     /// Proxies whose `ip_header` is trusted to report the client address.
     ///
     /// The client is the rightmost address in the header that is not a trusted proxy. If the list is empty, the client
-    /// is the peer of the connection. Unit: list of networks such as `10.0.0.0/8`, or addresses. Default: `[]`. Reload:
-    /// yes.
-    pub trusted_proxies: Option<Vec<String>>,
+    /// is the peer of the connection.
+    #[schemars(extend("default" = [], "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses"))]
+    pub trusted_proxies: Vec<Network>,
 
     /// The request header field in which trusted proxies report the client address.
-    ///
-    /// Unit: field name. Default: `x-forwarded-for`. Reload: yes.
-    pub ip_header: Option<String>,
+    #[schemars(extend("default" = "x-forwarded-for"))]
+    pub ip_header: FieldName,
 
     /// How many leading bits of an IPv6 address identify a client.
     ///
-    /// A household usually has a whole /64. Unit: bits, 1 to 128. Default: `64`. Reload: yes.
-    pub ipv6_prefix: Option<u64>,
+    /// A household usually has a whole /64.
+    #[schemars(range(min = 1, max = 128), extend("default" = 64))]
+    pub ipv6_prefix: u8,
 
     /// How long a client may take to send a complete header section.
     ///
     /// A slower client gets 400 (cause `client_too_slow`) and the connection is closed. On HTTP/2 this is the time to
     /// complete a header block or any frame other than DATA; after that, earlier requests get their responses and the
     /// connection ends with GOAWAY (counted as `idle_timeout`). The same limit applies to a TLS handshake; a slower one
-    /// is closed without a response. Unit: duration. Default: `10s`. Reload: yes.
-    pub header_timeout: Option<DurationText>,
+    /// is closed without a response.
+    #[schemars(extend("default" = "10s"))]
+    pub header_timeout: Time,
 
     /// How long a client may send nothing while the gateway waits for its request body.
     ///
     /// A slower client gets 400 (cause `client_too_slow`) and the connection is closed. For gRPC,
-    /// `timeouts.stream_idle` applies instead. Unit: duration. Default: `30s`. Reload: yes.
-    pub body_timeout: Option<DurationText>,
+    /// `timeouts.stream_idle` applies instead.
+    #[schemars(extend("default" = "30s"))]
+    pub body_timeout: Time,
 
     /// The minimum rate at which a client must send its request body.
     ///
     /// It is enforced after 30 s of waiting for body data; a slower client gets 400 (cause `client_too_slow`). It does
-    /// not apply to gRPC, nor after the response has started. Unit: size per second, or `off`. Default: `512B`. Reload:
-    /// yes.
-    #[schemars(with = "Option<OrOff<SizeText>>")]
-    pub min_body_rate: Option<SizeText>,
+    /// not apply to gRPC, nor after the response has started.
+    #[schemars(extend(
+        "default" = "512B",
+        "x-unit" = "size per second, or `off`",
+        "x-min" = "1B",
+        "x-help" = "use off to disable the minimum rate"
+    ))]
+    pub min_body_rate: SizeOrOff,
 
     /// How long a client may read nothing of a response.
     ///
-    /// After that the response is aborted. Unit: duration. Default: `30s`. Reload: yes.
-    pub write_timeout: Option<DurationText>,
+    /// After that the response is aborted.
+    #[schemars(extend("default" = "30s"))]
+    pub write_timeout: Time,
 
     /// How long a client connection may be idle between two requests.
     ///
-    /// After that it is closed; clients do not see an error. Unit: duration. Default: `75s`. Reload: yes.
-    pub idle_timeout: Option<DurationText>,
+    /// After that it is closed; clients do not see an error.
+    #[schemars(extend("default" = "75s"))]
+    pub idle_timeout: Time,
 
     /// The maximum size of a request's header section, the request line included.
     ///
     /// A larger one gets 400 (cause `header_too_large`, or `uri_too_long` if the request line alone is too long). It
     /// applies to HTTP/1. On HTTP/2 the limit is 64 KiB, where each field counts 32 bytes more than its length (RFC
-    /// 9113). Unit: size, 1KiB to 64KiB. Default: `32KiB`. Reload: yes.
-    pub max_header_bytes: Option<SizeText>,
+    /// 9113).
+    #[schemars(extend("default" = "32KiB", "x-min" = "1KiB", "x-max" = "64KiB"))]
+    pub max_header_bytes: Size,
 
     /// The maximum size of a request body. A route may override it.
     ///
-    /// A larger one gets 400, or 413 under `appwrite-current` (cause `body_too_large`). Unit: size. Default: `10MiB`.
-    /// Reload: yes.
-    pub max_body: Option<SizeText>,
+    /// A larger one gets 400, or 413 under `appwrite-current` (cause `body_too_large`).
+    #[schemars(extend("default" = "10MiB"))]
+    pub max_body: Size,
 
     /// The maximum number of open client connections.
     ///
     /// The file descriptor limit may lower it: clients get nearly half of the descriptors, because a request may need a
     /// second one for its upstream (the effective number is logged at startup). Above the limit a client gets 503
-    /// (cause `connection_limit_reached`) and its connection is closed. Unit: number. Default: `20000`. Reload: yes.
-    pub max_connections: Option<u64>,
+    /// (cause `connection_limit_reached`) and its connection is closed.
+    #[schemars(range(min = 1, max = 10_000_000), extend("default" = 20_000))]
+    pub max_connections: usize,
 }

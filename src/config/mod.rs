@@ -1,19 +1,20 @@
 //! The configuration: reads, validates and resolves the file into a [`Config`], which the rest of the program uses.
 //!
 //! [`parse_yaml`] parses the YAML into a [`tree`] with locations; [`deserialize`] fills the structs of [`mod@file`],
-//! which mirror the file and whose doc comments are its documentation; [`validate`] builds a [`Config`], or the
-//! complete list of [`Problems`]. [`unsupported`] lists planned keys. Certificates are read together with the file.
+//! whose attributes are the table of keys ([`keys`]); [`validate`] builds a [`Config`], or the complete list of
+//! [`Problems`]. Certificates are read together with the file.
 //! Nothing here opens a socket, resolves a name or reads a clock.
 
 pub(crate) mod deserialize;
 pub(crate) mod file;
+mod inherit;
+pub(crate) mod keys;
 pub(crate) mod parse_yaml;
 pub(crate) mod problem;
 pub(crate) mod route_patterns;
 pub(crate) mod schema;
 pub(crate) mod tree;
 pub(crate) mod units;
-pub(crate) mod unsupported;
 pub(crate) mod validate;
 pub(crate) mod validate_cors;
 pub(crate) mod validate_errors;
@@ -25,7 +26,7 @@ pub(crate) mod validator;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-mod docs;
+mod docs_tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

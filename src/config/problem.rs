@@ -39,9 +39,18 @@ pub(crate) struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// Between message and help where a diagnostic passes through an error of serde.
+    pub(crate) const SEPARATOR: char = '\u{1f}';
+
     /// A message with its help.
     pub(crate) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Diagnostic { message: message.into(), help: help.into() }
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.message, Diagnostic::SEPARATOR, self.help)
     }
 }
 

@@ -17,43 +17,52 @@ use super::file::forms::{DurationText, Either, Named, OneOrMany, SizeText, Strin
 
 /// The complete schema, indented, with a final newline.
 pub(crate) fn schema_document() -> String {
-    let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<ConfigFile>();
+    let mut schema = root_schema();
     schema.insert("title".to_owned(), json!("Configuration of statusquo"));
     MatchLoader.transform(&mut schema);
     format!("{:#}\n", schema.as_value())
 }
 
+/// The schema as the structs describe it, for [`super::keys`].
+pub(super) fn generate() -> Value {
+    root_schema().to_value()
+}
+
+fn root_schema() -> Schema {
+    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<ConfigFile>()
+}
+
 /// Matches text with an environment variable, whose value is unknown to the schema.
 const VARIABLE_PATTERN: &str = r"\$\{";
 
-/// Adds what the loader does beyond the structs: required keys and environment variables.
+/// Adds what the loader does beyond the structs: environment variables, and no help that only the loader shows.
 struct MatchLoader;
 
 impl Transform for MatchLoader {
     fn transform(&mut self, schema: &mut Schema) {
         transform_subschemas(self, schema);
-        add_required(schema);
         let Some(object) = schema.as_object_mut() else { return };
         // The integer widths of the structs are irrelevant to operators.
         object.remove("format");
+        for name in ["x-missing", "x-help", "x-planned"] {
+            object.remove(name);
+        }
+        drop_defaulted(object);
         allow_variables(object);
     }
 }
 
-/// A key is required if its comment contains `Required.`.
-fn add_required(schema: &mut Schema) {
-    let Some(Value::Object(properties)) = schema.get("properties") else { return };
-    let is_required = |key: &Value| {
-        key.get("description").and_then(Value::as_str).is_some_and(|text| {
-            text.split("\n\n").any(|part| part.starts_with("Required.") || part.starts_with("Required,"))
-                || text.contains(" Required.")
-                || text.contains("\nRequired.")
-        })
+/// A key with a default is not required.
+fn drop_defaulted(object: &mut serde_json::Map<String, Value>) {
+    let properties = object.get("properties").cloned().unwrap_or_default();
+    let has_default = |name: &Value| {
+        name.as_str().and_then(|name| properties.get(name)).is_some_and(|key| key.get("default").is_some())
     };
-    let required: Vec<Value> =
-        properties.iter().filter(|(_, key)| is_required(key)).map(|(name, _)| json!(name)).collect();
-    if !required.is_empty() {
-        schema.insert("required".to_owned(), Value::Array(required));
+    if let Some(Value::Array(required)) = object.get_mut("required") {
+        required.retain(|name| !has_default(name));
+        if required.is_empty() {
+            object.remove("required");
+        }
     }
 }
 
@@ -86,8 +95,8 @@ fn allow_variables(object: &mut serde_json::Map<String, Value>) {
 }
 
 /// Text that matches this pattern completely.
-fn text_schema(pattern: &str, example: &str) -> Schema {
-    json_schema!({ "type": "string", "pattern": format!("^({pattern})$"), "examples": [example] })
+fn text_schema(pattern: &str, example: &str, unit: &str) -> Schema {
+    json_schema!({ "type": "string", "pattern": format!("^({pattern})$"), "examples": [example], "x-unit": unit })
 }
 
 const DURATION: &str = "([0-9]+(ms|s|m|h|d))+";
@@ -97,49 +106,21 @@ const SIZE: &str = "[0-9]+(B|KiB|MiB|GiB|KB|MB|GB)";
 
 impl JsonSchema for DurationText {
     fn schema_name() -> Cow<'static, str> {
-        "Duration".into()
+        "DurationText".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_schema(DURATION, "5s")
+        text_schema(DURATION, "5s", "duration")
     }
 }
 
 impl JsonSchema for SizeText {
     fn schema_name() -> Cow<'static, str> {
-        "Size".into()
+        "SizeText".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_schema(SIZE, "10MiB")
-    }
-}
-
-/// Text that matches this pattern, or `off`, which YAML 1.1 parsers read as `false`.
-fn text_or_off_schema(pattern: &str, example: &str) -> Schema {
-    json_schema!({ "anyOf": [text_schema(&format!("off|{pattern}"), example), { "const": false }] })
-}
-
-/// A value that may also be `off`. Only for the schema; the structs of the file keep the text.
-pub(crate) struct OrOff<T>(std::marker::PhantomData<T>);
-
-impl JsonSchema for OrOff<DurationText> {
-    fn schema_name() -> Cow<'static, str> {
-        "DurationOrOff".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_or_off_schema(DURATION, "1h")
-    }
-}
-
-impl JsonSchema for OrOff<SizeText> {
-    fn schema_name() -> Cow<'static, str> {
-        "SizeOrOff".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_or_off_schema(SIZE, "512B")
+        text_schema(SIZE, "10MiB", "size")
     }
 }
 
@@ -152,7 +133,7 @@ impl JsonSchema for ListenText {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_schema(&format!("({IP}|localhost)?:{PORT}"), "0.0.0.0:8080")
+        text_schema(&format!("({IP}|localhost)?:{PORT}"), "0.0.0.0:8080", "`ADDRESS:PORT`")
     }
 }
 
@@ -166,7 +147,7 @@ impl JsonSchema for ServerText {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let host = format!(r"({IP}|[A-Za-z0-9._-]+)");
-        text_schema(&format!("{host}:{PORT}|https?://{host}(:{PORT})?/?"), "10.0.1.10:8000")
+        text_schema(&format!("{host}:{PORT}|https?://{host}(:{PORT})?/?"), "10.0.1.10:8000", "")
     }
 }
 
@@ -179,7 +160,7 @@ impl JsonSchema for AllowText {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_schema(&format!("[0-9]+ +per +{DURATION}"), "100 per 1m")
+        text_schema(&format!("[0-9]+ +per +{DURATION}"), "100 per 1m", "")
     }
 }
 
@@ -255,7 +236,6 @@ impl<S: JsonSchema, L: JsonSchema> JsonSchema for Either<S, L> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
-    use super::super::unsupported;
     use super::*;
 
     #[test]
@@ -290,13 +270,29 @@ mod tests {
     }
 
     #[test]
-    fn unsupported_keys_are_not_in_the_schema() {
+    fn required_keys_of_the_file_are_listen_and_routes() {
         let schema: Value = serde_json::from_str(&schema_document()).unwrap();
-        for (pattern, _) in unsupported::KEYS.iter().filter(|(pattern, _)| !pattern.contains('.')) {
-            assert!(schema["properties"].get(pattern).is_none(), "{pattern}");
-        }
         let required: Vec<&str> =
             schema["required"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
         assert_eq!(required, ["listen", "routes"]);
+    }
+
+    /// A planned key that is implemented becomes a field, and its row goes.
+    #[test]
+    fn planned_keys_and_values_are_not_in_the_schema() {
+        fn walk(schema: &Value) {
+            let planned = schema.get("x-planned").and_then(Value::as_object);
+            for word in planned.into_iter().flatten().map(|(word, _)| word) {
+                assert!(schema["properties"].get(word).is_none(), "{word}");
+                let values = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+                assert!(values.into_iter().all(|value| value["const"] != *word), "{word}");
+            }
+            match schema {
+                Value::Object(members) => members.values().for_each(walk),
+                Value::Array(items) => items.iter().for_each(walk),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            }
+        }
+        walk(&generate());
     }
 }

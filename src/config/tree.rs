@@ -77,6 +77,69 @@ impl Node {
             .fold((1, 1), |(count, depth), (inner, inner_depth)| (count + inner, depth.max(inner_depth + 1)))
     }
 
+    /// The text of a scalar that is not null.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.kind {
+            NodeKind::Scalar { text, .. } if !self.is_null() => Some(text),
+            NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Mapping(_) | NodeKind::Invalid => {
+                None
+            }
+        }
+    }
+
+    /// The entries of a mapping; none for other values.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        match &self.kind {
+            NodeKind::Mapping(entries) => entries,
+            NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => &[],
+        }
+    }
+
+    /// The entries of a mapping; none for other values.
+    pub(crate) fn entries_mut(&mut self) -> &mut [Entry] {
+        match &mut self.kind {
+            NodeKind::Mapping(entries) => entries,
+            NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => &mut [],
+        }
+    }
+
+    /// The items of a list; none for other values.
+    pub(crate) fn items_mut(&mut self) -> &mut [Node] {
+        match &mut self.kind {
+            NodeKind::Sequence(items) => items,
+            NodeKind::Scalar { .. } | NodeKind::Mapping(_) | NodeKind::Invalid => &mut [],
+        }
+    }
+
+    /// The value of a key.
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
+    }
+
+    /// The value of a key.
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        self.entries_mut().iter_mut().find(|entry| entry.key == key).map(|entry| &mut entry.value)
+    }
+
+    /// Adds or replaces a key of a mapping; a key without a value becomes a mapping with this key.
+    pub(crate) fn set(&mut self, key: &str, value: Node) {
+        if self.is_null() {
+            self.kind = NodeKind::Mapping(Vec::new());
+        }
+        if let Some(present) = self.get_mut(key) {
+            *present = value;
+        } else if let NodeKind::Mapping(entries) = &mut self.kind {
+            entries.push(Entry { key: key.to_owned(), location: value.location, value });
+        }
+    }
+
+    /// Removes a key of a mapping.
+    pub(crate) fn remove(&mut self, key: &str) {
+        if let NodeKind::Mapping(entries) = &mut self.kind {
+            entries.retain(|entry| entry.key != key);
+        }
+    }
+
     fn has_invalid(&self) -> bool {
         match &self.kind {
             NodeKind::Invalid => true,

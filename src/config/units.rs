@@ -3,9 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use http::{HeaderName, Method};
 use ipnet::IpNet;
 
 use super::problem::{Diagnostic, quoted};
+use crate::http::request_head::check_method;
 
 /// `800ms`, `5s`, `1m30s`, `1h`, `7d`; at most a year.
 ///
@@ -235,6 +237,39 @@ pub(crate) fn network(text: &str) -> Result<IpNet, Diagnostic> {
         ));
     }
     Ok(network)
+}
+
+/// A request method.
+pub(crate) fn method(text: &str) -> Result<Method, Diagnostic> {
+    const COMMON_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    match check_method(text.as_bytes()) {
+        Err(_) if text.eq_ignore_ascii_case("CONNECT") || text.eq_ignore_ascii_case("TRACE") => {
+            Err(Diagnostic::new(
+                format!("{} is not supported", quoted(text)),
+                "remove it: such requests always get 400",
+            ))
+        }
+        Err(_) => Err(Diagnostic::new(
+            format!("{} is not a method", quoted(text)),
+            "use a method such as GET or POST",
+        )),
+        Ok(_)
+            if COMMON_METHODS.contains(&text.to_ascii_uppercase().as_str())
+                && !COMMON_METHODS.contains(&text) =>
+        {
+            let help = format!("methods are case-sensitive, write {}", text.to_ascii_uppercase());
+            Err(Diagnostic::new(format!("{} is not a method", quoted(text)), help))
+        }
+        Ok(method) => Ok(method),
+    }
+}
+
+/// A field name, in lower case.
+pub(crate) fn header_name(text: &str) -> Result<HeaderName, Diagnostic> {
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
+        let message = format!("{} is not a valid field name", quoted(text));
+        Diagnostic::new(message, "use letters, digits and -, for example x-forwarded-for")
+    })
 }
 
 /// A host name or IPv4 address in lower case, without a trailing dot; `None` if it is neither.

@@ -7,17 +7,14 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
-
-use http::HeaderName;
+use std::time::SystemTime;
 
 use super::deserialize::deserialize;
-use super::file::forms::SizeText;
-use super::file::{ClientFile, ConfigFile, ListenFile, LogFile};
+use super::file::{ClientFile, ConfigFile, ListenFile};
 use super::parse_yaml::{Environment, parse};
 use super::problem::{Diagnostic, Problem, Problems, quoted};
 use super::tree::KeyPath;
-use super::validator::{Validator, header_name};
+use super::validator::Validator;
 use super::{
     ClientLimits, Config, Listener, LogConfig, RateLimit, TelemetryConfig, units, validate_cors,
     validate_errors, validate_limits, validate_routing, validate_stores, validate_tls,
@@ -110,7 +107,9 @@ fn from_text(
             return Err(Problems::new(name, text, problems));
         }
     };
-    let file: ConfigFile = deserialize(&mut tree, &mut problems);
+    let Some(file) = deserialize(&mut tree, &mut problems) else {
+        return Err(Problems::new(name, text, problems));
+    };
     let base_dir = Path::new(name).parent().unwrap_or(Path::new(""));
     let mut validator =
         Validator { tree: &tree, problems, warnings: Vec::new(), base_dir, now, system_trust: None };
@@ -126,27 +125,26 @@ fn from_text(
 /// Validates section by section. `None` only without a contract, which is recorded as a problem.
 fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: usize) -> Option<Config> {
     let root = KeyPath::Root;
-    if let Some(version) = file.version.filter(|version| *version != 1) {
-        let message = format!("version {version} of the file format is not supported");
+    if file.version != 1 {
+        let message = format!("version {} of the file format is not supported", file.version);
         validator.report(&root.key("version"), Diagnostic::new(message, "write version: 1"));
     }
     let workers = workers(validator, file.workers.as_deref(), parallelism);
-    let drain_delay = validator.duration_or_zero(&root.key("drain_delay"), file.drain_delay.as_ref());
-    let drain = validator.duration_or_zero(&root.key("drain"), file.drain.as_ref());
     let telemetry = telemetry(validator, file);
     let listen = listeners(validator, file.listen.as_ref(), &telemetry);
-    let client = client(validator, file.client.as_ref().unwrap_or(&ClientFile::default()));
+    let client = client(validator, &file.client);
 
     let contract = validate_errors::contract(validator, file.contract.as_ref());
     let upstream_names = validator.tree.keys(&root.key("upstreams"));
-    let global_errors = validate_errors::settings(
+    let mut global_errors = validate_errors::rules(
         validator,
         &root.key("errors"),
-        file.errors.as_ref(),
+        &file.errors,
         contract.as_ref(),
         &upstream_names,
-    );
-    let upstreams = validate_routing::upstreams(validator, file.upstreams.as_ref(), file.timeouts.as_ref());
+    )?;
+    let overrides = std::mem::take(&mut global_errors.overrides);
+    let upstreams = validate_routing::upstreams(validator, file);
     let cors = validate_cors::top_level(validator, file.cors.as_ref());
     let stores = validate_stores::stores(validator, file.stores.as_ref());
     let limits = validate_limits::rate_limits(validator, file.rate_limits.as_ref(), &stores);
@@ -163,24 +161,24 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
 
     Some(Config {
         workers,
-        drain_delay: drain_delay.unwrap_or(Duration::from_secs(5)),
-        drain: drain.unwrap_or(Duration::from_secs(30)),
+        drain_delay: *file.drain_delay,
+        drain: *file.drain,
         listeners: listen,
         telemetry,
-        log: log(file.log.as_ref()),
+        log: LogConfig { format: file.log.format, level: file.log.level, requests: file.log.requests },
         client,
         contract: Arc::new(contract?),
-        errors: global_errors.rules(Vec::new()),
-        overrides: global_errors.overrides,
+        errors: global_errors,
+        overrides,
         cors: cors.map(|rules| Arc::new(CorsPolicy::new(rules))),
-        upstreams: upstreams.into_iter().map(|upstream| upstream.upstream).collect(),
+        upstreams,
         // A rule without settings is recorded as a problem.
         rate_limits: limits
             .into_iter()
             .filter_map(|limit| Some(RateLimit { name: limit.name, settings: limit.settings? }))
             .collect(),
         stores: stores.into_iter().filter_map(|store| store.settings).collect(),
-        rate_limit_headers: file.rate_limit_headers.unwrap_or_default(),
+        rate_limit_headers: file.rate_limit_headers,
         routes,
         warnings: Problems::default(),
     })
@@ -210,7 +208,7 @@ fn telemetry(validator: &mut Validator<'_>, file: &ConfigFile) -> TelemetryConfi
     let root = KeyPath::Root;
     let section = root.key("telemetry");
     let at = section.key("address");
-    let text = file.telemetry.as_ref().and_then(|telemetry| telemetry.address.as_deref());
+    let text = file.telemetry.address.as_deref();
     let address = text.and_then(|text| validator.check(&at, units::listen_address(text)));
     TelemetryConfig { address: address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9464))) }
 }
@@ -246,7 +244,7 @@ fn listeners(
             let message = format!("{address} is listed twice");
             validator.report(&at, Diagnostic::new(message, "remove one of them, or use a different port"));
         }
-        let h2c = file.h2c.unwrap_or(false);
+        let h2c = file.h2c;
         let tls = validate_tls::listener(validator, &item, file.tls.as_ref());
         if h2c && file.tls.is_some() {
             let diagnostic =
@@ -265,65 +263,26 @@ fn addresses_conflict(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() != 0 && a.port() == b.port() && same_family && same_host
 }
 
-fn log(file: Option<&LogFile>) -> LogConfig {
-    LogConfig {
-        format: file.and_then(|file| file.format).unwrap_or_default(),
-        level: file.and_then(|file| file.level).unwrap_or_default(),
-        requests: file.and_then(|file| file.requests).unwrap_or_default(),
-    }
-}
-
 fn client(validator: &mut Validator<'_>, file: &ClientFile) -> ClientLimits {
     let root = KeyPath::Root;
-    let at = root.key("client");
-    let seconds = Duration::from_secs;
-    let header_timeout = validator.duration(&at.key("header_timeout"), file.header_timeout.as_ref());
-    let body_timeout = validator.duration(&at.key("body_timeout"), file.body_timeout.as_ref());
-    let write_timeout = validator.duration(&at.key("write_timeout"), file.write_timeout.as_ref());
-    let idle_timeout = validator.duration(&at.key("idle_timeout"), file.idle_timeout.as_ref());
-    let ipv6_prefix = validator.number(&at.key("ipv6_prefix"), file.ipv6_prefix, 1..=128);
-    let max_connections = validator.number(&at.key("max_connections"), file.max_connections, 1..=10_000_000);
-    let max_header_bytes = validator.size(
-        &at.key("max_header_bytes"),
-        file.max_header_bytes.as_ref(),
-        1024..=65_536,
-        "use 1KiB to 64KiB",
-    );
-    let max_body = validator.size(&at.key("max_body"), file.max_body.as_ref(), 0..=u64::MAX, "");
-    let min_body_rate = match &file.min_body_rate {
-        Some(SizeText(word)) if word == "off" => Some(0),
-        rate => validator.size(
-            &at.key("min_body_rate"),
-            rate.as_ref(),
-            1..=u64::MAX,
-            "use off to disable the minimum rate",
-        ),
-    };
-    ClientLimits {
-        trusted_proxies: validator.networks(&at.key("trusted_proxies"), file.trusted_proxies.as_ref()),
-        ip_header: ip_header(validator, &at.key("ip_header"), file.ip_header.as_deref()),
-        ipv6_prefix: ipv6_prefix.and_then(|bits| u8::try_from(bits).ok()).unwrap_or(64),
-        header_timeout: header_timeout.unwrap_or(seconds(10)),
-        body_timeout: body_timeout.unwrap_or(seconds(30)),
-        min_body_rate: min_body_rate.unwrap_or(512),
-        write_timeout: write_timeout.unwrap_or(seconds(30)),
-        idle_timeout: idle_timeout.unwrap_or(seconds(75)),
-        max_header_bytes: max_header_bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(32 << 10),
-        max_body: max_body.unwrap_or(10 << 20),
-        max_connections: max_connections.and_then(|number| usize::try_from(number).ok()).unwrap_or(20_000),
-    }
-}
-
-fn ip_header(validator: &mut Validator<'_>, at: &KeyPath<'_>, text: Option<&str>) -> HeaderName {
-    let default = HeaderName::from_static("x-forwarded-for");
-    let Some(name) = text.and_then(|text| validator.check(at, header_name(text))) else { return default };
-    if name == http::header::FORWARDED {
+    if *file.ip_header == http::header::FORWARDED {
         // RFC 7239 has a different syntax; only a list of bare addresses is parsed.
         let diagnostic = Diagnostic::new("the field Forwarded is not supported yet", "use x-forwarded-for");
-        validator.report(at, diagnostic);
-        return default;
+        validator.report(&root.key("client").key("ip_header"), diagnostic);
     }
-    name
+    ClientLimits {
+        trusted_proxies: file.trusted_proxies.iter().map(|network| network.0).collect(),
+        ip_header: file.ip_header.0.clone(),
+        ipv6_prefix: file.ipv6_prefix,
+        header_timeout: *file.header_timeout,
+        body_timeout: *file.body_timeout,
+        min_body_rate: file.min_body_rate.unwrap_or(0),
+        write_timeout: *file.write_timeout,
+        idle_timeout: *file.idle_timeout,
+        max_header_bytes: usize::try_from(*file.max_header_bytes).unwrap_or(usize::MAX),
+        max_body: *file.max_body,
+        max_connections: file.max_connections,
+    }
 }
 
 /// Far above any real configuration; it prevents a wrong path from filling the memory.

@@ -11,7 +11,8 @@ use super::file::cors::{CorsFile, CorsForm, CorsWord};
 use super::file::forms::DurationText;
 use super::problem::{Diagnostic, quoted};
 use super::tree::KeyPath;
-use super::validator::{Validator, header_name, method};
+use super::units::{header_name, method};
+use super::validator::Validator;
 use crate::http::cors::{AllowedOrigins, CorsPolicy, CorsRules};
 use crate::http::origin::{InvalidOriginPattern, OriginPattern};
 

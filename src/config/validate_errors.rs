@@ -1,75 +1,27 @@
 //! Checks the sections `contract` and `errors`: the codes, the overrides, and the settings of error bodies.
 //!
 //! [`Contract::declare`] checks that a contract is complete; its problems get their locations here.
-//! [`ErrorSettings::rules`] applies the defaults.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, HeaderValue};
-
+use super::ErrorRules;
 use super::deserialize::did_you_mean;
 use super::file::errors::{
-    CodeFile, ContractFile, ContractForm, ErrorFormat, ErrorsFile, ErrorsForm, IncludeWord, OverrideFile,
+    CodeFile, ContractFile, ContractForm, ErrorFormat, ErrorsForm, IncludeWord, OverrideFile,
     UpstreamMessagesWord, WhenFile,
 };
 use super::file::forms::{Either, StringOrList};
 use super::problem::{Diagnostic, closest_match, quoted};
 use super::tree::KeyPath;
 use super::units::is_digits;
-use super::validator::{Validator, header_name, method};
-use super::{ErrorMode, ErrorRules};
+use super::units::method;
+use super::validator::Validator;
 use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{
     Cause, CodeDeclaration, Contract, ContractProblem, Declaration, DocumentedCode, Include, Matcher,
-    Override, UpstreamMessages, builtin, conform, header_filter, text,
+    Override, UpstreamMessages, builtin, conform, text,
 };
-use crate::http::hop_by_hop;
 use crate::http::reason_phrase::reason_phrase;
-
-/// The values of one `errors` section; absent values are `None`.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct ErrorSettings {
-    mode: Option<ErrorMode>,
-    upstream_messages: Option<UpstreamMessages>,
-    include: Option<Include>,
-    body_limit: Option<usize>,
-    body_timeout: Option<Duration>,
-    retry_after: Option<u64>,
-    keep_headers: Option<Vec<HeaderName>>,
-    /// The overrides, in order.
-    pub overrides: Vec<Override>,
-}
-
-impl ErrorSettings {
-    /// These settings, with absent values from `global`. Overrides are not merged.
-    pub(crate) fn or_else(self, global: &ErrorSettings) -> ErrorSettings {
-        ErrorSettings {
-            mode: self.mode.or(global.mode),
-            upstream_messages: self.upstream_messages.or(global.upstream_messages),
-            include: self.include.or(global.include),
-            body_limit: self.body_limit.or(global.body_limit),
-            body_timeout: self.body_timeout.or(global.body_timeout),
-            retry_after: self.retry_after.or(global.retry_after),
-            keep_headers: self.keep_headers.or_else(|| global.keep_headers.clone()),
-            overrides: self.overrides,
-        }
-    }
-
-    /// The rules with defaults for absent values, and with these overrides of the route.
-    pub(crate) fn rules(&self, overrides: Vec<Override>) -> ErrorRules {
-        ErrorRules {
-            mode: self.mode.unwrap_or_default(),
-            upstream_messages: self.upstream_messages.unwrap_or(UpstreamMessages::ClientErrors),
-            include: self.include.unwrap_or_default(),
-            upstream_body_limit: self.body_limit.unwrap_or(conform::BODY_LIMIT),
-            upstream_body_timeout: self.body_timeout.unwrap_or(Duration::from_millis(500)),
-            retry_after: self.retry_after.unwrap_or(5),
-            overrides,
-            keep_headers: self.keep_headers.clone().unwrap_or_default(),
-        }
-    }
-}
 
 /// The contract, or `None` if it has problems, which are recorded.
 pub(crate) fn contract(validator: &mut Validator<'_>, form: Option<&ContractForm>) -> Option<Contract> {
@@ -100,15 +52,7 @@ fn declare_contract(
     let mut codes = Vec::new();
     for (index, file) in file.codes.iter().flatten().enumerate() {
         let item = list.item(index);
-        let status = validator
-            .number(&item.key("code"), file.code, 400..=599)
-            .and_then(|code| u16::try_from(code).ok());
-        if file.code.is_none() {
-            validator.missing(&item.key("code"), "write the status code, for example code: 404");
-        }
-        if file.message.is_none() {
-            validator.missing(&item.key("message"), "write the message that clients receive");
-        }
+        let status = file.code;
         let registered = status.and_then(reason_phrase);
         let reason = file.text.as_deref().or(registered);
         if let (Some(status), None) = (status, reason) {
@@ -121,7 +65,7 @@ fn declare_contract(
         let (reason, message) = (reason.to_owned(), message.clone());
         codes.push(CodeDeclaration { status, reason, message, kind: file.kind.clone() });
     }
-    if file.codes.as_ref().is_none_or(Vec::is_empty) && !validator.tree.any_invalid(&list) {
+    if file.codes.as_ref().is_some_and(Vec::is_empty) && !validator.tree.any_invalid(&list) {
         validator.report(
             &list,
             Diagnostic::new("no codes are declared", "list the codes that clients may receive"),
@@ -147,9 +91,6 @@ fn causes(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &ContractFile) 
     for (name, file) in file.causes.iter().flat_map(|named| &named.0) {
         let at = at.key(name);
         let cause = validator.check(&at, parse_cause(name));
-        if file.message.is_none() {
-            validator.missing(&at.key("message"), "write the message that clients receive");
-        }
         causes.extend(cause.zip(file.message.clone()));
     }
     causes
@@ -169,8 +110,7 @@ fn report_contract_problem(
     // If a code is declared twice, the row that matches the problem is reported.
     let row = |status: u16, matches: &dyn Fn(&CodeFile) -> bool| {
         let mut rows = file.codes.iter().flatten().enumerate();
-        rows.find(|(_, row)| row.code == Some(u64::from(status)) && matches(row))
-            .map_or(0, |(index, _)| index)
+        rows.find(|(_, row)| row.code == Some(status) && matches(row)).map_or(0, |(index, _)| index)
     };
     let mut report_row = |index: usize, key: &str, diagnostic: Diagnostic| {
         validator.report(&list.item(index).key(key), diagnostic);
@@ -179,7 +119,7 @@ fn report_contract_problem(
         ContractProblem::NotAnErrorCode { status } => report_row(row(*status, &|_| true), "code", diagnostic),
         ContractProblem::DuplicateCode { status } => {
             let rows = file.codes.iter().flatten().enumerate();
-            let last = rows.filter(|(_, row)| row.code == Some(u64::from(*status))).last();
+            let last = rows.filter(|(_, row)| row.code == Some(*status)).last();
             let last = last.map_or(0, |(index, _)| index);
             report_row(last, "code", Diagnostic::new(message, "remove one of them"));
         }
@@ -211,45 +151,38 @@ fn report_contract_problem(
     }
 }
 
-/// One `errors` section, top-level or of a route. `upstreams` are the names that overrides may refer to.
-pub(crate) fn settings(
+/// One `errors` section, top-level or of a route, with its own overrides. `upstreams` are the names that overrides may
+/// refer to.
+pub(crate) fn rules(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
-    form: Option<&ErrorsForm>,
+    form: &ErrorsForm,
     contract: Option<&Contract>,
     upstreams: &[&str],
-) -> ErrorSettings {
-    let file = match form {
-        None => return ErrorSettings::default(),
-        Some(Either::Short(mode)) => return ErrorSettings { mode: Some(*mode), ..ErrorSettings::default() },
-        Some(Either::Long(file)) => file,
-    };
-    let body_at = at.key("upstream_body");
-    let body = file.upstream_body.as_ref();
-    let limit = validator.size(
-        &body_at.key("limit"),
-        body.and_then(|body| body.limit.as_ref()),
-        1..=conform::BODY_LIMIT as u64,
-        "use 1B to 64KiB: a larger error body never conforms",
-    );
+) -> Option<ErrorRules> {
+    // The short form is already resolved.
+    let Either::Long(file) = form else { return None };
     match file.format {
-        Some(ErrorFormat::Contract) | None => {}
+        ErrorFormat::Contract => {}
     }
-    ErrorSettings {
+    let list = at.key("overrides");
+    let overrides = file.overrides.iter().enumerate();
+    Some(ErrorRules {
         mode: file.mode,
-        upstream_messages: file.upstream_messages.map(|word| match word {
+        upstream_messages: match file.upstream_messages {
             UpstreamMessagesWord::ClientErrors => UpstreamMessages::ClientErrors,
             UpstreamMessagesWord::All => UpstreamMessages::All,
             UpstreamMessagesWord::None => UpstreamMessages::None,
-        }),
-        include: file.include.as_deref().map(include),
-        body_limit: limit.and_then(|limit| usize::try_from(limit).ok()),
-        body_timeout: validator
-            .duration(&body_at.key("timeout"), body.and_then(|body| body.timeout.as_ref())),
-        retry_after: validator.retry_after_seconds(&at.key("retry_after"), file.retry_after.as_ref()),
-        keep_headers: keep_headers(validator, &at.key("keep_headers"), file),
-        overrides: overrides(validator, &at.key("overrides"), file, contract, upstreams),
-    }
+        },
+        include: include(&file.include),
+        upstream_body_limit: usize::try_from(*file.upstream_body.limit).unwrap_or(conform::BODY_LIMIT),
+        upstream_body_timeout: *file.upstream_body.timeout,
+        retry_after: *file.retry_after,
+        overrides: overrides
+            .map(|(index, file)| build_override(validator, &list.item(index), file, contract, upstreams))
+            .collect(),
+        keep_headers: file.keep_headers.iter().map(|name| name.0.clone()).collect(),
+    })
 }
 
 fn include(words: &[IncludeWord]) -> Include {
@@ -265,51 +198,6 @@ fn include(words: &[IncludeWord]) -> Include {
     include
 }
 
-fn keep_headers(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &ErrorsFile,
-) -> Option<Vec<HeaderName>> {
-    let parse = |text: &str| {
-        let name = header_name(text)?;
-        if hop_by_hop::is_hop_by_hop(&name) || !is_keepable(&name) {
-            let message = format!(
-                "{} cannot be kept: the field describes the body, the connection or the gateway's response",
-                quoted(text)
-            );
-            return Err(Diagnostic::new(message, "remove it"));
-        }
-        Ok(name)
-    };
-    file.keep_headers.as_ref().map(|_| validator.list(at, file.keep_headers.as_ref(), parse))
-}
-
-/// Whether the contract can keep this field, in the case that keeps most fields.
-fn is_keepable(name: &HeaderName) -> bool {
-    let context = header_filter::HeaderFilterContext {
-        status_sent: 400,
-        upstream_status: 416,
-        gateway_cors: false,
-        extra_kept: std::slice::from_ref(name),
-        now: SystemTime::UNIX_EPOCH,
-    };
-    header_filter::keep_on_replaced(name, &HeaderValue::from_static("1"), context)
-}
-
-fn overrides(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &ErrorsFile,
-    contract: Option<&Contract>,
-    upstreams: &[&str],
-) -> Vec<Override> {
-    let mut overrides = Vec::new();
-    for (index, file) in file.overrides.iter().flatten().enumerate() {
-        overrides.push(build_override(validator, &at.item(index), file, contract, upstreams));
-    }
-    overrides
-}
-
 fn build_override(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
@@ -322,7 +210,7 @@ fn build_override(
         matcher: build_matcher(validator, &at.key("when"), file.when.as_ref(), upstreams),
         code: override_code(validator, &at.key("code"), file.code, contract),
         message: message.map(Arc::from),
-        retry_after: validator.retry_after_seconds(&at.key("retry_after"), file.retry_after.as_ref()),
+        retry_after: file.retry_after.map(|seconds| *seconds),
     };
     let has_change =
         ["code", "message", "retry_after"].iter().any(|key| validator.tree.is_written(&at.key(key)));
@@ -336,11 +224,11 @@ fn build_override(
 fn override_code(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
-    code: Option<u64>,
+    code: Option<u16>,
     contract: Option<&Contract>,
 ) -> Option<DocumentedCode> {
     let (code, contract) = (code?, contract?);
-    let documented = u16::try_from(code).ok().and_then(|code| contract.code(code));
+    let documented = contract.code(code);
     if documented.is_none() {
         let codes: Vec<String> =
             contract.codes().iter().map(|entry| entry.code().status().to_string()).collect();
@@ -357,10 +245,7 @@ fn build_matcher(
     file: Option<&WhenFile>,
     upstreams: &[&str],
 ) -> Matcher {
-    let Some(file) = file else {
-        validator.missing(at, "add a condition, for example when: { cause: connection_refused }");
-        return Matcher::default();
-    };
+    let Some(file) = file else { return Matcher::default() };
     let condition_keys = ["cause", "upstream_status", "upstream", "method"];
     if !condition_keys.iter().any(|key| validator.tree.is_written(&at.key(key)))
         && !validator.tree.any_invalid(at)

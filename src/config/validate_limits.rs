@@ -11,8 +11,9 @@ use super::file::limits::{self, AllowForm, ExemptForm, LimitMode, RateLimitFile}
 use super::problem::{Diagnostic, closest_match, join_or, quoted};
 use super::tree::KeyPath;
 use super::units;
+use super::units::header_name;
 use super::validate_stores::{self, ValidatedStore};
-use super::validator::{Validator, header_name, metric_name};
+use super::validator::{Validator, metric_name};
 use crate::limit::{
     Algorithm, Credential, KeyPart, LimiterMode, LimiterSettings, Quota, QuotaError, state_table,
 };

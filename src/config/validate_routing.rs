@@ -5,39 +5,32 @@
 
 use std::time::Duration;
 
-use super::file::forms::{DurationText, Either, Named};
+use super::file::ConfigFile;
+use super::file::forms::Either;
 use super::file::routing::{
-    Balance, ConcurrencyFile, ForwardedWord, Http2, MatchFile, PathsWord, RouteFile, ServerFile,
-    TimeoutsFile, UpstreamFile,
+    Balance, ForwardedWord, Http2, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile, UpstreamFile,
 };
 use super::problem::{Diagnostic, quoted};
 use super::route_patterns::{self, RouteTable};
 use super::tree::KeyPath;
 use super::validate_cors;
-use super::validate_errors::{self, ErrorSettings, unknown_upstream};
+use super::validate_errors::{self, unknown_upstream};
 use super::validate_limits::{self, ValidatedLimit};
 use super::validate_tls;
 use super::validator::{Validator, metric_name};
-use super::{RouteConfig, Timeouts, UpstreamConfig, UpstreamServer, units};
+use super::{ErrorRules, RouteConfig, Timeouts, UpstreamConfig, UpstreamServer, units};
 use crate::contract::Contract;
 use crate::http::cors::CorsRules;
 use crate::http::upgrade;
-use crate::upstream::concurrency;
+use crate::upstream::concurrency::ConcurrencyLimits;
 use crate::upstream::http2::HttpVersionPolicy;
-
-/// An upstream and the timeouts that its routes inherit.
-pub(crate) struct ValidatedUpstream {
-    /// The upstream.
-    pub upstream: UpstreamConfig,
-    timeouts: TimeoutSettings,
-}
 
 /// The sections that routes refer to.
 pub(crate) struct RouteContext<'a> {
     /// In the order of the file.
-    pub upstreams: &'a [ValidatedUpstream],
+    pub upstreams: &'a [UpstreamConfig],
     /// The top-level `errors`.
-    pub errors: &'a ErrorSettings,
+    pub errors: &'a ErrorRules,
     /// The top-level `cors`.
     pub cors: Option<&'a CorsRules>,
     /// The contract, if valid.
@@ -50,117 +43,55 @@ pub(crate) struct RouteContext<'a> {
     pub max_body: u64,
 }
 
-/// The values of one `timeouts` section.
-#[derive(Clone, Debug, Default)]
-struct TimeoutSettings {
-    connect: Option<Duration>,
-    tls: Option<Duration>,
-    response_headers: Option<Duration>,
-    deadline: Option<Duration>,
-    body_idle: Option<Duration>,
-    stream_idle: Option<Duration>,
-    tunnel_idle: Option<Duration>,
-    /// `Some(None)` is off.
-    max_duration: Option<Option<Duration>>,
-}
-
-impl TimeoutSettings {
-    fn or_else(self, fallback: &TimeoutSettings) -> TimeoutSettings {
-        TimeoutSettings {
-            connect: self.connect.or(fallback.connect),
-            tls: self.tls.or(fallback.tls),
-            response_headers: self.response_headers.or(fallback.response_headers),
-            deadline: self.deadline.or(fallback.deadline),
-            body_idle: self.body_idle.or(fallback.body_idle),
-            stream_idle: self.stream_idle.or(fallback.stream_idle),
-            tunnel_idle: self.tunnel_idle.or(fallback.tunnel_idle),
-            max_duration: self.max_duration.or(fallback.max_duration),
-        }
-    }
-
-    fn with_defaults(&self) -> Timeouts {
-        let seconds = Duration::from_secs;
-        Timeouts {
-            connect: self.connect.unwrap_or(seconds(2)),
-            tls: self.tls.unwrap_or(seconds(3)),
-            response_headers: self.response_headers.unwrap_or(seconds(15)),
-            deadline: self.deadline.unwrap_or(seconds(30)),
-            body_idle: self.body_idle.unwrap_or(seconds(60)),
-            stream_idle: self.stream_idle.unwrap_or(seconds(300)),
-            tunnel_idle: self.tunnel_idle.unwrap_or(seconds(3600)),
-            max_duration: self.max_duration.flatten(),
-        }
-    }
-}
-
-fn read_timeouts(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: Option<&TimeoutsFile>,
-) -> TimeoutSettings {
-    let Some(file) = file else { return TimeoutSettings::default() };
-    let timeouts = TimeoutSettings {
-        connect: validator.duration(&at.key("connect"), file.connect.as_ref()),
-        tls: validator.duration(&at.key("tls"), file.tls.as_ref()),
-        response_headers: validator.duration(&at.key("response_headers"), file.response_headers.as_ref()),
-        deadline: validator.duration(&at.key("deadline"), file.deadline.as_ref()),
-        body_idle: validator.duration(&at.key("body_idle"), file.body_idle.as_ref()),
-        stream_idle: validator.duration(&at.key("stream_idle"), file.stream_idle.as_ref()),
-        tunnel_idle: validator.duration(&at.key("tunnel_idle"), file.tunnel_idle.as_ref()),
-        max_duration: validator.duration_or_off(&at.key("max_duration"), file.max_duration.as_ref()),
-    };
-    // Only within one section: a route may shorten `deadline` and inherit the rest.
-    let max_duration = timeouts.max_duration.flatten();
+/// Only within one section: a route may shorten `deadline` and inherit the rest.
+fn check_timeouts(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &TimeoutsFile) {
+    let deadline = ("deadline", *file.deadline);
     let pairs = [
-        ("connect", timeouts.connect, &file.connect, "deadline", timeouts.deadline, &file.deadline),
-        ("tls", timeouts.tls, &file.tls, "deadline", timeouts.deadline, &file.deadline),
-        (
-            "response_headers",
-            timeouts.response_headers,
-            &file.response_headers,
-            "deadline",
-            timeouts.deadline,
-            &file.deadline,
-        ),
-        ("deadline", timeouts.deadline, &file.deadline, "max_duration", max_duration, &file.max_duration),
+        (("connect", *file.connect), deadline),
+        (("tls", *file.tls), deadline),
+        (("response_headers", *file.response_headers), deadline),
+        (deadline, ("max_duration", file.max_duration.unwrap_or(Duration::MAX))),
     ];
-    for (inner, inner_value, short_text, outer, outer_value, long_text) in pairs {
-        if inner_value.zip(outer_value).is_some_and(|(short, long)| short > long) {
-            let text =
-                |text: &Option<DurationText>| text.as_ref().map_or(String::new(), |text| text.0.clone());
+    for ((inner, short), (outer, long)) in pairs {
+        let both_written =
+            validator.tree.is_written(&at.key(inner)) && validator.tree.is_written(&at.key(outer));
+        if both_written && short > long {
+            let text = |time| humantime::format_duration(time).to_string().replace(' ', "");
             let message = format!(
                 "{} is longer than {outer} ({}), so it would never take effect",
-                text(short_text),
-                text(long_text)
+                text(short),
+                text(long)
             );
-            validator.report(
-                &at.key(inner),
-                Diagnostic::new(message, format!("shorten {inner} or lengthen {outer}")),
-            );
+            let help = format!("shorten {inner} or lengthen {outer}");
+            validator.report(&at.key(inner), Diagnostic::new(message, help));
         }
     }
-    timeouts
+}
+
+fn timeouts(file: &TimeoutsFile) -> Timeouts {
+    Timeouts {
+        connect: *file.connect,
+        tls: *file.tls,
+        response_headers: *file.response_headers,
+        deadline: *file.deadline,
+        body_idle: *file.body_idle,
+        stream_idle: *file.stream_idle,
+        tunnel_idle: *file.tunnel_idle,
+        max_duration: *file.max_duration,
+    }
 }
 
 /// Every upstream, in the order of the file.
-pub(crate) fn upstreams(
-    validator: &mut Validator<'_>,
-    files: Option<&Named<UpstreamFile>>,
-    timeouts: Option<&TimeoutsFile>,
-) -> Vec<ValidatedUpstream> {
+pub(crate) fn upstreams(validator: &mut Validator<'_>, file: &ConfigFile) -> Vec<UpstreamConfig> {
     let root = KeyPath::Root;
-    let top_level = read_timeouts(validator, &root.key("timeouts"), timeouts);
+    check_timeouts(validator, &root.key("timeouts"), &file.timeouts);
     let section = root.key("upstreams");
     let mut upstreams = Vec::new();
-    for (name, file) in files.into_iter().flat_map(|files| &files.0) {
+    for (name, file) in file.upstreams.iter().flat_map(|files| &files.0) {
         let at = section.key(name);
-        let name_check = metric_name(name);
-        validator.check(&at, name_check);
-        let own_timeouts = read_timeouts(validator, &at.key("timeouts"), file.timeouts.as_ref());
-        upstreams.push(ValidatedUpstream {
-            upstream: upstream(validator, &at, name, file),
-            timeouts: own_timeouts.or_else(&top_level),
-        });
+        validator.check(&at, metric_name(name));
+        check_timeouts(validator, &at.key("timeouts"), &file.timeouts);
+        upstreams.push(upstream(validator, &at, name, file));
     }
     upstreams
 }
@@ -172,65 +103,30 @@ fn upstream(
     file: &UpstreamFile,
 ) -> UpstreamConfig {
     match file.balance {
-        Some(Balance::RoundRobin) | None => {}
-    }
-    let keepalive_at = at.key("keepalive");
-    let keepalive = file.keepalive.as_ref();
-    let max =
-        validator.number(&keepalive_at.key("max"), keepalive.and_then(|keepalive| keepalive.max), 0..=65_536);
-    let idle = validator
-        .duration(&keepalive_at.key("idle"), keepalive.and_then(|keepalive| keepalive.idle.as_ref()));
-    let retry_at = at.key("retry");
-    let retry = file.retry.as_ref();
-    let attempts =
-        validator.number(&retry_at.key("attempts"), retry.and_then(|retry| retry.attempts), 1..=10);
-    let mut retry_on_status = Vec::new();
-    for (index, status) in retry.and_then(|retry| retry.on_status.as_ref()).into_iter().flatten().enumerate()
-    {
-        let status = validator.number(&retry_at.key("on_status").item(index), Some(*status), 400..=599);
-        retry_on_status.extend(status.and_then(|status| u16::try_from(status).ok()));
+        Balance::RoundRobin => {}
     }
     let mut servers = servers(validator, &at.key("servers"), file);
     let cert_verification = validate_tls::upstream(validator, at, file.tls.as_ref(), &mut servers);
+    let concurrency = file.concurrency.as_ref().and_then(|file| {
+        let (queue, queue_timeout) = (file.queue, *file.queue_timeout);
+        Some(ConcurrencyLimits { max: file.max?, queue, queue_timeout })
+    });
     UpstreamConfig {
         name: name.to_owned(),
         servers: servers.into_iter().map(|(server, _)| server).collect(),
         cert_verification,
-        dns_refresh: validator
-            .duration(&at.key("dns_refresh"), file.dns_refresh.as_ref())
-            .unwrap_or(Duration::from_secs(30)),
-        keepalive_max: max.and_then(|max| usize::try_from(max).ok()).unwrap_or(128),
-        keepalive_idle: idle.unwrap_or(Duration::from_secs(4)),
-        attempts: attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(2),
-        retry_on_status,
-        concurrency: file.concurrency.as_ref().and_then(|file| concurrency(validator, at, file)),
-        http2: match file.http2.unwrap_or_default() {
+        dns_refresh: *file.dns_refresh,
+        keepalive_max: file.keepalive.max,
+        keepalive_idle: *file.keepalive.idle,
+        attempts: file.retry.attempts,
+        retry_on_status: file.retry.on_status.clone(),
+        concurrency,
+        http2: match file.http2 {
             Http2::Off => HttpVersionPolicy::Http1,
             Http2::Auto => HttpVersionPolicy::Auto,
             Http2::Always => HttpVersionPolicy::Http2,
         },
     }
-}
-
-fn concurrency(
-    validator: &mut Validator<'_>,
-    upstream: &KeyPath<'_>,
-    file: &ConcurrencyFile,
-) -> Option<concurrency::ConcurrencyLimits> {
-    const MAX_CONCURRENCY: u64 = 1_000_000;
-    let at = upstream.key("concurrency");
-    if file.max.is_none() && !validator.tree.any_invalid(&at) {
-        validator
-            .missing(&at.key("max"), "write the maximum number of concurrent requests, for example max: 512");
-    }
-    let max = validator.number(&at.key("max"), file.max, 1..=MAX_CONCURRENCY);
-    let queue = validator.number(&at.key("queue"), file.queue, 0..=MAX_CONCURRENCY);
-    let queue_timeout = validator.duration(&at.key("queue_timeout"), file.queue_timeout.as_ref());
-    Some(concurrency::ConcurrencyLimits {
-        max: u32::try_from(max?).ok()?,
-        queue: queue.and_then(|queue| u32::try_from(queue).ok()).unwrap_or(64),
-        queue_timeout: queue_timeout.unwrap_or(Duration::from_millis(100)),
-    })
 }
 
 /// Every valid server and its index in the file.
@@ -273,15 +169,14 @@ fn server(
     sni: Option<&str>,
 ) -> Option<UpstreamServer> {
     let (address, weight) = match form {
-        Either::Short(text) => (validator.check(item, units::server(text))?, None),
+        Either::Short(text) => (validator.check(item, units::server(text))?, 1),
         Either::Long(file) => {
-            let weight = validator.number(&item.key("weight"), file.weight, 1..=1000);
             let at = item.key("address");
             let Some(text) = &file.address else {
                 validator.missing(&at, "write host:port, for example \"api.internal:80\"");
                 return None;
             };
-            (validator.check(&at, units::server(text))?, weight)
+            (validator.check(&at, units::server(text))?, file.weight)
         }
     };
     // With `tls.sni`, the host of the server need not be a valid certificate name.
@@ -291,7 +186,6 @@ fn server(
         (true, Some(name)) => Some(name),
         (true, None) => Some(validator.check(item, validate_tls::certificate_name(&address.host))?),
     };
-    let weight = weight.and_then(|weight| u32::try_from(weight).ok()).unwrap_or(1);
     Some(UpstreamServer { host: address.host, port: address.port, weight, tls_name: name })
 }
 
@@ -348,9 +242,7 @@ fn route(
     table: &mut RouteTable,
 ) -> RouteConfig {
     let upstream = route_upstream(validator, &at.key("upstream"), file, context);
-    let own_timeouts = read_timeouts(validator, &at.key("timeouts"), file.timeouts.as_ref());
-    let inherited =
-        upstream.and_then(|index| context.upstreams.get(index)).map(|upstream| &upstream.timeouts);
+    check_timeouts(validator, &at.key("timeouts"), &file.timeouts);
     let errors = route_errors(validator, &at.key("errors"), file, context);
     let lenient_paths = matches!(file.paths, Some(PathsWord::Lenient));
     let display_name = if name.is_empty() { "without a name" } else { &name };
@@ -367,7 +259,7 @@ fn route(
         upstream: upstream.unwrap_or(0),
         errors,
         cors,
-        timeouts: own_timeouts.or_else(inherited.unwrap_or(&TimeoutSettings::default())).with_defaults(),
+        timeouts: timeouts(&file.timeouts),
         max_body: max_body.unwrap_or(context.max_body),
         rate_limits: validate_limits::route_rules(
             validator,
@@ -415,7 +307,7 @@ fn route_upstream(
         validator.missing(at, "write the name of an upstream, for example upstream: shop");
         return None;
     };
-    let index = context.upstreams.iter().position(|upstream| upstream.upstream.name == *name);
+    let index = context.upstreams.iter().position(|upstream| upstream.name == *name);
     let root = KeyPath::Root;
     if index.is_none()
         && !validator.tree.is_written(&root.key("upstreams").key(name))
@@ -431,15 +323,9 @@ fn route_errors(
     at: &KeyPath<'_>,
     file: &RouteFile,
     context: &RouteContext<'_>,
-) -> super::ErrorRules {
-    let settings = validate_errors::settings(
-        validator,
-        at,
-        file.errors.as_ref(),
-        context.contract,
-        context.upstream_names,
-    );
-    for (index, route_override) in settings.overrides.iter().enumerate() {
+) -> ErrorRules {
+    let rules = validate_errors::rules(validator, at, &file.errors, context.contract, context.upstream_names);
+    for (index, route_override) in rules.iter().flat_map(|rules| &rules.overrides).enumerate() {
         if let (Some(override_upstream), Some(route_upstream_name)) =
             (&route_override.matcher.upstream, &file.upstream)
             && **override_upstream != **route_upstream_name
@@ -454,9 +340,7 @@ fn route_errors(
             validator.report(&item.key("when").key("upstream"), Diagnostic::new(message, "remove this key"));
         }
     }
-    let mut settings = settings.or_else(context.errors);
-    let overrides = std::mem::take(&mut settings.overrides);
-    settings.rules(overrides)
+    rules.unwrap_or_else(|| context.errors.clone())
 }
 
 /// Host, path and methods; also checks the route against earlier ones.

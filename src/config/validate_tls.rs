@@ -121,7 +121,7 @@ pub(crate) fn upstream(
     }
     let ca_at = tls_at.key("ca");
     let ca = file.and_then(|file| file.ca.as_deref());
-    if file.and_then(|file| file.verify) == Some(false) {
+    if file.is_some_and(|file| !file.verify) {
         if ca.is_some() {
             let message = "ca has no effect with verify: false";
             validator.report(&ca_at, Diagnostic::new(message, "remove verify: false, or ca"));

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderName, Method};
+use http::Method;
 use ipnet::IpNet;
 
 use super::file::forms::{DurationText, SizeText};
@@ -17,7 +17,6 @@ use super::problem::{Diagnostic, Problem, quoted};
 use super::tree::{KeyPath, Tree};
 use super::units;
 use crate::contract::text;
-use crate::http::request_head::check_method;
 use crate::tls::cert_verification::CertVerification;
 
 /// The tree and the problems found so far.
@@ -90,35 +89,6 @@ impl Validator<'_> {
             return None;
         }
         self.check(at, units::duration(text))
-    }
-
-    /// A duration greater than zero, or `Some(None)` for `off`.
-    pub(crate) fn duration_or_off(
-        &mut self,
-        at: &KeyPath<'_>,
-        text: Option<&DurationText>,
-    ) -> Option<Option<Duration>> {
-        match text {
-            Some(DurationText(word)) if word == "off" => Some(None),
-            text => self.duration(at, text).map(Some),
-        }
-    }
-
-    /// A `Retry-After`: whole seconds, from one second to one day.
-    pub(crate) fn retry_after_seconds(
-        &mut self,
-        at: &KeyPath<'_>,
-        text: Option<&DurationText>,
-    ) -> Option<u64> {
-        let time = self.duration_or_zero(at, text)?;
-        let seconds = time.as_secs();
-        if Duration::from_secs(seconds) != time || !(1..=86_400).contains(&seconds) {
-            let written = text.map_or("", |text| text.0.as_str());
-            let message = format!("{} cannot be sent as Retry-After", quoted(written));
-            self.report(at, Diagnostic::new(message, "use whole seconds from 1s to 1d"));
-            return None;
-        }
-        Some(seconds)
     }
 
     /// A size within `bounds`; `help` describes the bounds.
@@ -204,7 +174,7 @@ impl Validator<'_> {
 
     /// A list of methods, without duplicates.
     pub(crate) fn methods(&mut self, at: &KeyPath<'_>, items: Option<&Vec<String>>) -> Vec<Method> {
-        let mut methods = self.list(at, items, method);
+        let mut methods = self.list(at, items, units::method);
         let mut seen = Vec::new();
         methods.retain(|method| {
             let new = !seen.contains(method);
@@ -226,39 +196,6 @@ impl Validator<'_> {
             }
         }
     }
-}
-
-/// A request method.
-pub(crate) fn method(text: &str) -> Result<Method, Diagnostic> {
-    const COMMON_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-    match check_method(text.as_bytes()) {
-        Err(_) if text.eq_ignore_ascii_case("CONNECT") || text.eq_ignore_ascii_case("TRACE") => {
-            Err(Diagnostic::new(
-                format!("{} is not supported", quoted(text)),
-                "remove it: such requests always get 400",
-            ))
-        }
-        Err(_) => Err(Diagnostic::new(
-            format!("{} is not a method", quoted(text)),
-            "use a method such as GET or POST",
-        )),
-        Ok(_)
-            if COMMON_METHODS.contains(&text.to_ascii_uppercase().as_str())
-                && !COMMON_METHODS.contains(&text) =>
-        {
-            let help = format!("methods are case-sensitive, write {}", text.to_ascii_uppercase());
-            Err(Diagnostic::new(format!("{} is not a method", quoted(text)), help))
-        }
-        Ok(method) => Ok(method),
-    }
-}
-
-/// A field name, in lower case.
-pub(crate) fn header_name(text: &str) -> Result<HeaderName, Diagnostic> {
-    HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
-        let message = format!("{} is not a valid field name", quoted(text));
-        Diagnostic::new(message, "use letters, digits and -, for example x-forwarded-for")
-    })
 }
 
 /// Checks a name that becomes a metric label, a log value and a part of paths in messages.

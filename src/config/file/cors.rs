@@ -19,7 +19,7 @@ pub(crate) enum CorsWord {
 }
 
 /// A CORS policy.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CorsFile {
     /// The origins whose pages may read responses.
@@ -28,34 +28,30 @@ pub(crate) struct CorsFile {
     /// default of the scheme. Scheme and port must match; case does not matter. `["*"]` allows every origin and cannot
     /// be combined with `allow_credentials`. The origin `null` is never allowed. A preflight from another origin gets
     /// 403 (cause `http_request_denied`); other responses then lack the `Access-Control-*` fields, so the browser hides
-    /// them from the page. Required. Unit: list of origins. Reload: yes.
+    /// them from the page.
+    #[schemars(required, extend("x-missing" = "list at least one, for example allow_origins: [\"https://app.example.com\"]", "x-unit" = "list of origins"))]
     pub allow_origins: Option<Vec<String>>,
 
     /// Whether pages may send cookies and other credentials.
-    ///
-    /// Unit: `true` or `false`. Default: `false`. Reload: yes.
+    #[schemars(extend("default" = false))]
     pub allow_credentials: Option<bool>,
 
     /// The methods that a preflight allows.
-    ///
-    /// Unit: list of methods. Default: the methods of the route; the requested method if the route matches all. Reload:
-    /// yes.
+    #[schemars(extend("x-default" = "the methods of the route; the requested method if the route matches all", "x-unit" = "list of methods"))]
     pub allow_methods: Option<Vec<String>>,
 
     /// The request header fields that a preflight allows.
-    ///
-    /// Unit: list of field names. Default: the requested fields. Reload: yes.
+    #[schemars(extend("x-default" = "the requested fields", "x-unit" = "list of field names"))]
     pub allow_headers: Option<Vec<String>>,
 
     /// Additional response header fields that pages may read.
     ///
     /// `X-RateLimit-*`, `RateLimit`, `RateLimit-Policy`, `Retry-After`, `X-Request-Id` and the fields that the upstream
-    /// exposes are always included. Unit: list of field names, or `["*"]` if credentials are not allowed. Default:
-    /// `[]`. Reload: yes.
+    /// exposes are always included.
+    #[schemars(extend("default" = [], "x-unit" = "list of field names, or `[\"*\"]` if credentials are not allowed"))]
     pub expose_headers: Option<Vec<String>>,
 
     /// How long a browser may cache the response to a preflight.
-    ///
-    /// Unit: duration in whole seconds, at most 1d. Default: chosen by the browser (a few seconds). Reload: yes.
+    #[schemars(extend("x-default" = "chosen by the browser (a few seconds)", "x-unit" = "duration in whole seconds, at most 1d"))]
     pub max_age: Option<DurationText>,
 }

@@ -2,11 +2,322 @@
 //!
 //! [`super::super::units`] parses the text and reports invalid values.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Deref;
+use std::time::{Duration, SystemTime};
 
+use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde::de::{Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor, value};
+
+use super::super::problem::{Diagnostic, quoted};
+use super::super::units;
+use super::super::units::header_name;
+use crate::contract::header_filter;
+use crate::http::hop_by_hop;
+
+/// The syntax of a value that is written as text.
+pub(crate) trait Syntax {
+    /// The parsed value.
+    type Value: Clone + fmt::Debug;
+    /// The name in the schema.
+    const NAME: &'static str;
+    /// The unit in the reference page.
+    const UNIT: &'static str;
+    /// A regular expression that valid text matches completely.
+    const PATTERN: &'static str;
+
+    /// Parses the text.
+    ///
+    /// # Errors
+    /// What is wrong with the text, and what would be right.
+    fn parse(text: &str) -> Result<Self::Value, Diagnostic>;
+
+    /// The schema of the text.
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": format!("^({})$", Self::PATTERN), "x-unit": Self::UNIT })
+    }
+}
+
+/// A value that is written as text and parsed when the file is read.
+pub(crate) struct Text<S: Syntax>(pub S::Value);
+
+/// A duration greater than zero: `800ms`, `5s`, `1m30s`, `1h`.
+pub(crate) type Time = Text<PositiveDuration>;
+/// A duration that may be zero.
+pub(crate) type TimeOrZero = Text<AnyDuration>;
+/// A duration greater than zero, or `off`.
+pub(crate) type TimeOrOff = Text<OrOff<PositiveDuration>>;
+/// A size in bytes: `512B`, `32KiB`, `10MiB`.
+pub(crate) type Size = Text<SizeSyntax>;
+/// A size in bytes, or `off`.
+pub(crate) type SizeOrOff = Text<OrOff<SizeSyntax>>;
+/// A network such as `10.0.0.0/8`, or an address.
+pub(crate) type Network = Text<NetworkSyntax>;
+/// A field name, in lower case.
+pub(crate) type FieldName = Text<FieldNameSyntax>;
+/// A field of an upstream response that a replaced error may keep.
+pub(crate) type KeptField = Text<KeptFieldSyntax>;
+/// A `Retry-After` in whole seconds.
+pub(crate) type RetryAfter = Text<RetryAfterSyntax>;
+/// A share: `20%`, from 0 to 1.
+#[cfg_attr(test, allow(dead_code))]
+#[cfg_attr(not(test), expect(dead_code, reason = "for the keys of ejection and retry budgets"))]
+pub(crate) type Percent = Text<PercentSyntax>;
+
+impl<S: Syntax> Deref for Text<S> {
+    type Target = S::Value;
+
+    fn deref(&self) -> &S::Value {
+        &self.0
+    }
+}
+
+impl<S: Syntax> Clone for Text<S> {
+    fn clone(&self) -> Self {
+        Text(self.0.clone())
+    }
+}
+
+impl<S: Syntax> Copy for Text<S> where S::Value: Copy {}
+
+impl<S: Syntax> fmt::Debug for Text<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<S: Syntax> PartialEq for Text<S>
+where
+    S::Value: PartialEq,
+{
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<'de, S: Syntax> Deserialize<'de> for Text<S> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        S::parse(&text).map(Text).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<S: Syntax> JsonSchema for Text<S> {
+    fn schema_name() -> Cow<'static, str> {
+        S::NAME.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        S::schema()
+    }
+}
+
+/// The syntax of [`Time`].
+#[derive(Debug)]
+pub(crate) struct PositiveDuration;
+
+impl Syntax for PositiveDuration {
+    type Value = Duration;
+    const NAME: &'static str = "Duration";
+    const UNIT: &'static str = "duration";
+    const PATTERN: &'static str = AnyDuration::PATTERN;
+
+    fn parse(text: &str) -> Result<Duration, Diagnostic> {
+        match AnyDuration::parse(text)? {
+            Duration::ZERO => {
+                Err(Diagnostic::new("the duration must be greater than 0", "use a duration such as 1s"))
+            }
+            time => Ok(time),
+        }
+    }
+}
+
+/// The syntax of [`TimeOrZero`].
+#[derive(Debug)]
+pub(crate) struct AnyDuration;
+
+impl Syntax for AnyDuration {
+    type Value = Duration;
+    const NAME: &'static str = "DurationOrZero";
+    const UNIT: &'static str = "duration";
+    const PATTERN: &'static str = "([0-9]+(ms|s|m|h|d))+";
+
+    fn parse(text: &str) -> Result<Duration, Diagnostic> {
+        match text {
+            "off" => Err(Diagnostic::new("\"off\" is not allowed here", "use a duration such as 1s")),
+            text => units::duration(text),
+        }
+    }
+}
+
+/// The syntax of [`Size`].
+#[derive(Debug)]
+pub(crate) struct SizeSyntax;
+
+impl Syntax for SizeSyntax {
+    type Value = u64;
+    const NAME: &'static str = "Size";
+    const UNIT: &'static str = "size";
+    const PATTERN: &'static str = "[0-9]+(B|KiB|MiB|GiB|KB|MB|GB)";
+
+    fn parse(text: &str) -> Result<u64, Diagnostic> {
+        units::size(text)
+    }
+}
+
+/// A syntax, or `off`.
+#[derive(Debug)]
+pub(crate) struct OrOff<S>(PhantomData<S>);
+
+impl<S: SyntaxOrOff> Syntax for OrOff<S> {
+    type Value = Option<S::Value>;
+    const NAME: &'static str = S::NAME_OR_OFF;
+    const UNIT: &'static str = S::UNIT_OR_OFF;
+    const PATTERN: &'static str = S::PATTERN;
+
+    fn parse(text: &str) -> Result<Option<S::Value>, Diagnostic> {
+        if text == "off" { Ok(None) } else { S::parse(text).map(Some) }
+    }
+
+    /// YAML 1.1 parsers read `off` as `false`.
+    fn schema() -> Schema {
+        let text = json_schema!({ "type": "string", "pattern": format!("^(off|{})$", S::PATTERN) });
+        json_schema!({ "anyOf": [text, { "const": false }], "x-unit": Self::UNIT })
+    }
+}
+
+/// A syntax that [`OrOff`] extends.
+pub(crate) trait SyntaxOrOff: Syntax {
+    /// The name in the schema.
+    const NAME_OR_OFF: &'static str;
+    /// The unit in the reference page.
+    const UNIT_OR_OFF: &'static str;
+}
+
+impl SyntaxOrOff for PositiveDuration {
+    const NAME_OR_OFF: &'static str = "DurationOrOff";
+    const UNIT_OR_OFF: &'static str = "duration, or `off`";
+}
+
+impl SyntaxOrOff for SizeSyntax {
+    const NAME_OR_OFF: &'static str = "SizeOrOff";
+    const UNIT_OR_OFF: &'static str = "size, or `off`";
+}
+
+/// The syntax of [`Network`].
+#[derive(Debug)]
+pub(crate) struct NetworkSyntax;
+
+impl Syntax for NetworkSyntax {
+    type Value = IpNet;
+    const NAME: &'static str = "Network";
+    const UNIT: &'static str = "network such as `10.0.0.0/8`, or address";
+    const PATTERN: &'static str = "[0-9A-Fa-f:.]+(/[0-9]{1,3})?";
+
+    fn parse(text: &str) -> Result<IpNet, Diagnostic> {
+        units::network(text)
+    }
+}
+
+/// The syntax of [`FieldName`].
+#[derive(Debug)]
+pub(crate) struct FieldNameSyntax;
+
+impl Syntax for FieldNameSyntax {
+    type Value = HeaderName;
+    const NAME: &'static str = "FieldName";
+    const UNIT: &'static str = "field name";
+    const PATTERN: &'static str = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
+
+    fn parse(text: &str) -> Result<HeaderName, Diagnostic> {
+        header_name(text)
+    }
+}
+
+/// The syntax of [`KeptField`].
+#[derive(Debug)]
+pub(crate) struct KeptFieldSyntax;
+
+impl Syntax for KeptFieldSyntax {
+    type Value = HeaderName;
+    const NAME: &'static str = "KeptField";
+    const UNIT: &'static str = FieldNameSyntax::UNIT;
+    const PATTERN: &'static str = FieldNameSyntax::PATTERN;
+
+    fn parse(text: &str) -> Result<HeaderName, Diagnostic> {
+        let name = header_name(text)?;
+        if hop_by_hop::is_hop_by_hop(&name) || !is_keepable(&name) {
+            let message = format!(
+                "{} cannot be kept: the field describes the body, the connection or the gateway's response",
+                quoted(text)
+            );
+            return Err(Diagnostic::new(message, "remove it"));
+        }
+        Ok(name)
+    }
+}
+
+/// Whether the contract can keep this field, in the case that keeps most fields.
+fn is_keepable(name: &HeaderName) -> bool {
+    let context = header_filter::HeaderFilterContext {
+        status_sent: 400,
+        upstream_status: 416,
+        gateway_cors: false,
+        extra_kept: std::slice::from_ref(name),
+        now: SystemTime::UNIX_EPOCH,
+    };
+    header_filter::keep_on_replaced(name, &HeaderValue::from_static("1"), context)
+}
+
+/// The syntax of [`RetryAfter`].
+#[derive(Debug)]
+pub(crate) struct RetryAfterSyntax;
+
+impl Syntax for RetryAfterSyntax {
+    type Value = u64;
+    const NAME: &'static str = "RetryAfter";
+    const UNIT: &'static str = "duration in whole seconds, 1s to 1d";
+    const PATTERN: &'static str = AnyDuration::PATTERN;
+
+    fn parse(text: &str) -> Result<u64, Diagnostic> {
+        let time = AnyDuration::parse(text)?;
+        if time.subsec_nanos() > 0 || !(1..=86_400).contains(&time.as_secs()) {
+            let message = format!("{} cannot be sent as Retry-After", quoted(text));
+            return Err(Diagnostic::new(message, "use whole seconds from 1s to 1d"));
+        }
+        Ok(time.as_secs())
+    }
+}
+
+/// The syntax of [`Percent`].
+#[derive(Debug)]
+pub(crate) struct PercentSyntax;
+
+impl Syntax for PercentSyntax {
+    type Value = f64;
+    const NAME: &'static str = "Percent";
+    const UNIT: &'static str = "percentage";
+    const PATTERN: &'static str = "[0-9]{1,3}%";
+
+    fn parse(text: &str) -> Result<f64, Diagnostic> {
+        let digits = text.strip_suffix('%').filter(|digits| units::is_digits(digits));
+        match digits.and_then(|digits| digits.parse::<u8>().ok()).filter(|percent| *percent <= 100) {
+            Some(percent) => Ok(f64::from(percent) / 100.0),
+            None if units::is_digits(text) && text.len() <= 2 => {
+                Err(Diagnostic::new(format!("{} has no unit", quoted(text)), format!("write {text}%")))
+            }
+            None => Err(Diagnostic::new(
+                format!("{} is not a percentage", quoted(text)),
+                "write a whole number from 0% to 100%, for example 20%",
+            )),
+        }
+    }
+}
 
 /// A duration with its unit: `800ms`, `5s`, `1m30s`, `1h`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -19,7 +330,7 @@ pub(crate) struct DurationText(pub String);
 pub(crate) struct SizeText(pub String);
 
 /// Sections by name, in the order of the file.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Named<T>(pub Vec<(String, T)>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
@@ -75,7 +386,7 @@ impl<'de> Deserialize<'de> for StringOrList {
 }
 
 /// One mapping, or a list of them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum OneOrMany<T> {
     /// The mapping itself.
     One(T),
@@ -106,7 +417,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
 }
 
 /// A short form (a scalar), or the long form (a mapping).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Either<S, L> {
     /// A scalar.
     Short(S),

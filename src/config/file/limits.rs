@@ -12,15 +12,15 @@ use super::forms::{DurationText, Either};
 pub(crate) type AllowForm = Either<String, AllowFile>;
 
 /// A Redis or Valkey backend that several gateways share.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StoreFile {
     /// The address of the backend.
     ///
     /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://` with TLS. Redis Cluster:
     /// `redis+cluster://HOST:PORT,HOST:PORT`. Redis Sentinel: `redis+sentinel://HOST:PORT,HOST:PORT/MASTER`. Both
-    /// support TLS as `rediss+cluster://` and `rediss+sentinel://`. Redis 6 or later, or any Valkey. Required. Unit:
-    /// URL. Reload: yes.
+    /// support TLS as `rediss+cluster://` and `rediss+sentinel://`. Redis 6 or later, or any Valkey.
+    #[schemars(required, extend("x-missing" = "write the address, for example redis: redis://127.0.0.1:6379", "x-unit" = "URL"))]
     pub redis: Option<String>,
 
     /// How the backend's certificate is verified; only for `rediss` addresses.
@@ -30,33 +30,33 @@ pub(crate) struct StoreFile {
     /// backend.
     ///
     /// Without it, anyone who can read the backend can recover client addresses by brute force. Changing it resets all
-    /// counters. Unit: text of at least 16 characters. Default: none. Reload: yes.
+    /// counters.
+    #[schemars(extend("x-default" = "none", "x-unit" = "text of at least 16 characters"))]
     pub secret: Option<String>,
 
     /// The prefix of all key names in the backend.
-    ///
-    /// Unit: letters, digits and `:._-`, at most 64. Default: `"statusquo:"`. Reload: yes.
+    #[schemars(extend("default" = "statusquo:", "x-unit" = "letters, digits and `:._-`, at most 64"))]
     pub prefix: Option<String>,
 
     /// How long a decision of the backend may take.
     ///
-    /// After that, `on_failure` applies to the request. Unit: duration, `1ms` to `5s`. Default: `20ms`. Reload: yes.
+    /// After that, `on_failure` applies to the request.
+    #[schemars(extend("default" = "20ms", "x-unit" = "duration, `1ms` to `5s`"))]
     pub timeout: Option<DurationText>,
 
     /// What happens to requests while the backend is unavailable.
-    ///
-    /// Default: `local`. Reload: yes.
+    #[schemars(extend("default" = "local"))]
     pub on_failure: Option<OnFailure>,
 }
 
 /// How the certificate of a backend is verified.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StoreTlsFile {
     /// The certificate authorities that are trusted instead of the system's: a PEM file.
     ///
-    /// It is read at startup and on every reload. Unit: path, relative to the directory of this file. Default: the
-    /// system's authorities. Reload: yes.
+    /// It is read at startup and on every reload.
+    #[schemars(extend("x-default" = "the system's authorities", "x-unit" = "path, relative to the directory of this file"))]
     pub ca: Option<String>,
 }
 
@@ -74,75 +74,79 @@ pub(crate) enum OnFailure {
 }
 
 /// One rate limit rule.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RateLimitFile {
     /// What identifies a client; a list combines several parts into one key.
     ///
     /// `client_ip` (IPv6 by `client.ipv6_prefix`), `host`, `method`, `route`, `header:NAME`, `cookie:NAME`,
     /// `query:NAME`, `path:NAME` (a parameter of the route's path), `body:NAME` (a member of a JSON body of at most 64
-    /// KiB, case-insensitive; the gateway reads the body before it admits the request). If a request lacks a part
-    /// (the value is missing, empty or repeated, or the body cannot be read), `client_ip` replaces that part. Keys are
-    /// stored only as keyed hashes. Unit: list of parts. Default: `[client_ip]`. Reload: yes.
+    /// KiB, case-insensitive; the gateway reads the body before it admits the request). If a request lacks a part (the
+    /// value is missing, empty or repeated, or the body cannot be read), `client_ip` replaces that part. Keys are
+    /// stored only as keyed hashes.
+    #[schemars(extend("default" = ["client_ip"], "x-unit" = "list of parts"))]
     pub key: Option<Vec<String>>,
 
     /// How many requests each key may send in a period.
     ///
     /// Further requests get 429 (cause `rate_limited`) with the `Retry-After` after which a request is admitted again.
-    /// Required. Unit: `COUNT per DURATION`, for example `100 per 1m`, or the keys below. Reload: yes.
     #[schemars(with = "Option<Either<AllowText, AllowFile>>")]
+    #[schemars(required, extend("x-missing" = "write the quota, for example allow: 100 per 1m", "x-unit" = "`COUNT per DURATION`, for example `100 per 1m`, or the keys below"))]
     pub allow: Option<AllowForm>,
 
     /// How many requests are admitted at once after a pause; only with `algorithm: gcra`.
     ///
-    /// Clients see it in `X-RateLimit-Limit`. Unit: number. Default: the count of `allow`. Reload: yes.
+    /// Clients see it in `X-RateLimit-Limit`.
+    #[schemars(extend("x-default" = "the count of `allow`"))]
     pub burst: Option<u64>,
 
     /// How much of the quota one request uses.
     ///
     /// With `allow: 1000 per 1h` and `cost: 10`, 100 requests are admitted; `X-RateLimit-Limit` and `-Remaining` are in
-    /// the units of `allow`. Unit: number, from 1 to the number that is admitted at once. Default: `1`. Reload: yes.
+    /// the units of `allow`.
+    #[schemars(extend("default" = 1, "x-unit" = "number, from 1 to the number that is admitted at once"))]
     pub cost: Option<u64>,
 
     /// How requests are counted.
-    ///
-    /// Default: `gcra`. Reload: yes.
+    #[schemars(extend("default" = "gcra"))]
     pub algorithm: Option<Algorithm>,
 
     /// What happens to requests over the limit.
-    ///
-    /// Default: `enforce`. Reload: yes.
+    #[schemars(extend("default" = "enforce"))]
     pub mode: Option<LimitMode>,
 
     /// The backend in which requests are counted: a name of `stores`.
     ///
-    /// The limit then applies to all gateways that share the backend together. Unit: name. Default: process memory.
-    /// Reload: yes.
+    /// The limit then applies to all gateways that share the backend together.
+    #[schemars(extend("x-default" = "process memory", "x-unit" = "name"))]
     pub store: Option<String>,
 
     /// Clients that the rule does not apply to: their requests are neither counted nor denied.
     ///
     /// Networks such as `10.0.0.0/8`, addresses, or the keys below for clients that send a secret value in a header
-    /// field. The presence of the field alone exempts nobody. Unit: list. Default: `[]`. Reload: yes.
+    /// field. The presence of the field alone exempts nobody.
+    #[schemars(extend("default" = [], "x-unit" = "list"))]
     pub exempt: Option<Vec<ExemptForm>>,
 
     /// Upstream status codes that reset the client's counter.
     ///
     /// With `[201]` on a login route, only failed logins count. The response with that status still reports the quota
-    /// before the reset. Unit: list of status codes. Default: `[]`. Reload: yes.
+    /// before the reset.
+    #[schemars(extend("default" = [], "x-unit" = "list of status codes"))]
     pub reset_on: Option<Vec<u64>>,
 
     /// The maximum random delay that is added to `Retry-After`.
     ///
     /// Each denied request gets a random number of additional whole seconds, so that clients of one window do not
-    /// return at the same time. Unit: duration in whole seconds, at most `1h`. Default: none. Reload: yes.
+    /// return at the same time.
+    #[schemars(extend("x-default" = "none", "x-unit" = "duration in whole seconds, at most `1h`"))]
     pub retry_after_jitter: Option<DurationText>,
 
     /// The maximum number of keys that are counted exactly.
     ///
     /// A key takes 16 bytes with `gcra` and 24 bytes with the window algorithms. Above the limit, the keys with the
-    /// most quota left are evicted; an evicted key that is still active is counted approximately. Unit: number, 16 to
-    /// 10000000. Default: `200000`. Reload: yes.
+    /// most quota left are evicted; an evicted key that is still active is counted approximately.
+    #[schemars(range(min = 16, max = 10000000), extend("default" = 200000))]
     pub max_keys: Option<u64>,
 }
 
@@ -150,17 +154,15 @@ pub(crate) struct RateLimitFile {
 pub(crate) type ExemptForm = Either<String, ExemptFile>;
 
 /// A header field with a secret value that exempts a client.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExemptFile {
     /// The name of the header field.
-    ///
-    /// Required. Unit: field name. Reload: yes.
+    #[schemars(required, extend("x-missing" = "write the name of the field, for example header: x-api-key", "x-unit" = "field name"))]
     pub header: Option<String>,
 
     /// The SHA-256 of the secret value, as `printf %s VALUE | sha256sum` prints it.
-    ///
-    /// Required. Unit: 64 hexadecimal digits. Reload: yes.
+    #[schemars(required, extend("x-missing" = "write the 64 hexadecimal digits that `printf %s VALUE | sha256sum` prints", "x-unit" = "64 hexadecimal digits"))]
     pub sha256: Option<String>,
 }
 
@@ -190,17 +192,15 @@ impl LimitHeaders {
 }
 
 /// A quota: a number of requests and a period.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct AllowFile {
     /// The number of requests.
-    ///
-    /// Required. Unit: number. Reload: yes.
+    #[schemars(required, extend("x-missing" = "write the number of requests, for example requests: 100"))]
     pub requests: Option<u64>,
 
     /// The period.
-    ///
-    /// Required. Unit: duration. Reload: yes.
+    #[schemars(required, extend("x-missing" = "write the period, for example per: 1m"))]
     pub per: Option<DurationText>,
 }
 

@@ -1,0 +1,143 @@
+//! What the attributes of the file types say about a key: its default, range, help and place in the file.
+//!
+//! The schema that schemars generates from [`super::file`] is the only table of keys. The loader reads defaults, ranges
+//! and required keys from it, and the reference page and the published schema are printed from it. Extensions:
+//! `x-reload` (absent is "yes"), `x-unit`, `x-default` (a default in words), `x-missing` (the help for a required key
+//! that is absent), `x-empty` (message and help for a list that must not be empty), `x-min` and `x-max` (bounds of a duration or size), `x-help` (the help for a value outside them),
+//! and `x-planned` (of a section or of an enumeration: planned keys or values, each with its help).
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::problem::Location;
+use super::schema;
+use super::tree::{Entry, Node, NodeKind};
+
+/// The schema of one value of the file, and of the keys in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keys(&'static Value);
+
+static SCHEMA: LazyLock<Value> = LazyLock::new(schema::generate);
+
+impl Keys {
+    /// The whole file.
+    pub(crate) fn root() -> Keys {
+        Keys(&SCHEMA)
+    }
+
+    /// The value of a key of this section, or the section with a name of this list of named sections.
+    pub(crate) fn key(self, name: &str) -> Keys {
+        self.find(|form| {
+            form.get("properties").and_then(|keys| keys.get(name)).or_else(|| named_section(form))
+        })
+    }
+
+    /// An item of this list.
+    pub(crate) fn item(self) -> Keys {
+        self.find(|form| form.get("items"))
+    }
+
+    /// Whether the keys are names that the operator chooses.
+    pub(crate) fn are_names(self) -> bool {
+        self.forms().into_iter().any(|form| named_section(form).is_some())
+    }
+
+    /// The keys of this section, in alphabetical order.
+    #[cfg(test)]
+    pub(crate) fn names(self) -> Vec<&'static str> {
+        let sections = self.forms().into_iter().filter_map(|form| form.get("properties")?.as_object());
+        sections.flatten().map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// The keys that a section must have.
+    pub(crate) fn required(self) -> Vec<&'static str> {
+        let lists = self.forms().into_iter().filter_map(|form| form.get("required")?.as_array());
+        lists.flatten().filter_map(Value::as_str).filter(|name| self.default_of(name).is_none()).collect()
+    }
+
+    /// The keys of this section that have a default, and the default as it would be written.
+    pub(crate) fn defaults(self) -> Vec<(&'static str, Node)> {
+        let sections = self.forms().into_iter().filter_map(|form| form.get("properties")?.as_object());
+        sections
+            .flatten()
+            .filter_map(|(name, key)| Some((name.as_str(), to_node(key.get("default")?))))
+            .collect()
+    }
+
+    /// The default of a key of this section.
+    pub(crate) fn default_of(self, name: &str) -> Option<Node> {
+        self.forms()
+            .into_iter()
+            .find_map(|form| form.get("properties")?.get(name)?.get("default"))
+            .map(to_node)
+    }
+
+    /// The range of a number.
+    pub(crate) fn range(self) -> Option<(u64, u64)> {
+        let bound = |name| self.annotation(name).and_then(Value::as_u64);
+        let (min, max) = (bound("minimum"), bound("maximum"));
+        (min.is_some() || max.is_some()).then(|| (min.unwrap_or(0), max.unwrap_or(u64::MAX)))
+    }
+
+    /// An extension that is text.
+    pub(crate) fn text(self, name: &str) -> Option<&'static str> {
+        self.annotation(name).and_then(Value::as_str)
+    }
+
+    /// The help for a planned key of this section, or a planned value.
+    pub(crate) fn planned(self, word: &str) -> Option<&'static str> {
+        let tables = self.forms().into_iter().filter_map(|form| form.get("x-planned"));
+        tables.filter_map(|table| table.get(word)?.as_str()).next()
+    }
+
+    /// A member of the key's own schema, or else of the schema of its type.
+    pub(crate) fn annotation(self, name: &str) -> Option<&'static Value> {
+        self.0.get(name).or_else(|| self.forms().into_iter().find_map(|form| form.get(name)))
+    }
+
+    /// The alternatives of this value, with references resolved: a short and a long form, one or a list of them.
+    pub(crate) fn forms(self) -> Vec<&'static Value> {
+        let mut forms = Vec::new();
+        collect_forms(self.0, &mut forms);
+        forms
+    }
+
+    fn find(self, child: impl Fn(&'static Value) -> Option<&'static Value>) -> Keys {
+        Keys(self.forms().into_iter().find_map(child).unwrap_or(&Value::Null))
+    }
+}
+
+fn collect_forms(schema: &'static Value, forms: &mut Vec<&'static Value>) {
+    if let Some(name) = schema.get("$ref").and_then(Value::as_str).and_then(|name| name.strip_prefix('#')) {
+        return SCHEMA.pointer(name).into_iter().for_each(|target| collect_forms(target, forms));
+    }
+    match schema.get("anyOf").and_then(Value::as_array) {
+        Some(alternatives) => alternatives.iter().for_each(|form| collect_forms(form, forms)),
+        None => forms.push(schema),
+    }
+}
+
+fn named_section(form: &'static Value) -> Option<&'static Value> {
+    form.get("additionalProperties").filter(|section| section.is_object())
+}
+
+/// A default as a value of the file.
+fn to_node(value: &Value) -> Node {
+    let kind = match value {
+        Value::Null => NodeKind::Scalar { text: String::new(), plain: true },
+        Value::String(text) => NodeKind::Scalar { text: text.clone(), plain: false },
+        Value::Bool(_) | Value::Number(_) => NodeKind::Scalar { text: value.to_string(), plain: false },
+        Value::Array(items) => NodeKind::Sequence(items.iter().map(to_node).collect()),
+        Value::Object(members) => NodeKind::Mapping(
+            members
+                .iter()
+                .map(|(key, value)| Entry { key: key.clone(), location: NOWHERE, value: to_node(value) })
+                .collect(),
+        ),
+    };
+    Node { location: NOWHERE, kind }
+}
+
+/// Defaults are not in the file.
+const NOWHERE: Location = Location { line: 0, column: 0 };
