@@ -2,8 +2,7 @@
 //!
 //! Every request runs in a separate task, some streams never become a request, and the `h2` crate drops the streams of
 //! a closed connection. Only the order of the frames shows whether a client disconnected before its response.
-//! [`super::connection::h2_read_timeout`] reports frames that were read, [`super::connection::h2_written_frames`]
-//! frames that were written. Every stream gets exactly one result: response headers, a reset by the gateway, or a
+//! [`super::connection::h2`] reports the frames that were read and written. Every stream gets exactly one result: response headers, a reset by the gateway, or a
 //! disconnect.
 
 use std::sync::Arc;

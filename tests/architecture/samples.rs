@@ -143,7 +143,7 @@ fn client_write_outside_allowed_modules_is_reported() {
         assert_eq!(lines(rules::client_writes(path, write)), [2, 3], "{path}");
     }
     assert_eq!(
-        lines(rules::client_writes("src/proxy/connection/h2.rs", "respond.send_response(head, true)")),
+        lines(rules::client_writes("src/proxy/connection/h2/mod.rs", "respond.send_response(head, true)")),
         [1]
     );
     assert_eq!(lines(rules::client_writes("src/proxy/tunnel.rs", "let send = SendStream::send_data;")), [1]);

@@ -1,35 +1,13 @@
-//! Detects frames and header blocks that an HTTP/2 client does not complete in time.
-//!
-//! The `h2` crate waits for the rest of a frame without a timeout. DATA frames are exempt: the timeouts of the request
-//! body cover them. The observer also records in the [`StreamTable`] which streams the client opens and resets. It does
-//! not modify the bytes.
+//! Parses the frames that a client sends: which frame or header block is incomplete, for [`super::read_timeout`], and
+//! which streams the client opens and resets, for the [`StreamTable`]. It does not modify the bytes.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
-use std::time::Duration;
-
-use futures_util::future::BoxFuture;
-
+use super::read_timeout::{FrameProgress, MAYBE_DATA, NONE_PENDING, SEQUENCE_STEP};
 use crate::http::h2_frame::{FrameEvent, FrameHeader, FrameParser, flag, frame_type};
 use crate::proxy::stream_table::StreamTable;
-use crate::upstream::timer::sleep;
-
-/// No frame or header block is incomplete.
-const NONE_PENDING: u32 = 0;
-/// Flag: the incomplete frame may be DATA; its type has not been received yet.
-const MAYBE_DATA: u32 = 1;
-/// Increment of the sequence number, which keeps the flag bit free.
-const SEQUENCE_STEP: u32 = 2;
-
-/// The incomplete frame or header block of a connection, shared by [`ReadFrameObserver`] and [`FrameReadTimeout`]:
-/// `NONE_PENDING`, or a sequence number with the flag `MAYBE_DATA`.
-#[derive(Clone, Debug, Default)]
-pub(in crate::proxy) struct FrameProgress(Arc<AtomicU32>);
 
 /// Parses the frames received on one connection.
 #[derive(Debug)]
-pub(in crate::proxy) struct ReadFrameObserver {
+pub(super) struct ReadFrameObserver {
     progress: FrameProgress,
     /// The value last stored in [`FrameProgress`].
     published: u32,
@@ -56,11 +34,7 @@ enum Effect {
 
 impl ReadFrameObserver {
     /// `preface_len` is the length in bytes of the connection preface, which precedes the first frame.
-    pub(in crate::proxy) const fn new(
-        progress: FrameProgress,
-        table: StreamTable,
-        preface_len: usize,
-    ) -> Self {
+    pub(super) const fn new(progress: FrameProgress, table: StreamTable, preface_len: usize) -> Self {
         ReadFrameObserver {
             progress,
             published: NONE_PENDING,
@@ -76,7 +50,7 @@ impl ReadFrameObserver {
     }
 
     /// Parses received bytes. Returns how many streams the client has reset before their response headers were sent.
-    pub(in crate::proxy) fn observe(&mut self, mut read: &[u8]) -> usize {
+    pub(super) fn observe(&mut self, mut read: &[u8]) -> usize {
         let mut resets = 0;
         while let Some(event) = self.frames.next(&mut read) {
             if let FrameEvent::Header(header) = event {
@@ -96,7 +70,7 @@ impl ReadFrameObserver {
         let pending = self.pending_state();
         if pending != self.published {
             self.published = pending;
-            self.progress.0.store(pending, Ordering::Relaxed);
+            self.progress.store(pending);
         }
         resets
     }
@@ -131,44 +105,6 @@ impl ReadFrameObserver {
     }
 }
 
-/// The timer for an incomplete frame or header block.
-pub(in crate::proxy) struct FrameReadTimeout {
-    progress: FrameProgress,
-    timeout: Duration,
-    /// The sequence number that the timer runs for.
-    watched: u32,
-    timer: Option<BoxFuture<'static, ()>>,
-}
-
-impl FrameReadTimeout {
-    pub(in crate::proxy) fn new(progress: FrameProgress, timeout: Duration) -> Self {
-        FrameReadTimeout { progress, timeout, watched: NONE_PENDING, timer: None }
-    }
-
-    /// Ready when the same frame or header block has been incomplete for the timeout. Must be polled after each read. A
-    /// frame that may be DATA times out only when the connection has no open stream (`connection_idle`).
-    pub(in crate::proxy) fn poll_timeout(&mut self, cx: &mut Context<'_>, connection_idle: bool) -> Poll<()> {
-        let pending = self.progress.0.load(Ordering::Relaxed);
-        if pending == NONE_PENDING || pending & MAYBE_DATA != 0 && !connection_idle {
-            self.watched = NONE_PENDING;
-            self.timer = None;
-            return Poll::Pending;
-        }
-        let sequence = pending & !MAYBE_DATA;
-        if sequence != self.watched {
-            self.watched = sequence;
-            self.timer = Some(Box::pin(sleep(self.timeout)));
-        }
-        let Some(timer) = &mut self.timer else { return Poll::Pending };
-        let polled = timer.as_mut().poll(cx);
-        if polled.is_ready() {
-            // Fires once for each frame or header block.
-            self.timer = None;
-        }
-        polled
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,7 +125,7 @@ mod tests {
             .iter()
             .map(|octet| {
                 observer.observe(&[*octet]);
-                progress.0.load(Ordering::Relaxed)
+                progress.load()
             })
             .collect()
     }
@@ -209,7 +145,7 @@ mod tests {
             for piece in bytes.chunks(step) {
                 let _ = observer.observe(piece);
             }
-            assert_eq!(progress.0.load(Ordering::Relaxed), NONE_PENDING, "{step}");
+            assert_eq!(progress.load(), NONE_PENDING, "{step}");
         }
     }
 
@@ -250,9 +186,9 @@ mod tests {
         let mut observer = ReadFrameObserver::new(progress.clone(), StreamTable::default(), 5);
         observer.observe(b"PRI");
         observer.observe(&[&b"M\n"[..], &frame(4, 0, &[])].concat());
-        assert_eq!(progress.0.load(Ordering::Relaxed), NONE_PENDING);
+        assert_eq!(progress.load(), NONE_PENDING);
         observer.observe(&[0, 0, 8, PING, 0]);
-        assert_ne!(progress.0.load(Ordering::Relaxed), NONE_PENDING);
+        assert_ne!(progress.load(), NONE_PENDING);
     }
 
     #[test]

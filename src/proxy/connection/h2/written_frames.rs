@@ -8,16 +8,16 @@ use crate::proxy::stream_table::StreamTable;
 
 /// What the `h2` crate did by itself in the observed frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::proxy) struct LibraryActions {
+pub(super) struct LibraryActions {
     /// Malformed streams that it reset.
-    pub(in crate::proxy) resets: usize,
+    pub(super) resets: usize,
     /// Responses that it sent.
-    pub(in crate::proxy) responses: usize,
+    pub(super) responses: usize,
 }
 
 /// Parses the frames written on one connection.
 #[derive(Debug, Default)]
-pub(in crate::proxy) struct WrittenFrameObserver {
+pub(super) struct WrittenFrameObserver {
     table: StreamTable,
     parser: h2_frame::FrameParser,
     /// The field at the start of the current payload, if its frame type is RST_STREAM or GOAWAY.
@@ -36,12 +36,12 @@ struct PayloadField {
 }
 
 impl WrittenFrameObserver {
-    pub(in crate::proxy) fn new(table: StreamTable) -> Self {
+    pub(super) fn new(table: StreamTable) -> Self {
         WrittenFrameObserver { table, ..WrittenFrameObserver::default() }
     }
 
     /// Parses written bytes.
-    pub(in crate::proxy) fn observe(&mut self, mut written: &[u8]) -> LibraryActions {
+    pub(super) fn observe(&mut self, mut written: &[u8]) -> LibraryActions {
         let mut actions = LibraryActions::default();
         while let Some(event) = self.parser.next(&mut written) {
             match event {

@@ -1,0 +1,329 @@
+//! Serves HTTP/2 client connections. Each stream becomes a request and runs as its own task ([`stream`]).
+//!
+//! The `h2` crate implements the protocol. This file configures it, spawns the streams, applies the timeouts and counts
+//! failed connections. [`observed_stream`] lies below the crate: [`read_frames`] and [`written_frames`] count failed
+//! streams, [`read_timeout`] limits the time for one frame.
+
+mod observed_stream;
+mod read_frames;
+mod read_timeout;
+mod stream;
+mod written_frames;
+
+use std::future::poll_fn;
+use std::io;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use pingora::protocols::Stream;
+use pingora::protocols::http::v2::server::default_h2_options;
+use tokio_util::task::TaskTracker;
+
+use self::observed_stream::ObservedStream;
+use self::read_timeout::{FrameProgress, FrameReadTimeout};
+use self::stream::StreamTask;
+use super::{Connection, ListenerService, over_connection_limit};
+use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::proxy::downstream::h2::StreamBudget;
+use crate::proxy::message::request::header_list_size;
+use crate::proxy::stream_table::StreamTable;
+use crate::telemetry::CloseReason;
+use crate::upstream::timer::{sleep, timeout_at};
+
+/// The connection preface (RFC 9113 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Largest header list that the `h2` crate accepts; above it, the crate itself sends an empty 431. The gateway's own
+/// limit is a quarter of this, so that its documented error response is sent first.
+const H2_CRATE_MAX_HEADER_LIST: u32 = 256 * 1024;
+/// Maximum number of concurrent streams on one connection.
+const MAX_STREAMS: u32 = 128;
+/// Maximum number of streams that were reset before the gateway accepted them. A client may open all its streams and
+/// cancel all of them at once.
+const MAX_PENDING_RESETS: usize = MAX_STREAMS as usize;
+/// A stream with a larger header list is processed before the next stream is accepted.
+const LARGE_HEADER_LIST: usize = 16 * 1024;
+/// Receive window of a stream, in bytes.
+const STREAM_WINDOW: u32 = 256 * 1024;
+/// Receive window of a connection, in bytes.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Memory for small DATA frames that are received and not yet read. Each frame counts as 256 bytes, so a client may
+/// send 8,000 small messages while the upstream is busy. The `h2` crate closes the connection above this.
+const SMALL_FRAME_BUDGET: usize = 2 * 1024 * 1024;
+/// Send buffer of a stream, in bytes.
+const MAX_SEND_BUFFER: usize = 32 * 1024;
+
+/// Time for sending the last responses to a client whose frame timed out.
+const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whether the first bytes of a connection are the HTTP/2 preface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum Preface {
+    /// The whole preface.
+    Complete,
+    /// The beginning of the preface.
+    Partial,
+    /// Not HTTP/2.
+    Other,
+}
+
+/// Compares the first bytes of a connection with the preface.
+pub(in crate::proxy) fn match_preface(read: &[u8]) -> Preface {
+    if read.starts_with(PREFACE) {
+        Preface::Complete
+    } else if PREFACE.starts_with(read) {
+        Preface::Partial
+    } else {
+        Preface::Other
+    }
+}
+
+/// Serves an HTTP/2 connection. `read` holds the bytes that were read while looking for the preface. A connection over
+/// the connection limit gets error responses to its streams, then GOAWAY.
+pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Stream, read: BytesMut) {
+    let over_limit = !connection.acquire_permit();
+    let idle_timeout = connection.client_config.idle_timeout;
+    let header_timeout = connection.clamp_timeout(connection.client_config.header_timeout);
+    let listener = connection.listener;
+    let metrics = &listener.gateway.metrics;
+    let table = StreamTable::default();
+    let frame_progress = FrameProgress::default();
+    let stream = ObservedStream::new(read, stream, table.clone(), frame_progress.clone(), metrics);
+    let h2 = match handshake(stream, header_timeout).await {
+        Ok(h2) => h2,
+        Err(close_reason) => return metrics.closed_without_response(close_reason),
+    };
+    let stream_tasks = TaskTracker::new();
+    // `TaskTracker::wait` only completes on a closed tracker.
+    stream_tasks.close();
+    let h2_connection = H2Connection {
+        h2,
+        listener,
+        peer_ip: connection.peer_ip,
+        over_limit,
+        idle_timeout,
+        header_timeout,
+        state: State::Open,
+        close_at: None,
+        close_reason: None,
+        read_timeout: FrameReadTimeout::new(frame_progress, header_timeout),
+        table,
+        budget: StreamBudget::default(),
+        stream_tasks,
+    };
+    let shutdown = connection.shutdown.wait_for(|shutting_down| *shutting_down);
+    h2_connection.serve(pin!(shutdown)).await;
+}
+
+/// Receives the connection preface and SETTINGS within `timeout`.
+async fn handshake(stream: ObservedStream, timeout: Duration) -> Result<ServerConnection, CloseReason> {
+    let mut options = default_h2_options();
+    options
+        .max_header_list_size(H2_CRATE_MAX_HEADER_LIST)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(SMALL_FRAME_BUDGET)
+        .max_send_buffer_size(MAX_SEND_BUFFER);
+    match timeout_at(Instant::now() + timeout, options.handshake::<_, Bytes>(stream)).await {
+        Some(Ok(h2)) => Ok(h2),
+        Some(Err(error)) if is_tls_error(&error) => Err(CloseReason::TlsConnectionError),
+        Some(Err(_)) | None => Err(CloseReason::Http2ConnectionError),
+    }
+}
+
+type ServerConnection = h2::server::Connection<ObservedStream, Bytes>;
+
+/// What a connection still does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It accepts requests.
+    Open,
+    /// GOAWAY was sent. Requests in transit and open ones still get their responses.
+    Draining,
+    /// The client did not complete a frame or header block in time, and GOAWAY was sent. Only the responses to open
+    /// requests remain to be sent.
+    Stalled,
+}
+
+/// What happened next on a connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "requests are the most frequent events: boxing costs an allocation"
+)]
+enum Event {
+    Request(http::Request<RecvStream>, SendResponse<Bytes>),
+    /// The client closed the connection, or it failed.
+    Closed(Option<h2::Error>),
+    /// The client did not complete a frame or header block in time.
+    FrameTimeout,
+    /// No stream was open for the timeout of the state.
+    IdleTimeout,
+    /// The last open stream has ended.
+    StreamsEnded,
+    /// `close_at` has passed.
+    CloseAt,
+    Shutdown,
+}
+
+/// One HTTP/2 connection.
+struct H2Connection<'a> {
+    h2: ServerConnection,
+    listener: &'a Arc<ListenerService>,
+    peer_ip: IpAddr,
+    /// The connection is over the connection limit: its requests are rejected.
+    over_limit: bool,
+    idle_timeout: Duration,
+    header_timeout: Duration,
+    state: State,
+    /// When a connection over the limit closes, even if it still sends requests.
+    close_at: Option<Instant>,
+    /// Counted at the end, unless another request arrives first.
+    close_reason: Option<CloseReason>,
+    read_timeout: FrameReadTimeout,
+    table: StreamTable,
+    budget: StreamBudget,
+    stream_tasks: TaskTracker,
+}
+
+impl H2Connection<'_> {
+    /// Serves the connection until it is closed and its streams have ended. `shutdown` becomes ready when it should
+    /// drain.
+    async fn serve(mut self, mut shutdown: Pin<&mut impl Future>) {
+        loop {
+            match self.next_event(shutdown.as_mut()).await {
+                Event::Request(request, respond) => self.accept(request, respond).await,
+                Event::Closed(error) => {
+                    self.close_reason = error.as_ref().and_then(close_reason_of).or(self.close_reason);
+                    break;
+                }
+                Event::FrameTimeout => self.stop_stalled(),
+                Event::IdleTimeout => match self.state {
+                    State::Open => self.drain(Some(CloseReason::IdleTimeout)),
+                    // The client did not even acknowledge the PING that accompanies GOAWAY.
+                    State::Draining | State::Stalled => break,
+                },
+                Event::StreamsEnded => {}
+                Event::CloseAt => break,
+                Event::Shutdown => self.drain(self.stream_tasks.is_empty().then_some(CloseReason::Drain)),
+            }
+        }
+        if let Some(close_reason) = self.close_reason {
+            self.listener.gateway.metrics.closed_without_response(close_reason);
+        }
+        // The streams observe the closed connection and finish, so that every request is logged.
+        drop(self.h2);
+        self.stream_tasks.wait().await;
+    }
+
+    async fn next_event(&mut self, shutdown: Pin<&mut impl Future>) -> Event {
+        let close_in = self.close_at.map(|at| at.saturating_duration_since(Instant::now()));
+        if close_in == Some(Duration::ZERO) {
+            return Event::CloseAt;
+        }
+        let idle = self.stream_tasks.is_empty();
+        let timeout = self.timeout_when_idle();
+        tokio::select! {
+            event = next_request(&mut self.h2, &mut self.read_timeout, idle) => event,
+            () = self.stream_tasks.wait(), if !idle => Event::StreamsEnded,
+            () = sleep(timeout), if idle => Event::IdleTimeout,
+            () = sleep(close_in.unwrap_or(timeout)), if close_in.is_some() => Event::CloseAt,
+            _ = shutdown, if self.state == State::Open => Event::Shutdown,
+        }
+    }
+
+    /// How long the connection may be without an open stream. After GOAWAY, and for a connection over the limit, the
+    /// shorter header timeout replaces the idle timeout.
+    fn timeout_when_idle(&self) -> Duration {
+        match (self.state, self.over_limit) {
+            (State::Stalled, _) => self.header_timeout.min(FINAL_FLUSH_TIMEOUT),
+            (State::Draining, _) | (State::Open, true) => self.header_timeout,
+            (State::Open, false) => self.idle_timeout,
+        }
+    }
+
+    /// Sends GOAWAY; requests in transit still get their responses.
+    fn drain(&mut self, close_reason: Option<CloseReason>) {
+        self.state = State::Draining;
+        self.close_reason = close_reason;
+        self.h2.graceful_shutdown();
+    }
+
+    /// Sends GOAWAY to a client that has stalled; open requests still get their responses.
+    fn stop_stalled(&mut self) {
+        self.state = State::Stalled;
+        self.close_reason = Some(CloseReason::IdleTimeout);
+        if self.stream_tasks.is_empty() {
+            self.h2.abrupt_shutdown(Reason::NO_ERROR);
+        } else {
+            self.h2.graceful_shutdown();
+        }
+    }
+
+    /// Starts the task of one stream.
+    async fn accept(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        self.close_reason = None;
+        self.table.accept(respond.stream_id().as_u32());
+        if self.over_limit && self.state == State::Open {
+            self.close_at = Some(Instant::now() + self.header_timeout);
+            self.drain(None);
+        }
+        let header_list_size = header_list_size(request.headers());
+        let (budget, fits) = self.budget.for_stream(header_list_size);
+        let rejection = match (self.over_limit, fits) {
+            (true, _) => Some(over_connection_limit()),
+            (false, false) => Some(header_lists_too_large()),
+            (false, true) => None,
+        };
+        let task = StreamTask {
+            listener: Arc::clone(self.listener),
+            table: self.table.clone(),
+            peer_ip: self.peer_ip,
+            budget,
+            rejection,
+        };
+        // Boxed because the runtime moves the future and its output more than once.
+        self.stream_tasks.spawn(Box::pin(task.serve(request, respond)));
+        if header_list_size > LARGE_HEADER_LIST {
+            // Process this stream before accepting the next one, so that rejected large header lists do not accumulate.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// The close reason of a failed connection. A client that disconnects is not a protocol error.
+fn close_reason_of(error: &h2::Error) -> Option<CloseReason> {
+    if !error.is_io() && !error.is_go_away() || error.is_library() {
+        return Some(CloseReason::Http2ConnectionError);
+    }
+    is_tls_error(error).then_some(CloseReason::TlsConnectionError)
+}
+
+/// Whether the TLS layer failed. The `h2` crate keeps only the kind of an I/O error; only TLS errors have this kind.
+fn is_tls_error(error: &h2::Error) -> bool {
+    error.get_io().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
+}
+
+/// The error for a stream whose header list exceeds the connection's total.
+fn header_lists_too_large() -> Fault {
+    let evidence = Evidence::from_static("the request headers on this connection exceed 1 MiB in total");
+    Fault::new(Cause::ResourceExhausted, Phase::Admit).with_evidence(evidence)
+}
+
+/// Accepts the next request, unless the client does not complete a frame in time.
+async fn next_request(h2: &mut ServerConnection, read_timeout: &mut FrameReadTimeout, idle: bool) -> Event {
+    let mut accept = pin!(h2.accept());
+    poll_fn(|cx| match accept.as_mut().poll(cx) {
+        Poll::Ready(Some(Ok((request, respond)))) => Poll::Ready(Event::Request(request, respond)),
+        Poll::Ready(Some(Err(error))) => Poll::Ready(Event::Closed(Some(error))),
+        Poll::Ready(None) => Poll::Ready(Event::Closed(None)),
+        Poll::Pending => read_timeout.poll_timeout(cx, idle).map(|()| Event::FrameTimeout),
+    })
+    .await
+}

@@ -1,0 +1,90 @@
+//! Serves one stream of an HTTP/2 connection, in a task of its own.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::HeaderValue;
+use http::request::Parts;
+
+use crate::contract::Fault;
+use crate::http::framing::RequestFraming;
+use crate::proxy::connection::{ListenerService, first_line, reject_guarded, serve_guarded};
+use crate::proxy::downstream::h2::{DownstreamH2, StreamBudget};
+use crate::proxy::downstream::{Downstream, ResponseState};
+use crate::proxy::message::request::{Request, rejection_to_fault};
+use crate::proxy::record::{self, RejectedRequest};
+use crate::proxy::stream_table::StreamTable;
+
+/// What the task of one stream needs besides the request.
+pub(super) struct StreamTask {
+    pub(super) listener: Arc<ListenerService>,
+    pub(super) table: StreamTable,
+    pub(super) peer_ip: IpAddr,
+    pub(super) budget: StreamBudget,
+    /// Why the request is rejected, although it may be well-formed.
+    pub(super) rejection: Option<Fault>,
+}
+
+impl StreamTask {
+    /// Serves the request, or sends its error response, and counts the stream if the client has left.
+    pub(super) async fn serve(self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        let StreamTask { listener, table, peer_ip, budget, rejection } = self;
+        let stream_id = respond.stream_id().as_u32();
+        let (mut parts, body) = request.into_parts();
+        let is_head_request = parts.method == http::Method::HEAD;
+        let expects_continue = parts.headers.contains_key(http::header::EXPECT);
+        let request = Request::from_h2(&mut parts, body.is_end_stream());
+        let length = match request.as_ref().map(|request| request.framing) {
+            Ok(RequestFraming::Length(length)) => Some(length),
+            Ok(RequestFraming::None | RequestFraming::Chunked) | Err(_) => None,
+        };
+        let h2 = DownstreamH2::new(body, respond, is_head_request, expects_continue, length, budget)
+            .with_stream_table(table.clone());
+        let mut client = Downstream::h2(h2, listener.scheme());
+        let request = match (request, rejection) {
+            (Ok(request), None) => Ok(request),
+            (Ok(request), Some(fault)) => {
+                let (origin, is_grpc) = (request.fields.value("origin"), request.is_grpc());
+                Err(rejected_request(&listener, &parts, fault, origin, is_grpc))
+            }
+            (Err(error), _) => {
+                let origin = parts.headers.get(http::header::ORIGIN).map(HeaderValue::as_bytes);
+                let is_grpc = Request::is_h2_grpc(&parts);
+                Err(rejected_request(&listener, &parts, rejection_to_fault(error), origin, is_grpc))
+            }
+        };
+        // Sending the error response may block on the client: free the large header section first.
+        drop(parts);
+        match request {
+            Ok(request) => serve_guarded(&listener, peer_ip, &mut client, &request).await,
+            Err(rejected) => reject_guarded(&listener, peer_ip, &mut client, rejected).await,
+        }
+        let has_result = table.finish(stream_id);
+        match client.state() {
+            // The frame observers count a stream that has no result yet, and a malformed one.
+            ResponseState::NotStarted => {}
+            ResponseState::HeadersSent | ResponseState::Disconnected if !has_result => {}
+            _ if client.is_malformed() => {}
+            state => record::count_disconnect(&listener.gateway, state),
+        }
+    }
+}
+
+/// What is known of a rejected request, for its error response and the log.
+fn rejected_request(
+    listener: &ListenerService,
+    parts: &Parts,
+    fault: Fault,
+    origin: Option<&[u8]>,
+    is_grpc: bool,
+) -> RejectedRequest {
+    RejectedRequest {
+        fault,
+        request_line: first_line(format!("{} {}", parts.method, parts.uri.path()).as_bytes()),
+        response_headers: listener.unrouted_response_headers(origin),
+        is_grpc,
+    }
+}
