@@ -1,4 +1,6 @@
-//! Runs the process: from a validated configuration, through serving, to a graceful exit.
+//! Runs the process, from a validated configuration to a graceful exit: bind, build, spawn, announce, drain.
+//!
+//! [`serve`] has one line for each step, in an order that matters.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,13 +12,13 @@ use tracing::{error, info};
 
 use super::accept::accept;
 use super::certificates;
-use super::drain::{self, ProcessState, Signals};
-use super::fd_budget;
+use super::drain::{self, DrainedListeners, ProcessState, Signals};
+use super::fd_budget::{self, FdBudget};
 use super::listen::{self, BoundListener};
-use super::reload::{self, ConfigLoader, Reload};
+use super::reload::{self, ConfigLoader, Reload, SharedTls};
 use super::tasks::{self, DnsTasks};
 use crate::admin::telemetry::{self, TelemetryState};
-use crate::config::Config;
+use crate::config::{Config, Listener};
 use crate::contract::{Fault, PageResponse};
 use crate::proxy::{ConnectionTracker, Gateway, ListenerRole, ListenerService, PageHandler};
 use crate::snapshot::Snapshot;
@@ -51,94 +53,172 @@ pub(crate) struct Listening {
 /// # Errors
 /// A message for the operator: a port in use, or threads or signal handlers that could not be created.
 pub(crate) fn serve(mut config: Config, options: ServeOptions) -> Result<(), String> {
+    let ServeOptions { metrics, load, verbosity, panic_path, on_listening } = options;
+    // First, because the budget caps the limits of everything that is built from the configuration.
     let descriptors = fd_budget::raise_fd_limit();
     let fd_budget = fd_budget::apply_budget(&mut config, descriptors);
-    let bound: Vec<BoundListener> = config
-        .listeners
-        .iter()
-        .map(|listener| listen::bind(listener.address).map_err(|error| error.to_string()))
-        .collect::<Result<_, _>>()?;
-    let telemetry = listen::bind(config.telemetry.address).map_err(|error| error.to_string())?;
-
+    // Before the threads start, so that a port in use is reported at once.
+    let sockets = Sockets::bind(&config)?;
+    let listening = sockets.addresses();
     let runtime = runtime(config.workers)?;
-    let snapshot = Snapshot::build(&config, &options.metrics, None)?;
-    snapshot.apply(&options.metrics);
-    let upstreams = reload::upstream_runtimes(&snapshot);
-    let stores = snapshot.stores.clone();
-    let mut gateway = Gateway::new(
-        snapshot,
-        Arc::clone(&options.metrics),
-        &new_pseudonym(),
-        fd_budget.upstream_connections,
-    );
-    if let Some(path) = options.panic_path {
-        gateway.set_panic_path(path);
-    }
-    let gateway = Arc::new(gateway);
+    let process = Process::build(config, metrics, fd_budget, panic_path)?;
     log_panics();
-
-    let state = Arc::new(ProcessState::default());
-    let tracker = ConnectionTracker::new(fd_budget.overflow);
-    let (stop_gateway, stopped_gateway) = watch::channel(false);
-    let (stop_telemetry, stopped_telemetry) = watch::channel(false);
-    let listening = Listening {
-        gateway: bound.iter().map(|bound| bound.address).collect(),
-        telemetry: telemetry.address,
-    };
-    let running = Arc::new(ArcSwap::from_pointee(config));
     runtime.block_on(async {
-        let config = running.load_full();
-        let signal_error = |error| format!("cannot install signal handlers: {error}");
         let signals = Signals::install().map_err(signal_error)?;
         let sighup = drain::sighup().map_err(signal_error)?;
-        let mut dns_tasks = DnsTasks::default();
-        dns_tasks.update(&upstreams);
-        tasks::connect_stores(&stores).await;
-        drop(stores);
-        let tls: Vec<Option<Arc<ArcSwap<_>>>> = config
-            .listeners
-            .iter()
-            .map(|listener| Some(Arc::new(ArcSwap::new(Arc::clone(&listener.tls.as_ref()?.settings)))))
-            .collect();
-        let reload = Reload {
-            tls: tls.clone(),
-            load: options.load,
-            gateway: Arc::clone(&gateway),
-            running: Arc::clone(&running),
-            loaded_at: SystemTime::now(),
-            state: Arc::clone(&state),
-            dns_tasks,
-            verbosity: options.verbosity,
-            descriptors,
-        };
-        certificates::log_problems(&config, reload.loaded_at);
-        options.metrics.config_loaded(reload.loaded_at);
+        let dns_tasks = process.connect_upstreams_and_stores().await;
+        let reload = process.reload(load, verbosity, dns_tasks, descriptors);
+        // Before the listeners are spawned: a reload replaces the certificates that they share.
+        let tls = reload.tls.clone();
         tokio::spawn(reload.run(sighup));
+        tokio::spawn(tasks::trim_memory());
+        let (listeners, stop_telemetry) = process.spawn_listeners(sockets, tls);
+        process.announce(&listening, on_listening, descriptors);
+        drain::wait_and_drain(signals, &process.state, listeners, &process.running).await;
+        // The telemetry endpoints respond until the end of the drain.
+        let _ = stop_telemetry.send(true);
+        Ok::<(), String>(())
+    })?;
+    // Connections that are still open exceeded the drain timeout.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+/// The bound sockets.
+struct Sockets {
+    /// In the order of the configuration file.
+    gateway: Vec<BoundListener>,
+    telemetry: BoundListener,
+}
+
+impl Sockets {
+    fn bind(config: &Config) -> Result<Self, String> {
+        let bind = |address| listen::bind(address).map_err(|error| error.to_string());
+        let gateway = config.listeners.iter().map(|listener| bind(listener.address));
+        Ok(Sockets {
+            gateway: gateway.collect::<Result<_, _>>()?,
+            telemetry: bind(config.telemetry.address)?,
+        })
+    }
+
+    fn addresses(&self) -> Listening {
+        let gateway = self.gateway.iter().map(|bound| bound.address).collect();
+        Listening { gateway, telemetry: self.telemetry.address }
+    }
+}
+
+/// What the tasks of the process share.
+struct Process {
+    metrics: Arc<Metrics>,
+    gateway: Arc<Gateway>,
+    /// The active configuration.
+    running: Arc<ArcSwap<Config>>,
+    state: Arc<ProcessState>,
+    tracker: Arc<ConnectionTracker>,
+    fd_budget: FdBudget,
+}
+
+impl Process {
+    fn build(
+        config: Config,
+        metrics: Arc<Metrics>,
+        fd_budget: FdBudget,
+        panic_path: Option<&'static str>,
+    ) -> Result<Self, String> {
+        let snapshot = Snapshot::build(&config, &metrics, None)?;
+        snapshot.apply(&metrics);
+        let upstream_connections = fd_budget.upstream_connections;
+        let mut gateway =
+            Gateway::new(snapshot, Arc::clone(&metrics), &new_pseudonym(), upstream_connections);
+        if let Some(path) = panic_path {
+            gateway.set_panic_path(path);
+        }
+        Ok(Process {
+            metrics,
+            gateway: Arc::new(gateway),
+            running: Arc::new(ArcSwap::from_pointee(config)),
+            state: Arc::default(),
+            tracker: ConnectionTracker::new(fd_budget.overflow),
+            fd_budget,
+        })
+    }
+
+    /// Starts the DNS lookups, and waits for the rate-limit backends, so that the first requests are counted there.
+    async fn connect_upstreams_and_stores(&self) -> DnsTasks {
+        let snapshot = self.gateway.snapshot.load_full();
+        let mut dns_tasks = DnsTasks::default();
+        dns_tasks.update(&reload::upstream_runtimes(&snapshot));
+        tasks::connect_stores(&snapshot.stores).await;
+        dns_tasks
+    }
+
+    /// What a reload needs. Logs problems with the certificates of the first configuration.
+    fn reload(
+        &self,
+        load: Option<ConfigLoader>,
+        verbosity: LevelHandle,
+        dns_tasks: DnsTasks,
+        descriptors: u64,
+    ) -> Reload {
+        let config = self.running.load();
+        let loaded_at = SystemTime::now();
+        certificates::log_problems(&config, loaded_at);
+        self.metrics.config_loaded(loaded_at);
+        let shared_tls =
+            |listener: &Listener| Some(Arc::new(ArcSwap::new(Arc::clone(&listener.tls.as_ref()?.settings))));
+        Reload {
+            tls: config.listeners.iter().map(shared_tls).collect(),
+            load,
+            gateway: Arc::clone(&self.gateway),
+            running: Arc::clone(&self.running),
+            loaded_at,
+            state: Arc::clone(&self.state),
+            dns_tasks,
+            verbosity,
+            descriptors,
+        }
+    }
+
+    /// Accepts connections on all sockets. Returns the listeners to drain, and the switch that stops the telemetry
+    /// endpoints.
+    fn spawn_listeners(
+        &self,
+        sockets: Sockets,
+        tls: Vec<Option<SharedTls>>,
+    ) -> (DrainedListeners, watch::Sender<bool>) {
+        let config = self.running.load();
+        let (stop, stopped) = watch::channel(false);
         let mut acceptors = Vec::new();
-        for ((listener, tls), bound) in config.listeners.iter().zip(tls).zip(bound) {
-            let connections = ListenerService {
-                gateway: Arc::clone(&gateway),
+        for ((listener, tls), bound) in config.listeners.iter().zip(tls).zip(sockets.gateway) {
+            let service = ListenerService {
+                gateway: Arc::clone(&self.gateway),
                 role: ListenerRole::Gateway,
                 h2c: listener.h2c,
-                tls: tls.clone(),
-                tracker: Arc::clone(&tracker),
-                gauge: options.metrics.connections(&bound.address.to_string()),
+                tls,
+                tracker: Arc::clone(&self.tracker),
+                gauge: self.metrics.connections(&bound.address.to_string()),
             };
-            acceptors.push(tokio::spawn(accept(bound, connections, stopped_gateway.clone())));
+            acceptors.push(tokio::spawn(accept(bound, service, stopped.clone())));
         }
-        let handler = TelemetryPages { state: Arc::clone(&state), metrics: Arc::clone(&options.metrics) };
-        let connections = ListenerService {
-            gateway: Arc::clone(&gateway),
-            role: ListenerRole::Pages(Arc::new(handler), fd_budget.telemetry_connections),
+        let pages = TelemetryPages { state: Arc::clone(&self.state), metrics: Arc::clone(&self.metrics) };
+        let service = ListenerService {
+            gateway: Arc::clone(&self.gateway),
+            role: ListenerRole::Pages(Arc::new(pages), self.fd_budget.telemetry_connections),
             h2c: false,
             tls: None,
             tracker: ConnectionTracker::new(1),
-            gauge: options.metrics.connections(&telemetry.address.to_string()),
+            gauge: self.metrics.connections(&sockets.telemetry.address.to_string()),
         };
-        tokio::spawn(accept(telemetry, connections, stopped_telemetry));
-        tokio::spawn(tasks::trim_memory());
-        state.set_serving();
-        (options.on_listening)(&listening);
+        let (stop_telemetry, telemetry_stopped) = watch::channel(false);
+        tokio::spawn(accept(sockets.telemetry, service, telemetry_stopped));
+        (DrainedListeners { stop, acceptors, tracker: Arc::clone(&self.tracker) }, stop_telemetry)
+    }
+
+    /// Reports that the process serves: to `/readyz`, the caller and the log.
+    fn announce(&self, listening: &Listening, on_listening: impl FnOnce(&Listening), descriptors: u64) {
+        self.state.set_serving();
+        on_listening(listening);
+        let config = self.running.load();
         info!(
             workers = config.workers,
             descriptors,
@@ -146,13 +226,11 @@ pub(crate) fn serve(mut config: Config, options: ServeOptions) -> Result<(), Str
             contract = config.contract.name(),
             "serving"
         );
-        drain::wait_and_drain(signals, state, stop_gateway, acceptors, tracker, &running).await;
-        let _ = stop_telemetry.send(true);
-        Ok::<(), String>(())
-    })?;
-    // Connections that are still open exceeded the drain timeout.
-    runtime.shutdown_background();
-    Ok(())
+    }
+}
+
+fn signal_error(error: std::io::Error) -> String {
+    format!("cannot install signal handlers: {error}")
 }
 
 fn runtime(workers: usize) -> Result<Runtime, String> {

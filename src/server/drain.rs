@@ -96,16 +96,25 @@ impl Signals {
     }
 }
 
+/// The listeners that a drain closes, and their connections.
+#[derive(Debug)]
+pub(super) struct DrainedListeners {
+    /// Stops accepting, and closes idle connections.
+    pub(super) stop: watch::Sender<bool>,
+    /// Ready when the backlogs are empty.
+    pub(super) acceptors: Vec<JoinHandle<()>>,
+    pub(super) tracker: Arc<ConnectionTracker>,
+}
+
 /// Waits for a signal, then drains with the timeouts of the configuration `running` at that time. Returns when the
 /// process can exit.
-pub(crate) async fn wait_and_drain(
+pub(super) async fn wait_and_drain(
     mut signals: Signals,
-    state: Arc<ProcessState>,
-    listeners: watch::Sender<bool>,
-    acceptors: Vec<JoinHandle<()>>,
-    tracker: Arc<ConnectionTracker>,
+    state: &ProcessState,
+    listeners: DrainedListeners,
     running: &ArcSwap<Config>,
 ) {
+    let DrainedListeners { stop, acceptors, tracker } = listeners;
     let first = signals.next().await;
     state.set_draining();
     let (delay, limit) = {
@@ -118,7 +127,7 @@ pub(crate) async fn wait_and_drain(
             sleep(delay).await;
         }
         // Closes listeners and idle connections; other connections close after their current request.
-        let _ = listeners.send(true);
+        let _ = stop.send(true);
         let ended = async {
             // Connections in the backlogs are still accepted.
             join_all(acceptors).await;

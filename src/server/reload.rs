@@ -26,6 +26,9 @@ use crate::upstream::UpstreamRuntime;
 /// Reads the configuration from its source again.
 pub(crate) type ConfigLoader = Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
 
+/// The TLS settings of one listener, which a reload replaces.
+pub(super) type SharedTls = Arc<ArcSwap<ServerConfig>>;
+
 /// The state that a reload reads and changes.
 pub(super) struct Reload {
     /// `None` if the configuration did not come from a file.
@@ -41,7 +44,7 @@ pub(super) struct Reload {
     /// The limit on open descriptors.
     pub(super) descriptors: u64,
     /// The TLS settings of each listener, in the order of the configuration file.
-    pub(super) tls: Vec<Option<Arc<ArcSwap<ServerConfig>>>>,
+    pub(super) tls: Vec<Option<SharedTls>>,
 }
 
 impl Reload {
