@@ -48,6 +48,7 @@ impl Transform for MatchLoader {
             object.remove(name);
         }
         drop_defaulted(object);
+        allow_absence(object);
         allow_variables(object);
     }
 }
@@ -62,6 +63,25 @@ fn drop_defaulted(object: &mut serde_json::Map<String, Value>) {
         required.retain(|name| !has_default(name));
         if required.is_empty() {
             object.remove("required");
+        }
+    }
+}
+
+/// A key without a value counts as absent, so it may be null if it has a default.
+fn allow_absence(object: &mut serde_json::Map<String, Value>) {
+    let Some(Value::Object(properties)) = object.get_mut("properties") else { return };
+    for key in properties.values_mut().filter(|key| key.get("default").is_some()) {
+        let Some(key) = key.as_object_mut() else { continue };
+        let absent = json!({ "type": "null" });
+        if let Some(target) = key.remove("$ref") {
+            key.insert("anyOf".to_owned(), json!([{ "$ref": target }, absent]));
+        } else if let Some(Value::Array(forms)) = key.get_mut("anyOf") {
+            forms.push(absent);
+        } else if let Some(Value::Array(types)) = key.get_mut("type") {
+            types.push(json!("null"));
+            types.dedup();
+        } else if let Some(name) = key.remove("type") {
+            key.insert("type".to_owned(), json!([name, "null"]));
         }
     }
 }
