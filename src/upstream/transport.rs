@@ -26,6 +26,7 @@ use crate::tls::stream::TlsConnection;
 /// The connections of one upstream.
 pub(crate) struct Transport {
     connector: TransportConnector,
+    max_idle: usize,
     idle_timeout: Duration,
     pooling_enabled: AtomicBool,
     verification: Option<Arc<CertVerification>>,
@@ -52,6 +53,7 @@ impl Transport {
         let http2 = Http2Pool::new(version_policy, max_idle, idle_timeout);
         Transport {
             connector,
+            max_idle,
             idle_timeout,
             pooling_enabled: AtomicBool::new(max_idle > 0),
             verification,
@@ -129,8 +131,11 @@ impl Transport {
         self.pooling_enabled.store(false, Ordering::Release);
         self.http2.close_gracefully();
         for candidate in candidates {
-            // The pool closes connections only on their idle timeout, not when it is dropped: take them out.
-            while self.reuse(&candidate).await.is_some() {}
+            // The pool closes connections only on their idle timeout, not when it is dropped: take all out. It returns
+            // `None` for a connection that the server has closed, too, not only when there are no more.
+            for _ in 0..self.max_idle {
+                drop(self.reuse(&candidate).await);
+            }
         }
     }
 
@@ -260,6 +265,30 @@ mod tests {
         let mut sent = Vec::new();
         tokio::io::AsyncReadExt::read_to_end(&mut server_io, &mut sent).await.unwrap();
         assert_eq!(sent, b"");
+    }
+
+    /// The pool reports a connection that the server has closed like an empty pool.
+    #[tokio::test]
+    async fn graceful_close_goes_on_after_a_connection_closed_by_the_server() {
+        let candidate =
+            Candidate { server: Arc::from("a"), address: ([127, 0, 0, 1], 1).into(), tls_name: None };
+        for closed in 0..3 {
+            let transport = Transport::new(3, Duration::from_secs(60), None, HttpVersionPolicy::Http1);
+            let mut servers = Vec::new();
+            for _ in 0..3 {
+                let (client_io, server_io) = tokio::io::duplex(16);
+                transport.release(Box::new(client_io), &candidate);
+                servers.push(server_io);
+            }
+            drop(servers.remove(closed));
+            transport.close_gracefully([candidate.clone()].into_iter()).await;
+            for mut server in servers {
+                let mut received = Vec::new();
+                let end = tokio::io::AsyncReadExt::read_to_end(&mut server, &mut received);
+                let end = timeout_at(Instant::now() + Duration::from_secs(20), end).await;
+                assert_eq!(end.map(Result::unwrap), Some(0), "{closed}");
+            }
+        }
     }
 
     #[test]
