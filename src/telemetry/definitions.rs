@@ -165,7 +165,7 @@ pub(crate) const SHED: MetricDefinition = MetricDefinition::counter(
 pub(crate) const RELOADS: MetricDefinition = MetricDefinition::counter(
     "config_reloads_total",
     &["result"],
-    "Configuration reloads (SIGHUP), by result: `applied`, or `refused` for a rejected one.",
+    "Configuration reloads (SIGHUP), by result: `applied` or `rejected`.",
 );
 pub(crate) const RELOAD_SUCCESSFUL: MetricDefinition = MetricDefinition::gauge(
     "config_last_reload_successful",

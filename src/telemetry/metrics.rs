@@ -75,7 +75,7 @@ impl Metrics {
             overhead: histograms(&registry, &definitions::OVERHEAD).with_label_values::<&str>(&[]),
             connections: gauges(&registry, &definitions::CONNECTIONS),
             concurrency_limits: gauges(&registry, &definitions::CONCURRENCY_LIMIT),
-            reloads: ["applied", "refused"].map(|result| reloads.with_label_values(&[result])),
+            reloads: ["applied", "rejected"].map(|result| reloads.with_label_values(&[result])),
             reload_successful: gauges(&registry, &definitions::RELOAD_SUCCESSFUL)
                 .with_label_values::<&str>(&[]),
             reload_time: gauges(&registry, &definitions::RELOAD_TIME).with_label_values::<&str>(&[]),

@@ -155,10 +155,10 @@ statusquo_config_last_reload_successful 0
 # HELP statusquo_config_last_reload_timestamp_seconds Unix time at which the active configuration was loaded, at startup or by a reload.
 # TYPE statusquo_config_last_reload_timestamp_seconds gauge
 statusquo_config_last_reload_timestamp_seconds 0
-# HELP statusquo_config_reloads_total Configuration reloads (SIGHUP), by result: `applied`, or `refused` for a rejected one.
+# HELP statusquo_config_reloads_total Configuration reloads (SIGHUP), by result: `applied` or `rejected`.
 # TYPE statusquo_config_reloads_total counter
 statusquo_config_reloads_total{result="applied"} 0
-statusquo_config_reloads_total{result="refused"} 0
+statusquo_config_reloads_total{result="rejected"} 0
 # HELP statusquo_errors_total Responses with a status code of 400 or above, by the cause that determined it (`upstream_response`: the upstream's own status code).
 # TYPE statusquo_errors_total counter
 statusquo_errors_total{cause="breaker_open",code="503",route="shop",upstream="backend",upstream_status="none"} 1
@@ -239,7 +239,7 @@ fn documented_series_start_at_zero() {
             "{reason:?}"
         );
     }
-    for result in ["applied", "refused"] {
+    for result in ["applied", "rejected"] {
         assert_eq!(page.sum("config_reloads_total", &[("result", result)]), Some(0.0), "{result}");
     }
     for reason in ["queue_full", "write_failed"] {

@@ -385,7 +385,7 @@ impl Gateway {
         self.log.text()
     }
 
-    /// Reloads this configuration and waits for the result: `applied` or `refused`.
+    /// Reloads this configuration and waits for the result: `applied` or `rejected`.
     #[track_caller]
     pub fn reload(&self, setup: GatewaySetup) -> &'static str {
         self.reload_text(&setup.yaml())
@@ -395,15 +395,15 @@ impl Gateway {
     #[track_caller]
     pub fn reload_text(&self, text: &str) -> &'static str {
         let count = |result| self.metric("config_reloads_total", &[("result", result)]);
-        let before = (count("applied"), count("refused"));
+        let before = (count("applied"), count("rejected"));
         std::fs::write(&self.configuration, text).unwrap();
         self.send_sighup();
         let deadline = Instant::now() + limit();
         loop {
-            let (applied, refused) = (count("applied") - before.0, count("refused") - before.1);
-            match (applied == 1.0, refused == 1.0) {
+            let (applied, rejected) = (count("applied") - before.0, count("rejected") - before.1);
+            match (applied == 1.0, rejected == 1.0) {
                 (true, false) => return "applied",
-                (false, true) => return "refused",
+                (false, true) => return "rejected",
                 _ => assert!(Instant::now() < deadline, "no reload result; log:\n{}", self.log.text()),
             }
         }

@@ -75,7 +75,7 @@ fn invalid_file_is_rejected_entirely_and_the_old_config_stays_active() {
     client.get("/").assert_response(200, "fine");
     let invalid = "version: 1\nlisten: [{ address: \"127.0.0.1:0\" }]\nclient: { header_timout: 5s }\n\
         upstreams: { main: { servers: [\"127.0.0.1:1\"] } }\nroutes: [{ name: r, upstream: mian }]\n";
-    assert_eq!(gateway.reload_text(invalid), "refused");
+    assert_eq!(gateway.reload_text(invalid), "rejected");
     client.get("/").assert_response(200, "fine");
     gateway.expect_metric("config_last_reload_successful", &[], 0.0);
     let line = gateway.log_line(|line| line["problems"] == 2);
@@ -89,12 +89,12 @@ fn invalid_file_is_rejected_entirely_and_the_old_config_stays_active() {
     assert_eq!(line["message"], "unknown upstream \"mian\"; did you mean \"main\"?");
     gateway.log_line(|line| line["key"] == "client.header_timout");
     for text in ["", "routes: [", "\u{0}"] {
-        assert_eq!(gateway.reload_text(text), "refused", "{text:?}");
+        assert_eq!(gateway.reload_text(text), "rejected", "{text:?}");
     }
     client.get("/").assert_response(200, "fine");
     assert_eq!(gateway.reload(Gateway::with_upstream(&upstream)), "applied");
     gateway.expect_metric("config_last_reload_successful", &[], 1.0);
-    gateway.expect_metric("config_reloads_total", &[("result", "refused")], 4.0);
+    gateway.expect_metric("config_reloads_total", &[("result", "rejected")], 4.0);
     assert_eq!(upstream.connection_count(), 1);
 }
 
@@ -106,7 +106,7 @@ fn restart_only_changes_are_rejected_by_name_and_nothing_applies() {
         .set("workers", "1")
         .set("log.format", "text")
         .with_h2c_listener();
-    assert_eq!(gateway.reload(changed), "refused");
+    assert_eq!(gateway.reload(changed), "rejected");
     for (key, message) in [
         ("workers", "2 cannot be changed to 1 by a reload; restart the process, or revert this change"),
         (

@@ -282,7 +282,7 @@ fn reload_uses_current_certificate_files_or_keeps_the_old_ones() {
     kept.get("/").assert_response(200, "fine");
 
     files.write(0, &Issued { cert: new.cert.clone(), key: old.key.clone() });
-    assert_eq!(gateway.reload(setup()), "refused");
+    assert_eq!(gateway.reload(setup()), "rejected");
     gateway.log_line(|line| {
         line["key"] == "listen[0].tls.key"
             && line["message"]
@@ -290,7 +290,7 @@ fn reload_uses_current_certificate_files_or_keeps_the_old_ones() {
                 .is_some_and(|text| text.contains("the key does not belong to the certificate"))
     });
     assert_eq!(shown(), second);
-    assert_eq!(gateway.reload(Gateway::with_upstream(&upstream)), "refused");
+    assert_eq!(gateway.reload(Gateway::with_upstream(&upstream)), "rejected");
     gateway.log_line(|line| {
         line["message"]
             == "a listener with TLS cannot be changed to a listener without TLS by a reload; restart the process, or \
