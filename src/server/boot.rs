@@ -66,7 +66,7 @@ pub(crate) fn serve(mut config: Config, options: ServeOptions) -> Result<(), Str
     runtime.block_on(async {
         let signals = Signals::install().map_err(signal_error)?;
         let sighup = drain::sighup().map_err(signal_error)?;
-        let dns_tasks = process.connect_upstreams_and_stores().await;
+        let dns_tasks = process.connect_upstreams_and_backends().await;
         let reload = process.reload(load, verbosity, dns_tasks, descriptors);
         // Before the listeners are spawned: a reload replaces the certificates that they share.
         let tls = reload.tls.clone();
@@ -144,11 +144,11 @@ impl Process {
     }
 
     /// Starts the DNS lookups, and waits for the rate-limit backends, so that the first requests are counted there.
-    async fn connect_upstreams_and_stores(&self) -> DnsTasks {
+    async fn connect_upstreams_and_backends(&self) -> DnsTasks {
         let snapshot = self.gateway.snapshot.load_full();
         let mut dns_tasks = DnsTasks::default();
         dns_tasks.update(&reload::upstream_runtimes(&snapshot));
-        tasks::connect_stores(&snapshot.stores).await;
+        tasks::connect_backends(&snapshot.stores).await;
         dns_tasks
     }
 

@@ -76,7 +76,7 @@ impl Reload {
         // Resolves the names of new upstreams before their first request.
         let new = upstreams.iter().filter(|upstream| !self.dns_tasks.contains(upstream));
         join_all(new.map(|upstream| tasks::resolve_all(upstream))).await;
-        tasks::connect_stores(&snapshot.stores).await;
+        tasks::connect_backends(&snapshot.stores).await;
         if self.is_draining() {
             return info!("ignored SIGHUP: shutting down");
         }

@@ -20,7 +20,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval at which free memory is returned to the system.
 const TRIM_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a start or reload waits for rate-limit backends.
-const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const BACKEND_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The running lookups: one task for each upstream that has host names.
 #[derive(Debug, Default)]
@@ -54,14 +54,14 @@ fn has_names(upstream: &UpstreamRuntime) -> bool {
     upstream.servers().iter().any(|server| server.addresses.is_name())
 }
 
-/// Starts connecting to these backends and waits until each was tried once, at most `STORE_CONNECT_TIMEOUT`, so that
+/// Starts connecting to these backends and waits until each was tried once, at most `BACKEND_CONNECT_TIMEOUT`, so that
 /// the first requests are counted there.
-pub(crate) async fn connect_stores(stores: &[Arc<RedisBackend>]) {
+pub(crate) async fn connect_backends(stores: &[Arc<RedisBackend>]) {
     for store in stores {
         store.start_reconnecting();
     }
     timeout_at(
-        Instant::now() + STORE_CONNECT_TIMEOUT,
+        Instant::now() + BACKEND_CONNECT_TIMEOUT,
         join_all(stores.iter().map(|store| store.wait_for_first_attempt())),
     )
     .await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::limit::BackendError;
 use crate::limit::redis::{BackendObserver, RedisBackend, StoreSettings};
-use crate::telemetry::{Metrics, StoreMetrics};
+use crate::telemetry::{BackendMetrics, Metrics};
 
 /// Returns a backend for each of `settings`, in order: an equal one of `previous`, else a new one.
 pub(super) fn carry_over(
@@ -17,7 +17,7 @@ pub(super) fn carry_over(
         let unchanged = previous.iter().find(|store| store.settings() == settings);
         unchanged.cloned().unwrap_or_else(|| {
             let error_names = BackendError::ALL.iter().map(|error| error.name());
-            let observer = StoreObserver(metrics.store(&settings.name, error_names));
+            let observer = StoreObserver(metrics.backend(&settings.name, error_names));
             Arc::new(RedisBackend::new(settings.clone(), Box::new(observer)))
         })
     };
@@ -25,7 +25,7 @@ pub(super) fn carry_over(
 }
 
 #[derive(Debug)]
-struct StoreObserver(StoreMetrics);
+struct StoreObserver(BackendMetrics);
 
 impl BackendObserver for StoreObserver {
     fn on_success(&self, elapsed: Duration) {

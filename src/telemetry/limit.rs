@@ -73,15 +73,15 @@ impl LimitMetrics {
 
 /// The metrics of one rate-limit backend, all exported as 0 from the start.
 #[derive(Debug)]
-pub(crate) struct StoreMetrics {
+pub(crate) struct BackendMetrics {
     duration: Histogram,
     errors: Vec<(&'static str, IntCounter)>,
 }
 
-impl StoreMetrics {
+impl BackendMetrics {
     pub(super) fn new(vectors: &Vectors, name: &str, kinds: impl Iterator<Item = &'static str>) -> Self {
         let errors = |kind| (kind, vectors.store_errors.with_label_values(&[name, kind]));
-        StoreMetrics {
+        BackendMetrics {
             duration: vectors.store_duration.with_label_values(&[name]),
             errors: kinds.map(errors).collect(),
         }
@@ -92,7 +92,7 @@ impl StoreMetrics {
         self.duration.observe(time.as_secs_f64());
     }
 
-    /// Counts one failed call. Ignores a kind that was not passed to [`StoreMetrics::new`].
+    /// Counts one failed call. Ignores a kind that was not passed to [`BackendMetrics::new`].
     pub(crate) fn record_error(&self, kind: &'static str) {
         if let Some((_, errors)) = self.errors.iter().find(|(known, _)| *known == kind) {
             errors.inc();
@@ -222,9 +222,9 @@ mod tests {
     #[test]
     fn store_errors_start_at_zero_by_kind() {
         let metrics = Metrics::new();
-        let store = metrics.store("shared", ["timeout", "invalid_reply"].into_iter());
-        store.record_duration(Duration::from_millis(3));
-        store.record_error("invalid_reply");
+        let backend = metrics.backend("shared", ["timeout", "invalid_reply"].into_iter());
+        backend.record_duration(Duration::from_millis(3));
+        backend.record_error("invalid_reply");
         let lines = lines(&metrics);
         for line in [
             "store_duration_seconds_bucket{store=\"shared\",le=\"0.0025\"} 0",

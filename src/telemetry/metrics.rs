@@ -12,7 +12,7 @@ use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec, Registry, TextEnc
 
 use super::close_reason::{CLIENT_GONE, CloseReason, TUNNEL_IDLE};
 use super::definitions;
-use super::limit::{LimitMetrics, LimitSources, LimitStats, StoreMetrics};
+use super::limit::{BackendMetrics, LimitMetrics, LimitSources, LimitStats};
 use super::log::DroppedLines;
 use super::route::RouteMetrics;
 use super::status_label::CodeLabels;
@@ -109,8 +109,8 @@ impl Metrics {
     }
 
     /// The handles of one backend, with the kinds of its errors. Resolve once per backend.
-    pub(crate) fn store(&self, name: &str, kinds: impl Iterator<Item = &'static str>) -> StoreMetrics {
-        StoreMetrics::new(&self.vectors, name, kinds)
+    pub(crate) fn backend(&self, name: &str, kinds: impl Iterator<Item = &'static str>) -> BackendMetrics {
+        BackendMetrics::new(&self.vectors, name, kinds)
     }
 
     /// Registers a limiter: every scrape calls `read`, until it returns `None`. The values of several limiters of one

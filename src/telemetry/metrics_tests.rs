@@ -283,7 +283,7 @@ fn every_metric_has_its_documented_name_type_and_labels() {
     upstream.conformance(Conformance::Conforms);
     let _open = metrics.connections("127.0.0.1:80").guard();
     metrics.limit("per_ip", None).record(LimitDecision::Allowed);
-    let store = metrics.store("shared", ["timeout"].into_iter());
+    let store = metrics.backend("shared", ["timeout"].into_iter());
     store.record_duration(std::time::Duration::from_millis(1));
     metrics.register_limit("per_ip", || Some(LimitStats { evicted_idle: 1, ..LimitStats::default() }));
 

@@ -23,7 +23,7 @@ mod vectors;
 
 pub(crate) use access_log::{AccessLog, AccessRecord, LoggedRequests, Outcome};
 pub(crate) use close_reason::CloseReason;
-pub(crate) use limit::{LimitDecision, LimitMetrics, LimitStats, StoreMetrics};
+pub(crate) use limit::{BackendMetrics, LimitDecision, LimitMetrics, LimitStats};
 pub(crate) use metrics::Metrics;
 pub(crate) use route::{ResponseOrigin, RouteMetrics};
 pub(crate) use status_label::CodeLabels;
