@@ -292,7 +292,7 @@ pub struct RouteConfig {
     pub deny_methods: Vec<Method>,
     /// Clients that may use the route; empty means all.
     pub allow_from: Vec<IpNet>,
-    /// Whether paths with dot segments are forwarded (`paths: lenient`).
+    /// Whether ambiguous paths, such as those with dot segments, are forwarded (`paths: lenient`).
     pub lenient_paths: bool,
     /// Protocols that clients may upgrade to, in lower case.
     pub upgrades: Vec<String>,

@@ -10,6 +10,7 @@ use matchit::{InsertError, Router};
 
 use super::problem::{Diagnostic, quoted};
 use super::units::host_name;
+use crate::http::target::{Ambiguity, check_path};
 
 /// A host pattern: exact, `*.` with a name, or `None` for any host (written `*`).
 ///
@@ -61,16 +62,26 @@ pub(crate) fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic
         return Err(Diagnostic::new(message, format!("write {}", quoted(&normalised))));
     }
     let (shape, example) = anonymise_parameters(text);
-    match crate::http::target::check_path(example.as_bytes()) {
+    match check_path(example.as_bytes()) {
         Err(error) => Err(Diagnostic::new(
             format!("{} would never match: {}", quoted(text), error.evidence),
             "use a different path",
         )),
-        Ok(facts) if facts.dot_segments && !lenient => {
-            let message = format!("{} would never match: paths with dot segments are rejected", quoted(text));
-            Err(Diagnostic::new(message, "resolve the dot segments, or set paths: lenient"))
-        }
-        Ok(_) => Ok(shape),
+        Ok(facts) => match facts.ambiguity {
+            Some(Ambiguity::DotSegments) if !lenient => {
+                let message =
+                    format!("{} would never match: paths with dot segments are rejected", quoted(text));
+                Err(Diagnostic::new(message, "resolve the dot segments, or set paths: lenient"))
+            }
+            Some(Ambiguity::EncodedBackslash | Ambiguity::EncodedControl) if !lenient => {
+                let message = format!(
+                    "{} would never match: paths with an encoded backslash or control byte are rejected",
+                    quoted(text)
+                );
+                Err(Diagnostic::new(message, "use a different path, or set paths: lenient"))
+            }
+            Some(_) | None => Ok(shape),
+        },
     }
 }
 

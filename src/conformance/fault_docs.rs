@@ -35,7 +35,11 @@ pub(crate) const KNOWN_LIMITS: &[(&str, &str, &str)] = &[
         "closed_without_response_total",
         "http2_connection_error",
     ),
-    ("A malformed HTTP/2 stream: RST_STREAM", "closed_without_response_total", "http2_stream_error"),
+    (
+        "A malformed HTTP/2 stream, or a request target that the HTTP/2 library refuses (raw quotation marks, angle brackets, or bytes that are not UTF-8): RST_STREAM",
+        "closed_without_response_total",
+        "http2_stream_error",
+    ),
     (
         "An HTTP/2 header list above 256 KiB: the HTTP/2 library sends an empty 431",
         "closed_without_response_total",

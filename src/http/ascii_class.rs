@@ -1,7 +1,8 @@
 //! Character classes of HTTP: a table of 256 entries, and searches that use it.
 //!
 //! Classes: token (RFC 9110, section 5.6.2), field value (RFC 9110, section 5.5), path and query (RFC 3986, plus the
-//! characters that browsers do not encode: WHATWG URL, path and query percent-encode sets).
+//! characters that real clients do not encode: browsers some of a path, and command-line tools and HTTP libraries
+//! almost all of a query).
 
 /// Not allowed in a path.
 pub(crate) const NOT_PATH: u16 = 1;
@@ -15,6 +16,8 @@ pub(crate) const DOT: u16 = 1 << 3;
 pub(crate) const BACKSLASH: u16 = 1 << 4;
 /// 0x80 to 0xFF.
 pub(crate) const HIGH: u16 = 1 << 5;
+/// Not allowed in the URI type of the HTTP/2 library, although allowed in a query here.
+pub(crate) const NOT_H2_QUERY: u16 = 1 << 9;
 /// Allowed in a token.
 pub(crate) const TOKEN: u16 = 1 << 6;
 /// Unreserved (RFC 3986, section 2.3): equivalent to its percent-encoding.
@@ -40,12 +43,16 @@ const fn build_class_table() -> [u16; 256] {
 
 const fn compute_class(octet: u8) -> u16 {
     let mut class = 0;
-    // Browsers encode the backtick in a path but not in a query; the codec's URI type rejects it in a path.
+    // Browsers encode the backtick in a path but not in a query; the HTTP/2 library rejects it in a path.
     if matches!(octet, 0..=b' ' | 0x7f | b'"' | b'#' | b'<' | b'>' | b'`' | b'?') {
         class |= NOT_PATH;
     }
-    if matches!(octet, 0..=b' ' | 0x7f | b'"' | b'#' | b'<' | b'>') {
+    // RFC 3986 requires more to be encoded, but real clients do not, and no octet of this set ends a query for anyone.
+    if matches!(octet, 0..=b' ' | 0x7f | b'#') {
         class |= NOT_QUERY;
+    }
+    if matches!(octet, b'"' | b'<' | b'>') {
+        class |= NOT_H2_QUERY;
     }
     match octet {
         b'%' => class |= PERCENT,

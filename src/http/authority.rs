@@ -52,9 +52,21 @@ pub(crate) fn split_host_port(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)
     }
 }
 
-/// Whether the target's authority and Host are equal. Case-insensitive.
-pub(crate) fn authorities_equal(target_authority: &[u8], host: &[u8]) -> bool {
-    target_authority.eq_ignore_ascii_case(host)
+/// Whether the target's authority and Host name the same host and port: equal without regard to case, and with
+/// `default_port` (of the target's scheme) for a port that is missing or empty (RFC 9110, section 4.2.3).
+pub(crate) fn authorities_equal(target_authority: &[u8], host: &[u8], default_port: Option<u16>) -> bool {
+    if target_authority.eq_ignore_ascii_case(host) {
+        return true;
+    }
+    let (Some((a, a_port)), Some((b, b_port))) = (split_host_port(target_authority), split_host_port(host))
+    else {
+        return false;
+    };
+    let port = |digits: Option<&[u8]>| match digits {
+        None | Some([]) => default_port.map(u32::from),
+        Some(digits) => Some(port_number(digits)),
+    };
+    a.eq_ignore_ascii_case(b) && port(a_port).is_some() && port(a_port) == port(b_port)
 }
 
 /// Normalises the host for routing: lower case, without port, brackets and final dot; IPv6 in its shortest form.
@@ -109,7 +121,12 @@ fn check_host_name(name: &[u8]) -> Result<(), Rejection> {
 fn is_port(port: &[u8]) -> bool {
     // RFC 3986, section 3.2.3 allows an empty port.
     let digits = port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
-    digits && port.iter().fold(0_u32, |value, digit| value * 10 + u32::from(digit - b'0')) <= 65_535
+    digits && port_number(port) <= 65_535
+}
+
+/// The number that at most 5 digits write.
+fn port_number(digits: &[u8]) -> u32 {
+    digits.iter().fold(0, |value, digit| value * 10 + u32::from(digit.wrapping_sub(b'0')))
 }
 
 fn ipv6(inner: &[u8]) -> Option<Ipv6Addr> {

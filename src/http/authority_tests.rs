@@ -117,6 +117,24 @@ fn wildcard_matches_one_or_more_labels() {
 
 #[test]
 fn authorities_compare_case_insensitively() {
-    assert!(authorities_equal(b"Example.com:80", b"example.COM:80"));
-    assert!(!authorities_equal(b"example.com", b"example.com:80"));
+    assert!(authorities_equal(b"Example.com:80", b"example.COM:80", None));
+    assert!(!authorities_equal(b"example.com", b"example.com:80", None));
+}
+
+#[test]
+fn default_port_equals_a_missing_port() {
+    for (one, other, port, equal) in [
+        ("a:80", "A", 80, true),
+        ("a:443", "a", 443, true),
+        ("a:", "a:80", 80, true),
+        ("a:0080", "a", 80, true),
+        ("[::1]", "[::1]:80", 80, true),
+        ("a:443", "a", 80, false),
+        ("a:80", "a:81", 80, false),
+        ("a:65616", "a", 80, false),
+        ("ab", "a", 80, false),
+    ] {
+        assert_eq!(authorities_equal(one.as_bytes(), other.as_bytes(), Some(port)), equal, "{one} {other}");
+        assert_eq!(authorities_equal(other.as_bytes(), one.as_bytes(), Some(port)), equal, "{one} {other}");
+    }
 }

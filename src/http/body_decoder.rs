@@ -2,11 +2,12 @@
 //!
 //! The decoder consumes framing bytes from the caller's buffer and returns how many body bytes follow. It is stricter
 //! than RFC 9112, section 7.1: it rejects bare LF, signs and prefixes in chunk sizes, and control bytes in chunk
-//! extensions. Only upstreams may pad chunk sizes with spaces, as old servers do. Trailers are validated and dropped.
+//! extensions. Only upstreams may pad chunk sizes with spaces, as old servers do; everyone may put white space before
+//! the semicolon of an extension. Trailers are validated and dropped.
 
 use bytes::{Buf, BytesMut};
 
-use super::ascii_class::{is_field_text, is_token};
+use super::ascii_class::{is_field_text, is_token, trim_ows};
 use super::framing::RequestFraming;
 use super::response_head::ResponseFraming;
 
@@ -189,20 +190,20 @@ fn find_line(buffer: &[u8], max_len: usize) -> Result<Option<usize>, &'static st
     Ok(None)
 }
 
-/// Parses `1*HEXDIG [ ";" extension ]`. At most 15 digits, so that the sum of 2 sizes cannot overflow.
+/// Parses `1*HEXDIG [ BWS ";" extension ]` (RFC 9112, section 7.1.1). At most 15 digits after leading zeros, so that the
+/// sum of 2 sizes cannot overflow.
 fn chunk_size(line: &[u8], allow_padding: bool) -> Result<u64, &'static str> {
     let digits = line.iter().take_while(|octet| octet.is_ascii_hexdigit()).count();
-    let (size, mut rest) = line.split_at_checked(digits).unwrap_or_default();
-    if size.is_empty() || size.len() > 15 {
+    let (size, rest) = line.split_at_checked(digits).unwrap_or_default();
+    let zeros = size.iter().take_while(|digit| **digit == b'0').count();
+    if size.is_empty() || size.len() - zeros > 15 {
         return Err("a chunk size is not a plain hexadecimal number");
     }
-    if allow_padding {
-        rest = rest.trim_ascii();
-    }
-    match rest.first() {
-        None => {}
-        Some(b';') if is_field_text(rest) => {}
-        Some(_) => return Err("a chunk size is not followed by a valid extension"),
+    let extension = trim_ows(rest);
+    match extension.first() {
+        None if allow_padding || rest.is_empty() => {}
+        Some(b';') if is_field_text(extension) => {}
+        None | Some(_) => return Err("a chunk size is not followed by a valid extension"),
     }
     Ok(size.iter().fold(0, |sum, digit| {
         let value = match digit {

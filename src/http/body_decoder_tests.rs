@@ -34,12 +34,15 @@ fn chunked() -> BodyDecoder {
 #[test]
 fn body_decodes_equally_at_every_split() {
     type BodyCase = (BodyDecoder, &'static [u8], &'static [u8], &'static [u8]);
-    let cases: [BodyCase; 6] = [
+    let cases: [BodyCase; 9] = [
         (BodyDecoder::request(RequestFraming::Length(5)), b"helloGET", b"hello", b"GET"),
         (BodyDecoder::request(RequestFraming::None), b"GET", b"", b"GET"),
         (chunked(), b"5\r\nhello\r\n0\r\n\r\nGET", b"hello", b"GET"),
         (chunked(), b"2;a=b\r\nhe\r\n03\r\nllo\r\n0\r\nX: y\r\n\r\nGET", b"hello", b"GET"),
         (chunked(), b"A\r\n0123456789\r\n0;last\r\n\r\n", b"0123456789", b""),
+        (chunked(), b"00000000000000000005\r\nhello\r\n0000000000000000000000\r\n\r\nG", b"hello", b"G"),
+        (chunked(), b"3 ; a = b\r\nhel\r\n02\t \t;\t a\t=\"b ; c\" \r\nlo\r\n0 ;x\r\n\r\n", b"hello", b""),
+        (chunked(), b"5;\r\nhello\r\n0;;\r\n\r\n", b"hello", b""),
         (BodyDecoder::response(ResponseFraming::Chunked), b"5  \r\nhello\r\n0 \r\n\r\n", b"hello", b""),
     ];
     for (decoder, bytes, body, rest) in cases {
@@ -70,7 +73,7 @@ fn truncated_body_is_incomplete() {
 fn invalid_chunk_framing_is_rejected_at_every_split() {
     let huge = [b"5;".to_vec(), vec![b'x'; 2000], b"\r\n".to_vec()].concat();
     let long_trailer = [b"0\r\nX: ".to_vec(), vec![b'x'; 17_000]].concat();
-    let cases: [&[u8]; 22] = [
+    let cases: [&[u8]; 27] = [
         b"5\nhello\r\n",
         b"5\r\nhello\n0\r\n\r\n",
         b"5\r\nhelloX\r\n0\r\n\r\n",
@@ -79,13 +82,18 @@ fn invalid_chunk_framing_is_rejected_at_every_split() {
         b"0x5\r\nhello\r\n",
         b" 5\r\nhello\r\n",
         b"5 \r\nhello\r\n",
-        b"5 ;a\r\nhello\r\n",
+        b"5\t\r\nhello\r\n",
+        b"5\x0b;a\r\nhello\r\n",
+        b"5 5;a\r\nhello\r\n",
+        b"5 a\r\nhello\r\n",
+        b"00000x5\r\nhello\r\n",
         b"5,\r\nhello\r\n",
         b"\r\nhello\r\n",
         b"g\r\nhello\r\n",
         b"5\rhello\r\n",
         b"5;a\0\r\nhello\r\n",
         b"1000000000000000\r\n",
+        b"00001000000000000000\r\n",
         b"ffffffffffffffff\r\n",
         b"0\r\nbroken\r\n\r\n",
         b"0\r\n folded: x\r\n\r\n",

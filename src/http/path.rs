@@ -28,6 +28,16 @@ pub(crate) fn normalise(path: &[u8]) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
+/// Returns a normalised path with its encoded slashes decoded, normalised again; `None` if it has none.
+pub(crate) fn decode_slashes(normalised: &str) -> Option<String> {
+    let escape = memchr::memchr(b'%', normalised.as_bytes())?;
+    if !normalised.get(escape..)?.contains("%2F") {
+        return None;
+    }
+    let decoded = normalised.replace("%2F", "/");
+    Some(normalise(decoded.as_bytes()).into_owned())
+}
+
 /// Returns the rest of the path after its longest normalised prefix.
 fn skip_normalised(path: &[u8]) -> &[u8] {
     let mut rest = path;

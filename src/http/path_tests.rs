@@ -36,6 +36,20 @@ fn normalised_path_is_borrowed() {
     }
 }
 
+#[test]
+fn encoded_slashes_are_decoded_and_normalised_again() {
+    for (path, decoded) in [
+        ("/a/b", None),
+        ("/a%20b", None),
+        ("/a%252Fb", None),
+        ("/a%2Fb", Some("/a/b")),
+        ("/%2Fadmin", Some("/admin")),
+        ("/a%2F%2Fb%20c%2F", Some("/a/b%20c/")),
+    ] {
+        assert_eq!(decode_slashes(path).as_deref(), decoded, "{path}");
+    }
+}
+
 proptest! {
     #[test]
     fn normalisation_is_idempotent(path in "[/%a-fA-F0-9.;\u{e9}]{0,24}") {

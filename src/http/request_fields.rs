@@ -152,6 +152,7 @@ impl RequestFields {
         head: &[u8],
         version: Version,
         target_authority: Option<Range<usize>>,
+        default_port: Option<u16>,
     ) -> Result<Option<Range<usize>>, Rejection> {
         if self.host.is_none() && version == Version::Http11 {
             return Err(invalid_host("HTTP/1.1 without Host"));
@@ -160,10 +161,10 @@ impl RequestFields {
             return Ok(target_authority.or_else(|| self.host.clone()));
         };
         let bytes = |range: &Range<usize>| head.get(range.clone()).unwrap_or_default();
-        if !authority::authorities_equal(bytes(host), bytes(target)) {
+        if !authority::authorities_equal(bytes(host), bytes(target), default_port) {
             return Err(invalid_host("Host differs from the target's authority"));
         }
-        Ok(target_authority)
+        Ok(Some(host.clone()))
     }
 
     pub(super) fn framing(&self, version: Version) -> Result<RequestFraming, Rejection> {

@@ -17,6 +17,7 @@ pub use super::framing::RequestFraming;
 use super::request_fields::RequestFields;
 pub(crate) use super::request_fields::check_expect;
 use super::request_scanner::MAX_METHOD_LEN;
+pub use super::target::Ambiguity;
 pub use super::version::Version;
 use super::{Rejection, target};
 use crate::contract::Cause;
@@ -24,7 +25,7 @@ use crate::contract::Cause;
 /// A parsed request header section. Ranges are offsets into the parsed bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead {
-    /// HTTP/1.0 or HTTP/1.1.
+    /// The version, as far as it matters.
     pub version: Version,
     /// The method, never CONNECT or TRACE.
     pub method: Method,
@@ -35,9 +36,9 @@ pub struct RequestHead {
     pub target: Range<usize>,
     /// The path without the query. Empty for an absolute-form target without a path.
     pub path: Range<usize>,
-    /// The target is in absolute form. The codec requires Host to be identical to its authority, byte by byte.
+    /// The target is in absolute form.
     pub absolute_form: bool,
-    /// The authority of the target, else Host. Always present in HTTP/1.1.
+    /// Host, else the authority of the target: the two name the same host and port. Always present in HTTP/1.1.
     pub authority: Option<Range<usize>>,
     /// The framing of the body.
     pub framing: RequestFraming,
@@ -54,8 +55,10 @@ pub struct RequestHead {
     pub has_via: bool,
     /// `Authorization` has a scheme that authenticates the connection: see [`super::authentication`].
     pub binds_connection: bool,
-    /// The path has dot segments: reject it with `ambiguous_path` unless the route has `paths: lenient`.
-    pub dot_segments: bool,
+    /// Why the path is rejected with `ambiguous_path`, unless the route has `paths: lenient`.
+    pub ambiguity: Option<Ambiguity>,
+    /// HTTP/2 can carry the target. If not, only an upstream that uses HTTP/1 can receive the request.
+    pub h2_capable: bool,
     /// The number of fields, at most [`super::MAX_FIELDS`].
     pub field_count: usize,
 }
@@ -103,7 +106,7 @@ pub fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
     let at = |offset: usize| line.target_offset + offset;
     let target_authority = parts.authority.map(|range| at(range.start)..at(range.end));
     let absolute_form = target_authority.is_some();
-    let authority = fields.authority(head, line.version, target_authority)?;
+    let authority = fields.authority(head, line.version, target_authority, parts.default_port)?;
     let framing = fields.framing(line.version)?;
     Ok(RequestHead {
         version: line.version,
@@ -123,7 +126,8 @@ pub fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
         names_connection_fields: fields.names_fields,
         has_via: fields.via,
         binds_connection: fields.binds_connection,
-        dot_segments: parts.path.dot_segments,
+        ambiguity: parts.path.ambiguity,
+        h2_capable: parts.path.h2_capable,
         field_count: fields.count,
         method: line.method,
     })
@@ -156,7 +160,7 @@ impl<'a> RequestLine<'a> {
         let name_len = line.iter().position(|octet| *octet == b' ').unwrap_or(line.len());
         let (name, rest) = line.split_at_checked(name_len).unwrap_or((line, b""));
         let (target, version) = match rest {
-            [b' ', target @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'] => {
+            [b' ', target @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => {
                 (target, Version::Http11)
             }
             [b' ', target @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'] => {
@@ -187,7 +191,7 @@ fn version_error(version: &[u8]) -> Rejection {
     };
     match numbers {
         [b'0'..=b'9'] | [b'0'..=b'9', b'.', b'0'..=b'9'] => {
-            Rejection::new(Cause::UnsupportedVersion, "the version is not HTTP/1.0 or HTTP/1.1")
+            Rejection::new(Cause::UnsupportedVersion, "the major version is not 1")
         }
         _ => malformed_request_line("the request line does not end with an HTTP version"),
     }

@@ -20,7 +20,7 @@ pub enum Progress {
     Complete {
         /// Bytes up to and including the empty line that ends the header section, including `skip`.
         length: usize,
-        /// Bytes of an empty line before the request line (0 or 2), to be ignored.
+        /// Number of CR and LF before the request line, to be ignored.
         skip: usize,
     },
     /// Invalid, whatever bytes follow.
@@ -31,7 +31,6 @@ pub enum Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ScanState {
     Start,
-    EmptyLineLf,
     Method,
     RequestLine,
     RequestLineLf,
@@ -55,7 +54,7 @@ pub struct RequestScanner {
 }
 
 impl RequestScanner {
-    /// Creates a scanner with a limit of `max_bytes` bytes, including an empty line before the request line.
+    /// Creates a scanner with a limit of `max_bytes` bytes, including CR and LF before the request line.
     pub const fn new(max_bytes: usize) -> Self {
         RequestScanner { max_bytes, scanned: 0, skip: 0, fields: 0, state: ScanState::Start, rejected: None }
     }
@@ -79,7 +78,7 @@ impl RequestScanner {
 
     /// Whether no request byte was received yet, so that closing the connection is not an error.
     pub fn is_idle(&self) -> bool {
-        matches!(self.state, ScanState::Start | ScanState::EmptyLineLf) && self.rejected.is_none()
+        self.state == ScanState::Start && self.rejected.is_none()
     }
 
     fn scan(&mut self, buffer: &[u8]) -> Result<(), Rejection> {
@@ -98,13 +97,16 @@ impl RequestScanner {
             let run_len = match self.state {
                 ScanState::Method | ScanState::FieldName => token_len(rest),
                 ScanState::RequestLine | ScanState::FieldValue => field_text_len(rest),
-                ScanState::Start
-                | ScanState::EmptyLineLf
-                | ScanState::RequestLineLf
-                | ScanState::FieldStart => 0,
+                // RFC 9112, section 2.2: clients send empty lines before a request, and after a body. Whatever their
+                // form, they contain nothing.
+                ScanState::Start => blank_len(rest),
+                ScanState::RequestLineLf | ScanState::FieldStart => 0,
                 ScanState::FieldLineLf | ScanState::FinalLf | ScanState::End => 0,
             };
             self.scanned += run_len;
+            if self.state == ScanState::Start {
+                self.skip = self.scanned;
+            }
             if self.state == ScanState::Method && self.scanned - self.skip > MAX_METHOD_LEN {
                 return Err(Rejection::new(Cause::UnsupportedMethod, "the method is longer than 32 bytes"));
             }
@@ -121,16 +123,9 @@ impl RequestScanner {
     fn next_state(&mut self, byte: u8) -> Result<ScanState, Rejection> {
         match self.state {
             ScanState::Start => match byte {
-                b'\r' if self.skip == 0 => Ok(ScanState::EmptyLineLf),
                 _ if class_bits(byte) & TOKEN != 0 => Ok(ScanState::Method),
                 _ => Err(invalid_first_byte(byte)),
             },
-            ScanState::EmptyLineLf => {
-                // RFC 9112, section 2.2: servers should ignore at least one empty line before the request line. This
-                // scanner ignores exactly one.
-                self.skip = 2;
-                expect_lf(byte, ScanState::Start, Cause::MalformedRequestLine)
-            }
             ScanState::Method => match byte {
                 b' ' => Ok(ScanState::RequestLine),
                 _ => Err(malformed_request_line("a byte of the method is not a token character")),
@@ -172,11 +167,11 @@ impl RequestScanner {
 
     fn too_large(&self) -> Rejection {
         match self.state {
-            ScanState::Start
-            | ScanState::EmptyLineLf
-            | ScanState::Method
-            | ScanState::RequestLine
-            | ScanState::RequestLineLf => {
+            ScanState::Start => Rejection::new(
+                Cause::HeaderTooLarge,
+                "the empty lines before a request exceed the size limit",
+            ),
+            ScanState::Method | ScanState::RequestLine | ScanState::RequestLineLf => {
                 Rejection::new(Cause::UriTooLong, "the request line exceeds the size limit")
             }
             ScanState::FieldStart
@@ -191,6 +186,11 @@ impl RequestScanner {
     }
 }
 
+/// The number of leading CR and LF.
+pub fn blank_len(octets: &[u8]) -> usize {
+    octets.iter().take_while(|octet| matches!(octet, b'\r' | b'\n')).count()
+}
+
 fn expect_lf(byte: u8, next: ScanState, cause: Cause) -> Result<ScanState, Rejection> {
     if byte == b'\n' { Ok(next) } else { Err(Rejection::new(cause, "bare CR")) }
 }
@@ -202,8 +202,6 @@ const fn malformed_request_line(evidence: &'static str) -> Rejection {
 fn invalid_first_byte(byte: u8) -> Rejection {
     malformed_request_line(match byte {
         0x16 => "a TLS handshake on a plain-text port",
-        b'\r' => "more than one empty line before the request line",
-        b'\n' => "bare LF before the request line",
         _ => "the first byte is not a token character",
     })
 }

@@ -47,12 +47,34 @@ fn rejection_is_final() {
 }
 
 #[test]
-fn second_leading_empty_line_is_rejected() {
-    assert_eq!(scan(b"\r\nGET / HTTP/1.0\r\n\r\n", 99), Progress::Complete { length: 20, skip: 2 });
-    let second = (Cause::MalformedRequestLine, "more than one empty line before the request line");
-    assert_eq!(rejected_with(b"\r\n\r"), second);
-    assert_eq!(rejected_with(b"\rG"), (Cause::MalformedRequestLine, "bare CR"));
-    assert_eq!(rejected_with(b"\n"), (Cause::MalformedRequestLine, "bare LF before the request line"));
+fn leading_run_of_cr_and_lf_is_skipped() {
+    for blank in ["\r\n", "\n", "\r", "\r\n\r\n", "\n\n\r\n\r", "\r\r\n"] {
+        let bytes = [blank.as_bytes(), b"GET / HTTP/1.0\r\n\r\n"].concat();
+        let complete = Progress::Complete { length: bytes.len(), skip: blank.len() };
+        assert_eq!(scan(&bytes, 99), complete, "{blank:?}");
+        let mut scanner = RequestScanner::new(99);
+        for end in 0..bytes.len() {
+            assert_eq!(scanner.advance(&bytes[..end]), Progress::NeedMore, "{blank:?} {end}");
+        }
+        assert_eq!(scanner.advance(&bytes), complete, "{blank:?}");
+    }
+    for first in [" ", "\t", "\0", "\u{b}"] {
+        let bytes = format!("\r\n{first}GET / HTTP/1.0\r\n\r\n");
+        let expected = (Cause::MalformedRequestLine, "the first byte is not a token character");
+        assert_eq!(rejected_with(bytes.as_bytes()), expected);
+    }
+}
+
+#[test]
+fn leading_run_counts_towards_the_limit() {
+    let bytes = [b"\r\n".repeat(20), HEAD.to_vec()].concat();
+    let complete = Progress::Complete { length: bytes.len(), skip: 40 };
+    assert_eq!(scan(&bytes, bytes.len()), complete);
+    let Progress::Rejected(rejection) = scan(&bytes, bytes.len() - 1) else { panic!("accepted") };
+    assert_eq!(rejection.cause, Cause::HeaderTooLarge);
+    let Progress::Rejected(rejection) = scan(&b"\n".repeat(100), 100) else { panic!("accepted") };
+    assert_eq!(rejection.cause, Cause::HeaderTooLarge);
+    assert_eq!(scan(&b"\n".repeat(99), 100), Progress::NeedMore);
 }
 
 #[test]

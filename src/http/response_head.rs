@@ -8,7 +8,7 @@ use http::Method;
 
 use super::ascii_class::{field_line_lengths, field_text_len, list_elements, trim_ows};
 use super::framing::{content_length, is_chunked};
-use super::hop_by_hop::ConnectionOption;
+use super::hop_by_hop::{ConnectionOption, is_framing_name};
 use super::media_type;
 pub use super::request_head::Version;
 use super::request_scanner::field_line_error;
@@ -56,7 +56,7 @@ pub fn parse(head: &[u8], method: &Method) -> Result<ResponseHead, &'static str>
         return Err("the status line does not end with CRLF");
     };
     let (version, status) = parse_status_line(line)?;
-    let fields = ResponseFields::parse(rest)?;
+    let fields = ResponseFields::parse(rest, status)?;
     let framing = fields.framing(version, status, method)?;
     let bodyless = status < 200 || status == 204;
     // These statuses have no body. A server that declares one anyway would send it as the start of the next response.
@@ -79,9 +79,9 @@ pub fn parse(head: &[u8], method: &Method) -> Result<ResponseHead, &'static str>
 fn parse_status_line(line: &[u8]) -> Result<(Version, u16), &'static str> {
     let (version, rest) = line.split_at_checked(8).ok_or("the status line is too short")?;
     let version = match version {
-        b"HTTP/1.1" => Version::Http11,
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => Version::Http11,
         b"HTTP/1.0" => Version::Http10,
-        _ => return Err("the status line does not start with HTTP/1.0 or HTTP/1.1"),
+        _ => return Err("the status line does not start with HTTP/1 and a minor version"),
     };
     // RFC 9112, section 4: servers often omit the space before an empty reason phrase.
     let ([b' ', a, b, c] | [b' ', a, b, c, b' ', ..]) = rest else {
@@ -110,12 +110,16 @@ struct ResponseFields {
 }
 
 impl ResponseFields {
-    fn parse(lines: &[u8]) -> Result<Self, &'static str> {
+    fn parse(lines: &[u8], status: u16) -> Result<Self, &'static str> {
         let mut fields = ResponseFields::default();
+        // RFC 9110, section 15.2.2: the bytes after a 101 belong to another protocol, whatever length the fields claim.
+        let ignores_framing = status == 101;
         let mut rest = lines;
         while let Some((name_len, text_len)) = field_line_lengths(rest) {
             let (name, after) = rest.split_at_checked(name_len).unwrap_or((rest, b""));
-            fields.read_field(name, after.get(1..=text_len).unwrap_or_default())?;
+            if !ignores_framing || !is_framing_name(name) {
+                fields.read_field(name, after.get(1..=text_len).unwrap_or_default())?;
+            }
             rest = after.get(text_len + 3..).unwrap_or_default();
         }
         if rest == b"\r\n" { Ok(fields) } else { Err(field_line_error(rest)) }

@@ -77,6 +77,8 @@ fn status_line_is_parsed_strictly() {
         ("HTTP/1.0 599 caf\u{e9}\t!", 599),
         ("HTTP/1.1 100 Continue", 100),
         ("HTTP/1.1 101 Switching", 101),
+        ("HTTP/1.2 200 OK", 200),
+        ("HTTP/1.9 204", 204),
     ] {
         assert_eq!(parse_get(&format!("{line}\r\n\r\n")).map(|facts| facts.status), Ok(status), "{line}");
     }
@@ -96,7 +98,8 @@ fn status_line_is_parsed_strictly() {
         "HTTP/1.1 099 OK",
         "HTTP/1.1 600 OK",
         "HTTP/1.1 999 OK",
-        "HTTP/1.2 200 OK",
+        "HTTP/1.10 200 OK",
+        "HTTP/1.x 200 OK",
         "HTTP/2.0 200 OK",
         "HTTP/2 200",
         "http/1.1 200 OK",
@@ -135,6 +138,22 @@ fn bodyless_responses_keep_content_length() {
     }
     let chunked = parse(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", &Method::HEAD).unwrap();
     assert_eq!((chunked.framing, chunked.keep_alive), (ResponseFraming::NoBody, true));
+}
+
+#[test]
+fn framing_fields_of_a_101_are_ignored() {
+    for fields in [
+        "Transfer-Encoding: chunked\r\n",
+        "Content-Length: 0\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: x\r\n",
+        "Transfer-Encoding: gzip\r\n",
+    ] {
+        let facts = parse_get(&format!("HTTP/1.1 101 X\r\n{fields}\r\n")).unwrap();
+        assert_eq!((facts.framing, facts.content_length), (ResponseFraming::NoBody, None), "{fields:?}");
+        assert!(parse_get(&format!("HTTP/1.1 101 X\r\n{fields} folded\r\n\r\n")).is_err());
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Validates the request target and locates its parts.
 //!
 //! The target is not changed: the upstream receives the original bytes. Targets that servers could interpret
-//! differently are rejected. Dot segments are only reported, because a route may allow them (`paths: lenient`).
+//! differently are rejected. Some of these are only reported, because a route may allow them (`paths: lenient`): see
+//! [`Ambiguity`].
 //! [`super::path`] normalises the path for routing.
 
 use std::ops::Range;
@@ -9,7 +10,7 @@ use std::ops::Range;
 use http::Method;
 
 use super::ascii_class::{
-    BACKSLASH, DOT, HIGH, NOT_PATH, NOT_QUERY, PERCENT, class_bits_in, decode_hex_pair,
+    BACKSLASH, DOT, HIGH, NOT_H2_QUERY, NOT_PATH, NOT_QUERY, PERCENT, class_bits_in, decode_hex_pair,
 };
 use super::{Rejection, authority};
 use crate::contract::Cause;
@@ -22,9 +23,38 @@ pub(crate) const MAX_TARGET_LEN: usize = 65_534;
 pub(crate) struct PathInfo {
     /// Length of the path in bytes; the query, if any, follows with its `?`.
     pub path_len: usize,
-    /// The path has a segment `.` or `..`. This includes `%2e`, encoded slashes (`..%2f`) and path parameters (`..;x`),
-    /// because some servers decode or remove those before they resolve dot segments.
-    pub dot_segments: bool,
+    /// Why only a route with `paths: lenient` accepts the path.
+    pub ambiguity: Option<Ambiguity>,
+    /// HTTP/2 can carry the target: the HTTP/2 library's URI type represents its bytes.
+    pub h2_capable: bool,
+}
+
+/// What servers interpret differently in a path, and only a route with `paths: lenient` accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ambiguity {
+    /// A segment `.` or `..`. This includes `%2e`, encoded slashes (`..%2f`) and path parameters (`..;x`), because some
+    /// servers decode or remove those before they resolve dot segments.
+    DotSegments,
+    /// `%5C`, which some servers decode and treat as a slash.
+    EncodedBackslash,
+    /// An encoded control octet other than NUL, which ends a text for some servers.
+    EncodedControl,
+}
+
+impl Ambiguity {
+    /// The text for the log.
+    pub(crate) const fn evidence(self) -> &'static str {
+        match self {
+            Ambiguity::DotSegments => "the path has dot segments",
+            Ambiguity::EncodedBackslash => "an encoded backslash in the path",
+            Ambiguity::EncodedControl => "an encoded control byte in the path",
+        }
+    }
+}
+
+impl PathInfo {
+    /// The facts about the asterisk-form target, which has no path.
+    pub(crate) const ASTERISK: PathInfo = PathInfo { path_len: 1, ambiguity: None, h2_capable: true };
 }
 
 /// The parts of a request target, as offsets into the target.
@@ -32,6 +62,8 @@ pub(crate) struct PathInfo {
 pub(super) struct TargetParts {
     /// The authority of an absolute-form target.
     pub(super) authority: Option<Range<usize>>,
+    /// The port that the scheme of an absolute-form target implies.
+    pub(super) default_port: Option<u16>,
     /// The start of path and query.
     pub(super) start: usize,
     /// Facts about the path.
@@ -42,7 +74,7 @@ pub(super) struct TargetParts {
 ///
 /// # Errors
 /// `malformed_request_line` if it does not start with `/` or has bytes that are invalid in a target; `uri_too_long`;
-/// `ambiguous_path` for a backslash, an encoded control byte or backslash, or an invalid percent-encoding in the path.
+/// `ambiguous_path` for a backslash, an encoded NUL, or an invalid percent-encoding in the path.
 pub(crate) fn check_path(target: &[u8]) -> Result<PathInfo, Rejection> {
     if target.first() != Some(&b'/') {
         return Err(malformed("the target is not in origin form"));
@@ -56,13 +88,12 @@ pub(crate) fn check_path(target: &[u8]) -> Result<PathInfo, Rejection> {
 /// Validates the target of an HTTP/1 request line.
 pub(super) fn check_target(method: &Method, target: &[u8]) -> Result<TargetParts, Rejection> {
     if target.first() == Some(&b'/') {
-        return Ok(TargetParts { authority: None, start: 0, path: check_path(target)? });
+        return Ok(TargetParts { authority: None, default_port: None, start: 0, path: check_path(target)? });
     }
     if target == b"*" {
         return match *method {
             Method::OPTIONS => {
-                let path = PathInfo { path_len: 1, dot_segments: false };
-                Ok(TargetParts { authority: None, start: 0, path })
+                Ok(TargetParts { authority: None, default_port: None, start: 0, path: PathInfo::ASTERISK })
             }
             _ => Err(malformed("asterisk-form is only valid for OPTIONS")),
         };
@@ -74,7 +105,7 @@ pub(super) fn check_target(method: &Method, target: &[u8]) -> Result<TargetParts
 }
 
 fn check_absolute(target: &[u8]) -> Result<TargetParts, Rejection> {
-    let Some(authority_start) = scheme_len(target) else {
+    let Some((authority_start, default_port)) = scheme(target) else {
         return Err(malformed("the target is neither a path nor an http URI"));
     };
     let rest = target.get(authority_start..).unwrap_or_default();
@@ -83,17 +114,20 @@ fn check_absolute(target: &[u8]) -> Result<TargetParts, Rejection> {
     authority::check_authority(name)?;
     Ok(TargetParts {
         authority: Some(authority_start..authority_start + length),
+        default_port: Some(default_port),
         start: authority_start + length,
         path: check_path_and_query(path_and_query)?,
     })
 }
 
-/// Length of a leading `http://` or `https://`, in any case.
-fn scheme_len(target: &[u8]) -> Option<usize> {
-    [&b"http://"[..], b"https://"]
+/// Length of a leading `http://` or `https://`, in any case, and its default port.
+fn scheme(target: &[u8]) -> Option<(usize, u16)> {
+    [(&b"http://"[..], 80), (b"https://", 443)]
         .into_iter()
-        .find(|scheme| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
-        .map(<[u8]>::len)
+        .find(|(scheme, _)| {
+            target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+        })
+        .map(|(scheme, port)| (scheme.len(), port))
 }
 
 fn check_path_and_query(target: &[u8]) -> Result<PathInfo, Rejection> {
@@ -104,22 +138,25 @@ fn check_path_and_query(target: &[u8]) -> Result<PathInfo, Rejection> {
     if path_classes & NOT_PATH != 0 || query_classes & NOT_QUERY != 0 {
         return Err(malformed("the target has a byte that must be percent-encoded"));
     }
-    // The codec would rewrite bytes that are not UTF-8, but the target must be forwarded unchanged.
-    if (path_classes | query_classes) & HIGH != 0 && std::str::from_utf8(target).is_err() {
-        return Err(malformed("the target has raw bytes that are not UTF-8"));
+    // Servers interpret such a path differently. A query is opaque to everyone but the application.
+    if path_classes & HIGH != 0 && std::str::from_utf8(path).is_err() {
+        return Err(malformed("the path has raw bytes that are not UTF-8"));
     }
     if path_classes & BACKSLASH != 0 {
         return Err(ambiguous("a backslash in the path"));
     }
-    if path_classes & PERCENT != 0 {
-        check_percent_encodings(path)?;
-    }
+    let encoded = if path_classes & PERCENT != 0 { check_percent_encodings(path)? } else { None };
     let dot_segments = path_classes & (DOT | PERCENT) != 0 && has_dot_segment(path);
-    Ok(PathInfo { path_len, dot_segments })
+    let ambiguity = if dot_segments { Some(Ambiguity::DotSegments) } else { encoded };
+    let h2_capable = query_classes & NOT_H2_QUERY == 0
+        && (query_classes & HIGH == 0 || std::str::from_utf8(query).is_ok());
+    Ok(PathInfo { path_len, ambiguity, h2_capable })
 }
 
-/// Checks that every `%` is followed by 2 hexadecimal digits that do not encode a control byte or a backslash.
-fn check_percent_encodings(path: &[u8]) -> Result<(), Rejection> {
+/// Checks that every `%` is followed by 2 hexadecimal digits that do not encode NUL. Returns the first encoded control
+/// byte or backslash.
+fn check_percent_encodings(path: &[u8]) -> Result<Option<Ambiguity>, Rejection> {
+    let mut found = None;
     let mut rest = path;
     while let Some(at) = rest.iter().position(|octet| *octet == b'%') {
         let Some([_, high, low, after @ ..]) = rest.get(at..) else {
@@ -127,12 +164,14 @@ fn check_percent_encodings(path: &[u8]) -> Result<(), Rejection> {
         };
         match decode_hex_pair(*high, *low) {
             None => return Err(ambiguous("an invalid percent-encoding in the path")),
-            Some(0..=0x1f | 0x7f) => return Err(ambiguous("an encoded control byte in the path")),
-            Some(b'\\') => return Err(ambiguous("an encoded backslash in the path")),
-            Some(_) => rest = after,
+            Some(0) => return Err(ambiguous("an encoded NUL in the path")),
+            Some(1..=0x1f | 0x7f) => found = found.or(Some(Ambiguity::EncodedControl)),
+            Some(b'\\') => found = found.or(Some(Ambiguity::EncodedBackslash)),
+            Some(_) => {}
         }
+        rest = after;
     }
-    Ok(())
+    Ok(found)
 }
 
 fn has_dot_segment(path: &[u8]) -> bool {

@@ -22,7 +22,7 @@ fn valid_paths_report_their_length() {
         ("/group%2Fproject", 16),
     ] {
         let facts = check_path(target.as_bytes());
-        assert_eq!(facts, Ok(PathInfo { path_len, dot_segments: false }), "{target}");
+        assert_eq!(facts, Ok(PathInfo { path_len, ambiguity: None, h2_capable: true }), "{target}");
     }
 }
 
@@ -50,18 +50,54 @@ fn dot_segments_are_detected_in_every_spelling() {
         "/a/.",
     ] {
         let facts = check_path(target.as_bytes()).unwrap();
-        assert!(facts.dot_segments, "{target}");
+        assert_eq!(facts.ambiguity, Some(Ambiguity::DotSegments), "{target}");
     }
 }
 
 #[test]
 fn ambiguous_paths_are_rejected() {
     for target in [
-        "/a\\b", "/\\", "/..\\a", "/a%5cb", "/a%5Cb", "/%00", "/%0a", "/%0D", "/%1f", "/%7F", "/%", "/%2",
-        "/%zz", "/%2g", "/a%", "/%%41", "/%u0041", "/%-1", "/a%0", "/%?a",
+        "/a\\b", "/\\", "/..\\a", "/%00", "/%0a%00", "/%", "/%2", "/%zz", "/%2g", "/a%", "/%%41", "/%u0041",
+        "/%-1", "/a%0", "/%?a",
     ] {
         let rejection = check_path(target.as_bytes()).unwrap_err();
         assert_eq!(rejection.cause, Cause::AmbiguousPath, "{target}");
+    }
+}
+
+#[test]
+fn encoded_backslashes_and_control_bytes_are_reported() {
+    for (target, expected) in [
+        ("/a%5cb", Ambiguity::EncodedBackslash),
+        ("/users/CORP%5Cjdoe", Ambiguity::EncodedBackslash),
+        ("/%5C%0a", Ambiguity::EncodedBackslash),
+        ("/key%0Aname", Ambiguity::EncodedControl),
+        ("/%0D%5c", Ambiguity::EncodedControl),
+        ("/%01", Ambiguity::EncodedControl),
+        ("/%1f", Ambiguity::EncodedControl),
+        ("/%7F?x", Ambiguity::EncodedControl),
+        ("/%5C/../b", Ambiguity::DotSegments),
+    ] {
+        assert_eq!(check_path(target.as_bytes()).unwrap().ambiguity, Some(expected), "{target}");
+    }
+    assert_eq!(check_path(b"/?%0a%5c%00").unwrap().ambiguity, None);
+}
+
+#[test]
+fn queries_that_http2_cannot_carry_are_reported() {
+    for (target, h2_capable) in [
+        (&b"/?a={|}`^[]\\"[..], true),
+        ("/?\u{e9}".as_bytes(), true),
+        (b"/?\"", false),
+        (b"/?<", false),
+        (b"/?a>b", false),
+        (b"/?\xe9", false),
+        (b"/?\xff\xfe", false),
+    ] {
+        let facts = check_path(target).unwrap();
+        assert_eq!(facts.h2_capable, h2_capable, "{}", target.escape_ascii());
+        let parsed = http::uri::PathAndQuery::try_from(target);
+        assert_eq!(parsed.is_ok_and(|uri| uri.as_str().as_bytes() == target), h2_capable);
     }
 }
 
@@ -70,11 +106,12 @@ fn invalid_bytes_are_rejected_in_path_and_query() {
     for octet in 0..=255_u8 {
         let allowed = octet.is_ascii_graphic() && !b"\"<>#".contains(&octet);
         let in_query = check_path(&[b"/?a", &[octet][..], b"b"].concat());
-        assert_eq!(in_query.is_ok(), allowed, "{octet:#x}");
+        let allowed_in_query = octet > b' ' && !b"#\x7f".contains(&octet);
+        assert_eq!(in_query.is_ok(), allowed_in_query, "{octet:#x}");
         let in_path = check_path(&[b"/a", &[octet][..], b"41"].concat());
         assert_eq!(in_path.is_ok(), allowed && octet != b'`' && octet != b'\\', "{octet:#x}");
     }
-    for not_utf8 in [&b"/\xff"[..], b"/?\xc3", b"/\xc0\xae\xc0\xae/"] {
+    for not_utf8 in [&b"/\xff"[..], b"/\xc3?a", b"/\xc0\xae\xc0\xae/"] {
         assert_eq!(check_path(not_utf8).unwrap_err().cause, Cause::MalformedRequestLine);
     }
 }

@@ -18,6 +18,7 @@ use crate::http::upgrade::UpgradeOffer;
 use crate::limit::Key;
 use crate::snapshot::rate_limits::RateLimitRule;
 use crate::snapshot::{Route, Snapshot};
+use crate::upstream::http2::HttpVersionPolicy;
 
 /// A request that has been admitted to a route.
 #[derive(Debug)]
@@ -56,9 +57,13 @@ impl RequestContext<'_> {
         limit.earlier(Some(self.clock.deadline(phase))).earlier(self.clock.max_duration(phase))
     }
 
-    /// Whether the request needs an exclusive HTTP/1 connection: it offers an upgrade, or authenticates the connection.
+    /// Whether the request needs an HTTP/1 connection: it offers an upgrade, authenticates the connection, or has a
+    /// target that HTTP/2 cannot carry. (An upstream that uses only HTTP/2 cannot receive such a target: 400.)
     pub(super) fn needs_http1(&self) -> bool {
-        self.offer.is_some() || self.request.binds_connection
+        let h2_policy = || self.route.upstream.transport().http2().version_policy();
+        self.offer.is_some()
+            || self.request.binds_connection
+            || (!self.request.h2_capable && h2_policy() != HttpVersionPolicy::Http2)
     }
 
     /// Whether a request that the upstream may have processed can be sent again: its method is idempotent, and its

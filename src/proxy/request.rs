@@ -241,9 +241,22 @@ fn find_route<'a>(snapshot: &'a Snapshot, request: &Request, method: &Method) ->
     let path = path::normalise(request.path());
     let route_index = snapshot.router.find(&host, &path, method);
     let route = route_index.and_then(|index| snapshot.routes.get(index));
-    if request.dot_segments && !route.is_some_and(|route| route.config.lenient_paths) {
-        let evidence = Evidence::from_static("the path has dot segments");
-        return Err(Fault::new(Cause::AmbiguousPath, Phase::Route).with_evidence(evidence));
+    if let Some(ambiguity) = request.ambiguity
+        && !route.is_some_and(|route| route.config.lenient_paths)
+    {
+        return Err(ambiguous_path(ambiguity.evidence()));
+    }
+    if let Some(decoded) = path::decode_slashes(&path) {
+        // A server that decodes the slash is reached past the rules of the route that it belongs to.
+        let other = snapshot.router.find(&host, &decoded, method);
+        let reaches_other = if other.is_some() {
+            other != route_index
+        } else {
+            snapshot.router.has_other_methods(&host, &decoded)
+        };
+        if route.is_some() && reaches_other {
+            return Err(ambiguous_path("an encoded slash hides a path of another route"));
+        }
     }
     route.ok_or_else(|| {
         let cause = if snapshot.router.has_other_methods(&host, &path) {
@@ -253,6 +266,10 @@ fn find_route<'a>(snapshot: &'a Snapshot, request: &Request, method: &Method) ->
         };
         Fault::new(cause, Phase::Route)
     })
+}
+
+fn ambiguous_path(evidence: &'static str) -> Fault {
+    Fault::new(Cause::AmbiguousPath, Phase::Route).with_evidence(Evidence::from_static(evidence))
 }
 
 /// The value of `Allow` for a request whose method no route accepts (RFC 9110, section 10.2.1).

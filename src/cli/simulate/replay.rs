@@ -153,7 +153,7 @@ fn matched_route<'a>(
     let facts = target::check_path(raw.as_bytes()).ok()?;
     let method = Method::from_bytes(request.method.as_bytes()).ok()?;
     let index = router.find(host, &path::normalise(raw.as_bytes()), &method)?;
-    config.routes.get(index).filter(|route| route.lenient_paths || !facts.dot_segments)
+    config.routes.get(index).filter(|route| route.lenient_paths || facts.ambiguity.is_none())
 }
 
 fn split_query(target: &str) -> (&str, &str) {

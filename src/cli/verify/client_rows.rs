@@ -222,14 +222,14 @@ pub(super) fn skip_reason_for(
 ) -> Option<String> {
     let route = harness.config.routes.get(probe.route_index)?;
     let method = parse_method(name);
-    let has_dot_segments = check_path(path.as_bytes()).is_ok_and(|facts| facts.dot_segments);
+    let is_ambiguous = check_path(path.as_bytes()).is_ok_and(|facts| facts.ambiguity.is_some());
     let matched = harness.probes.route_for(if *without_host { "" } else { &profile.host }, path, &method);
-    if has_dot_segments {
+    if is_ambiguous {
         // Rejected on every route except a lenient one.
         let lenient_route = matched.and_then(|index| harness.config.routes.get(index));
         return lenient_route
             .filter(|route| route.lenient_paths)
-            .map(|route| format!("the route {} accepts dot segments", route.name));
+            .map(|route| format!("the route {} accepts this path", route.name));
     }
     if matched != Some(probe.route_index) {
         let suffix = if *without_host { " without a host" } else { "" };

@@ -303,7 +303,8 @@ pub(crate) struct RouteFile {
     #[schemars(extend("x-default" = "everyone", "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses"))]
     pub allow_from: Option<Vec<String>>,
 
-    /// How paths with dot segments (`/a/../b`) are handled.
+    /// How paths that servers interpret differently are handled: with dot segments (`/a/../b`), an encoded backslash
+    /// (`%5C`) or encoded control bytes.
     #[schemars(extend("default" = "strict"))]
     pub paths: Option<PathsWord>,
 
@@ -357,7 +358,7 @@ pub(crate) struct DenyFile {
     pub methods: Option<Vec<String>>,
 }
 
-/// How paths with dot segments are handled.
+/// How paths that servers interpret differently are handled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum PathsWord {

@@ -44,7 +44,10 @@ pub(super) fn sizes() -> Vec<ClientFault> {
         size("chunk-fraction", "a fractional chunk size", "3.0"),
         size("chunk-carriage-returns", "CR CR LF after the chunk size", "3\r"),
         size("chunk-unicode-digit", "a non-ASCII digit in a chunk size", "\u{663}"),
-        size("chunk-of-17-digits", "a chunk size of 17 digits", "00000000000000003"),
+        size("chunk-of-16-digits", "a chunk size of 16 digits", "1000000000000003"),
+        size("chunk-zeros-and-prefix", "a chunk size with the prefix 0x after zeros", "000x3"),
+        size("chunk-space-and-digit", "a space inside a chunk size", "0 3;a=b"),
+        size("chunk-vertical-tab", "a vertical tab before a chunk extension", "3\x0b;a=b"),
         size("chunk-wraps-u64", "a chunk size of 2^64 + 3", "10000000000000003"),
         size("chunk-extension-control", "a control character in a chunk extension", "3;a=\x07"),
         size("chunk-extension-carriage-return", "a bare CR in a chunk extension", "3;a\rb"),
@@ -86,6 +89,21 @@ pub(super) fn sizes() -> Vec<ClientFault> {
         ),
         valid("chunk-capitals", "a chunk size in upper case", "A\r\n0123456789\r\n0\r\n\r\n"),
         valid("chunk-leading-zeros", "a chunk size with leading zeros", "0003\r\nabc\r\n000\r\n\r\n"),
+        valid(
+            "chunk-of-17-digits",
+            "a chunk size of 17 digits, 16 of them zeros",
+            "00000000000000003\r\nabc\r\n00000000000000000\r\n\r\n",
+        ),
+        valid(
+            "chunk-many-zeros",
+            "a chunk size with 900 leading zeros",
+            &format!("{}3\r\nabc\r\n0\r\n\r\n", "0".repeat(900)),
+        ),
+        valid(
+            "chunk-extension-spaces",
+            "white space around the parts of a chunk extension",
+            "3 ; a = b\t;\tc = \"d ; e\"\r\nabc\r\n0\t;e\r\n\r\n",
+        ),
         valid(
             "chunk-extension",
             "a chunk extension, which is removed",

@@ -184,6 +184,13 @@ pub(super) fn pipelines() -> Vec<ClientFault> {
             served_times(2),
             ConnectionOutcome::KeptOpen,
         ),
+        line(
+            "pipeline-empty-lines-between",
+            "a run of CR and LF after a body and between requests",
+            &[post, "\r\n\r\n", GET_REQUEST, "\n\n", post, "\r\n\r\n\r\n"],
+            served_times(3),
+            ConnectionOutcome::KeptOpen,
+        ),
         head(
             "head-malformed",
             "HEAD with a malformed field",

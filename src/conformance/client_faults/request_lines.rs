@@ -124,11 +124,21 @@ pub(super) fn request_lines() -> Vec<ClientFault> {
             "<get>\x0cHTTP/1.1\r\nhost: <host>\r\n\r\n",
         ),
         line(
+            "space-after-empty-line",
+            "a space after an empty line before the request",
+            "\r\n <get> HTTP/1.1\r\nhost: <host>\r\n\r\n",
+        ),
+        served(
             "two-empty-lines-first",
             "two empty lines before the request",
             "\r\n\r\n<get> HTTP/1.1\r\nhost: <host>\r\n\r\n",
         ),
-        line("line-feed-first", "a bare LF before the request", "\n<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
+        served("line-feed-first", "a bare LF before the request", "\n<get> HTTP/1.1\r\nhost: <host>\r\n\r\n"),
+        served(
+            "empty-lines-of-all-kinds",
+            "a run of CR and LF before the request",
+            "\n\r\r\n\r\n\n<get> HTTP/1.1\r\nhost: <host>\r\n\r\n",
+        ),
         served(
             "empty-line-first",
             "one empty line before the request, as old clients send",
@@ -160,7 +170,17 @@ pub(super) fn versions() -> Vec<ClientFault> {
     };
     vec![
         version("version-0.9", "the version HTTP/0.9", "HTTP/0.9"),
-        version("version-1.2", "the version HTTP/1.2", "HTTP/1.2"),
+        version("version-2.1", "the version HTTP/2.1", "HTTP/2.1"),
+        served(
+            "version-1.2",
+            "the version HTTP/1.2, which is read as HTTP/1.1",
+            "<get> HTTP/1.2\r\nhost: <host>\r\n\r\n",
+        ),
+        served(
+            "version-1.9",
+            "the version HTTP/1.9 and a chunked body",
+            "<post> HTTP/1.9\r\nhost: <host>\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        ),
         version("version-2.0", "the version HTTP/2.0", "HTTP/2.0"),
         version("version-3", "the version HTTP/3", "HTTP/3"),
         version("version-in-lower-case", "the version http/1.1", "http/1.1"),

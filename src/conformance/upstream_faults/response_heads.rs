@@ -68,7 +68,7 @@ fn not_http() -> Vec<UpstreamFault> {
         malformed_head("random-bytes", "sends random bytes", &b"\x9c\x00\xf1\x80\r\n\r\n\xff\xfe"[..]),
         malformed_head("blank-lines", "sends only blank lines", "\r\n\r\n\r\n\r\n"),
         status_line_row("http-2.0", "sends a status line with HTTP/2.0", "HTTP/2.0 200 OK"),
-        status_line_row("http-1.2", "sends a status line with HTTP/1.2", "HTTP/1.2 200 OK"),
+        status_line_row("http-1.10", "sends a status line with HTTP/1.10", "HTTP/1.10 200 OK"),
         status_line_row("lower-case-version", "sends the HTTP version in lower case", "http/1.1 200 OK"),
         status_line_row("icy", "sends an ICY (Shoutcast) status line", "ICY 200 OK"),
         status_line_row("cgi-status", "sends CGI headers without a status line", "Status: 200 OK"),

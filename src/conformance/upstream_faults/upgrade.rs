@@ -117,16 +117,6 @@ fn invalid_agreement() -> Vec<UpstreamFault> {
             &format!("{start}connection: upgrade\r\nupgrade: websocket\r\n"),
         ),
         switching("upgrade-old-version", "sends 101 in HTTP/1.0", &agreed.replace("HTTP/1.1", "HTTP/1.0")),
-        switching(
-            "upgrade-with-length",
-            "sends 101 with a Content-Length",
-            &format!("{agreed}content-length: 5\r\n"),
-        ),
-        switching(
-            "upgrade-with-chunks",
-            "sends 101 with Transfer-Encoding: chunked",
-            &format!("{agreed}transfer-encoding: chunked\r\n"),
-        ),
     ]
 }
 

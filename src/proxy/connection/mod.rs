@@ -35,7 +35,7 @@ use super::response_headers::ResponseHeaderMutations;
 use super::response_headers::cors;
 use crate::config::ClientLimits;
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::http::request_scanner::{Progress, RequestScanner};
+use crate::http::request_scanner::{Progress, RequestScanner, blank_len};
 use crate::http::{partial_request, request_head};
 use crate::telemetry::{CloseReason, Gauge};
 use crate::tls::cert_verification::is_tls_error;
@@ -168,7 +168,7 @@ pub(super) struct Connection<'a> {
 
 /// The result of waiting for the next request.
 enum NextInput {
-    /// A request line and header section. `length` includes an empty line of `skip` bytes before the request line.
+    /// A request line and header section. `length` includes `skip` bytes of empty lines before the request line.
     RequestHead { length: usize, skip: usize },
     /// The connection preface of HTTP/2.
     Http2Preface,
@@ -308,8 +308,14 @@ impl Connection<'_> {
     async fn read_request_head(&mut self, io: &mut BufferedStream, is_first: bool) -> NextInput {
         let mut idle_deadline = Instant::now() + self.clamp_timeout(self.client_config.idle_timeout);
         let mut draining = false;
-        // Ignore an empty line before a request (RFC 9112 2.2): old clients send one after a body.
-        while matches!(io.input.as_ref(), b"" | b"\r" | b"\r\n") {
+        // Empty lines before a request are not part of it (RFC 9112 2.2): they do not end the idle time. They stay in
+        // the buffer, so that they count towards the size limit.
+        let mut blank = 0;
+        loop {
+            blank += blank_len(io.input.get(blank..).unwrap_or_default());
+            if blank < io.input.len() || blank >= self.client_config.max_header_bytes {
+                break;
+            }
             let read_result = tokio::select! {
                 biased;
                 read = timeout_at(idle_deadline, io.fill(HEADER_BUFFER_SIZE)) => read,

@@ -34,7 +34,10 @@ pub(in crate::proxy) struct Request {
     pub(in crate::proxy) authority: Bytes,
     pub(in crate::proxy) framing: RequestFraming,
     pub(in crate::proxy) expect_continue: bool,
-    pub(in crate::proxy) dot_segments: bool,
+    /// Why only a route with `paths: lenient` accepts the path.
+    pub(in crate::proxy) ambiguity: Option<target::Ambiguity>,
+    /// HTTP/2 can carry the target.
+    pub(in crate::proxy) h2_capable: bool,
     upgrade_requested: bool,
     /// `Connection` lists fields to remove.
     names_connection_fields: bool,
@@ -81,7 +84,8 @@ impl Request {
             target,
             framing: parsed.framing,
             expect_continue: parsed.expect_continue && parsed.version == Version::Http11,
-            dot_segments: parsed.dot_segments,
+            ambiguity: parsed.ambiguity,
+            h2_capable: parsed.h2_capable,
             upgrade_requested: parsed.upgrade_requested,
             names_connection_fields: parsed.names_connection_fields,
             has_via: parsed.has_via,
@@ -107,7 +111,7 @@ impl Request {
         let raw = parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let target = Bytes::copy_from_slice(raw.as_bytes());
         let path = if target.as_ref() == b"*" && method == Method::OPTIONS {
-            target::PathInfo { path_len: 1, dot_segments: false }
+            target::PathInfo::ASTERISK
         } else {
             target::check_path(&target)?
         };
@@ -133,7 +137,8 @@ impl Request {
             target,
             framing,
             expect_continue,
-            dot_segments: path.dot_segments,
+            ambiguity: path.ambiguity,
+            h2_capable: path.h2_capable,
             // HTTP/2 has no Upgrade and no 101 (RFC 9113 8.6).
             upgrade_requested: false,
             // The `h2` crate rejects header sections with `Connection` (RFC 9113 8.2.2).
@@ -381,8 +386,9 @@ fn h2_authority(parts: &http::request::Parts) -> Result<Bytes, Rejection> {
     let uri_authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
     let authority = uri_authority.or(host).ok_or(invalid("neither :authority nor Host"))?;
     authority::check_authority(authority)?;
+    let default_port = if parts.uri.scheme() == Some(&http::uri::Scheme::HTTPS) { 443 } else { 80 };
     if let (Some(uri_authority), Some(host)) = (uri_authority, host)
-        && !authority::authorities_equal(uri_authority, host)
+        && !authority::authorities_equal(uri_authority, host, Some(default_port))
     {
         return Err(invalid(":authority and Host differ"));
     }

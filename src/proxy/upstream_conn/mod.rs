@@ -61,10 +61,8 @@ impl UpstreamResponseHead {
     /// `http_upgrade_failed`: the 101 does not match the offer.
     pub(super) fn negotiated_protocol(&self, offer: &UpgradeOffer<'_>) -> Result<&[u8], Fault> {
         let values = |name| self.fields.values(name);
-        let has_body = self.parsed.content_length.is_some_and(|length| length > 0)
-            || values("transfer-encoding").next().is_some();
-        let protocol = if has_body || self.parsed.version != Version::Http11 {
-            Err("101 with a body or on HTTP/1.0")
+        let protocol = if self.parsed.version != Version::Http11 {
+            Err("101 on HTTP/1.0")
         } else {
             offer.verify_switch(values("connection"), values("upgrade"), values("sec-websocket-accept"))
         };

@@ -52,8 +52,9 @@ impl ParsedRequest {
 
 /// Parses one request.
 pub fn read(bytes: &[u8], source: MessageSource) -> ReadResult {
-    // RFC 9112 section 2.2: old clients may send one empty line before a request.
-    let skip = if source == MessageSource::Client && bytes.starts_with(b"\r\n") { 2 } else { 0 };
+    // RFC 9112 section 2.2: clients may send empty lines before a request. CR and LF have no other meaning there.
+    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    let skip = if source == MessageSource::Client { blank } else { 0 };
     let Some(end) = find_bytes(&bytes[skip..], b"\r\n\r\n") else { return ReadResult::Incomplete };
     let head = match parse_head(&bytes[skip..skip + end], source) {
         Ok(head) => head,
@@ -117,6 +118,8 @@ fn parse_request_line(line: &[u8], source: MessageSource) -> Result<(String, Str
     }
     let http10 = match version {
         b"HTTP/1.1" => false,
+        // RFC 9110 section 2.5: read as the highest minor version that the receiver knows.
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] if source == MessageSource::Client => false,
         b"HTTP/1.0" if source == MessageSource::Client => true,
         _ => return Err("a version that is not HTTP/1.1"),
     };
@@ -164,11 +167,15 @@ fn parse_chunks(bytes: &[u8], source: MessageSource) -> Result<DecodedChunks, &'
         let Some(line) = parse_line(&bytes[offset..])? else { return Ok(None) };
         offset += line.len() + 2;
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-        let extension = &line[digits..];
-        if digits == 0 || digits > 15 {
+        let zeros = line.iter().take_while(|byte| **byte == b'0').count();
+        let rest = &line[digits..];
+        if digits == 0 || digits - zeros > 15 || (source == MessageSource::Gateway && digits > 15) {
             return Err("chunk size is not plain hexadecimal");
         }
-        if !extension.is_empty() && (source == MessageSource::Gateway || extension[0] != b';') {
+        // RFC 9112 section 7.1.1: white space is allowed before the semicolon, and nowhere else without one.
+        let extension: Vec<u8> =
+            rest.iter().copied().skip_while(|byte| matches!(byte, b' ' | b'\t')).collect();
+        if !rest.is_empty() && (source == MessageSource::Gateway || extension.first() != Some(&b';')) {
             return Err("bytes after a chunk size");
         }
         let size = usize::from_str_radix(&text(&line[..digits]), 16).map_err(|_| "a chunk without bounds")?;
@@ -270,6 +277,10 @@ mod tests {
             "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\n\r\n",
             "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx: y\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3 ; x = y\r\nabc\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n00000000000000000\r\n\r\n",
+            "GET / HTTP/1.3\r\nhost: a\r\n\r\n",
+            "\n\r\n\r\rGET / HTTP/1.1\r\nhost: a\r\n\r\n",
         ] {
             assert!(is_complete(bytes, MessageSource::Client), "{bytes:?}");
             let read = read(bytes.as_bytes(), MessageSource::Gateway);

@@ -107,6 +107,72 @@ const BODIES: &[&str] = &["abc", "3\r\nabc\r\n0\r\n\r\n", "0\r\n\r\n", "3;x\r\na
 
 const METHODS: &[&str] = &["GET", "POST", "DELETE"];
 
+/// Syntax that is accepted although the grammar does not have it or few send it, and what is next to it and rejected:
+/// the line of the first request, with `KEY` for the path, its other lines and body, and what follows before the second
+/// request.
+const RELAXED: &[(&str, &str)] = &[
+    // Octets of a query that should be encoded.
+    ("GET KEY?a={\"b\":[1,\"<c>\"]}|`^\\ HTTP/1.1", ""),
+    ("GET KEY?\u{e9}\u{ff}\u{80}\u{a0} HTTP/1.1", ""),
+    ("GET KEY?\u{85} HTTP/1.1", ""),
+    ("GET KEY?a b HTTP/1.1", ""),
+    ("GET KEY?a\tb HTTP/1.1", ""),
+    ("GET KEY?a\u{b}HTTP/1.1 HTTP/1.1", ""),
+    ("GET KEY?a\0b HTTP/1.1", ""),
+    ("GET KEY?a#b HTTP/1.1", ""),
+    ("GET KEY?\" HTTP/1.1\" HTTP/1.1", ""),
+    ("GET KEY?a\u{7f} HTTP/1.1", ""),
+    // Encoded backslashes and control octets, which only lenient routes accept.
+    ("GET KEY%5Cb HTTP/1.1", ""),
+    ("GET KEY%0d%0aX:y HTTP/1.1", ""),
+    ("GET KEY%00 HTTP/1.1", ""),
+    // Minor versions.
+    ("GET KEY HTTP/1.2", ""),
+    ("GET KEY HTTP/1.9", ""),
+    ("POST KEY HTTP/1.3", "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+    ("POST KEY HTTP/1.0", "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+    ("POST KEY HTTP/1.2", "content-length: 3\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+    ("GET KEY HTTP/1.10", ""),
+    ("GET KEY HTTP/1.", ""),
+    ("GET KEY HTTP/01.1", ""),
+    // Absolute form with the default port.
+    ("GET http://test:80KEY HTTP/1.1", ""),
+    ("GET http://test:0080KEY HTTP/1.1", ""),
+    ("GET http://TEST:KEY HTTP/1.1", ""),
+    ("GET https://test:443KEY HTTP/1.1", ""),
+    ("GET http://test:443KEY HTTP/1.1", ""),
+    ("GET http://test:80:80KEY HTTP/1.1", ""),
+    // Leading zeros and white space in chunk lines.
+    (
+        "POST KEY HTTP/1.1",
+        "transfer-encoding: chunked\r\n\r\n0000000000000000003\r\nabc\r\n0000000000000000000\r\n\r\n",
+    ),
+    (
+        "POST KEY HTTP/1.1",
+        "transfer-encoding: chunked\r\n\r\n00000000000000010000000000000003\r\nabc\r\n0\r\n\r\n",
+    ),
+    ("POST KEY HTTP/1.1", "transfer-encoding: chunked\r\n\r\n00x3\r\nabc\r\n0\r\n\r\n"),
+    ("POST KEY HTTP/1.1", "transfer-encoding: chunked\r\n\r\n3 ; a = b\r\nabc\r\n0 ;c\r\n\r\n"),
+    ("POST KEY HTTP/1.1", "transfer-encoding: chunked\r\n\r\n3\t;\ta\t=\t\"b;c\"\t;d\r\nabc\r\n0\r\n\r\n"),
+    ("POST KEY HTTP/1.1", "transfer-encoding: chunked\r\n\r\n3 \r\nabc\r\n0\r\n\r\n"),
+    ("POST KEY HTTP/1.1", "transfer-encoding: chunked\r\n\r\n 3;a\r\nabc\r\n0\r\n\r\n"),
+    ("POST KEY HTTP/1.1", "transfer-encoding: chunked\r\n\r\n3 3;a\r\nabc\r\n0\r\n\r\n"),
+    ("POST KEY HTTP/1.1", "transfer-encoding: chunked\r\n\r\n3 ;a=\"\r\nabc\r\n0\r\n\r\n"),
+    ("POST KEY HTTP/1.1", "transfer-encoding: chunked\r\n\r\n3 ;a\n\r\nabc\r\n0\r\n\r\n"),
+    ("POST KEY HTTP/1.1", "transfer-encoding: chunked\r\n\r\n3\u{b};a\r\nabc\r\n0\r\n\r\n"),
+    // Runs of CR and LF before and after requests.
+    ("\nGET KEY HTTP/1.1", ""),
+    ("\r\n\r\nGET KEY HTTP/1.1", ""),
+    ("\r\r\n\n\rGET KEY HTTP/1.1", ""),
+    ("\r\n GET KEY HTTP/1.1", ""),
+    ("GET KEY HTTP/1.1", "\r\n\r\n\n"),
+    ("POST KEY HTTP/1.1", "content-length: 3\r\n\r\nabc\r\n\r\n"),
+    ("POST KEY HTTP/1.1", "content-length: 3\r\n\r\nabc\n"),
+    ("POST KEY HTTP/1.1", "content-length: 0\r\n\r\n\r\n\r\n"),
+    ("POST KEY HTTP/1.1", "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n\r\n\n"),
+    ("POST KEY HTTP/1.1", "content-length: 3\r\n\r\nabc\r\n x"),
+];
+
 struct SmugglingProperty<'a> {
     gateway: std::net::SocketAddr,
     peer: &'a StrictUpstream,
@@ -123,7 +189,25 @@ struct SmugglingCase {
 }
 
 /// Number of cases in the corpus.
-const CORPUS: u64 = (LENGTHS.len() * BODIES.len() * METHODS.len()) as u64;
+const CORPUS: u64 = (LENGTHS.len() * BODIES.len() * METHODS.len() + RELAXED.len()) as u64;
+
+impl SmugglingProperty<'_> {
+    /// A case of [`RELAXED`]. Characters are octets.
+    fn make_relaxed(&self, key: String, line: &str, rest: &str, random: &mut SeededRandom) -> SmugglingCase {
+        let octets = |text: &str| -> Vec<u8> { text.chars().map(|octet| octet as u8).collect() };
+        let rest = if rest.is_empty() { "\r\n" } else { rest };
+        let mut rest = octets(&format!("host: test\r\n{rest}"));
+        rest.extend(format!("GET /{key}/second HTTP/1.1\r\nhost: test\r\n\r\n").into_bytes());
+        let mut line = octets(&format!("{}\r\n", line.replace("KEY", &format!("/{key}/first"))));
+        if self.mutates {
+            let part = if random.percent(50) { &mut line } else { &mut rest };
+            random.damage(part);
+        }
+        let piece = |bytes: &[u8]| Fragment { bytes: bytes.to_vec(), separate: false };
+        let lines = rest.split_inclusive(|byte| *byte == b'\n').map(piece);
+        SmugglingCase { key, pieces: std::iter::once(piece(&line)).chain(lines).collect() }
+    }
+}
 
 impl Property for SmugglingProperty<'_> {
     type Case = SmugglingCase;
@@ -132,6 +216,10 @@ impl Property for SmugglingProperty<'_> {
         // Letters, so that a mutation cannot turn one key into another.
         let key: String = (0..16).map(|_| char::from(b'a' + random.below(26) as u8)).collect();
         let number = if self.mutates { random.below(CORPUS as usize) } else { number as usize };
+        if let Some(&(line, rest)) = RELAXED.get(number) {
+            return self.make_relaxed(key, line, rest, random);
+        }
+        let number = number - RELAXED.len();
         let lengths = LENGTHS[number % LENGTHS.len()];
         let body = BODIES[number / LENGTHS.len() % BODIES.len()];
         let method = METHODS[number / LENGTHS.len() / BODIES.len()];
@@ -160,9 +248,10 @@ impl Property for SmugglingProperty<'_> {
         let mut expected = Vec::new();
         for (request, response) in parse_all(&sent).into_iter().zip(&responses) {
             if let (ReadResult::Complete(head, body, _), 200) = (request, response.status)
-                && head.target.starts_with(&prefix)
+                && let Some(target) = origin_form(&head.target)
+                && target.starts_with(&prefix)
             {
-                expected.push(ForwardedRequest { method: head.method, target: head.target, body });
+                expected.push(ForwardedRequest { method: head.method, target: target.to_owned(), body });
             }
         }
         let found = self.peer.forwarded(&prefix);
@@ -187,6 +276,14 @@ impl Property for SmugglingProperty<'_> {
 
     fn render(case: &SmugglingCase) -> String {
         generators::show(&case.pieces)
+    }
+}
+
+/// Path and query of a target.
+fn origin_form(target: &str) -> Option<&str> {
+    match target.split_once("://") {
+        Some((scheme, rest)) if !scheme.contains('/') => rest.get(rest.find('/')?..),
+        _ => Some(target),
     }
 }
 
