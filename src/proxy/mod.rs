@@ -19,6 +19,7 @@
 
 mod attempt;
 mod buffered_stream;
+mod by_protocol;
 mod classify;
 mod clock;
 pub(crate) mod connection;

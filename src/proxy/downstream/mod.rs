@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use self::h1::{BodyError, DownstreamH1};
 use self::h2::DownstreamH2;
+use super::by_protocol::by_protocol;
 use super::message::h1_writer;
 use super::message::{CloseMode, ResponseHeadParts};
 use crate::http::request_head::Version;
@@ -222,33 +223,21 @@ impl Downstream {
 
     /// Whether the client waits for a 100 before it sends its body.
     pub(super) const fn awaits_continue(&self) -> bool {
-        match &self.protocol {
-            DownstreamProtocol::H1(h1) => h1.awaits_continue(),
-            DownstreamProtocol::H2(h2) => h2.awaits_continue(),
-        }
+        by_protocol!(DownstreamProtocol, &self.protocol, side => side.awaits_continue())
     }
 
     pub(super) const fn body_is_done(&self) -> bool {
-        match &self.protocol {
-            DownstreamProtocol::H1(h1) => h1.body_is_done(),
-            DownstreamProtocol::H2(h2) => h2.body_is_done(),
-        }
+        by_protocol!(DownstreamProtocol, &self.protocol, side => side.body_is_done())
     }
 
     /// Number of request body bytes still to be received, if the client declared a length.
     pub(super) const fn body_remaining(&self) -> Option<u64> {
-        match &self.protocol {
-            DownstreamProtocol::H1(h1) => h1.body_remaining(),
-            DownstreamProtocol::H2(h2) => h2.body_remaining(),
-        }
+        by_protocol!(DownstreamProtocol, &self.protocol, side => side.body_remaining())
     }
 
     /// The next chunk of the request body; `None` at its end.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
-        match &mut self.protocol {
-            DownstreamProtocol::H1(h1) => h1.poll_body(cx),
-            DownstreamProtocol::H2(h2) => h2.poll_body(cx),
-        }
+        by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.poll_body(cx))
     }
 
     /// The request trailers, once the body has ended. HTTP/1 trailers are discarded.
@@ -261,10 +250,7 @@ impl Downstream {
 
     /// Ready when the client has disconnected.
     pub(super) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.protocol {
-            DownstreamProtocol::H1(h1) => h1.poll_disconnect(cx),
-            DownstreamProtocol::H2(h2) => h2.poll_disconnect(cx),
-        }
+        by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.poll_disconnect(cx))
     }
 
     /// Closes an HTTP/1 connection after this response. No effect on HTTP/2, where other streams share the connection.
@@ -291,10 +277,7 @@ impl Downstream {
 
     /// Queues body bytes. Returns false if they exceed the declared length.
     pub(super) fn send_data(&mut self, data: &[u8]) -> bool {
-        match &mut self.protocol {
-            DownstreamProtocol::H1(h1) => h1.send_data(data),
-            DownstreamProtocol::H2(h2) => h2.send_data(data),
-        }
+        by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.send_data(data))
     }
 
     /// Queues trailers; must be called before [`Downstream::send_end`]. HTTP/1 responses have no trailers.
@@ -342,10 +325,7 @@ impl Downstream {
 
     /// Number of bytes queued and not written.
     pub(super) fn unsent(&self) -> usize {
-        match &self.protocol {
-            DownstreamProtocol::H1(h1) => h1.unsent(),
-            DownstreamProtocol::H2(h2) => h2.unsent(),
-        }
+        by_protocol!(DownstreamProtocol, &self.protocol, side => side.unsent())
     }
 
     /// Number of bytes that may still be queued, with at most `max` per response. HTTP/2 streams share a limit per
@@ -368,9 +348,6 @@ impl Downstream {
 
     /// Writes the queued bytes.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.protocol {
-            DownstreamProtocol::H1(h1) => h1.poll_flush(cx),
-            DownstreamProtocol::H2(h2) => h2.poll_flush(cx),
-        }
+        by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.poll_flush(cx))
     }
 }

@@ -13,6 +13,7 @@ use pingora::protocols::Stream;
 
 use self::h1::UpstreamH1;
 use self::h2::UpstreamH2;
+use super::by_protocol::by_protocol;
 use super::message::HeaderFields;
 use super::message::request::{ForwardingInfo, Request};
 use crate::contract::{Cause, Evidence, Fault, Phase};
@@ -109,18 +110,12 @@ impl UpstreamConn {
         request: &Request,
         forwarding_info: &ForwardingInfo<'_>,
     ) -> Result<(), Fault> {
-        match self {
-            UpstreamConn::H1(h1) => h1.queue_request_head(request, forwarding_info),
-            UpstreamConn::H2(h2) => h2.queue_request_head(request, forwarding_info),
-        }
+        by_protocol!(UpstreamConn, self, side => side.queue_request_head(request, forwarding_info))
     }
 
     /// Whether any byte of a response was received.
     pub(super) const fn response_started(&self) -> bool {
-        match self {
-            UpstreamConn::H1(h1) => h1.response_started(),
-            UpstreamConn::H2(h2) => h2.response_started(),
-        }
+        by_protocol!(UpstreamConn, self, side => side.response_started())
     }
 
     /// Whether the upstream has reported that it did not process the request (RFC 9113 8.7).
@@ -132,10 +127,7 @@ impl UpstreamConn {
     }
 
     pub(super) const fn write_failed(&self) -> bool {
-        match self {
-            UpstreamConn::H1(h1) => h1.write_failed(),
-            UpstreamConn::H2(h2) => h2.write_failed(),
-        }
+        by_protocol!(UpstreamConn, self, side => side.write_failed())
     }
 
     /// Whether the complete request was passed to the HTTP/2 connection, whose task may have written it already.
@@ -149,10 +141,7 @@ impl UpstreamConn {
 
     /// Queues a chunk of the request body.
     pub(super) fn queue_body(&mut self, data: &[u8]) {
-        match self {
-            UpstreamConn::H1(h1) => h1.queue_body(data),
-            UpstreamConn::H2(h2) => h2.queue_body(data),
-        }
+        by_protocol!(UpstreamConn, self, side => side.queue_body(data))
     }
 
     /// Queues request trailers; must be called before [`UpstreamConn::queue_end`]. HTTP/1 requests have no trailers.
@@ -166,26 +155,17 @@ impl UpstreamConn {
 
     /// Queues the end of the request body.
     pub(super) fn queue_end(&mut self) {
-        match self {
-            UpstreamConn::H1(h1) => h1.queue_end(),
-            UpstreamConn::H2(h2) => h2.queue_end(),
-        }
+        by_protocol!(UpstreamConn, self, side => side.queue_end())
     }
 
     /// Number of bytes queued and not written.
     pub(super) fn unsent(&self) -> usize {
-        match self {
-            UpstreamConn::H1(h1) => h1.unsent(),
-            UpstreamConn::H2(h2) => h2.unsent(),
-        }
+        by_protocol!(UpstreamConn, self, side => side.unsent())
     }
 
     /// Writes the queued bytes. After a write error, a response can still be read.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self {
-            UpstreamConn::H1(h1) => h1.poll_flush(cx),
-            UpstreamConn::H2(h2) => h2.poll_flush(cx),
-        }
+        by_protocol!(UpstreamConn, self, side => side.poll_flush(cx))
     }
 
     /// Frees the empty output buffer.
@@ -202,10 +182,7 @@ impl UpstreamConn {
         cx: &mut Context<'_>,
         method: &Method,
     ) -> Poll<Result<UpstreamResponseHead, Fault>> {
-        match self {
-            UpstreamConn::H1(h1) => h1.poll_response_head(cx, method),
-            UpstreamConn::H2(h2) => h2.poll_response_head(cx, method),
-        }
+        by_protocol!(UpstreamConn, self, side => side.poll_response_head(cx, method))
     }
 
     /// Adds the received part of the header section to the fault as evidence.
@@ -242,18 +219,12 @@ impl UpstreamConn {
 
     /// The bytes reported by [`UpstreamConn::poll_body`].
     pub(super) fn body_bytes(&self, length: usize) -> &[u8] {
-        match self {
-            UpstreamConn::H1(h1) => h1.body_bytes(length),
-            UpstreamConn::H2(h2) => h2.body_bytes(length),
-        }
+        by_protocol!(UpstreamConn, self, side => side.body_bytes(length))
     }
 
     /// Removes bytes from the front of the body buffer.
     pub(super) fn consume(&mut self, length: usize) {
-        match self {
-            UpstreamConn::H1(h1) => h1.consume(length),
-            UpstreamConn::H2(h2) => h2.consume(length),
-        }
+        by_protocol!(UpstreamConn, self, side => side.consume(length))
     }
 
     /// The response trailers, once the body has ended. None on HTTP/1, because the request sent no `TE: trailers`.
