@@ -56,15 +56,25 @@ pub(in crate::proxy) struct DownstreamH2 {
     table: StreamTable,
 }
 
+/// The facts of a request that the framing of its stream depends on.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::proxy) struct RequestTraits {
+    pub(in crate::proxy) is_head_request: bool,
+    /// The client waits for a 100 before it sends its body.
+    pub(in crate::proxy) awaits_continue: bool,
+    /// The declared length of the body.
+    pub(in crate::proxy) length: Option<u64>,
+}
+
 impl DownstreamH2 {
     pub(in crate::proxy) fn new(
         body: RecvStream,
         respond: SendResponse<Bytes>,
-        is_head_request: bool,
-        awaits_continue: bool,
-        length: Option<u64>,
+        traits: RequestTraits,
         budget: StreamBudget,
+        table: StreamTable,
     ) -> Self {
+        let RequestTraits { is_head_request, awaits_continue, length } = traits;
         let body_done = body.is_end_stream();
         DownstreamH2 {
             body,
@@ -82,14 +92,8 @@ impl DownstreamH2 {
             end_sent: false,
             response_remaining: None,
             request_remaining: length,
-            table: StreamTable::default(),
+            table,
         }
-    }
-
-    /// Sets the stream table of the connection.
-    pub(in crate::proxy) fn with_stream_table(mut self, table: StreamTable) -> Self {
-        self.table = table;
-        self
     }
 
     pub(in crate::proxy) const fn awaits_continue(&self) -> bool {

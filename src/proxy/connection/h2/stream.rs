@@ -12,7 +12,7 @@ use http::request::Parts;
 use crate::contract::Fault;
 use crate::http::framing::RequestFraming;
 use crate::proxy::connection::{ListenerService, first_line, reject_guarded, serve_guarded};
-use crate::proxy::downstream::h2::{DownstreamH2, StreamBudget};
+use crate::proxy::downstream::h2::{DownstreamH2, RequestTraits, StreamBudget};
 use crate::proxy::downstream::{Downstream, ResponseState};
 use crate::proxy::message::request::{Request, rejection_to_fault};
 use crate::proxy::record::{self, RejectedRequest};
@@ -35,14 +35,14 @@ impl StreamTask {
         let stream_id = respond.stream_id().as_u32();
         let (mut parts, body) = request.into_parts();
         let is_head_request = parts.method == http::Method::HEAD;
-        let expects_continue = parts.headers.contains_key(http::header::EXPECT);
+        let awaits_continue = parts.headers.contains_key(http::header::EXPECT);
         let request = Request::from_h2(&mut parts, body.is_end_stream());
         let length = match request.as_ref().map(|request| request.framing) {
             Ok(RequestFraming::Length(length)) => Some(length),
             Ok(RequestFraming::None | RequestFraming::Chunked) | Err(_) => None,
         };
-        let h2 = DownstreamH2::new(body, respond, is_head_request, expects_continue, length, budget)
-            .with_stream_table(table.clone());
+        let traits = RequestTraits { is_head_request, awaits_continue, length };
+        let h2 = DownstreamH2::new(body, respond, traits, budget, table.clone());
         let mut client = Downstream::h2(h2, listener.scheme());
         let request = match (request, rejection) {
             (Ok(request), None) => Ok(request),
