@@ -5,7 +5,7 @@
 
 /// Whether the value of an `Authorization` field has such a scheme. Schemes are case-insensitive (RFC 9110, section
 /// 11.1).
-pub(crate) fn binds_connection(value: &[u8]) -> bool {
+pub(crate) fn authenticates_connection(value: &[u8]) -> bool {
     let value = value.trim_ascii_start();
     let end = value.iter().position(|octet| matches!(octet, b' ' | b'\t' | b',')).unwrap_or(value.len());
     let scheme = value.get(..end).unwrap_or_default();

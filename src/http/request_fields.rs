@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::ascii_class::{field_line_lengths, list_elements, trim_ows};
-use super::authentication::binds_connection;
+use super::authentication::authenticates_connection;
 use super::framing::{RequestFraming, content_length, is_chunked};
 use super::hop_by_hop::{ConnectionOption, MAX_CONNECTION_OPTIONS};
 use super::request_scanner::field_line_error;
@@ -32,7 +32,7 @@ pub(super) struct RequestFields {
     pub(super) names_fields: bool,
     pub(super) via: bool,
     /// `Authorization` has a scheme that authenticates the connection.
-    pub(super) binds_connection: bool,
+    pub(super) authenticates_connection: bool,
     option_count: usize,
 }
 
@@ -70,7 +70,7 @@ impl RequestFields {
             6 if name.eq_ignore_ascii_case(b"expect") => self.read_expect(trim_ows(text)),
             10 if name.eq_ignore_ascii_case(b"connection") => self.read_connection(text),
             13 if name.eq_ignore_ascii_case(b"authorization") => {
-                self.binds_connection |= binds_connection(text);
+                self.authenticates_connection |= authenticates_connection(text);
                 Ok(())
             }
             14 if matches_framing_name(name, b"content-length") => {

@@ -50,11 +50,11 @@ pub struct RequestHead {
     /// after any other request, the next bytes are its body or the next request.
     pub upgrade_requested: bool,
     /// `Connection` names fields to remove: see [`super::hop_by_hop::ConnectionOptions`].
-    pub names_connection_fields: bool,
+    pub has_connection_options: bool,
     /// The request has a `Via` field: it passed through another intermediary.
     pub has_via: bool,
     /// `Authorization` has a scheme that authenticates the connection: see [`super::authentication`].
-    pub binds_connection: bool,
+    pub authenticates_connection: bool,
     /// Why the path is rejected with `ambiguous_path`, unless the route has `paths: lenient`.
     pub ambiguity: Option<Ambiguity>,
     /// HTTP/2 can carry the target. If not, only an upstream that uses HTTP/1 can receive the request.
@@ -123,9 +123,9 @@ pub fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
             && line.version == Version::Http11
             && line.method == Method::GET
             && !framing.has_body(),
-        names_connection_fields: fields.names_fields,
+        has_connection_options: fields.names_fields,
         has_via: fields.via,
-        binds_connection: fields.binds_connection,
+        authenticates_connection: fields.authenticates_connection,
         ambiguity: parts.path.ambiguity,
         h2_capable: parts.path.h2_capable,
         field_count: fields.count,

@@ -40,7 +40,7 @@ pub struct ResponseHead {
     /// The connection can be reused after the body.
     pub keep_alive: bool,
     /// `Connection` names fields to remove: see [`super::hop_by_hop::ConnectionOptions`].
-    pub names_connection_fields: bool,
+    pub has_connection_options: bool,
     /// The media type is an event stream or gRPC.
     pub is_streaming: bool,
 }
@@ -71,7 +71,7 @@ pub fn parse(head: &[u8], method: &Method) -> Result<ResponseHead, &'static str>
         framing,
         content_length: fields.content_length,
         keep_alive: persistent && !stray_body && framing != ResponseFraming::UntilClose,
-        names_connection_fields: fields.names_fields,
+        has_connection_options: fields.names_fields,
         is_streaming: fields.is_streaming == Some(true),
     })
 }

@@ -10,8 +10,8 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method};
 
-use super::clock::TimeLimit;
-use super::context::RequestContext;
+use super::context::{Exchange, Forwarding};
+use super::deadlines::TimeLimit;
 use super::message::HeaderFields;
 use super::upstream_conn::{UpstreamConn, UpstreamResponse};
 use super::wait::measured_timeout;
@@ -20,18 +20,15 @@ use crate::contract::conform::{self, Conformance, ErrorBody};
 use crate::contract::decode::{self, ContentCoding, DecodeError};
 use crate::contract::extract::{self, ExtractedError};
 use crate::contract::{Cause, Contract, Decision, EXCERPT_LIMIT, Evidence, Phase, Trigger};
-use crate::snapshot::error_context::ErrorContext;
 
 /// Read size for error bodies. Most are smaller, and many may be buffered at once.
 const ERROR_BUFFER_SIZE: usize = 8 * 1024;
 
 /// What is done with a response.
 #[derive(Debug)]
-pub(super) enum Verdict {
-    /// Forward the response; its body has not been read.
-    Forward,
-    /// Forward an error that is not replaced: these bytes of its body were already read.
-    ForwardBuffered(Bytes),
+pub(super) enum Classification {
+    /// Forward the response; these bytes of its body were already read.
+    Forward(Bytes),
     /// Forward an error that conforms to the contract. Its body is complete.
     ForwardConforming(ConformingBody),
     /// Replace the response with a local reply.
@@ -56,8 +53,8 @@ pub(super) struct Replacement {
     pub(super) evidence: Evidence,
 }
 
-/// The result of checking an error response against the contract.
-struct Examination {
+/// An error body that was checked against the contract.
+struct CheckedBody {
     conformance: Conformance,
     extracted: ExtractedError,
     /// The body to send if the response conforms; `None` means as received.
@@ -66,9 +63,9 @@ struct Examination {
     readable_body: Bytes,
 }
 
-impl Examination {
-    fn without_extracted_error(conformance: Conformance, readable_body: &Bytes) -> Examination {
-        Examination {
+impl CheckedBody {
+    fn unread(conformance: Conformance, readable_body: &Bytes) -> CheckedBody {
+        CheckedBody {
             conformance,
             extracted: ExtractedError::default(),
             conforming_body: None,
@@ -79,7 +76,7 @@ impl Examination {
 
 /// The result of buffering an error body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum BufferOutcome {
+enum Buffering {
     Complete,
     TooLarge,
     /// The connection closed early, or the framing is invalid.
@@ -89,146 +86,149 @@ enum BufferOutcome {
 }
 
 /// Classifies a response whose headers have been received.
-pub(super) async fn classify(context: &mut RequestContext<'_>, response: &mut UpstreamResponse) -> Verdict {
+pub(super) async fn classify(
+    exchange: &mut Exchange<'_>,
+    forwarding: &Forwarding<'_>,
+    response: &mut UpstreamResponse,
+) -> Classification {
     let status = response.response_head.parsed.status;
-    let mode = context.route.config.errors.mode;
+    let mode = forwarding.route.config.errors.mode;
     if status < 400 || mode == ErrorMode::Pass {
-        return Verdict::Forward;
+        return Classification::Forward(Bytes::new());
     }
-    let decision = decide(context, status);
-    let documented = context.snapshot.contract.code(status).is_some();
-    if context.request.method == Method::HEAD {
-        let head_conforms =
-            documented && conform::head_response_conforms(media_type(&response.response_head.fields));
-        let conformance = match (documented, head_conforms) {
-            (false, _) => Conformance::Undocumented,
-            (true, true) => Conformance::Conforms,
-            (true, false) => Conformance::WrongShape,
-        };
-        let examination = Examination {
-            conforming_body: Some(ConformingBody { body: None, decoded: false }),
-            ..Examination::without_extracted_error(conformance, &Bytes::new())
-        };
-        return verdict(context, response, decision, examination, None);
+    let context = forwarding.context;
+    let decision = context.error_context().decide(Trigger::UpstreamStatus(status));
+    let documented = context.contract().code(status).is_some();
+    if forwarding.request.method == Method::HEAD {
+        let checked = check_head_response(documented, &response.response_head.fields);
+        return classification(forwarding, response, decision, checked, None);
     }
-    let error_config = &context.route.config.errors;
-    let now = Instant::now();
-    let at = now + error_config.upstream_body_timeout;
-    let limit = context.with_deadlines(
-        TimeLimit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseBody),
-        Phase::ResponseBody,
-    );
     let mut body = BytesMut::new();
-    let time_left = limit.at.saturating_duration_since(now);
-    let buffering = buffer_body(&mut response.conn, &mut body, error_config.upstream_body_limit);
-    let (buffered, waited) = measured_timeout(now, time_left, buffering).await;
-    context.log.waited += waited;
-    let outcome = buffered.unwrap_or(BufferOutcome::TimedOut);
+    let buffering = buffer_body(exchange, forwarding, &mut response.conn, &mut body).await;
     let body = body.freeze();
-    let examination = match outcome {
-        _ if !documented && outcome != BufferOutcome::Complete => {
-            Examination::without_extracted_error(Conformance::Undocumented, &body)
+    let checked = match buffering {
+        _ if !documented && buffering != Buffering::Complete => {
+            CheckedBody::unread(Conformance::Undocumented, &body)
         }
-        BufferOutcome::TooLarge => Examination::without_extracted_error(Conformance::TooLarge, &body),
-        BufferOutcome::Incomplete | BufferOutcome::TimedOut => {
-            Examination::without_extracted_error(Conformance::Incomplete, &body)
-        }
-        BufferOutcome::Complete => examine(context, response, documented, &body),
+        Buffering::TooLarge => CheckedBody::unread(Conformance::TooLarge, &body),
+        Buffering::Incomplete | Buffering::TimedOut => CheckedBody::unread(Conformance::Incomplete, &body),
+        Buffering::Complete => check_body(forwarding, response, documented, &body),
     };
     // A truncated response is replaced in `observe` mode too, because it cannot be forwarded. A large or slow one can:
     // the relay reads the rest of its body.
-    if mode == ErrorMode::Observe && outcome == BufferOutcome::Incomplete {
-        context.route.upstream_metrics.conformance(examination.conformance);
-        return replacement(context, response, decision, examination);
+    if mode == ErrorMode::Observe && buffering == Buffering::Incomplete {
+        forwarding.route.upstream_metrics.conformance(checked.conformance);
+        return replacement(forwarding, response, decision, checked);
     }
-    verdict(context, response, decision, examination, Some(body))
+    classification(forwarding, response, decision, checked, Some(body))
 }
 
-/// The decision of the error policy on this upstream status.
-fn decide(context: &RequestContext<'_>, status: u16) -> Decision {
-    let error_context = ErrorContext {
-        contract: &context.snapshot.contract,
-        overrides: &context.snapshot.overrides,
-        error_config: &context.route.config.errors,
-        upstream: Some(context.route.upstream.name()),
-        method: &context.request.method,
-        grpc: context.request.is_grpc(),
+/// Checks the response to a HEAD request, which has no body.
+fn check_head_response(documented: bool, fields: &HeaderFields) -> CheckedBody {
+    let conformance = if !documented {
+        Conformance::Undocumented
+    } else if conform::head_response_conforms(media_type(fields)) {
+        Conformance::Conforms
+    } else {
+        Conformance::WrongShape
     };
-    error_context.decide(Trigger::UpstreamStatus(status))
+    CheckedBody {
+        conforming_body: Some(ConformingBody { body: None, decoded: false }),
+        ..CheckedBody::unread(conformance, &Bytes::new())
+    }
 }
 
-/// Counts the conformance and returns the verdict. `body` is what was read of the body; `None` for a HEAD request.
-fn verdict(
-    context: &RequestContext<'_>,
+/// Counts the conformance and returns the classification. `body` is what was read of the body; `None` for a HEAD request.
+fn classification(
+    forwarding: &Forwarding<'_>,
     response: &UpstreamResponse,
     decision: Decision,
-    examination: Examination,
+    checked: CheckedBody,
     body: Option<Bytes>,
-) -> Verdict {
-    context.route.upstream_metrics.conformance(examination.conformance);
+) -> Classification {
+    forwarding.route.upstream_metrics.conformance(checked.conformance);
     // gRPC clients read the error from the gRPC status, not from the body.
-    let may_forward = examination.conformance == Conformance::Conforms
+    let may_forward = checked.conformance == Conformance::Conforms
         && decision.allows_upstream_body()
-        && !context.request.is_grpc();
-    let unchanged = |body: Option<Bytes>| body.map_or(Verdict::Forward, Verdict::ForwardBuffered);
-    match context.route.config.errors.mode {
+        && !forwarding.request.is_grpc();
+    let unchanged = |body: Option<Bytes>| Classification::Forward(body.unwrap_or_default());
+    match forwarding.route.config.errors.mode {
         ErrorMode::Pass => unchanged(body),
         ErrorMode::Observe => {
             if let (false, Trigger::UpstreamStatus(from)) = (may_forward, decision.trigger()) {
-                context.route.metrics.would_replace(from, decision.code().status());
+                forwarding.route.metrics.would_replace(from, decision.code().status());
             }
             unchanged(body)
         }
-        ErrorMode::Enforce if may_forward => Verdict::ForwardConforming(
-            examination.conforming_body.unwrap_or(ConformingBody { body, decoded: false }),
+        ErrorMode::Enforce if may_forward => Classification::ForwardConforming(
+            checked.conforming_body.unwrap_or(ConformingBody { body, decoded: false }),
         ),
-        ErrorMode::Enforce => replacement(context, response, decision, examination),
+        ErrorMode::Enforce => replacement(forwarding, response, decision, checked),
     }
 }
 
-/// The verdict that replaces the response, with evidence if the access log records errors.
+/// The classification that replaces the response, with evidence if the access log records errors.
 fn replacement(
-    context: &RequestContext<'_>,
+    forwarding: &Forwarding<'_>,
     response: &UpstreamResponse,
     decision: Decision,
-    examination: Examination,
-) -> Verdict {
-    let evidence = if context.snapshot.access.is_enabled(true) {
+    checked: CheckedBody,
+) -> Classification {
+    let evidence = if forwarding.context.snapshot.access.is_enabled(true) {
         let reason =
             response.response_head.reason.get(..EXCERPT_LIMIT).unwrap_or(&response.response_head.reason);
-        Evidence::with_excerpt(&String::from_utf8_lossy(reason), &examination.readable_body)
+        Evidence::with_excerpt(&String::from_utf8_lossy(reason), &checked.readable_body)
     } else {
         Evidence::none()
     };
-    Verdict::Replace(Replacement { decision, extracted: examination.extracted, evidence })
+    Classification::Replace(Replacement { decision, extracted: checked.extracted, evidence })
+}
+
+/// Buffers the body within `errors.upstream_body` and the deadlines of the request.
+async fn buffer_body(
+    exchange: &mut Exchange<'_>,
+    forwarding: &Forwarding<'_>,
+    conn: &mut UpstreamConn,
+    body: &mut BytesMut,
+) -> Buffering {
+    let error_config = &forwarding.route.config.errors;
+    let now = Instant::now();
+    let at = now + error_config.upstream_body_timeout;
+    let limit = TimeLimit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseBody);
+    let limit = forwarding.with_deadlines(limit, Phase::ResponseBody);
+    let time_left = limit.at.saturating_duration_since(now);
+    let reading = read_body(conn, body, error_config.upstream_body_limit);
+    let (buffering, waited) = measured_timeout(now, time_left, reading).await;
+    exchange.client.add_wait(waited);
+    buffering.unwrap_or(Buffering::TimedOut)
 }
 
 /// Reads the body until its end, until it exceeds `limit`, or until reading fails.
-async fn buffer_body(conn: &mut UpstreamConn, body: &mut BytesMut, limit: usize) -> BufferOutcome {
+async fn read_body(conn: &mut UpstreamConn, body: &mut BytesMut, limit: usize) -> Buffering {
     loop {
         match poll_fn(|cx| conn.poll_body(cx, ERROR_BUFFER_SIZE)).await {
             Ok(Some(length)) => {
                 body.extend_from_slice(conn.body_bytes(length));
                 conn.consume(length);
                 if body.len() > limit {
-                    return BufferOutcome::TooLarge;
+                    return Buffering::TooLarge;
                 }
             }
-            Ok(None) => return BufferOutcome::Complete,
-            Err(_) => return BufferOutcome::Incomplete,
+            Ok(None) => return Buffering::Complete,
+            Err(_) => return Buffering::Incomplete,
         }
     }
 }
 
 /// Decodes a complete body and checks it against the contract.
-fn examine(
-    context: &RequestContext<'_>,
+fn check_body(
+    forwarding: &Forwarding<'_>,
     response: &UpstreamResponse,
     documented: bool,
     body: &Bytes,
-) -> Examination {
-    let contract = &context.snapshot.contract;
-    let error_config = &context.route.config.errors;
+) -> CheckedBody {
+    let contract = forwarding.context.contract();
+    let error_config = &forwarding.route.config.errors;
     let codings: Vec<HeaderValue> = response
         .response_head
         .fields
@@ -237,7 +237,7 @@ fn examine(
         .collect();
     let Some(coding) = ContentCoding::parse(&codings) else {
         let conformance = if documented { Conformance::NotJson } else { Conformance::Undocumented };
-        return Examination::without_extracted_error(conformance, body);
+        return CheckedBody::unread(conformance, body);
     };
     let decoded: Cow<'_, [u8]> = match coding {
         ContentCoding::Identity => Cow::Borrowed(body),
@@ -245,10 +245,10 @@ fn examine(
             match decode::decode(coding, body, error_config.upstream_body_limit) {
                 Ok(decoded) => Cow::Owned(decoded),
                 Err(DecodeError::TooLarge) => {
-                    return Examination::without_extracted_error(Conformance::TooLarge, body);
+                    return CheckedBody::unread(Conformance::TooLarge, body);
                 }
                 Err(DecodeError::Malformed) => {
-                    return Examination::without_extracted_error(Conformance::NotJson, body);
+                    return CheckedBody::unread(Conformance::NotJson, body);
                 }
             }
         }
@@ -263,13 +263,13 @@ fn examine(
     } else {
         Conformance::Undocumented
     };
-    if conformance == Conformance::Conforms && !context.request.is_grpc() {
-        let client_accepts = coding == ContentCoding::Identity || accepts(context, coding);
+    if conformance == Conformance::Conforms && !forwarding.request.is_grpc() {
+        let client_accepts = coding == ContentCoding::Identity || accepts(forwarding, coding);
         let conforming_body = if client_accepts { body.clone() } else { Bytes::from(decoded.into_owned()) };
         let conforming_body = ConformingBody { body: Some(conforming_body), decoded: !client_accepts };
-        return Examination {
+        return CheckedBody {
             conforming_body: Some(conforming_body),
-            ..Examination::without_extracted_error(conformance, body)
+            ..CheckedBody::unread(conformance, body)
         };
     }
     let extracted = extract_error(contract, &decoded);
@@ -277,7 +277,7 @@ fn examine(
         Cow::Borrowed(_) => body.clone(),
         Cow::Owned(decoded) => Bytes::from(decoded),
     };
-    Examination { conformance, extracted, conforming_body: None, readable_body }
+    CheckedBody { conformance, extracted, conforming_body: None, readable_body }
 }
 
 /// The error message and type in a body that is replaced.
@@ -289,7 +289,7 @@ fn extract_error(contract: &Contract, body: &[u8]) -> ExtractedError {
 }
 
 /// Whether the client accepts this content coding.
-fn accepts(context: &RequestContext<'_>, coding: ContentCoding) -> bool {
+fn accepts(forwarding: &Forwarding<'_>, coding: ContentCoding) -> bool {
     let name = match coding {
         ContentCoding::Identity => return true,
         ContentCoding::Gzip => "gzip",
@@ -297,7 +297,7 @@ fn accepts(context: &RequestContext<'_>, coding: ContentCoding) -> bool {
         ContentCoding::Br => "br",
         ContentCoding::Zstd => "zstd",
     };
-    crate::http::accept_encoding::accepts_coding(context.request.fields.values("accept-encoding"), name)
+    crate::http::accept_encoding::accepts_coding(forwarding.request.fields.values("accept-encoding"), name)
 }
 
 /// The Content-Type. An empty value if there are several, because clients differ in which one they use.

@@ -1,39 +1,189 @@
-//! The state that a routed request carries from step to step, and the values that are logged when it ends.
+//! The facts of one request, and the state that its steps share.
+//!
+//! [`RequestContext`] never changes. [`Exchange`] adds what the steps find out, [`Forwarding`] what is needed to send
+//! the request to an upstream. [`RequestRecord`] holds only what metrics and log show.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 
-use super::clock::{RequestClock, TimeLimit};
+use super::deadlines::{RequestDeadlines, TimeLimit};
 use super::downstream::Downstream;
 use super::gateway::Gateway;
 use super::message::request::Request;
+use super::request_id;
 use super::response_headers::ResponseHeaderMutations;
 use super::upload::Upload;
-use crate::contract::{Evidence, Fault, Phase, RequestSent};
+use super::upstream_conn::UpstreamConn;
+use crate::config::ErrorRules;
+use crate::contract::{Contract, Evidence, Fault, Phase, RequestSent};
+use crate::http::forwarded;
 use crate::http::upgrade::UpgradeOffer;
-use crate::limit::Key;
+use crate::snapshot::error_context::ErrorContext;
 use crate::snapshot::rate_limits::RateLimitRule;
 use crate::snapshot::{Route, Snapshot};
+use crate::telemetry::{GaugeGuard, RouteMetrics};
+use crate::upstream::concurrency::Permit;
 use crate::upstream::http2::HttpVersionPolicy;
 
-/// A request that has been admitted to a route.
+/// The method assumed for a malformed request.
+static GET: Method = Method::GET;
+
+/// The facts of one request. Made once, before the first step.
 #[derive(Debug)]
 pub(super) struct RequestContext<'a> {
     pub(super) gateway: &'a Gateway,
+    /// The configuration of the whole request, whatever a reload does meanwhile.
     pub(super) snapshot: &'a Snapshot,
-    pub(super) route: &'a Route,
-    pub(super) request: &'a Request,
+    /// `None` if no route matches, and for a rejected request.
+    pub(super) route: Option<&'a Route>,
+    pub(super) received: ReceivedRequest<'a>,
+    /// The address of the connection.
+    pub(super) peer_ip: IpAddr,
+    /// The address of the client, which a trusted proxy may report.
+    pub(super) client_ip: IpAddr,
+    pub(super) request_id: HeaderValue,
+    /// When the request headers were complete.
+    pub(super) started: Instant,
+}
+
+/// A request as received.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ReceivedRequest<'a> {
+    Valid(&'a Request),
+    /// A request that is rejected before it is routed, as far as it could be parsed.
+    Rejected {
+        request_line: &'a [u8],
+        is_grpc: bool,
+    },
+}
+
+impl<'a> RequestContext<'a> {
+    /// The context of a valid request that has not been routed yet.
+    pub(super) fn begin(
+        gateway: &'a Gateway,
+        snapshot: &'a Snapshot,
+        request: &'a Request,
+        peer_ip: IpAddr,
+    ) -> Self {
+        let client_config = &snapshot.client;
+        let trusted = !client_config.trusted_proxies.is_empty()
+            && client_config.trusted_proxies.iter().any(|network| network.contains(&peer_ip.to_canonical()));
+        let trusted_id = if trusted { request.trusted_id() } else { None };
+        RequestContext {
+            gateway,
+            snapshot,
+            route: None,
+            received: ReceivedRequest::Valid(request),
+            peer_ip,
+            client_ip: request.client_ip(peer_ip, client_config),
+            request_id: trusted_id.unwrap_or_else(request_id::generate),
+            started: Instant::now(),
+        }
+    }
+
+    /// The context of a request that matches no route and whose fields are not trusted.
+    pub(super) fn unrouted(
+        gateway: &'a Gateway,
+        snapshot: &'a Snapshot,
+        received: ReceivedRequest<'a>,
+        peer_ip: IpAddr,
+    ) -> Self {
+        RequestContext {
+            gateway,
+            snapshot,
+            route: None,
+            received,
+            peer_ip,
+            client_ip: peer_ip.to_canonical(),
+            request_id: request_id::generate(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Completes the context with the result of routing.
+    pub(super) fn with_route(self, route: Option<&'a Route>) -> Self {
+        RequestContext { route, ..self }
+    }
+
+    /// The deadlines on this route. Time in which the rate limits have read the request body does not count.
+    pub(super) fn deadlines(&self, route: &Route, buffered_body: Option<&Upload>) -> RequestDeadlines {
+        let mut deadlines = RequestDeadlines::start(self.started, route.timeouts());
+        if let Some(body) = buffered_body {
+            deadlines.extend(body.client_wait());
+        }
+        deadlines
+    }
+
+    /// The contract that the response follows.
+    pub(super) fn contract(&self) -> &'a Contract {
+        &self.snapshot.contract
+    }
+
+    /// The `errors` configuration of the route, or the top-level one without a route.
+    pub(super) fn error_config(&self) -> &'a ErrorRules {
+        self.route.map_or(&self.snapshot.unrouted.errors, |route| &route.config.errors)
+    }
+
+    /// The metrics of the route, or those of requests without a route.
+    pub(super) fn metrics(&self) -> &'a RouteMetrics {
+        self.route.map_or(&self.snapshot.unrouted.metrics, |route| &route.metrics)
+    }
+
+    /// The input of the error policy.
+    pub(super) fn error_context(&self) -> ErrorContext<'a> {
+        let (method, grpc) = match self.received {
+            ReceivedRequest::Valid(request) => (&request.method, request.is_grpc()),
+            ReceivedRequest::Rejected { is_grpc, .. } => (&GET, is_grpc),
+        };
+        ErrorContext {
+            contract: self.contract(),
+            overrides: &self.snapshot.overrides,
+            error_config: self.error_config(),
+            upstream: self.route.map(|route| route.upstream.name()),
+            method,
+            grpc,
+        }
+    }
+}
+
+/// A request in progress: its facts, its client, and what the steps have found out.
+#[derive(Debug)]
+pub(super) struct Exchange<'a> {
+    pub(super) context: &'a RequestContext<'a>,
     pub(super) client: &'a mut Downstream,
-    pub(super) log: &'a mut RequestLog,
-    pub(super) upload: Upload,
-    pub(super) clock: RequestClock,
-    pub(super) forwarded_for: HeaderValue,
-    /// The protocol upgrade to offer to the upstream.
-    pub(super) offer: Option<UpgradeOffer<'a>>,
+    pub(super) record: RequestRecord,
+    /// What the gateway adds to every response of this request, and removes from it.
+    pub(super) response_headers: ResponseHeaderMutations,
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn begin(context: &'a RequestContext<'a>, client: &'a mut Downstream) -> Self {
+        Exchange {
+            context,
+            client,
+            record: RequestRecord::default(),
+            response_headers: ResponseHeaderMutations::default(),
+        }
+    }
+}
+
+/// What metrics and log show of a request, beyond its [`RequestContext`] and how it ended.
+#[derive(Debug, Default)]
+pub(super) struct RequestRecord {
+    pub(super) attempts: u32,
+    pub(super) server: Option<Arc<str>>,
+    pub(super) connect_time: Option<Duration>,
+    pub(super) response_headers_time: Option<Duration>,
+    pub(super) upstream_status: Option<u16>,
+    pub(super) response_bytes: u64,
+    pub(super) request_sent: RequestSent,
+    /// Reason phrase and beginning of the body of an upstream error that was replaced.
+    pub(super) upstream_evidence: Evidence,
+    /// The rate limit that denied the request.
+    pub(super) denied_by: Option<Arc<RateLimitRule>>,
 }
 
 /// Why a step ended early.
@@ -51,10 +201,69 @@ impl From<Fault> for Interrupt {
     }
 }
 
-impl RequestContext<'_> {
+/// The forwarding of an admitted request to the upstream of its route.
+#[derive(Debug)]
+pub(super) struct Forwarding<'a> {
+    pub(super) context: &'a RequestContext<'a>,
+    pub(super) route: &'a Route,
+    pub(super) request: &'a Request,
+    pub(super) upload: Upload,
+    pub(super) deadlines: RequestDeadlines,
+    pub(super) forwarded_for: HeaderValue,
+    /// The protocol upgrade to offer to the upstream.
+    pub(super) offer: Option<UpgradeOffer<'a>>,
+    lease: Option<UpstreamLease<'a>>,
+}
+
+/// What a request occupies at its upstream while it is forwarded. Dropped in this order.
+#[derive(Debug)]
+struct UpstreamLease<'a> {
+    /// `None` if the upstream has no concurrency limit.
+    _permit: Option<Permit<'a>>,
+    _in_flight: GaugeGuard,
+}
+
+impl<'a> Forwarding<'a> {
+    /// `buffered_body` is set if the rate limits have read the request body.
+    pub(super) fn begin(
+        exchange: &Exchange<'a>,
+        route: &'a Route,
+        request: &'a Request,
+        buffered_body: Option<Upload>,
+        permit: Option<Permit<'a>>,
+    ) -> Self {
+        let context = exchange.context;
+        let deadlines = context.deadlines(route, buffered_body.as_ref());
+        // The time in the queue does not count as client idle time.
+        let admitted_at = permit.as_ref().map_or(context.started, Permit::acquired_at);
+        let mut upload =
+            buffered_body.unwrap_or_else(|| Upload::new(exchange.client, route.config.max_body, admitted_at));
+        upload.reset_idle_timers(admitted_at);
+        if exchange.client.is_h2() && request.is_grpc() {
+            upload.set_idle_timeout(route.timeouts().stream_idle);
+        }
+        Forwarding {
+            context,
+            route,
+            request,
+            upload,
+            deadlines,
+            forwarded_for: forwarded_for(context, route, request),
+            offer: upgrade_offer(route, request),
+            lease: Some(UpstreamLease { _permit: permit, _in_flight: route.upstream_metrics.in_flight() }),
+        }
+    }
+
+    /// Returns the connection to its pool, and then gives up the place at the upstream: the next request in the queue
+    /// can reuse the connection.
+    pub(super) fn release(&mut self, conn: UpstreamConn) {
+        conn.release(&self.route.upstream);
+        self.lease = None;
+    }
+
     /// The earliest of `limit`, `timeouts.deadline` and `timeouts.max_duration`.
     pub(super) fn with_deadlines(&self, limit: TimeLimit, phase: Phase) -> TimeLimit {
-        limit.earlier(Some(self.clock.deadline(phase))).earlier(self.clock.max_duration(phase))
+        limit.earlier(Some(self.deadlines.deadline(phase))).earlier(self.deadlines.max_duration(phase))
     }
 
     /// Whether the request needs an HTTP/1 connection: it offers an upgrade, authenticates the connection, or has a
@@ -62,7 +271,7 @@ impl RequestContext<'_> {
     pub(super) fn needs_http1(&self) -> bool {
         let h2_policy = || self.route.upstream.transport().http2().version_policy();
         self.offer.is_some()
-            || self.request.binds_connection
+            || self.request.authenticates_connection
             || (!self.request.h2_capable && h2_policy() != HttpVersionPolicy::Http2)
     }
 
@@ -73,55 +282,18 @@ impl RequestContext<'_> {
     }
 }
 
-/// What is recorded about a request while it is served: for its response headers, the metrics and the access log.
-#[derive(Debug)]
-pub(super) struct RequestLog {
-    pub(super) started: Instant,
-    pub(super) request_id: HeaderValue,
-    pub(super) client_ip: IpAddr,
-    pub(super) attempts: u32,
-    pub(super) server: Option<Arc<str>>,
-    pub(super) connect_time: Option<Duration>,
-    pub(super) response_headers_time: Option<Duration>,
-    pub(super) upstream_status: Option<u16>,
-    pub(super) response_bytes: u64,
-    pub(super) request_sent: RequestSent,
-    /// Reason phrase and beginning of the body of an upstream error that was replaced.
-    pub(super) upstream_evidence: Evidence,
-    /// The rate limit that denied the request.
-    pub(super) denied_by: Option<Arc<RateLimitRule>>,
-    /// The rate limits that counted the request and are reset by some upstream statuses (`reset_on`).
-    pub(super) reset_candidates: Vec<(Arc<RateLimitRule>, Key)>,
-    /// Time spent buffering the request body before admission. It does not count towards the deadline.
-    pub(super) body_read_time: Duration,
-    /// Time spent waiting for the upstream or the client. [`Downstream::waited`] is added when the request ends.
-    pub(super) waited: Duration,
-    /// Fields that the gateway adds to every response of this request.
-    pub(super) response_headers: ResponseHeaderMutations,
-    /// The received request line of a malformed request; empty otherwise.
-    pub(super) request_line: Bytes,
+/// The `X-Forwarded-For` that the upstream receives.
+fn forwarded_for(context: &RequestContext<'_>, route: &Route, request: &Request) -> HeaderValue {
+    if !route.config.append_forwarded {
+        return forwarded::forwarded_for_client(context.client_ip);
+    }
+    let client_config = &context.snapshot.client;
+    let values: Vec<&[u8]> = request.fields.values(client_config.ip_header.as_str()).collect();
+    forwarded::forwarded_for_chain(context.peer_ip, values.into_iter(), &client_config.trusted_proxies)
 }
 
-impl RequestLog {
-    pub(super) fn begin(request_id: HeaderValue, client_ip: IpAddr) -> Self {
-        RequestLog {
-            started: Instant::now(),
-            request_id,
-            client_ip,
-            attempts: 0,
-            server: None,
-            connect_time: None,
-            response_headers_time: None,
-            upstream_status: None,
-            response_bytes: 0,
-            request_sent: RequestSent::None,
-            upstream_evidence: Evidence::none(),
-            denied_by: None,
-            reset_candidates: Vec::new(),
-            body_read_time: Duration::ZERO,
-            waited: Duration::ZERO,
-            response_headers: ResponseHeaderMutations::default(),
-            request_line: Bytes::new(),
-        }
-    }
+/// The protocol upgrade to offer to the upstream. `None` for an upstream that uses HTTP/2 only, which has no Upgrade.
+fn upgrade_offer<'a>(route: &Route, request: &'a Request) -> Option<UpgradeOffer<'a>> {
+    let http2_only = route.upstream.transport().http2().version_policy() == HttpVersionPolicy::Http2;
+    if http2_only { None } else { request.upgrade_offer(&route.config.upgrades) }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Gateway {
     /// The `Via` value: `1.1 PSEUDONYM`.
     pub(super) via: Vec<u8>,
     /// A path that panics, to test the panic handler; never set in a release build.
-    pub(super) panic_path: Option<&'static str>,
+    panic_path: Option<&'static str>,
 }
 
 impl Gateway {
@@ -58,6 +58,17 @@ impl Gateway {
     pub(crate) fn set_panic_path(&mut self, path: &'static str) {
         if cfg!(debug_assertions) {
             self.panic_path = Some(path);
+        }
+    }
+
+    /// Panics on the configured path, to test the panic guard.
+    #[expect(
+        clippy::panic,
+        reason = "the guard is tested with a real panic; debug builds only, and only on the configured path"
+    )]
+    pub(super) fn panic_on_test_path(&self, path: &[u8]) {
+        if self.panic_path.is_some_and(|panic_path| path == panic_path.as_bytes()) {
+            panic!("the panic path was requested");
         }
     }
 

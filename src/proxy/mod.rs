@@ -4,11 +4,11 @@
 //!
 //! - [`connection`] accepts connections, completes TLS handshakes and reads requests. [`message`] holds what was read.
 //!   [`downstream`] is the client side of one request; [`stream_table`] tracks the streams of an HTTP/2 connection.
-//! - [`limits`] applies the rate limits.
+//! - [`routing`] finds the route. [`access`] checks what denies a request, [`limits`] applies the rate limits.
 //! - [`attempt`] waits for a concurrency permit, forwards the request to an upstream and retries it. [`upload`] sends
 //!   the request body; [`upstream_conn`] is the upstream side of one request.
 //! - [`classify`] decides whether the response is forwarded or replaced.
-//! - [`relay`] forwards a response, and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that
+//! - [`respond`] counts, sends and ends every response: [`relay`] forwards a response, and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that
 //!   [`reply_builder`] builds. [`response_headers`] holds the fields that the gateway adds to forwarded responses and
 //!   to local replies.
 //! - [`record`] updates the metrics and writes the access log.
@@ -17,13 +17,14 @@
 //! This module does the I/O, on pingora's streams and timers; which response a client gets is decided in
 //! [`crate::contract`].
 
+mod access;
 mod attempt;
 mod buffered_stream;
 mod by_protocol;
 mod classify;
-mod clock;
 pub(crate) mod connection;
 mod context;
+mod deadlines;
 mod downstream;
 mod gateway;
 mod limits;
@@ -35,7 +36,10 @@ mod record;
 mod relay;
 mod reply_builder;
 mod request;
+mod request_id;
+mod respond;
 mod response_headers;
+mod routing;
 mod stream_table;
 mod tunnel;
 mod upload;
@@ -49,4 +53,4 @@ pub(crate) use limits::headers::RuleResult;
 pub(crate) use local_reply::render_h1;
 pub(crate) use pages::PageHandler;
 pub(crate) use preview::preview_response_headers;
-pub(crate) use request::closes_connection;
+pub(crate) use respond::closes_connection;

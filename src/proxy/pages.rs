@@ -3,15 +3,15 @@
 //! A [`PageHandler`] generates the pages. These requests are not counted in route metrics and not logged.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use http::Method;
 
-use super::context::RequestLog;
+use super::context::{Exchange, ReceivedRequest, RequestContext};
 use super::downstream::Downstream;
 use super::gateway::Gateway;
 use super::local_reply;
 use super::message::request::Request;
-use super::record::RequestScope;
 use super::reply_builder;
 use crate::contract::{Evidence, Fault, PageResponse, Phase};
 
@@ -43,26 +43,27 @@ pub(super) async fn serve(
                 local_reply::send_page(sender, &page, request.method == Method::HEAD, write_timeout).await;
             }
         }
-        Err(fault) => reply_to_fault(gateway, client, Some(request), &fault).await,
+        Err(fault) => reply_to_fault(gateway, client, ReceivedRequest::Valid(request), &fault).await,
     }
 }
 
 /// Rejects a malformed request.
 pub(super) async fn reject(gateway: &Gateway, client: &mut Downstream, fault: Fault) {
-    reply_to_fault(gateway, client, None, &fault).await;
+    reply_to_fault(gateway, client, ReceivedRequest::Rejected { request_line: b"", is_grpc: false }, &fault)
+        .await;
 }
 
 async fn reply_to_fault(
     gateway: &Gateway,
     client: &mut Downstream,
-    request: Option<&Request>,
+    received: ReceivedRequest<'_>,
     fault: &Fault,
 ) {
     let snapshot = gateway.snapshot.load_full();
-    let log = RequestLog::begin(reply_builder::new_request_id(), std::net::Ipv4Addr::UNSPECIFIED.into());
-    let scope = RequestScope { gateway, snapshot: &snapshot, route: None, request, rejected_grpc: false };
-    let reply = reply_builder::for_fault(&scope, fault, &log);
-    if let Some(sender) = client.response_sender() {
+    let context = RequestContext::unrouted(gateway, &snapshot, received, Ipv4Addr::UNSPECIFIED.into());
+    let exchange = Exchange::begin(&context, client);
+    let reply = reply_builder::for_fault(&exchange, fault);
+    if let Some(sender) = exchange.client.response_sender() {
         local_reply::send(sender, &reply, snapshot.client.write_timeout).await;
     }
 }

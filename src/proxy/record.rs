@@ -1,22 +1,16 @@
 //! Records a request: metrics when its response headers are sent, metrics and one access log line when it ends.
 
-use bytes::Bytes;
-use http::Method;
+use std::time::Duration;
 
-use super::context::RequestLog;
-use super::downstream::{Downstream, ResponseState};
+use bytes::Bytes;
+
+use super::context::{Exchange, ReceivedRequest};
+use super::downstream::ResponseState;
 use super::gateway::Gateway;
-use super::message::request::Request;
 use super::response_headers::ResponseHeaderMutations;
-use crate::config::ErrorRules;
 use crate::contract::grpc;
 use crate::contract::{Cause, Fault, LocalReply, Trigger};
-use crate::snapshot::error_context::ErrorContext;
-use crate::snapshot::{Route, Snapshot};
-use crate::telemetry::{AccessRecord, CloseReason, Outcome, ResponseOrigin, RouteMetrics};
-
-/// The method assumed for a malformed request.
-static GET: Method = Method::GET;
+use crate::telemetry::{AccessRecord, CloseReason, Outcome, ResponseOrigin};
 
 /// How a request ended.
 #[derive(Debug)]
@@ -49,6 +43,31 @@ pub(super) enum RelayOutcome {
     ClientDisconnected,
 }
 
+impl RequestEnd {
+    /// The status code of the response; 0 without one.
+    pub(super) const fn status(&self) -> u16 {
+        match self {
+            RequestEnd::Forwarded { status }
+            | RequestEnd::Replaced { status }
+            | RequestEnd::Replied { status, .. }
+            | RequestEnd::Preflight { status }
+            | RequestEnd::Aborted { status, .. }
+            | RequestEnd::TunnelIdle { status } => *status,
+            RequestEnd::ClientDisconnected => 0,
+        }
+    }
+
+    /// How a request ends whose response was to end it in this way, but was delivered so far only.
+    pub(super) fn after(self, delivered: RelayOutcome) -> RequestEnd {
+        match delivered {
+            RelayOutcome::Complete => self,
+            RelayOutcome::Aborted(fault) => RequestEnd::Aborted { status: self.status(), fault },
+            RelayOutcome::TunnelIdle => RequestEnd::TunnelIdle { status: self.status() },
+            RelayOutcome::ClientDisconnected => RequestEnd::ClientDisconnected,
+        }
+    }
+}
+
 /// A request that is rejected before it is routed: it is malformed, or its connection is over the connection limit.
 #[derive(Debug)]
 pub(super) struct RejectedRequest {
@@ -61,86 +80,40 @@ pub(super) struct RejectedRequest {
     pub(super) is_grpc: bool,
 }
 
-/// What a response and its metrics depend on: the configuration, the route and the request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RequestScope<'a> {
-    pub(super) gateway: &'a Gateway,
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) route: Option<&'a Route>,
-    /// `None` for a rejected request.
-    pub(super) request: Option<&'a Request>,
-    /// The request is a rejected gRPC request: `request` is `None`, and the reply must be a gRPC error.
-    pub(super) rejected_grpc: bool,
-}
-
-impl<'a> RequestScope<'a> {
-    /// The scope of a valid request.
-    pub(super) const fn for_request(
-        gateway: &'a Gateway,
-        snapshot: &'a Snapshot,
-        route: Option<&'a Route>,
-        request: &'a Request,
-    ) -> Self {
-        RequestScope { gateway, snapshot, route, request: Some(request), rejected_grpc: false }
-    }
-}
-
-impl RequestScope<'_> {
-    /// The `errors` configuration of the route, or the top-level one without a route.
-    pub(super) fn error_config(&self) -> &ErrorRules {
-        self.route.map_or(&self.snapshot.unrouted.errors, |route| &route.config.errors)
-    }
-
-    /// The input of the error policy.
-    pub(super) fn error_context(&self) -> ErrorContext<'_> {
-        ErrorContext {
-            contract: &self.snapshot.contract,
-            overrides: &self.snapshot.overrides,
-            error_config: self.error_config(),
-            upstream: self.route.map(|route| route.upstream.name()),
-            method: self.request.map_or(&GET, |request| &request.method),
-            grpc: self.request.map_or(self.rejected_grpc, Request::is_grpc),
-        }
-    }
-
-    fn metrics(&self) -> &RouteMetrics {
-        self.route.map_or(&self.snapshot.unrouted.metrics, |route| &route.metrics)
-    }
-}
-
 /// Counts a final response. To be called before its headers are sent: a client that has read the response then finds
 /// it counted.
 ///
 /// `trigger` is `None` if the upstream's status is forwarded.
 pub(super) fn count_response(
-    scope: &RequestScope<'_>,
+    exchange: &Exchange<'_>,
     status: u16,
     origin: ResponseOrigin,
     trigger: Option<Trigger>,
-    log: &RequestLog,
 ) {
-    let metrics = scope.metrics();
+    let metrics = exchange.context.metrics();
     metrics.response(status, origin);
     if status >= 400 {
-        metrics.error(status, trigger.unwrap_or(Trigger::UpstreamStatus(status)), log.upstream_status);
+        let trigger = trigger.unwrap_or(Trigger::UpstreamStatus(status));
+        metrics.error(status, trigger, exchange.record.upstream_status);
     }
 }
 
 /// Counts a local reply that is a gRPC error: its HTTP status code is 200.
-pub(super) fn count_grpc_error(scope: &RequestScope<'_>, trigger: Trigger, reply: &LocalReply) {
+pub(super) fn count_grpc_error(exchange: &Exchange<'_>, trigger: Trigger, reply: &LocalReply) {
     if reply.status() == 200
         && let Some(code) = reply.code()
     {
-        scope.metrics().grpc_error(trigger, grpc::status_for_error(trigger, code.status()));
+        exchange.context.metrics().grpc_error(trigger, grpc::status_for_error(trigger, code.status()));
     }
 }
 
 /// Counts and logs the end of a request.
-pub(super) fn record(scope: &RequestScope<'_>, log: &RequestLog, client: &Downstream, end: &RequestEnd) {
-    let metrics = scope.metrics();
-    let elapsed = log.started.elapsed();
+pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd) {
+    let context = exchange.context;
+    let (gateway, metrics) = (context.gateway, context.metrics());
+    let elapsed = context.started.elapsed();
     // Requests of disconnected clients count too.
-    scope.gateway.metrics.overhead(elapsed.saturating_sub(log.waited).saturating_sub(client.waited()));
+    gateway.metrics.overhead(elapsed.saturating_sub(exchange.client.waited()));
     let (status, fault, outcome) = match end {
         RequestEnd::Forwarded { status } => (Some(*status), None, Outcome::Forwarded),
         RequestEnd::Replaced { status } => (Some(*status), None, Outcome::Replaced),
@@ -149,11 +122,11 @@ pub(super) fn record(scope: &RequestScope<'_>, log: &RequestLog, client: &Downst
         }
         RequestEnd::Preflight { status } => (Some(*status), None, Outcome::Preflight),
         RequestEnd::Aborted { status, fault } => {
-            scope.gateway.metrics.aborted(fault.cause());
+            gateway.metrics.aborted(fault.cause());
             (Some(*status), Some(fault), Outcome::Aborted)
         }
         RequestEnd::TunnelIdle { status } => {
-            scope.gateway.metrics.aborted_tunnel_idle();
+            gateway.metrics.aborted_tunnel_idle();
             (Some(*status), None, Outcome::TunnelIdle)
         }
         RequestEnd::ClientDisconnected => {
@@ -166,32 +139,44 @@ pub(super) fn record(scope: &RequestScope<'_>, log: &RequestLog, client: &Downst
     }
     let is_error =
         !matches!(end, RequestEnd::Forwarded { status } | RequestEnd::Preflight { status } if *status < 400);
-    let access = scope.snapshot.access;
-    if !access.is_enabled(is_error) {
-        return;
+    if context.snapshot.access.is_enabled(is_error) {
+        context.snapshot.access.emit(&access_record(exchange, (status, fault, outcome), elapsed));
     }
-    access.emit(&AccessRecord {
-        request_id: log.request_id.to_str().unwrap_or_default(),
-        route: scope.route.map_or("", |route| &route.config.name),
-        method: scope.request.map_or("", |request| request.method.as_str()),
-        path: scope.request.map_or_else(|| path_of_request_line(&log.request_line), Request::path),
-        client_ip: Some(log.client_ip),
-        upstream: scope.route.map_or("", |route| route.upstream.name()),
-        server: log.server.as_deref().unwrap_or_default(),
+}
+
+/// The line of a request in the access log.
+fn access_record<'r>(
+    exchange: &'r Exchange<'_>,
+    (code, fault, outcome): (Option<u16>, Option<&'r Fault>, Outcome),
+    elapsed: Duration,
+) -> AccessRecord<'r> {
+    let Exchange { context, record, .. } = exchange;
+    let (method, path) = match context.received {
+        ReceivedRequest::Valid(request) => (request.method.as_str(), request.path()),
+        ReceivedRequest::Rejected { request_line, .. } => ("", path_of_request_line(request_line)),
+    };
+    AccessRecord {
+        request_id: context.request_id.to_str().unwrap_or_default(),
+        route: context.route.map_or("", |route| &route.config.name),
+        method,
+        path,
+        client_ip: Some(context.client_ip),
+        upstream: context.route.map_or("", |route| route.upstream.name()),
+        server: record.server.as_deref().unwrap_or_default(),
         cause: fault.map(Fault::cause),
         phase: fault.map(Fault::phase),
-        code: status,
-        upstream_status: log.upstream_status,
-        bytes: log.response_bytes,
-        attempts: log.attempts,
+        code,
+        upstream_status: record.upstream_status,
+        bytes: record.response_bytes,
+        attempts: record.attempts,
         elapsed,
-        connect: log.connect_time,
-        response_headers: log.response_headers_time,
-        request_sent: log.request_sent,
-        rule: log.denied_by.as_ref().map_or("", |rule| rule.limiter.name()),
-        evidence: fault.map_or(&log.upstream_evidence, Fault::evidence),
+        connect: record.connect_time,
+        response_headers: record.response_headers_time,
+        request_sent: record.request_sent,
+        rule: record.denied_by.as_ref().map_or("", |rule| rule.limiter.name()),
+        evidence: fault.map_or(&record.upstream_evidence, Fault::evidence),
         outcome,
-    });
+    }
 }
 
 /// The path in a request line, without the query; empty if the line has no target.

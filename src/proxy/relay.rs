@@ -15,12 +15,13 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue};
 
 use super::classify::ConformingBody;
-use super::clock::TimeLimit;
-use super::context::{RequestContext, RequestLog};
+use super::context::{Exchange, Forwarding};
+use super::deadlines::TimeLimit;
 use super::downstream::{Downstream, FieldWriter};
 use super::local_reply::{self, SendResult};
 use super::message::{self, BodyLength, HeaderFields, ResponseHeadParts};
 use super::record::RelayOutcome;
+use super::response_headers::ResponseHeaderMutations;
 use super::tunnel::{self, TunnelTimeouts};
 use super::upload::{UploadEvent, WaitingFor};
 use super::upstream_conn::h1::UpstreamH1;
@@ -52,7 +53,8 @@ pub(super) fn forward_interim(client: &mut Downstream, response_head: &UpstreamR
 
 /// Forwards a response. `buffered` is the part of its body that was already read.
 pub(super) async fn forward(
-    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange<'_>,
+    forwarding: &mut Forwarding<'_>,
     response: &mut UpstreamResponse,
     buffered: &[u8],
 ) -> RelayOutcome {
@@ -60,7 +62,7 @@ pub(super) async fn forward(
     let status = response_head.parsed.status;
     let length = match (response_head.parsed.framing, response_head.parsed.content_length) {
         // Keep a trailers-only gRPC response as it is: HEADERS with END_STREAM, without Content-Length.
-        _ if response_head.headers_only && context.client.is_h2() => BodyLength::Absent,
+        _ if response_head.headers_only && exchange.client.is_h2() => BodyLength::Absent,
         (ResponseFraming::Length(length), _) | (ResponseFraming::NoBody, Some(length)) => {
             BodyLength::Exactly(length)
         }
@@ -69,38 +71,43 @@ pub(super) async fn forward(
     };
     // Error texts come from the contract: the reason phrase of an upstream error is not forwarded.
     let reason = (status < 400 && !response_head.reason.is_empty()).then_some(&response_head.reason[..]);
-    if context.client.awaits_continue() {
+    if exchange.client.awaits_continue() {
         // The client may or may not send its body now, so the next bytes could be the body or another request.
-        context.client.close_after_response();
+        exchange.client.close_after_response();
     }
-    let log = &*context.log;
-    let Some(sender) = context.client.response_sender() else { return RelayOutcome::ClientDisconnected };
+    let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
+    let Some(sender) = exchange.client.response_sender() else { return RelayOutcome::ClientDisconnected };
     let sent = sender.send_response_head(&ResponseHeadParts { status, reason, length }, |writer| {
         forward_fields(writer, response_head, |name| {
-            !name.eq_ignore_ascii_case(b"x-request-id") && !log.response_headers.overrides(name)
+            !name.eq_ignore_ascii_case(b"x-request-id") && !response_headers.overrides(name)
         });
-        write_response_headers(writer, log, &response_head.fields);
+        write_response_headers(writer, request_id, response_headers, &response_head.fields);
     });
     if sent.is_err() {
         return RelayOutcome::ClientDisconnected;
     }
     let delimited = response_head.parsed.framing != ResponseFraming::UntilClose;
-    context.client.send_data(buffered);
-    context.log.response_bytes += buffered.len() as u64;
-    let outcome =
-        relay_body(context, response, BodyTraits { streaming: response_head.parsed.is_streaming, delimited })
-            .await;
+    exchange.client.send_data(buffered);
+    exchange.record.response_bytes += buffered.len() as u64;
+    let outcome = relay_body(
+        exchange,
+        forwarding,
+        response,
+        BodyTraits { streaming: response_head.parsed.is_streaming, delimited },
+    )
+    .await;
     match &outcome {
         RelayOutcome::Complete => {}
         RelayOutcome::Aborted(fault) => {
             // Deliver the bytes already received, unless the deadline has passed or the client is too slow.
             if !matches!(fault.cause(), Cause::ClientTooSlow | Cause::DeadlineExceeded) {
-                let _ = local_reply::flush(context.client, context.snapshot.client.write_timeout).await;
+                let _ =
+                    local_reply::flush(exchange.client, exchange.context.snapshot.client.write_timeout).await;
             }
-            context.client.abort();
+            exchange.client.abort();
         }
-        RelayOutcome::ClientDisconnected => context.client.set_disconnected(),
-        RelayOutcome::TunnelIdle => context.client.abort(),
+        RelayOutcome::ClientDisconnected => exchange.client.set_disconnected(),
+        RelayOutcome::TunnelIdle => exchange.client.abort(),
     }
     outcome
 }
@@ -109,7 +116,8 @@ pub(super) async fn forward(
 ///
 /// [`tunnel`] forwards the bytes; this function closes both connections according to how the tunnel ended.
 pub(super) async fn forward_upgrade(
-    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange<'_>,
+    forwarding: &mut Forwarding<'_>,
     response: UpstreamResponse,
 ) -> RelayOutcome {
     let UpstreamResponse { conn, response_head } = response;
@@ -117,51 +125,51 @@ pub(super) async fn forward_upgrade(
         // Never happens: a 101 is only accepted on an HTTP/1 connection.
         return RelayOutcome::ClientDisconnected;
     };
-    let protocol = context
+    let protocol = forwarding
         .offer
         .as_ref()
         .and_then(|offer| response_head.negotiated_protocol(offer).ok())
         .unwrap_or_default();
     let reason = (!response_head.reason.is_empty()).then_some(&response_head.reason[..]);
-    let log = &*context.log;
-    let Some(sender) = context.client.response_sender() else { return RelayOutcome::ClientDisconnected };
+    let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
+    let Some(sender) = exchange.client.response_sender() else { return RelayOutcome::ClientDisconnected };
     let parts = ResponseHeadParts { status: response_head.parsed.status, reason, length: BodyLength::Absent };
     let sent = sender.send_response_head(&parts, |writer| {
         forward_fields(writer, &response_head, |name| {
-            !name.eq_ignore_ascii_case(b"x-request-id") && !log.response_headers.overrides(name)
+            !name.eq_ignore_ascii_case(b"x-request-id") && !response_headers.overrides(name)
         });
-        write_response_headers(writer, log, &response_head.fields);
+        write_response_headers(writer, request_id, response_headers, &response_head.fields);
         writer.append(b"Upgrade", protocol);
     });
     if sent.is_err() {
         return RelayOutcome::ClientDisconnected;
     }
     let timeouts = TunnelTimeouts {
-        idle: context.route.timeouts().tunnel_idle,
-        max_duration: context.clock.max_duration(Phase::Relay),
+        idle: forwarding.route.timeouts().tunnel_idle,
+        max_duration: forwarding.deadlines.max_duration(Phase::Relay),
     };
-    let Some(client) = context.client.as_h1() else { return RelayOutcome::ClientDisconnected };
+    let Some(client) = exchange.client.as_h1() else { return RelayOutcome::ClientDisconnected };
     let tunnel_started = Instant::now();
     let (outcome, bytes) = tunnel::run(&mut client.io, &mut upstream, timeouts).await;
     // The whole duration of a tunnel is time spent waiting for its peers.
-    context.log.waited += tunnel_started.elapsed();
-    context.log.response_bytes += bytes;
+    exchange.client.add_wait(tunnel_started.elapsed());
+    exchange.record.response_bytes += bytes;
     match &outcome {
         RelayOutcome::Complete => {
-            context.client.send_end();
+            exchange.client.send_end();
         }
         // A tunnel has no framing: only a reset shows the remaining peer that the bytes are incomplete.
         RelayOutcome::Aborted(_) => {
-            let _ = local_reply::flush(context.client, context.snapshot.client.write_timeout).await;
-            context.client.abort();
+            let _ = local_reply::flush(exchange.client, exchange.context.snapshot.client.write_timeout).await;
+            exchange.client.abort();
             upstream.reset();
         }
         RelayOutcome::TunnelIdle => {
-            context.client.abort();
+            exchange.client.abort();
             upstream.reset();
         }
         RelayOutcome::ClientDisconnected => {
-            context.client.set_disconnected();
+            exchange.client.set_disconnected();
             upstream.reset();
         }
     }
@@ -171,10 +179,9 @@ pub(super) async fn forward_upgrade(
 /// Forwards an error that conforms to the contract, with `Cache-Control: no-store` and without the fields that
 /// [`header_filter::drop_on_conforming`] lists.
 pub(super) async fn forward_error(
-    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange<'_>,
     response_head: &UpstreamResponseHead,
     error: &ConformingBody,
-    default_retry_after: u64,
 ) -> RelayOutcome {
     let status = response_head.parsed.status;
     let length = match (&error.body, response_head.parsed.content_length) {
@@ -182,10 +189,11 @@ pub(super) async fn forward_error(
         (None, Some(length)) => BodyLength::Exactly(length),
         (None, None) => BodyLength::Absent,
     };
-    let log = &*context.log;
-    let discard_limit = local_reply::plan_discard(context.client);
+    let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
+    let default_retry_after = exchange.context.error_config().retry_after;
+    let discard_limit = local_reply::plan_discard(exchange.client);
     let now = std::time::SystemTime::now();
-    let Some(sender) = context.client.response_sender() else { return RelayOutcome::ClientDisconnected };
+    let Some(sender) = exchange.client.response_sender() else { return RelayOutcome::ClientDisconnected };
     let sent = sender.send_response_head(&ResponseHeadParts { status, reason: None, length }, |writer| {
         let mut retry_afters = response_head.fields.values("retry-after");
         let usable = |value: &&[u8]| {
@@ -202,7 +210,7 @@ pub(super) async fn forward_error(
         forward_fields(writer, response_head, |name| {
             let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
             let replaced = is(b"x-request-id")
-                || log.response_headers.overrides(name)
+                || response_headers.overrides(name)
                 || is(b"cache-control")
                 || (sets_retry_after && is(b"retry-after"))
                 || (error.decoded && is(b"content-encoding"));
@@ -210,7 +218,7 @@ pub(super) async fn forward_error(
                 && HeaderName::from_bytes(name).is_ok_and(|name| !header_filter::drop_on_conforming(&name))
         });
         writer.append(b"Cache-Control", b"no-store");
-        write_response_headers(writer, log, &response_head.fields);
+        write_response_headers(writer, request_id, response_headers, &response_head.fields);
         if let Some(retry_after_value) = retry_after_value {
             writer.append(b"Retry-After", &retry_after_value);
         }
@@ -219,20 +227,27 @@ pub(super) async fn forward_error(
     let body_bytes = error.body.as_ref().map_or(&[][..], |body| &body[..]);
     client.send_data(body_bytes);
     client.send_end();
-    context.log.response_bytes += body_bytes.len() as u64;
-    match local_reply::finish_response(client, discard_limit, context.snapshot.client.write_timeout).await {
+    exchange.record.response_bytes += body_bytes.len() as u64;
+    match local_reply::finish_response(client, discard_limit, exchange.context.snapshot.client.write_timeout)
+        .await
+    {
         SendResult::Complete => RelayOutcome::Complete,
         SendResult::Disconnected | SendResult::WriteTimeout => RelayOutcome::ClientDisconnected,
     }
 }
 
 /// Writes the fields that the gateway adds to every forwarded response.
-fn write_response_headers(writer: &mut FieldWriter<'_>, log: &RequestLog, upstream_fields: &HeaderFields) {
-    writer.append_generated(&REQUEST_ID, &log.request_id);
-    for (name, value) in log.response_headers.fields() {
+fn write_response_headers(
+    writer: &mut FieldWriter<'_>,
+    request_id: &HeaderValue,
+    response_headers: &ResponseHeaderMutations,
+    upstream_fields: &HeaderFields,
+) {
+    writer.append_generated(&REQUEST_ID, request_id);
+    for (name, value) in response_headers.fields() {
         writer.append_generated(name, value);
     }
-    for (name, value) in log.response_headers.merged_fields(Some(upstream_fields)) {
+    for (name, value) in response_headers.merged_fields(Some(upstream_fields)) {
         writer.append_generated(&name, &value);
     }
 }
@@ -275,7 +290,8 @@ enum RelayStep {
 
 /// Forwards the response body, and sends the rest of the request body, until the response is complete.
 async fn relay_body(
-    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange<'_>,
+    forwarding: &mut Forwarding<'_>,
     response: &mut UpstreamResponse,
     body_traits: BodyTraits,
 ) -> RelayOutcome {
@@ -286,9 +302,10 @@ async fn relay_body(
     let mut last_write = last_progress;
     let mut now = last_progress;
     loop {
-        let unsent = context.client.unsent();
+        let unsent = exchange.client.unsent();
         let limit = relay_limit(
-            context,
+            exchange,
+            forwarding,
             body_traits,
             upload_active,
             (unsent > 0).then_some(last_write),
@@ -302,31 +319,31 @@ async fn relay_body(
                 // Read before writing: body bytes that arrived with the headers are sent with them in one write.
                 let mut progressed = false;
                 while !response_ended {
-                    let capacity = context.client.send_capacity(MAX_UNSENT);
+                    let capacity = exchange.client.send_capacity(MAX_UNSENT);
                     if capacity == 0 {
                         break;
                     }
                     match conn.poll_body(cx, capacity) {
                         Poll::Ready(Ok(Some(length))) => {
-                            if !context.client.send_data(conn.body_bytes(length)) {
+                            if !exchange.client.send_data(conn.body_bytes(length)) {
                                 return Poll::Ready(RelayStep::Fault(Fault::new(
                                     Cause::HttpProtocolError,
                                     Phase::Relay,
                                 )));
                             }
                             conn.consume(length);
-                            context.log.response_bytes += length as u64;
+                            exchange.record.response_bytes += length as u64;
                             progressed = true;
                         }
                         Poll::Ready(Ok(None)) => {
                             response_ended = true;
                             if let Some(trailers) = conn.take_trailers() {
-                                context.client.send_trailers(message::filter_trailers(
+                                exchange.client.send_trailers(message::filter_trailers(
                                     trailers,
                                     hop_by_hop::is_allowed_in_trailers,
                                 ));
                             }
-                            if !context.client.send_end() {
+                            if !exchange.client.send_end() {
                                 return Poll::Ready(RelayStep::Fault(Fault::new(
                                     Cause::HttpResponseIncomplete,
                                     Phase::Relay,
@@ -338,42 +355,49 @@ async fn relay_body(
                         Poll::Pending => break,
                     }
                 }
-                if context.client.unsent() > 0 {
-                    match context.client.poll_flush(cx) {
+                if exchange.client.unsent() > 0 {
+                    match exchange.client.poll_flush(cx) {
                         Poll::Ready(Ok(())) => progressed = true,
                         Poll::Ready(Err(_)) => return Poll::Ready(RelayStep::ClientDisconnected),
                         Poll::Pending => {}
                     }
                 }
-                if response_ended && context.client.unsent() == 0 {
+                if response_ended && exchange.client.unsent() == 0 {
                     return Poll::Ready(RelayStep::Done);
                 }
                 if progressed {
                     return Poll::Ready(RelayStep::Progress);
                 }
                 wait.poll_ended(if upload_active {
-                    context.upload.poll(cx, context.client, conn).map(RelayStep::Upload)
+                    forwarding.upload.poll(cx, exchange.client, conn).map(RelayStep::Upload)
                 } else {
                     Poll::Pending
                 })
             }),
         )
         .await;
-        context.log.waited += wait.total();
+        exchange.client.add_wait(wait.total());
         now = Instant::now();
-        if context.client.unsent() != unsent {
+        if exchange.client.unsent() != unsent {
             last_write = now;
         }
-        if context.upload.has_ended()
-            && context.upload.waiting() == WaitingFor::Nothing
+        if forwarding.upload.has_ended()
+            && forwarding.upload.waiting() == WaitingFor::Nothing
             && !conn.write_failed()
         {
-            context.log.request_sent = RequestSent::Full;
+            exchange.record.request_sent = RequestSent::Full;
         }
         match step {
             None => {
-                let writing_since = (context.client.unsent() > 0).then_some(last_write);
-                let limit = relay_limit(context, body_traits, upload_active, writing_since, last_progress);
+                let writing_since = (exchange.client.unsent() > 0).then_some(last_write);
+                let limit = relay_limit(
+                    exchange,
+                    forwarding,
+                    body_traits,
+                    upload_active,
+                    writing_since,
+                    last_progress,
+                );
                 if now >= limit.at {
                     let fault = limit.fault();
                     conn.on_timeout(&fault);
@@ -389,7 +413,7 @@ async fn relay_body(
             // A client that half-closed may still read a delimited response; if it is gone, the next write fails. An
             // idle event stream has no next write, so a half-close counts as a disconnect there.
             Some(RelayStep::Upload(UploadEvent::ClientDisconnected)) => {
-                if context.client.is_h2() || body_traits.streaming || !body_traits.delimited {
+                if exchange.client.is_h2() || body_traits.streaming || !body_traits.delimited {
                     return RelayOutcome::ClientDisconnected;
                 }
                 upload_active = false;
@@ -400,27 +424,31 @@ async fn relay_body(
 
 /// The next limit to expire while a response is forwarded.
 fn relay_limit(
-    context: &RequestContext<'_>,
+    exchange: &Exchange<'_>,
+    forwarding: &Forwarding<'_>,
     body_traits: BodyTraits,
     upload_active: bool,
     writing_since: Option<Instant>,
     last_progress: Instant,
 ) -> TimeLimit {
-    let timeouts = context.route.timeouts();
+    let timeouts = forwarding.route.timeouts();
     let first = match writing_since {
         // The client is the one that blocks: the upstream's idle timeout does not apply.
-        Some(since) => {
-            TimeLimit::new(since + context.snapshot.client.write_timeout, Cause::ClientTooSlow, Phase::Relay)
-        }
+        Some(since) => TimeLimit::new(
+            since + exchange.context.snapshot.client.write_timeout,
+            Cause::ClientTooSlow,
+            Phase::Relay,
+        ),
         None => {
             let idle = if body_traits.streaming { timeouts.stream_idle } else { timeouts.body_idle };
             // An upstream that still receives the request body is not idle.
             let last_activity =
-                if upload_active { last_progress.max(context.upload.idle_since()) } else { last_progress };
+                if upload_active { last_progress.max(forwarding.upload.idle_since()) } else { last_progress };
             TimeLimit::new(last_activity + idle, Cause::ConnectionReadTimeout, Phase::Relay)
         }
     };
-    let upload = (upload_active && context.upload.waiting() == WaitingFor::Client && !body_traits.streaming)
-        .then(|| context.upload.idle_limit(&context.snapshot.client));
-    first.earlier(upload).earlier(context.clock.max_duration(Phase::Relay))
+    let upload =
+        (upload_active && forwarding.upload.waiting() == WaitingFor::Client && !body_traits.streaming)
+            .then(|| forwarding.upload.idle_limit(&exchange.context.snapshot.client));
+    first.earlier(upload).earlier(forwarding.deadlines.max_duration(Phase::Relay))
 }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use super::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
-use super::clock::TimeLimit;
+use super::deadlines::TimeLimit;
 use super::record::RelayOutcome;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::upstream::timer::timeout_at;

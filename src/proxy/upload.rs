@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use http::HeaderMap;
 
-use super::clock::TimeLimit;
+use super::deadlines::TimeLimit;
 use super::downstream::Downstream;
 use super::downstream::h1::BodyError;
 use super::message;
@@ -206,6 +206,11 @@ impl Upload {
     /// When the client's last byte arrived, or when the upload started to wait for the client.
     pub(super) const fn idle_since(&self) -> Instant {
         self.idle_since
+    }
+
+    /// Time spent waiting for the client.
+    pub(super) const fn client_wait(&self) -> Duration {
+        self.client_wait
     }
 
     /// Adds time spent waiting for the client, for the minimum rate.

@@ -28,4 +28,4 @@ pub(crate) use metrics::Metrics;
 pub(crate) use route::{ResponseOrigin, RouteMetrics};
 pub(crate) use status_label::CodeLabels;
 pub(crate) use upstream::UpstreamMetrics;
-pub(crate) use vectors::Gauge;
+pub(crate) use vectors::{Gauge, GaugeGuard};

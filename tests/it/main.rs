@@ -14,6 +14,7 @@
     clippy::print_stderr
 )]
 
+mod admission;
 mod certificates;
 mod contract_check;
 mod gateway;

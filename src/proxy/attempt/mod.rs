@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use pingora::protocols::Stream;
 
 use self::retry::{FailedAttempt, Retry};
-use super::clock::TimeLimit;
-use super::context::{Interrupt, RequestContext};
+use super::context::{Exchange, Forwarding, Interrupt};
+use super::deadlines::TimeLimit;
 use super::downstream::Downstream;
 use super::message::request::ForwardingInfo;
 use super::relay;
@@ -32,34 +32,37 @@ use crate::upstream::timer::timeout_at;
 const MAX_INTERIM_RESPONSES: u32 = 16;
 
 /// Makes attempts until one gets the headers of a final response or no further attempt is allowed.
-pub(super) async fn forward(context: &mut RequestContext<'_>) -> Result<UpstreamResponse, Interrupt> {
+pub(super) async fn forward(
+    exchange: &mut Exchange<'_>,
+    forwarding: &mut Forwarding<'_>,
+) -> Result<UpstreamResponse, Interrupt> {
     let mut tried: Vec<Candidate> = Vec::new();
     // Whether a pooled connection may be used.
     let mut reuse = true;
     let mut attempt = 1;
     let mut candidate =
-        context.route.upstream.next_candidate(&tried).ok_or_else(|| no_address_interrupt(context))?;
+        forwarding.route.upstream.next_candidate(&tried).ok_or_else(|| no_address_interrupt(forwarding))?;
     loop {
-        context.log.attempts = attempt;
-        context.log.server = Some(candidate.server.clone());
-        let is_last = attempt >= context.route.attempts;
+        exchange.record.attempts = attempt;
+        exchange.record.server = Some(candidate.server.clone());
+        let is_last = attempt >= forwarding.route.attempts;
         let (fault, response_started, unprocessed) =
-            match try_once(context, &candidate, reuse, !is_last).await {
+            match try_once(exchange, forwarding, &candidate, reuse, !is_last).await {
                 Ok(response) => {
-                    context.route.upstream_metrics.attempt(Ok(()));
+                    forwarding.route.upstream_metrics.attempt(Ok(()));
                     if attempt > 1 {
-                        context.route.upstream_metrics.retry(Ok(()));
+                        forwarding.route.upstream_metrics.retry(Ok(()));
                     }
                     let status = response.response_head.parsed.status;
                     let retries_status = !is_last
-                        && context.route.retry_on_status.contains(&status)
-                        && context.can_repeat_safely();
+                        && forwarding.route.retry_on_status.contains(&status)
+                        && forwarding.can_repeat_safely();
                     if !retries_status {
                         return Ok(response);
                     }
                     tried.push(candidate.clone());
-                    candidate = context.route.upstream.next_candidate(&tried).unwrap_or(candidate);
-                    response.conn.release(&context.route.upstream);
+                    candidate = forwarding.route.upstream.next_candidate(&tried).unwrap_or(candidate);
+                    response.conn.release(&forwarding.route.upstream);
                     attempt += 1;
                     continue;
                 }
@@ -73,25 +76,25 @@ pub(super) async fn forward(context: &mut RequestContext<'_>) -> Result<Upstream
         // The client causes most faults in the Send phase, for example with a malformed body: they are not failures of
         // the upstream.
         if fault.phase() != Phase::Send || fault.cause() == Cause::ConnectionWriteError {
-            context.route.upstream_metrics.attempt(Err(fault.cause()));
+            forwarding.route.upstream_metrics.attempt(Err(fault.cause()));
             if attempt > 1 {
-                context.route.upstream_metrics.retry(Err(fault.cause()));
+                forwarding.route.upstream_metrics.retry(Err(fault.cause()));
             }
         }
         let failed_attempt = FailedAttempt {
             cause: fault.cause(),
             phase: fault.phase(),
-            method: &context.request.method,
+            method: &forwarding.request.method,
             response_started,
             unprocessed,
-            can_replay: !is_last && context.upload.can_replay(),
+            can_replay: !is_last && forwarding.upload.can_replay(),
         };
         let decision = retry::decide(failed_attempt);
         if decision == Retry::Never {
             return Err(Interrupt::Fault(fault));
         }
         tried.push(candidate.clone());
-        candidate = match (context.route.upstream.next_candidate(&tried), decision) {
+        candidate = match (forwarding.route.upstream.next_candidate(&tried), decision) {
             (Some(next), _) => next,
             (None, Retry::AnyServer) => candidate,
             (None, Retry::OtherServer | Retry::Never) => return Err(Interrupt::Fault(fault)),
@@ -139,22 +142,23 @@ async fn cancel_on_disconnect<T>(
 /// Makes one attempt: connects, sends the request and waits for the response headers. `reuse` allows a pooled
 /// connection; `may_retry` keeps the request body for another attempt.
 async fn try_once(
-    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange<'_>,
+    forwarding: &mut Forwarding<'_>,
     candidate: &Candidate,
     reuse: bool,
     may_retry: bool,
 ) -> Result<UpstreamResponse, AttemptError> {
-    let mut conn = acquire_connection(context, candidate, reuse).await?;
+    let mut conn = acquire_connection(exchange, forwarding, candidate, reuse).await?;
     let forwarding_info = ForwardingInfo {
-        forwarded_for: &context.forwarded_for,
-        proto: context.client.scheme(),
-        request_id: &context.log.request_id,
-        via: &context.gateway.via,
+        forwarded_for: &forwarding.forwarded_for,
+        proto: exchange.client.scheme(),
+        request_id: &exchange.context.request_id,
+        via: &exchange.context.gateway.via,
         server: &candidate.server,
-        offer: context.offer.as_ref(),
+        offer: forwarding.offer.as_ref(),
         upstream_tls: candidate.tls_name.is_some(),
     };
-    if let Err(fault) = conn.queue_request_head(context.request, &forwarding_info) {
+    if let Err(fault) = conn.queue_request_head(forwarding.request, &forwarding_info) {
         let unprocessed = conn.is_unprocessed();
         return Err(AttemptError {
             interrupt: Interrupt::Fault(fault),
@@ -162,17 +166,17 @@ async fn try_once(
             unprocessed,
         });
     }
-    context.upload.begin(&mut conn, may_retry);
+    forwarding.upload.begin(&mut conn, may_retry);
     // The response may arrive before the first poll of the upload.
     let sent = if conn.has_sent_request() { RequestSent::Full } else { RequestSent::Partial };
-    context.log.request_sent = context.log.request_sent.max(sent);
+    exchange.record.request_sent = exchange.record.request_sent.max(sent);
     let sent_at = Instant::now();
-    match final_response_head(context, &mut conn).await {
+    match final_response_head(exchange, forwarding, &mut conn).await {
         Ok((response_head, received_at)) => {
             let waited = received_at.saturating_duration_since(sent_at);
-            context.route.upstream_metrics.response_headers_time(waited);
-            context.log.response_headers_time = Some(waited);
-            context.log.upstream_status = Some(response_head.parsed.status);
+            forwarding.route.upstream_metrics.response_headers_time(waited);
+            exchange.record.response_headers_time = Some(waited);
+            exchange.record.upstream_status = Some(response_head.parsed.status);
             Ok(UpstreamResponse { conn, response_head })
         }
         Err(interrupt) => {
@@ -185,40 +189,42 @@ async fn try_once(
 /// Takes a connection from the pool or opens one: an HTTP/2 stream if the request and the server can use it, otherwise
 /// an HTTP/1 connection.
 async fn acquire_connection(
-    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange<'_>,
+    forwarding: &mut Forwarding<'_>,
     candidate: &Candidate,
     reuse: bool,
 ) -> Result<UpstreamConn, Interrupt> {
-    let transport = context.route.upstream.transport();
+    let transport = forwarding.route.upstream.transport();
     // Upgrades and connection-based authentication (NTLM, Negotiate) need an HTTP/1 connection.
-    if !context.needs_http1() && transport.http2().may_serve(candidate) {
+    if !forwarding.needs_http1() && transport.http2().may_serve(candidate) {
         // Boxed because most upstreams use HTTP/1: their futures should not include this one.
-        return Box::pin(acquire_stream(context, candidate, reuse)).await;
+        return Box::pin(acquire_stream(exchange, forwarding, candidate, reuse)).await;
     }
-    let framing = context.request.framing;
+    let framing = forwarding.request.framing;
     if reuse && let Some(stream) = transport.reuse(candidate).await {
-        context.route.upstream_metrics.connection(true);
+        forwarding.route.upstream_metrics.connection(true);
         return Ok(UpstreamConn::h1(stream, candidate.clone(), framing));
     }
-    let (stream, negotiated_h2) = open_connection(context, candidate).await?;
+    let (stream, negotiated_h2) = open_connection(exchange, forwarding, candidate).await?;
     if negotiated_h2 {
         // The server has switched to HTTP/2 since the last handshake.
-        return Box::pin(start_http(context, candidate, stream, negotiated_h2)).await;
+        return Box::pin(start_http(exchange, forwarding, candidate, stream, negotiated_h2)).await;
     }
     Ok(UpstreamConn::h1(stream, candidate.clone(), framing))
 }
 
 /// Acquires a stream on a shared HTTP/2 connection, or an HTTP/1 connection if the server does not support HTTP/2.
 async fn acquire_stream(
-    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange<'_>,
+    forwarding: &mut Forwarding<'_>,
     candidate: &Candidate,
     reuse: bool,
 ) -> Result<UpstreamConn, Interrupt> {
-    let transport = context.route.upstream.transport();
+    let transport = forwarding.route.upstream.transport();
     let http2 = transport.http2();
-    let framing = context.request.framing;
+    let framing = forwarding.request.framing;
     let use_slot = |slot| {
-        context.route.upstream_metrics.connection(true);
+        forwarding.route.upstream_metrics.connection(true);
         Ok(UpstreamConn::h2(slot, framing))
     };
     if let Some(slot) = http2.acquire_stream(candidate) {
@@ -226,15 +232,15 @@ async fn acquire_stream(
     }
     // The request that holds the connect lock has a timeout for each step: connect, TLS, SETTINGS. The other
     // requests wait for at most the sum of these timeouts.
-    let timeouts = context.route.timeouts();
+    let timeouts = forwarding.route.timeouts();
     let tls_timeout = if candidate.tls_name.is_some() { timeouts.tls } else { Duration::ZERO };
     let at = Instant::now() + timeouts.connect + tls_timeout + timeouts.connect;
-    let limit =
-        context.with_deadlines(TimeLimit::new(at, Cause::ConnectionTimeout, Phase::Connect), Phase::Connect);
+    let limit = forwarding
+        .with_deadlines(TimeLimit::new(at, Cause::ConnectionTimeout, Phase::Connect), Phase::Connect);
     let started = Instant::now();
     let connect_guard =
-        cancel_on_disconnect(context.client, timeout_at(limit.at, http2.lock_connect(candidate))).await;
-    context.log.waited += started.elapsed();
+        cancel_on_disconnect(exchange.client, timeout_at(limit.at, http2.lock_connect(candidate))).await;
+    exchange.client.add_wait(started.elapsed());
     let Some(connect_guard) = connect_guard? else { return Err(limit.fault().into()) };
     if let Some(slot) = http2.acquire_stream(candidate) {
         return use_slot(slot);
@@ -243,41 +249,42 @@ async fn acquire_stream(
         // The previous holder of the lock found that the server uses HTTP/1: every request opens its own connection.
         drop(connect_guard);
         if reuse && let Some(stream) = transport.reuse(candidate).await {
-            context.route.upstream_metrics.connection(true);
+            forwarding.route.upstream_metrics.connection(true);
             return Ok(UpstreamConn::h1(stream, candidate.clone(), framing));
         }
     }
-    let (stream, negotiated_h2) = open_connection(context, candidate).await?;
-    start_http(context, candidate, stream, negotiated_h2).await
+    let (stream, negotiated_h2) = open_connection(exchange, forwarding, candidate).await?;
+    start_http(exchange, forwarding, candidate, stream, negotiated_h2).await
 }
 
 /// Starts HTTP/2 or HTTP/1 on a new connection, as ALPN selected. Without TLS there is no ALPN: this function is then
 /// called only for an upstream that is configured to use HTTP/2.
 async fn start_http(
-    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange<'_>,
+    forwarding: &mut Forwarding<'_>,
     candidate: &Candidate,
     stream: Stream,
     negotiated_h2: bool,
 ) -> Result<UpstreamConn, Interrupt> {
-    let http2 = context.route.upstream.transport().http2();
-    let framing = context.request.framing;
+    let http2 = forwarding.route.upstream.transport().http2();
+    let framing = forwarding.request.framing;
     if candidate.tls_name.is_some() {
         http2.set_negotiated(candidate, negotiated_h2);
     }
     if candidate.tls_name.is_none() || negotiated_h2 {
         let started = Instant::now();
         let attempt_limit = TimeLimit::new(
-            started + context.route.timeouts().connect,
+            started + forwarding.route.timeouts().connect,
             Cause::ConnectionTimeout,
             Phase::Connect,
         );
-        let limit = context.with_deadlines(attempt_limit, Phase::Connect);
+        let limit = forwarding.with_deadlines(attempt_limit, Phase::Connect);
         let slot = cancel_on_disconnect(
-            context.client,
+            exchange.client,
             timeout_at(limit.at, http2.start_connection(candidate, stream)),
         )
         .await;
-        context.log.waited += started.elapsed();
+        exchange.client.add_wait(started.elapsed());
         return match slot? {
             Some(slot) => Ok(UpstreamConn::h2(slot?, framing)),
             None => Err(limit.fault().with_evidence(Evidence::from_static("no SETTINGS received")).into()),
@@ -292,57 +299,62 @@ async fn start_http(
 
 /// Opens a new connection, with TLS if configured. The flag is true if ALPN selected HTTP/2.
 async fn open_connection(
-    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange<'_>,
+    forwarding: &mut Forwarding<'_>,
     candidate: &Candidate,
 ) -> Result<(Stream, bool), Interrupt> {
-    let transport = context.route.upstream.transport();
+    let transport = forwarding.route.upstream.transport();
     // Each request has at most one upstream connection. If these used up all file descriptors, the listeners could not
     // accept connections.
-    if context.snapshot.in_flight() > context.gateway.max_upstream_connections() {
+    if exchange.context.snapshot.in_flight() > exchange.context.gateway.max_upstream_connections() {
         let evidence = Evidence::from_static("file descriptors for upstream connections are exhausted");
         return Err(Fault::new(Cause::ResourceExhausted, Phase::Connect).with_evidence(evidence).into());
     }
     let started = Instant::now();
-    let attempt_limit =
-        TimeLimit::new(started + context.route.timeouts().connect, Cause::ConnectionTimeout, Phase::Connect);
-    let limit = context.with_deadlines(attempt_limit, Phase::Connect);
+    let attempt_limit = TimeLimit::new(
+        started + forwarding.route.timeouts().connect,
+        Cause::ConnectionTimeout,
+        Phase::Connect,
+    );
+    let limit = forwarding.with_deadlines(attempt_limit, Phase::Connect);
     // Boxed because the future is large and most requests reuse a connection.
     let time_left = limit.at.saturating_duration_since(started);
     let stream =
-        cancel_on_disconnect(context.client, Box::pin(transport.connect(candidate, time_left))).await;
+        cancel_on_disconnect(exchange.client, Box::pin(transport.connect(candidate, time_left))).await;
     let elapsed = started.elapsed();
-    context.log.waited += elapsed;
+    exchange.client.add_wait(elapsed);
     let stream = stream?;
-    context.log.connect_time = Some(elapsed);
-    context.route.upstream_metrics.connect_time(elapsed);
+    exchange.record.connect_time = Some(elapsed);
+    forwarding.route.upstream_metrics.connect_time(elapsed);
     let stream = match stream {
-        Ok(stream) => tls_handshake(context, candidate, stream).await?,
+        Ok(stream) => tls_handshake(exchange, forwarding, candidate, stream).await?,
         Err(fault) if fault.cause() == Cause::ConnectionTimeout => return Err(limit.fault().into()),
         Err(fault) => return Err(fault.into()),
     };
-    context.route.upstream_metrics.connection(false);
+    forwarding.route.upstream_metrics.connection(false);
     Ok(stream)
 }
 
 /// Performs the TLS handshake if the server uses TLS. The flag is true if ALPN selected HTTP/2.
 async fn tls_handshake(
-    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange<'_>,
+    forwarding: &mut Forwarding<'_>,
     candidate: &Candidate,
     stream: Stream,
 ) -> Result<(Stream, bool), Interrupt> {
     let Some(name) = &candidate.tls_name else { return Ok((stream, false)) };
     let started = Instant::now();
     let attempt_limit =
-        TimeLimit::new(started + context.route.timeouts().tls, Cause::TlsTimeout, Phase::Connect);
-    let limit = context.with_deadlines(attempt_limit, Phase::Connect);
-    let transport = context.route.upstream.transport();
+        TimeLimit::new(started + forwarding.route.timeouts().tls, Cause::TlsTimeout, Phase::Connect);
+    let limit = forwarding.with_deadlines(attempt_limit, Phase::Connect);
+    let transport = forwarding.route.upstream.transport();
     let time_left = limit.at.saturating_duration_since(started);
-    let handshake = transport.encrypt(stream, name, time_left, context.needs_http1());
-    let stream = cancel_on_disconnect(context.client, handshake).await;
+    let handshake = transport.encrypt(stream, name, time_left, forwarding.needs_http1());
+    let stream = cancel_on_disconnect(exchange.client, handshake).await;
     let elapsed = started.elapsed();
-    context.log.waited += elapsed;
+    exchange.client.add_wait(elapsed);
     let stream = stream?;
-    context.route.upstream_metrics.tls_time(elapsed);
+    forwarding.route.upstream_metrics.tls_time(elapsed);
     match stream {
         Err(fault) if fault.cause() == Cause::TlsTimeout => Err(limit.fault().into()),
         Ok(_) | Err(_) => Ok(stream?),
@@ -358,46 +370,48 @@ enum AttemptStep {
 /// Sends the request and reads the headers of the final response; also returns when they were received. Interim
 /// responses are forwarded.
 async fn final_response_head(
-    context: &mut RequestContext<'_>,
+    exchange: &mut Exchange<'_>,
+    forwarding: &mut Forwarding<'_>,
     conn: &mut UpstreamConn,
 ) -> Result<(UpstreamResponseHead, Instant), Interrupt> {
     let mut interim_count = 0;
     let mut sent_at: Option<Instant> = None;
     loop {
         let now = Instant::now();
-        let waiting = context.upload.waiting();
-        if waiting == WaitingFor::Nothing && context.upload.has_ended() && sent_at.is_none() {
+        let waiting = forwarding.upload.waiting();
+        if waiting == WaitingFor::Nothing && forwarding.upload.has_ended() && sent_at.is_none() {
             sent_at = Some(now);
-            context.log.request_sent = RequestSent::Full;
+            exchange.record.request_sent = RequestSent::Full;
         }
-        let limit = response_head_limit(context, waiting, sent_at, now);
+        let limit = response_head_limit(exchange, forwarding, waiting, sent_at, now);
         let mut wait = Wait::begin(now);
         let step = timeout_at(
             limit.at,
             poll_fn(|cx| {
                 wait.poll_started();
-                if let Poll::Ready(response_head) = conn.poll_response_head(cx, &context.request.method) {
+                if let Poll::Ready(response_head) = conn.poll_response_head(cx, &forwarding.request.method) {
                     return Poll::Ready(AttemptStep::ResponseHead(response_head));
                 }
-                if context.client.unsent() > 0 {
+                if exchange.client.unsent() > 0 {
                     // Flush interim responses. A write error is reported later as a disconnected client.
-                    let _ = context.client.poll_flush(cx);
+                    let _ = exchange.client.poll_flush(cx);
                 }
-                wait.poll_ended(context.upload.poll(cx, context.client, conn).map(AttemptStep::Upload))
+                wait.poll_ended(forwarding.upload.poll(cx, exchange.client, conn).map(AttemptStep::Upload))
             }),
         )
         .await;
-        context.log.waited += wait.total();
+        exchange.client.add_wait(wait.total());
         if waiting == WaitingFor::Client {
             let waited = now.elapsed();
-            context.clock.extend_deadline(waited);
-            context.upload.add_client_wait(waited);
+            forwarding.deadlines.extend(waited);
+            forwarding.upload.add_client_wait(waited);
         }
         match step {
             // The limit moves while bytes are transferred: check that it has really passed.
             None => {
                 let now = Instant::now();
-                let limit = response_head_limit(context, context.upload.waiting(), sent_at, now);
+                let limit =
+                    response_head_limit(exchange, forwarding, forwarding.upload.waiting(), sent_at, now);
                 if now >= limit.at {
                     let fault = limit.fault();
                     conn.on_timeout(&fault);
@@ -413,12 +427,12 @@ async fn final_response_head(
                     ));
                 }
                 // The gateway has already sent the 100 that the client waited for.
-                if response_head.parsed.status != 100 || !context.upload.continue_sent() {
-                    relay::forward_interim(context.client, &response_head);
+                if response_head.parsed.status != 100 || !forwarding.upload.continue_sent() {
+                    relay::forward_interim(exchange.client, &response_head);
                 }
             }
             Some(AttemptStep::ResponseHead(Ok(response_head))) => {
-                if let (true, Some(offer)) = (response_head.is_switching_protocols(), &context.offer) {
+                if let (true, Some(offer)) = (response_head.is_switching_protocols(), &forwarding.offer) {
                     response_head.negotiated_protocol(offer).map_err(Interrupt::Fault)?;
                 }
                 return Ok((response_head, wait.woken_at()));
@@ -435,33 +449,36 @@ async fn final_response_head(
 
 /// The earliest time limit while waiting for response headers.
 fn response_head_limit(
-    context: &RequestContext<'_>,
+    exchange: &Exchange<'_>,
+    forwarding: &Forwarding<'_>,
     waiting: WaitingFor,
     sent_at: Option<Instant>,
     now: Instant,
 ) -> TimeLimit {
     match waiting {
         // Time spent waiting for the client does not count towards the deadline.
-        WaitingFor::Client => context
+        WaitingFor::Client => forwarding
             .upload
-            .client_limit(&context.snapshot.client, now)
-            .earlier(context.clock.max_duration(Phase::Send)),
-        WaitingFor::Upstream => context
-            .with_deadlines(context.clock.deadline(Phase::Send), Phase::Send)
-            .earlier(Some(context.upload.write_limit(context.route.timeouts().body_idle))),
+            .client_limit(&exchange.context.snapshot.client, now)
+            .earlier(forwarding.deadlines.max_duration(Phase::Send)),
+        WaitingFor::Upstream => forwarding
+            .with_deadlines(forwarding.deadlines.deadline(Phase::Send), Phase::Send)
+            .earlier(Some(forwarding.upload.write_limit(forwarding.route.timeouts().body_idle))),
         WaitingFor::Nothing => {
-            let deadline = context
-                .with_deadlines(context.clock.deadline(Phase::ResponseHeaders), Phase::ResponseHeaders);
+            let deadline = forwarding.with_deadlines(
+                forwarding.deadlines.deadline(Phase::ResponseHeaders),
+                Phase::ResponseHeaders,
+            );
             deadline.earlier(sent_at.map(|sent| {
-                let at = sent + context.route.timeouts().response_headers;
+                let at = sent + forwarding.route.timeouts().response_headers;
                 TimeLimit::new(at, Cause::HttpResponseTimeout, Phase::ResponseHeaders)
             }))
         }
     }
 }
 
-fn no_address_interrupt(context: &RequestContext<'_>) -> Interrupt {
-    context.route.upstream_metrics.attempt(Err(Cause::DnsError));
+fn no_address_interrupt(forwarding: &Forwarding<'_>) -> Interrupt {
+    forwarding.route.upstream_metrics.attempt(Err(Cause::DnsError));
     Interrupt::Fault(
         Fault::new(Cause::DnsError, Phase::Connect)
             .with_evidence(Evidence::from_static("no server has been resolved to an address")),

@@ -8,9 +8,10 @@ use std::task::Poll;
 use std::time::Instant;
 
 use crate::contract::{Cause, Fault, Phase};
-use crate::proxy::clock::{RequestClock, TimeLimit};
-use crate::proxy::context::{Interrupt, RequestLog};
+use crate::proxy::context::{Exchange, Interrupt};
+use crate::proxy::deadlines::{RequestDeadlines, TimeLimit};
 use crate::proxy::downstream::Downstream;
+use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
 use crate::upstream::concurrency::{Admission, Concurrency, Permit, Ticket};
 use crate::upstream::timer::timeout_at;
@@ -18,18 +19,18 @@ use crate::upstream::timer::timeout_at;
 /// Acquires a concurrency permit; `None` when the route's upstream has no limit. On an error, nothing was sent
 /// upstream.
 pub(in crate::proxy) async fn acquire<'a>(
+    exchange: &mut Exchange<'_>,
     route: &'a Route,
-    clock: &RequestClock,
-    client: &mut Downstream,
-    log: &mut RequestLog,
+    buffered_body: Option<&Upload>,
 ) -> Result<Option<Permit<'a>>, Interrupt> {
     let Some(concurrency) = &route.concurrency else { return Ok(None) };
-    let outcome = match concurrency.try_acquire(log.started) {
+    let outcome = match concurrency.try_acquire(exchange.context.started) {
         Admission::Permit(permit) => return Ok(Some(permit)),
         Admission::QueueFull => Err(Interrupt::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
         Admission::Ticket(ticket) => {
             let _waiting = route.upstream_metrics.queued();
-            wait_for_permit(ticket, concurrency, clock, client, log).await
+            let deadlines = exchange.context.deadlines(route, buffered_body);
+            wait_for_permit(ticket, concurrency, &deadlines, exchange.client).await
         }
     };
     match outcome {
@@ -48,21 +49,21 @@ pub(in crate::proxy) async fn acquire<'a>(
 async fn wait_for_permit<'a>(
     mut ticket: Ticket<'a>,
     concurrency: &Concurrency,
-    clock: &RequestClock,
+    deadlines: &RequestDeadlines,
     client: &mut Downstream,
-    log: &mut RequestLog,
 ) -> Result<Permit<'a>, Interrupt> {
     let started = Instant::now();
     let queue_limit =
         TimeLimit::new(started + concurrency.limits().queue_timeout, Cause::QueueTimeout, Phase::Admit);
-    let limit =
-        queue_limit.earlier(Some(clock.deadline(Phase::Admit))).earlier(clock.max_duration(Phase::Admit));
+    let limit = queue_limit
+        .earlier(Some(deadlines.deadline(Phase::Admit)))
+        .earlier(deadlines.max_duration(Phase::Admit));
     let permit_future = poll_fn(|cx| match ticket.poll_permit(cx) {
         Poll::Ready(permit) => Poll::Ready(Ok(permit)),
         Poll::Pending => client.poll_disconnect(cx).map(|()| Err(Interrupt::ClientDisconnected)),
     });
     let outcome = timeout_at(limit.at, permit_future).await;
     // Queue time counts as time spent waiting for the upstream.
-    log.waited += started.elapsed();
+    client.add_wait(started.elapsed());
     outcome.unwrap_or_else(|| Err(Interrupt::Fault(limit.fault())))
 }

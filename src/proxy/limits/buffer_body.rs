@@ -7,16 +7,14 @@
 use std::future::poll_fn;
 use std::time::Instant;
 
-use super::super::clock::RequestClock;
-use super::super::context::{Interrupt, RequestLog};
-use super::super::downstream::Downstream;
+use super::super::context::{Exchange, Interrupt};
 use super::super::relay;
 use super::super::upload::{BufferProgress, Upload};
 use crate::contract::Phase;
 use crate::http::framing::RequestFraming;
 use crate::http::media_type;
 use crate::proxy::message::request::Request;
-use crate::snapshot::{Route, Snapshot};
+use crate::snapshot::Route;
 use crate::upstream::timer::timeout_at;
 
 /// Maximum size of a buffered body, in bytes.
@@ -28,12 +26,12 @@ const MAX_BUFFERED_BODY: u64 = 64 * 1024;
 /// # Errors
 /// The body is malformed or too large, the client is too slow, or it disconnected.
 pub(crate) async fn buffer_body(
-    snapshot: &Snapshot,
+    exchange: &mut Exchange<'_>,
     route: &Route,
-    client: &mut Downstream,
     request: &Request,
-    log: &mut RequestLog,
 ) -> Result<Option<Upload>, Interrupt> {
+    let Exchange { context, client, .. } = exchange;
+    let client_config = &context.snapshot.client;
     if !is_bufferable(request) || client.body_is_done() {
         return Ok(None);
     }
@@ -42,10 +40,10 @@ pub(crate) async fn buffer_body(
         relay::send_continue(client);
         upload.set_continue_sent();
     }
-    let clock = RequestClock::start(log.started, route.timeouts());
+    let deadlines = context.deadlines(route, None);
     loop {
         let now = Instant::now();
-        let limit = upload.client_limit(&snapshot.client, now).earlier(clock.max_duration(Phase::Admit));
+        let limit = upload.client_limit(client_config, now).earlier(deadlines.max_duration(Phase::Admit));
         let step = timeout_at(
             limit.at,
             poll_fn(|cx| {
@@ -59,8 +57,7 @@ pub(crate) async fn buffer_body(
         .await;
         let waited = now.elapsed();
         upload.add_client_wait(waited);
-        log.body_read_time += waited;
-        log.waited += waited;
+        client.add_wait(waited);
         match step {
             Some(BufferProgress::More) => {}
             Some(BufferProgress::Complete | BufferProgress::TooLarge) => return Ok(Some(upload)),
@@ -70,7 +67,7 @@ pub(crate) async fn buffer_body(
             None => {
                 let now = Instant::now();
                 let limit =
-                    upload.client_limit(&snapshot.client, now).earlier(clock.max_duration(Phase::Admit));
+                    upload.client_limit(client_config, now).earlier(deadlines.max_duration(Phase::Admit));
                 if now >= limit.at {
                     return Err(Interrupt::Fault(limit.fault()));
                 }

@@ -10,81 +10,124 @@ pub(super) mod headers;
 mod stores;
 mod subject;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::context::RequestLog;
+use super::context::{Exchange, Interrupt, RequestContext};
 use super::message::request::Request;
 use super::response_headers::ResponseHeaderMutations;
+use super::upload::Upload;
 use crate::config::validate_limits::MAX_RULES_PER_ROUTE;
 use crate::contract::{Cause, Fault, Phase};
 use crate::limit::{Key, LimiterMode, QuotaDecision, Timestamp};
+use crate::snapshot::Route;
 use crate::snapshot::rate_limits::{RateLimitRule, timestamp};
-use crate::snapshot::{Route, Snapshot};
 use crate::telemetry::LimitDecision;
 
 use headers::RuleResult;
-pub(super) use stores::{admit_with_stores, reset};
+pub(super) use stores::reset;
 use subject::RequestSubject;
 
-/// Applies the rate limits of a route whose rules all count in memory, and adds their response headers.
+/// An admitted request.
+#[derive(Debug, Default)]
+pub(super) struct Admitted {
+    /// The beginning of the request body, if a key has a member of it.
+    pub(super) buffered_body: Option<Upload>,
+    /// The rules that counted the request and are reset by some upstream statuses (`reset_on`).
+    pub(super) reset_candidates: ResetCandidates,
+}
+
+/// Rules, each with the key of the request.
+pub(super) type ResetCandidates = Vec<(Arc<RateLimitRule>, Key)>;
+
+/// Applies the rate limits of a route, and adds their response headers.
 ///
 /// # Errors
-/// `rate_limited`, with the time after which the rules would admit the request.
-pub(super) fn admit(
-    snapshot: &Snapshot,
+/// `rate_limited`, with the time after which the rules would admit the request. `limiter_unavailable` if a store with
+/// `on_failure: deny` fails. If the limits read the request body: it is malformed or too large, or the client is too
+/// slow or disconnected.
+pub(super) async fn admit(
+    exchange: &mut Exchange<'_>,
     route: &Route,
     request: &Request,
-    body: Option<&[u8]>,
-    log: &mut RequestLog,
-) -> Result<(), Fault> {
+) -> Result<Admitted, Interrupt> {
     if route.rate_limits.is_empty() {
-        return Ok(());
+        return Ok(Admitted::default());
     }
+    if route.limits_need_io {
+        // Boxed because most routes do not need it: their futures should not include this one.
+        return Box::pin(admit_with_io(exchange, route, request)).await;
+    }
+    let reset_candidates = admit_in_memory(exchange, &subject(exchange.context, route, request, None))?;
+    Ok(Admitted { buffered_body: None, reset_candidates })
+}
+
+/// Applies rate limits that need I/O: a rule counts in a store, or its key is a member of the request body.
+async fn admit_with_io(
+    exchange: &mut Exchange<'_>,
+    route: &Route,
+    request: &Request,
+) -> Result<Admitted, Interrupt> {
+    let buffered_body =
+        if route.limits_read_body { buffer_body::buffer_body(exchange, route, request).await? } else { None };
+    let body = buffered_body.as_ref().and_then(Upload::buffered_body);
+    let subject = subject(exchange.context, route, request, body);
+    let reset_candidates = if route.rate_limits.iter().any(|rule| rule.store.is_some()) {
+        stores::admit_with_stores(exchange, &subject).await?
+    } else {
+        admit_in_memory(exchange, &subject)?
+    };
+    Ok(Admitted { buffered_body, reset_candidates })
+}
+
+/// Applies the rate limits of a route whose rules all count in memory.
+fn admit_in_memory(
+    exchange: &mut Exchange<'_>,
+    subject: &RequestSubject<'_>,
+) -> Result<ResetCandidates, Fault> {
     // Buffering the body takes time, after which `started` is too old.
-    let now = timestamp(if body.is_some() { Instant::now() } else { log.started });
-    let subject = subject(snapshot, route, request, log.client_ip, body);
-    let mut checks = applicable_rules(route, &subject);
+    let now = timestamp(if subject.body.is_some() { Instant::now() } else { exchange.context.started });
+    let mut checks = applicable_rules(subject);
     let admitted = take_all(&mut checks, now);
-    write_headers(snapshot, &checks, now, log);
+    write_headers(exchange, &checks, now);
     if !admitted {
-        return Err(denied_fault(&checks, log));
+        return Err(denied_fault(&checks, exchange));
     }
-    keep_for_reset(&checks, log);
     for check in checks.iter().flatten() {
         check.count_admitted(now);
     }
-    Ok(())
+    Ok(reset_candidates(&checks))
 }
 
-/// Adds the current state of the rules in memory to the response headers, without debiting them. For the response after
-/// a panic.
+/// Adds the current state of the rules in memory to the response headers, without debiting them: for a request that is
+/// denied before the limits, and for the response after a panic.
 pub(super) fn add_current_state(
     response_headers: &mut ResponseHeaderMutations,
-    snapshot: &Snapshot,
+    context: &RequestContext<'_>,
     route: &Route,
     request: &Request,
-    client_ip: IpAddr,
 ) {
+    if route.rate_limits.is_empty() {
+        return;
+    }
     let now = timestamp(Instant::now());
-    let mut checks = applicable_rules(route, &subject(snapshot, route, request, client_ip, None));
+    let mut checks = applicable_rules(&subject(context, route, request, None));
     for check in checks.iter_mut().flatten().filter(|check| check.is_enforced() && check.rule.store.is_none())
     {
         check.decision = Some(check.rule.limiter.current_state(check.key, now));
     }
     let results = checks.iter().flatten().filter_map(RuleCheck::result);
-    headers::write(response_headers, snapshot.limit_headers, results, now, SystemTime::now());
+    headers::write(response_headers, context.snapshot.limit_headers, results, now, SystemTime::now());
 }
 
 fn subject<'a>(
-    snapshot: &Snapshot,
+    context: &RequestContext<'_>,
     route: &'a Route,
     request: &'a Request,
-    client_ip: IpAddr,
     body: Option<&'a [u8]>,
 ) -> RequestSubject<'a> {
-    RequestSubject { request, client_ip, ipv6_prefix: snapshot.client.ipv6_prefix, route, body }
+    let ipv6_prefix = context.snapshot.client.ipv6_prefix;
+    RequestSubject { request, client_ip: context.client_ip, ipv6_prefix, route, body }
 }
 
 /// A rule that applies to the request, and its decision.
@@ -130,9 +173,9 @@ const fn shadow_decision(decision: &QuotaDecision) -> LimitDecision {
 
 type RuleChecks<'a> = [Option<RuleCheck<'a>>; MAX_RULES_PER_ROUTE];
 
-fn applicable_rules<'a>(route: &'a Route, subject: &RequestSubject<'_>) -> RuleChecks<'a> {
+fn applicable_rules<'a>(subject: &RequestSubject<'a>) -> RuleChecks<'a> {
     let mut checks = [const { None }; MAX_RULES_PER_ROUTE];
-    let applicable = route.rate_limits.iter().filter(|rule| !rule.limiter.exempts(subject));
+    let applicable = subject.route.rate_limits.iter().filter(|rule| !rule.limiter.exempts(subject));
     for (slot, rule) in checks.iter_mut().zip(applicable) {
         *slot = Some(RuleCheck { rule, key: rule.limiter.key(subject), decision: None });
     }
@@ -174,30 +217,33 @@ fn peek_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
 }
 
 /// Adds the response headers for the decisions of the rules.
-fn write_headers(snapshot: &Snapshot, checks: &RuleChecks<'_>, now: Timestamp, log: &mut RequestLog) {
+fn write_headers(exchange: &mut Exchange<'_>, checks: &RuleChecks<'_>, now: Timestamp) {
     let results = checks.iter().flatten().filter_map(RuleCheck::result);
-    headers::write(&mut log.response_headers, snapshot.limit_headers, results, now, SystemTime::now());
+    let limit_headers = exchange.context.snapshot.limit_headers;
+    headers::write(&mut exchange.response_headers, limit_headers, results, now, SystemTime::now());
 }
 
-/// Keeps the rules that the upstream's status may reset (`reset_on`).
-fn keep_for_reset(checks: &RuleChecks<'_>, log: &mut RequestLog) {
-    for check in checks.iter().flatten().filter(|check| !check.rule.limiter.settings().reset_on.is_empty()) {
-        log.reset_candidates.push((Arc::clone(check.rule), check.key));
-    }
+/// The rules that the upstream's status may reset (`reset_on`).
+fn reset_candidates(checks: &RuleChecks<'_>) -> ResetCandidates {
+    let resettable = |check: &&RuleCheck<'_>| !check.rule.limiter.settings().reset_on.is_empty();
+    let candidates = checks.iter().flatten().filter(resettable);
+    candidates.map(|check| (Arc::clone(check.rule), check.key)).collect()
 }
 
-/// Creates the fault for a denied request, with the longest wait of the rules that deny it, and logs that rule.
-fn denied_fault(checks: &RuleChecks<'_>, log: &mut RequestLog) -> Fault {
+/// Creates the fault for a denied request, with the longest wait of the rules that deny it, and records that rule.
+fn denied_fault(checks: &RuleChecks<'_>, exchange: &mut Exchange<'_>) -> Fault {
     let mut longest_wait = Duration::ZERO;
+    let mut denied_by = None;
     for check in checks.iter().flatten() {
         let Some(retry_after) = check.decision.and_then(|decision| decision.retry_after()) else { continue };
         check.rule.metrics.record(LimitDecision::Denied);
         if retry_after > longest_wait {
             longest_wait = retry_after;
-            log.denied_by = Some(Arc::clone(check.rule));
+            denied_by = Some(Arc::clone(check.rule));
         }
     }
-    let max_jitter = log.denied_by.as_ref().map_or(0, |rule| rule.limiter.settings().retry_after_jitter);
+    let max_jitter = denied_by.as_ref().map_or(0, |rule| rule.limiter.settings().retry_after_jitter);
+    exchange.record.denied_by = denied_by;
     Fault::new(Cause::RateLimited, Phase::Admit)
-        .with_retry_after(longest_wait + headers::jitter(&log.request_id, max_jitter))
+        .with_retry_after(longest_wait + headers::jitter(&exchange.context.request_id, max_jitter))
 }

@@ -7,16 +7,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::context::RequestLog;
+use super::super::context::Exchange;
+use super::subject::RequestSubject;
 use super::{
-    RuleCheck, RuleChecks, applicable_rules, denied_fault, keep_for_reset, shadow_decision, subject,
-    write_headers,
+    ResetCandidates, RuleCheck, RuleChecks, applicable_rules, denied_fault, reset_candidates,
+    shadow_decision, write_headers,
 };
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::limit::{Backend, BackendError, OnFailure, TakeReply, TakeRequest, Timestamp};
-use crate::proxy::message::request::Request;
 use crate::snapshot::rate_limits::timestamp;
-use crate::snapshot::{Route, Snapshot};
 use crate::telemetry::LimitDecision;
 use crate::upstream::timer::timeout_at;
 
@@ -25,30 +24,26 @@ use crate::upstream::timer::timeout_at;
 /// # Errors
 /// `rate_limited`, with the time after which the rules would admit the request. `limiter_unavailable` if a store with
 /// `on_failure: deny` fails.
-pub(crate) async fn admit_with_stores(
-    snapshot: &Snapshot,
-    route: &Route,
-    request: &Request,
-    body: Option<&[u8]>,
-    log: &mut RequestLog,
-) -> Result<(), Fault> {
+pub(super) async fn admit_with_stores(
+    exchange: &mut Exchange<'_>,
+    subject: &RequestSubject<'_>,
+) -> Result<ResetCandidates, Fault> {
     let now = timestamp(Instant::now());
-    let mut checks = applicable_rules(route, &subject(snapshot, route, request, log.client_ip, body));
+    let mut checks = applicable_rules(subject);
     let mut debits = Debits::default();
     let admitted = debits.take_all(&mut checks, now).await;
     if admitted != Ok(true) {
         debits.refund(&checks, now).await;
     }
-    write_headers(snapshot, &checks, now, log);
+    write_headers(exchange, &checks, now);
     match admitted {
         Ok(true) => {}
-        Ok(false) => return Err(denied_fault(&checks, log)),
+        Ok(false) => return Err(denied_fault(&checks, exchange)),
         Err(StoreUnavailable) => {
             let evidence = Evidence::from_static("the rate-limit store is unavailable");
             return Err(Fault::new(Cause::LimiterUnavailable, Phase::Admit).with_evidence(evidence));
         }
     }
-    keep_for_reset(&checks, log);
     for (index, check) in checks.iter().enumerate() {
         let Some(check) = check else { continue };
         match &check.rule.store {
@@ -57,12 +52,12 @@ pub(crate) async fn admit_with_stores(
             Some(store) => take_shadow(check, store.as_ref(), now).await,
         }
     }
-    Ok(())
+    Ok(reset_candidates(&checks))
 }
 
 /// Resets the rules that list this upstream status in `reset_on`, for the keys of the request.
-pub(crate) async fn reset(log: &mut RequestLog, status: u16) {
-    for (rule, key) in std::mem::take(&mut log.reset_candidates) {
+pub(in crate::proxy) async fn reset(candidates: ResetCandidates, status: u16) {
+    for (rule, key) in candidates {
         if !rule.limiter.settings().reset_on.contains(&status) {
             continue;
         }

@@ -4,16 +4,24 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
-use http::HeaderValue;
-
+use super::super::subject;
 use super::*;
 use crate::config;
 use crate::limit::{
     Algorithm, BackendFuture, KeyPart, Limiter, LimiterMode, LimiterSettings, Quota, QuotaDecision, Secret,
     limit_table,
 };
+use crate::proxy::buffered_stream::BufferedStream;
+use crate::proxy::context::RequestContext;
+use crate::proxy::downstream::Downstream;
+use crate::proxy::downstream::h1::DownstreamH1;
+use crate::proxy::gateway::Gateway;
+use crate::proxy::message::request::Request;
+use crate::snapshot::Snapshot;
 use crate::snapshot::rate_limits::RateLimitRule;
 use crate::telemetry::Metrics;
+
+const CLIENT_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// An in-process store with the same counting rules, which can fail or hang.
 #[derive(Debug)]
@@ -156,15 +164,22 @@ fn request() -> Request {
     Request::from_h2(&mut parts, true).unwrap()
 }
 
-fn request_log() -> RequestLog {
-    RequestLog::begin(HeaderValue::from_static("id"), IpAddr::V4(Ipv4Addr::LOCALHOST))
+/// Applies the limits to one request. Returns the rules that may be reset, or the cause if it is denied.
+async fn admit(snapshot: &Snapshot) -> Result<ResetCandidates, Cause> {
+    let gateway = Gateway::new(self::snapshot(Vec::new()), Arc::new(Metrics::new()), "test", 1);
+    let request = request();
+    let context = RequestContext::begin(&gateway, snapshot, &request, CLIENT_IP);
+    let (_shutdown, shutdown) = tokio::sync::watch::channel(false);
+    let stream = BufferedStream::new(Box::new(tokio::io::duplex(1).0));
+    let mut client = Downstream::h1(DownstreamH1::new(stream, shutdown), "http");
+    let mut exchange = Exchange::begin(&context, &mut client);
+    let subject = subject(&context, &snapshot.routes[0], &request, None);
+    admit_with_stores(&mut exchange, &subject).await.map_err(|fault| fault.cause())
 }
 
 /// Applies the limits to one request. Returns the cause if it is denied.
 async fn try_admit(snapshot: &Snapshot) -> Option<Cause> {
-    let route = &snapshot.routes[0];
-    let admitted = admit_with_stores(snapshot, route, &request(), None, &mut request_log()).await;
-    admitted.err().map(|fault| fault.cause())
+    admit(snapshot).await.err()
 }
 
 #[tokio::test]
@@ -189,10 +204,10 @@ async fn all_rules_are_debited_or_none_across_stores() {
     };
     assert_eq!(taken, [2, 2]);
     let local_rule = &snapshot.routes[0].rate_limits[1];
-    let checks = applicable_rules(
-        &snapshot.routes[0],
-        &subject(&snapshot, &snapshot.routes[0], &request(), request_log().client_ip, None),
-    );
+    let request = request();
+    let (route, ipv6_prefix) = (&snapshot.routes[0], snapshot.client.ipv6_prefix);
+    let subject = RequestSubject { request: &request, client_ip: CLIENT_IP, ipv6_prefix, route, body: None };
+    let checks = applicable_rules(&subject);
     let now = timestamp(Instant::now());
     assert_eq!(
         local_rule.limiter.current_state(checks[1].as_ref().unwrap().key, now).quota_state().remaining,
@@ -282,12 +297,9 @@ async fn shadow_rule_counts_admitted_requests_and_denies_none() {
 async fn reset_reaches_the_store_for_listed_statuses_only() {
     let store = FakeStore::new(OnFailure::Local);
     let snapshot = snapshot(vec![rule("remote", 1, Some(&store), LimiterMode::Enforce)]);
-    let route = &snapshot.routes[0];
     for (status, expected) in [(401, Some(Cause::RateLimited)), (201, None)] {
         store.counts.lock().unwrap().clear();
-        let mut log = request_log();
-        assert!(admit_with_stores(&snapshot, route, &request(), None, &mut log).await.is_ok());
-        reset(&mut log, status).await;
+        reset(admit(&snapshot).await.unwrap(), status).await;
         assert_eq!(try_admit(&snapshot).await, expected, "{status}");
     }
 }

@@ -40,12 +40,12 @@ pub(in crate::proxy) struct Request {
     pub(in crate::proxy) h2_capable: bool,
     upgrade_requested: bool,
     /// `Connection` lists fields to remove.
-    names_connection_fields: bool,
+    has_connection_options: bool,
     /// The request has a `Via` field.
     has_via: bool,
     /// The request uses authentication that is bound to the connection (NTLM, Negotiate): no other client may use the
     /// upstream connection afterwards.
-    pub(in crate::proxy) binds_connection: bool,
+    pub(in crate::proxy) authenticates_connection: bool,
 }
 
 /// Values for the fields that the gateway adds to a forwarded request.
@@ -87,9 +87,9 @@ impl Request {
             ambiguity: parsed.ambiguity,
             h2_capable: parsed.h2_capable,
             upgrade_requested: parsed.upgrade_requested,
-            names_connection_fields: parsed.names_connection_fields,
+            has_connection_options: parsed.has_connection_options,
             has_via: parsed.has_via,
-            binds_connection: parsed.binds_connection,
+            authenticates_connection: parsed.authenticates_connection,
             fields: HeaderFields::Raw(request_head),
         }
     }
@@ -142,13 +142,13 @@ impl Request {
             // HTTP/2 has no Upgrade and no 101 (RFC 9113 8.6).
             upgrade_requested: false,
             // The `h2` crate rejects header sections with `Connection` (RFC 9113 8.2.2).
-            names_connection_fields: false,
+            has_connection_options: false,
             has_via: parts.headers.contains_key(http::header::VIA),
-            binds_connection: parts
+            authenticates_connection: parts
                 .headers
                 .get_all(http::header::AUTHORIZATION)
                 .iter()
-                .any(|value| authentication::binds_connection(value.as_bytes())),
+                .any(|value| authentication::authenticates_connection(value.as_bytes())),
             fields: HeaderFields::Map(std::mem::take(&mut parts.headers)),
         })
     }
@@ -228,7 +228,7 @@ impl Request {
     pub(in crate::proxy) fn connection_options(
         &self,
     ) -> Result<hop_by_hop::ConnectionOptions<'_>, Rejection> {
-        if !self.names_connection_fields {
+        if !self.has_connection_options {
             return Ok(hop_by_hop::ConnectionOptions::default());
         }
         hop_by_hop::ConnectionOptions::from_values(self.fields.values("connection"))

@@ -9,6 +9,7 @@ use http::Method;
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 
 use super::ResponseHeaderMutations;
+use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::cors::{self, CorsPolicy, PreflightRequest, PreflightResult};
 use crate::http::request_head;
 use crate::proxy::gateway::Gateway;
@@ -61,21 +62,24 @@ pub(in crate::proxy) fn preflight_method(request: &Request) -> Option<Method> {
     request_head::check_method(method).ok()
 }
 
-/// The fields of the response to a preflight. `None` if the origin is not allowed: `response_headers` then has the
-/// fields for the error response.
+/// The fields of the response to a preflight.
+///
+/// # Errors
+/// `http_request_denied` if the origin is not allowed: `response_headers` then has the fields for the error response.
 pub(in crate::proxy) fn preflight(
     response_headers: &mut ResponseHeaderMutations,
     policy: &Arc<CorsPolicy>,
     request: &Request,
     method: &Method,
-) -> Option<Vec<cors::HeaderField>> {
+) -> Result<Vec<cors::HeaderField>, Fault> {
     let preflight_request = PreflightRequest { origin: single_origin(request).unwrap_or_default(), method };
     let headers = request.fields.values("access-control-request-headers");
     match policy.preflight(&preflight_request, headers) {
-        PreflightResult::Allowed(fields) => Some(fields),
+        PreflightResult::Allowed(fields) => Ok(fields),
         PreflightResult::OriginNotAllowed => {
             response_headers.apply_cors(policy, None, cors::VARY_PREFLIGHT);
-            None
+            let evidence = Evidence::from_static("the origin of the preflight is not in allow_origins");
+            Err(Fault::new(Cause::HttpRequestDenied, Phase::Admit).with_evidence(evidence))
         }
     }
 }

@@ -38,7 +38,7 @@ pub(in crate::proxy) struct UpstreamH1 {
     /// The request offered a protocol upgrade, so a 101 is allowed.
     upgrade_offered: bool,
     /// The request authenticates this connection (NTLM, Negotiate): it is closed after the response.
-    binds_connection: bool,
+    authenticates_connection: bool,
 }
 
 impl UpstreamH1 {
@@ -54,7 +54,7 @@ impl UpstreamH1 {
             request_complete: !framing.has_body(),
             response_started: false,
             upgrade_offered: false,
-            binds_connection: false,
+            authenticates_connection: false,
         }
     }
 
@@ -64,7 +64,7 @@ impl UpstreamH1 {
         forwarding_info: &ForwardingInfo<'_>,
     ) -> Result<(), Fault> {
         self.upgrade_offered = forwarding_info.offer.is_some();
-        self.binds_connection = request.binds_connection;
+        self.authenticates_connection = request.authenticates_connection;
         request.write_request_head(&mut self.io.output, forwarding_info).map_err(rejection_to_fault)
     }
 
@@ -246,7 +246,7 @@ impl UpstreamH1 {
     /// that a request has authenticated would give the next client that user's access.
     pub(in crate::proxy) fn release(self, upstream: &UpstreamRuntime) {
         let reusable = self.request_complete && !self.write_failed && self.body.is_done() && self.keep_alive;
-        if !reusable || self.binds_connection {
+        if !reusable || self.authenticates_connection {
             return;
         }
         if let Some(stream) = self.io.into_idle_stream() {

@@ -257,7 +257,7 @@ impl UpstreamH2 {
             content_length,
             keep_alive: true,
             // The `h2` crate rejects responses with a Connection field (RFC 9113 8.2.2).
-            names_connection_fields: false,
+            has_connection_options: false,
             is_streaming: media_type.is_some_and(|value| media_type::is_streaming(value.as_bytes())),
         };
         Ok(UpstreamResponseHead {

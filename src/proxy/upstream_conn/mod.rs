@@ -50,7 +50,7 @@ impl UpstreamResponseHead {
     /// The options listed in the Connection field. Empty when the list exceeds the parser's limit: then only the
     /// standard hop-by-hop fields are removed.
     pub(super) fn connection_options(&self) -> ConnectionOptions<'_> {
-        if !self.parsed.names_connection_fields {
+        if !self.parsed.has_connection_options {
             return ConnectionOptions::default();
         }
         ConnectionOptions::from_values(self.fields.values("connection")).unwrap_or_default()

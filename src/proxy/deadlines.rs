@@ -36,9 +36,9 @@ impl TimeLimit {
     }
 }
 
-/// The start time and deadlines of one request.
+/// The deadlines of one request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RequestClock {
+pub(super) struct RequestDeadlines {
     started: Instant,
     /// Time by which the deadline is extended.
     extension: Duration,
@@ -46,9 +46,9 @@ pub(super) struct RequestClock {
     max_duration: Option<Duration>,
 }
 
-impl RequestClock {
+impl RequestDeadlines {
     pub(super) const fn start(started: Instant, timeouts: &Timeouts) -> Self {
-        RequestClock {
+        RequestDeadlines {
             started,
             extension: Duration::ZERO,
             deadline: timeouts.deadline,
@@ -57,7 +57,7 @@ impl RequestClock {
     }
 
     /// Extends the deadline by time spent waiting for the client.
-    pub(super) fn extend_deadline(&mut self, waited: Duration) {
+    pub(super) fn extend(&mut self, waited: Duration) {
         self.extension += waited;
     }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clock_returns_the_earliest_limit_and_extends_the_deadline() {
+    fn deadlines_return_the_earliest_limit_and_extends_the_deadline() {
         let now = Instant::now();
         let second = Duration::from_secs(1);
         let timeouts = Timeouts {
@@ -91,18 +91,18 @@ mod tests {
             tunnel_idle: second,
             max_duration: Some(second * 9),
         };
-        let mut clock = RequestClock::start(now, &timeouts);
+        let mut deadlines = RequestDeadlines::start(now, &timeouts);
         let response_headers =
             TimeLimit::new(now + second * 4, Cause::HttpResponseTimeout, Phase::ResponseHeaders);
         assert_eq!(
-            response_headers.earlier(Some(clock.deadline(Phase::Send))).fault().cause(),
+            response_headers.earlier(Some(deadlines.deadline(Phase::Send))).fault().cause(),
             Cause::DeadlineExceeded
         );
-        clock.extend_deadline(second * 2);
+        deadlines.extend(second * 2);
         assert_eq!(
-            response_headers.earlier(Some(clock.deadline(Phase::Send))).fault().cause(),
+            response_headers.earlier(Some(deadlines.deadline(Phase::Send))).fault().cause(),
             Cause::HttpResponseTimeout
         );
-        assert_eq!(clock.max_duration(Phase::Relay).map(|limit| limit.at), Some(now + second * 9));
+        assert_eq!(deadlines.max_duration(Phase::Relay).map(|limit| limit.at), Some(now + second * 9));
     }
 }

@@ -1,0 +1,66 @@
+//! The checks that deny a request before the rate limits: a denied request consumes nothing.
+//!
+//! [`check`] has their order.
+
+use std::net::IpAddr;
+
+use http::Method;
+
+use super::context::RequestContext;
+use super::gateway::Gateway;
+use super::message::request::Request;
+use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::http::framing::RequestFraming;
+use crate::snapshot::Route;
+
+/// Checks whether the route accepts the request, before anything else happens to it.
+///
+/// # Errors
+/// The fault of the first check that denies it.
+pub(super) fn check(context: &RequestContext<'_>, route: &Route, request: &Request) -> Result<(), Fault> {
+    // A request in a loop would use up the quota of its client.
+    check_loop(context.gateway, request)?;
+    check_client(route, context.client_ip)?;
+    check_method(route, &request.method)?;
+    // A client must not get a 100 Continue for a body that is too large.
+    check_length(route, request.framing)
+}
+
+/// The request has not passed through this gateway already.
+fn check_loop(gateway: &Gateway, request: &Request) -> Result<(), Fault> {
+    if request.passed_through(gateway.pseudonym()) {
+        return Err(denied(Cause::ProxyLoopDetected, "this gateway's Via pseudonym was received"));
+    }
+    Ok(())
+}
+
+/// `allow_from`.
+fn check_client(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
+    let networks = &route.config.allow_from;
+    if !networks.is_empty() && !networks.iter().any(|network| network.contains(&client_ip)) {
+        return Err(denied(Cause::HttpRequestDenied, "the client is not in allow_from"));
+    }
+    Ok(())
+}
+
+/// `deny.methods`.
+fn check_method(route: &Route, method: &Method) -> Result<(), Fault> {
+    if route.config.deny_methods.contains(method) {
+        return Err(denied(Cause::HttpRequestDenied, "the method is in deny_methods"));
+    }
+    Ok(())
+}
+
+/// `max_body`, as far as the length is announced. [`super::upload`] checks other bodies while they arrive.
+fn check_length(route: &Route, framing: RequestFraming) -> Result<(), Fault> {
+    match framing {
+        RequestFraming::Length(length) if length > route.config.max_body => {
+            Err(denied(Cause::BodyTooLarge, "Content-Length is above max_body"))
+        }
+        RequestFraming::Length(_) | RequestFraming::None | RequestFraming::Chunked => Ok(()),
+    }
+}
+
+fn denied(cause: Cause, evidence: &'static str) -> Fault {
+    Fault::new(cause, Phase::Admit).with_evidence(Evidence::from_static(evidence))
+}

@@ -1,0 +1,152 @@
+//! Responds to a request: [`respond`] counts, sends and ends every final response, in this order.
+//!
+//! [`super::request`] chooses the response. [`super::relay`] and [`super::local_reply`] write it.
+
+use bytes::Bytes;
+
+use super::classify::{Classification, ConformingBody};
+use super::context::{Exchange, Forwarding};
+use super::local_reply::{self, SendResult};
+use super::record::{self, RelayOutcome, RequestEnd};
+use super::relay;
+use super::reply_builder;
+use super::upstream_conn::{UpstreamResponse, UpstreamResponseHead};
+use crate::contract::{Cause, Fault, LocalReply, Phase, Trigger};
+use crate::http::cors::HeaderField;
+use crate::telemetry::ResponseOrigin;
+
+/// The final response to a request.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the largest is the most common: boxing it costs an allocation"
+)]
+pub(super) enum FinalResponse<'r, 'a> {
+    /// The local reply that the contract defines for this fault.
+    Fault(Fault),
+    /// The reply to a CORS preflight from an allowed origin, with these fields.
+    Preflight(Vec<HeaderField>),
+    /// The upstream's response, forwarded or replaced.
+    Upstream(&'r mut Forwarding<'a>, UpstreamResponse, Classification),
+}
+
+/// What is written to the client.
+enum Message<'r, 'a> {
+    LocalReply(LocalReply),
+    /// An error that conforms to the contract: its whole body was read.
+    ConformingError(UpstreamResponseHead, ConformingBody),
+    /// The beginning of the body was read; the rest is relayed.
+    Relayed(&'r mut Forwarding<'a>, UpstreamResponse, Bytes),
+}
+
+/// A final response that is ready to be counted and sent.
+struct Prepared<'r, 'a> {
+    message: Message<'r, 'a>,
+    origin: ResponseOrigin,
+    /// Why it is an error; `None` for a status that is forwarded.
+    trigger: Option<Trigger>,
+    /// How the request ends if the whole response is sent.
+    end: RequestEnd,
+}
+
+/// Counts a final response, sends it, and returns how the request ended.
+pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse<'_, '_>) -> RequestEnd {
+    let Prepared { message, origin, trigger, end } = prepare(exchange, response);
+    // A response that cannot be sent is not counted: the client disconnected, or another response was started.
+    if exchange.client.response_sender().is_none() {
+        if let Message::Relayed(forwarding, response, _) = message {
+            forwarding.release(response.conn);
+        }
+        return RequestEnd::ClientDisconnected;
+    }
+    if let (Message::LocalReply(reply), Some(trigger)) = (&message, trigger) {
+        record::count_grpc_error(exchange, trigger, reply);
+    }
+    record::count_response(exchange, end.status(), origin, trigger);
+    let outcome = match message {
+        Message::LocalReply(reply) => send_local_reply(exchange, &reply).await,
+        Message::ConformingError(response_head, error) => {
+            relay::forward_error(exchange, &response_head, &error).await
+        }
+        // Boxed because tunnels are rare and long: other requests should not reserve memory for one.
+        Message::Relayed(forwarding, response, _) if response.response_head.is_switching_protocols() => {
+            Box::pin(relay::forward_upgrade(exchange, forwarding, response)).await
+        }
+        Message::Relayed(forwarding, mut response, buffered) => {
+            let outcome = relay::forward(exchange, forwarding, &mut response, &buffered).await;
+            // The next request must not wait until this one has read what its client still sends.
+            forwarding.release(response.conn);
+            if matches!(outcome, RelayOutcome::Complete) {
+                local_reply::discard_after_response(exchange.client).await;
+            }
+            outcome
+        }
+    };
+    end.after(outcome)
+}
+
+/// Whether an HTTP/1 connection closes after the reply to this fault: the end of the request is unknown, or the
+/// connection is over the connection limit. [`local_reply`] also closes it if too much of the request body is unread.
+pub(crate) const fn closes_connection(cause: Cause, phase: Phase) -> bool {
+    matches!(phase, Phase::RequestHeaders)
+        || matches!(cause, Cause::ClientTooSlow | Cause::MalformedBody | Cause::ConnectionLimitReached)
+}
+
+/// Builds what is sent, and gives up the upstream if its response has been read.
+fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>) -> Prepared<'r, 'a> {
+    let (forwarding, response, classification) = match response {
+        FinalResponse::Fault(fault) => return prepare_fault(exchange, fault),
+        FinalResponse::Preflight(fields) => {
+            let reply = LocalReply::preflight(fields, &exchange.context.request_id);
+            let end = RequestEnd::Preflight { status: reply.status() };
+            let message = Message::LocalReply(reply);
+            return Prepared { message, origin: ResponseOrigin::Proxy, trigger: None, end };
+        }
+        FinalResponse::Upstream(forwarding, response, classification) => {
+            (forwarding, response, classification)
+        }
+    };
+    let end = RequestEnd::Forwarded { status: response.response_head.parsed.status };
+    let origin = ResponseOrigin::Upstream;
+    match classification {
+        Classification::Forward(buffered) => {
+            let message = Message::Relayed(forwarding, response, buffered);
+            Prepared { message, origin, trigger: None, end }
+        }
+        Classification::ForwardConforming(error) => {
+            // The next request of the upstream must not wait for a slow client.
+            let UpstreamResponse { conn, response_head } = response;
+            forwarding.release(conn);
+            Prepared { message: Message::ConformingError(response_head, error), origin, trigger: None, end }
+        }
+        Classification::Replace(replacement) => {
+            let UpstreamResponse { conn, response_head } = response;
+            forwarding.release(conn);
+            let reply = reply_builder::for_replacement(exchange, &response_head, &replacement);
+            exchange.record.upstream_evidence = replacement.evidence;
+            let end = RequestEnd::Replaced { status: reply.status() };
+            let (message, trigger) = (Message::LocalReply(reply), replacement.decision.trigger());
+            Prepared { message, origin: ResponseOrigin::Replaced, trigger: Some(trigger), end }
+        }
+    }
+}
+
+fn prepare_fault<'r, 'a>(exchange: &mut Exchange<'_>, fault: Fault) -> Prepared<'r, 'a> {
+    if closes_connection(fault.cause(), fault.phase()) {
+        exchange.client.close_after_response();
+    }
+    let reply = reply_builder::for_fault(exchange, &fault);
+    let trigger = Some(Trigger::Fault(fault.cause()));
+    let end = RequestEnd::Replied { status: reply.status(), fault };
+    Prepared { message: Message::LocalReply(reply), origin: ResponseOrigin::Proxy, trigger, end }
+}
+
+async fn send_local_reply(exchange: &mut Exchange<'_>, reply: &LocalReply) -> RelayOutcome {
+    exchange.record.response_bytes = reply.body().len() as u64;
+    let write_timeout = exchange.context.snapshot.client.write_timeout;
+    let Some(sender) = exchange.client.response_sender() else { return RelayOutcome::ClientDisconnected };
+    match local_reply::send(sender, reply, write_timeout).await {
+        SendResult::Complete => RelayOutcome::Complete,
+        SendResult::Disconnected | SendResult::WriteTimeout => RelayOutcome::ClientDisconnected,
+    }
+}

@@ -1,0 +1,110 @@
+//! Finds the route of a request, by host, path and method.
+//!
+//! A CORS preflight is about another request: it is routed by the method that it asks for, unless no CORS policy
+//! applies there.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method};
+
+use super::message::request::Request;
+use super::response_headers::cors;
+use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::http::cors::CorsPolicy;
+use crate::http::{authority, path};
+use crate::snapshot::{Route, Snapshot};
+
+/// The result of routing.
+#[derive(Debug)]
+pub(super) enum Routing<'a> {
+    /// The request is for this route.
+    Route(&'a Route),
+    /// A preflight that the gateway answers by this policy, about a request with this method.
+    Preflight { route: Option<&'a Route>, policy: &'a Arc<CorsPolicy>, method: Method },
+    /// No route. `allow` is the value of `Allow`, if only the method does not match.
+    NoRoute { fault: Fault, allow: Option<HeaderValue> },
+}
+
+impl<'a> Routing<'a> {
+    /// The route whose settings apply to the response.
+    pub(super) const fn route(&self) -> Option<&'a Route> {
+        match self {
+            Routing::Route(route) => Some(route),
+            Routing::Preflight { route, .. } => *route,
+            Routing::NoRoute { .. } => None,
+        }
+    }
+}
+
+/// Routes a request.
+pub(super) fn route<'a>(snapshot: &'a Snapshot, request: &Request) -> Routing<'a> {
+    let target = RoutingTarget {
+        snapshot,
+        request,
+        host: &authority::routing_host(&request.authority),
+        path: &path::normalise(request.path()),
+    };
+    if let Some(method) = cors::preflight_method(request) {
+        let route = target.find(&method).ok().flatten();
+        if let Some(policy) = cors::policy(snapshot, route) {
+            return Routing::Preflight { route, policy, method };
+        }
+    }
+    match target.find(&request.method) {
+        Ok(Some(route)) => Routing::Route(route),
+        Ok(None) => target.no_route(),
+        Err(fault) => Routing::NoRoute { fault, allow: None },
+    }
+}
+
+/// What a request is routed by, apart from the method.
+struct RoutingTarget<'a, 'r> {
+    snapshot: &'a Snapshot,
+    request: &'r Request,
+    host: &'r str,
+    /// Normalised.
+    path: &'r str,
+}
+
+impl<'a> RoutingTarget<'a, '_> {
+    /// The route for this method.
+    ///
+    /// # Errors
+    /// `ambiguous_path`: the upstream could understand the path as that of another route.
+    fn find(&self, method: &Method) -> Result<Option<&'a Route>, Fault> {
+        let router = &self.snapshot.router;
+        let index = router.find(self.host, self.path, method);
+        let route = index.and_then(|index| self.snapshot.routes.get(index));
+        if let Some(ambiguity) = self.request.ambiguity
+            && !route.is_some_and(|route| route.config.lenient_paths)
+        {
+            return Err(ambiguous_path(ambiguity.evidence()));
+        }
+        if let Some(decoded) = path::decode_slashes(self.path) {
+            // A server that decodes the slash is reached past the rules of the route that it belongs to.
+            let other = router.find(self.host, &decoded, method);
+            let reaches_other =
+                if other.is_some() { other != index } else { router.has_other_methods(self.host, &decoded) };
+            if route.is_some() && reaches_other {
+                return Err(ambiguous_path("an encoded slash hides a path of another route"));
+            }
+        }
+        Ok(route)
+    }
+
+    /// The result for a request whose method, or host and path, no route has.
+    fn no_route(&self) -> Routing<'a> {
+        let fault = |cause| Fault::new(cause, Phase::Route);
+        if !self.snapshot.router.has_other_methods(self.host, self.path) {
+            return Routing::NoRoute { fault: fault(Cause::DestinationNotFound), allow: None };
+        }
+        let methods = self.snapshot.router.allowed_methods(self.host, self.path);
+        let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
+        let allow = HeaderValue::from_str(&names.join(", ")).ok();
+        Routing::NoRoute { fault: fault(Cause::MethodNotAllowed), allow }
+    }
+}
+
+fn ambiguous_path(evidence: &'static str) -> Fault {
+    Fault::new(Cause::AmbiguousPath, Phase::Route).with_evidence(Evidence::from_static(evidence))
+}
