@@ -26,6 +26,8 @@ pub(crate) mod media_type;
 pub(crate) mod origin;
 pub(crate) mod partial_request;
 pub(crate) mod path;
+pub(crate) mod path_pattern;
+pub(crate) mod path_rewrite;
 pub(crate) mod reason_phrase;
 mod request_fields;
 pub mod request_head;
@@ -35,6 +37,7 @@ pub mod response_head;
 pub(crate) mod selectors;
 pub(crate) mod target;
 pub(crate) mod upgrade;
+pub(crate) mod value_template;
 mod version;
 
 #[cfg(test)]
