@@ -28,6 +28,7 @@ pub(crate) mod partial_request;
 pub(crate) mod path;
 pub(crate) mod path_pattern;
 pub(crate) mod path_rewrite;
+pub mod proxy_protocol;
 pub(crate) mod reason_phrase;
 mod request_fields;
 pub mod request_head;

@@ -26,6 +26,8 @@ pub(crate) enum CloseReason {
     TlsHandshakeTimeout,
     /// A TLS listener received something other than a handshake, for example plaintext HTTP.
     PlaintextOnTls,
+    /// No valid PROXY protocol header on a listener that requires one, or a peer that may not send it.
+    ProxyProtocolError,
     /// TLS failed after the handshake: an invalid record, or an alert from the client.
     TlsConnectionError,
 }
@@ -43,6 +45,7 @@ impl CloseReason {
         CloseReason::TlsHandshakeFailed,
         CloseReason::TlsHandshakeTimeout,
         CloseReason::PlaintextOnTls,
+        CloseReason::ProxyProtocolError,
         CloseReason::TlsConnectionError,
     ];
 
@@ -59,6 +62,7 @@ impl CloseReason {
             CloseReason::TlsHandshakeFailed => "tls_handshake_failed",
             CloseReason::TlsHandshakeTimeout => "tls_handshake_timeout",
             CloseReason::PlaintextOnTls => "plaintext_on_tls",
+            CloseReason::ProxyProtocolError => "proxy_protocol_error",
             CloseReason::TlsConnectionError => "tls_connection_error",
         }
     }

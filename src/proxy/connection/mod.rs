@@ -4,6 +4,9 @@
 //! decides whether the gateway or the telemetry pages handle a request.
 
 pub(super) mod h2;
+pub(crate) mod proxy_header;
+pub(super) mod h2_read_timeout;
+pub(super) mod h2_written_frames;
 pub(super) mod tls_handshake;
 pub(crate) mod tracker;
 

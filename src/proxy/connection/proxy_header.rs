@@ -1,0 +1,137 @@
+//! Reads the PROXY protocol header from an accepted socket, and exactly its bytes: what follows is TLS or HTTP.
+//!
+//! [`crate::http::proxy_protocol`] decides where a header ends and what it says.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use crate::http::proxy_protocol::{HeaderExtent, MAX_PROXY_HEADER, ProxiedPeer, header_extent, parse};
+use crate::telemetry::CloseReason;
+use crate::upstream::timer::timeout_at;
+
+/// Reads the header that a peer in `from` must send, and returns the address of the client.
+///
+/// # Errors
+/// `proxy_protocol_error`: the peer is not in `from`, its header is malformed, or it did not arrive within `timeout`.
+/// `no_request`: the peer closed the connection without a byte, like a health check of a load balancer.
+pub(crate) async fn client_address(
+    socket: &mut TcpStream,
+    peer_ip: IpAddr,
+    from: &[IpNet],
+    timeout: Duration,
+) -> Result<IpAddr, CloseReason> {
+    let peer_ip = peer_ip.to_canonical();
+    if !from.iter().any(|network| network.contains(&peer_ip)) {
+        debug!(%peer_ip, evidence = "the peer is not in proxy_protocol.from", "PROXY protocol error");
+        return Err(CloseReason::ProxyProtocolError);
+    }
+    let header = match timeout_at(Instant::now() + timeout, Box::pin(read_header(socket))).await {
+        Some(Ok(header)) if header.is_empty() => return Err(CloseReason::NoRequest),
+        Some(Ok(header)) => parse(&header).map_err(|error| error.to_string()),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err("the header did not arrive within client.header_timeout".to_owned()),
+    };
+    match header {
+        Ok(ProxiedPeer::Client(client)) => Ok(client),
+        Ok(ProxiedPeer::Unspecified) => Ok(peer_ip),
+        Err(evidence) => {
+            debug!(%peer_ip, evidence, "PROXY protocol error");
+            Err(CloseReason::ProxyProtocolError)
+        }
+    }
+}
+
+/// Reads one complete header; empty if the peer closed the connection first.
+async fn read_header(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut header = Vec::new();
+    let mut seen = [0; MAX_PROXY_HEADER];
+    loop {
+        // Peeked first, because a byte behind the header cannot be put back.
+        let available = socket.peek(&mut seen).await?;
+        if available == 0 {
+            return if header.is_empty() { Ok(header) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+        }
+        let before = header.len();
+        header.extend_from_slice(seen.get(..available).unwrap_or_default());
+        let extent = header_extent(&header).map_err(|error| io::Error::other(error.to_string()))?;
+        let end = match extent {
+            HeaderExtent::Incomplete => header.len(),
+            HeaderExtent::Complete(end) => end,
+        };
+        header.truncate(end);
+        let part = seen.get_mut(..end.saturating_sub(before)).unwrap_or_default();
+        socket.read_exact(part).await?;
+        if let HeaderExtent::Complete(_) = extent {
+            return Ok(header);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(20);
+
+    /// Sends the parts one after the other, each when the previous one was read, and returns what the gateway made of it
+    /// and the bytes that it left.
+    async fn receive(parts: &[&[u8]], from: &str) -> (Result<IpAddr, CloseReason>, Vec<u8>) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let parts: Vec<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
+        let sender = tokio::spawn(async move {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            socket.set_nodelay(true).unwrap();
+            for part in parts {
+                // The gateway may have closed the connection already.
+                let _ = socket.write_all(&part).await;
+                tokio::task::yield_now().await;
+            }
+        });
+        let (mut socket, peer) = listener.accept().await.unwrap();
+        let result = client_address(&mut socket, peer.ip(), &[from.parse().unwrap()], TIMEOUT).await;
+        let mut rest = Vec::new();
+        if result.is_ok() {
+            socket.read_to_end(&mut rest).await.unwrap();
+        }
+        sender.await.unwrap();
+        (result, rest)
+    }
+
+    #[tokio::test]
+    async fn header_is_read_whatever_its_parts_and_the_request_stays() {
+        let client = Ok("192.0.2.7".parse().unwrap());
+        let header = b"PROXY TCP4 192.0.2.7 192.0.2.8 4000 443\r\n";
+        let whole = [header.as_slice(), b"GET / HTTP/1.1\r\n\r\n"].concat();
+        assert_eq!(receive(&[&whole], "127.0.0.0/8").await, (client, b"GET / HTTP/1.1\r\n\r\n".to_vec()));
+        let single: Vec<&[u8]> = whole.chunks(1).collect();
+        assert_eq!(receive(&single, "127.0.0.0/8").await, (client, b"GET / HTTP/1.1\r\n\r\n".to_vec()));
+        let local = b"\r\n\r\n\x00\r\nQUIT\n\x20\0\0\0hi";
+        assert_eq!(
+            receive(&[local], "127.0.0.0/8").await,
+            (Ok("127.0.0.1".parse().unwrap()), b"hi".to_vec())
+        );
+    }
+
+    #[tokio::test]
+    async fn anything_else_is_an_error() {
+        let error = (Err(CloseReason::ProxyProtocolError), Vec::new());
+        assert_eq!(receive(&[b"PROXY UNKNOWN\r\n"], "10.0.0.0/8").await, error, "not in from");
+        assert_eq!(receive(&[b"GET / HTTP/1.1\r\n\r\n"], "127.0.0.0/8").await, error, "no header");
+        assert_eq!(receive(&[b"PROXY TCP4 192.0.2.7"], "127.0.0.0/8").await, error, "an end in the header");
+        let closed = (Err(CloseReason::NoRequest), Vec::new());
+        assert_eq!(receive(&[], "127.0.0.0/8").await, closed);
+    }
+}
