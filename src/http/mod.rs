@@ -35,6 +35,7 @@ pub mod request_head;
 pub mod request_scanner;
 pub mod response_framer;
 pub mod response_head;
+pub(crate) mod route_conditions;
 pub(crate) mod selectors;
 pub(crate) mod target;
 pub(crate) mod upgrade;
