@@ -127,9 +127,6 @@ pub(crate) struct ConfigFile {
 /// One listen address.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-planned" = {
-    "proxy_protocol": "remove it, and have the proxy in front send the field of client.ip_header"
-}))]
 pub(crate) struct ListenFile {
     /// The address and port to accept connections on.
     ///
@@ -145,6 +142,15 @@ pub(crate) struct ListenFile {
     #[schemars(extend("default" = false, "x-reload" = "no"))]
     pub h2c: bool,
 
+    /// Requires a PROXY protocol header (version 1 or 2) at the start of every connection.
+    ///
+    /// Load balancers send it (HAProxy `send-proxy`, nginx `proxy_protocol on`, cloud network load balancers) to name the
+    /// client of a TCP connection. That address then stands for the peer everywhere: in `client.trusted_proxies`,
+    /// `allow_from`, rate limits and the log. `LOCAL` and `UNKNOWN` headers name none, so the peer itself is used.
+    /// A connection without a valid header of at most 4 KiB within `client.header_timeout`, or from a peer that is not in
+    /// `from`, is closed and counted (cause `proxy_protocol_error`).
+    pub proxy_protocol: Option<ProxyProtocolFile>,
+
     /// The TLS certificate of this listener. Without it, connections are plaintext.
     ///
     /// TLS 1.2 and 1.3 are supported. HTTP/2 is used if the client offers it (ALPN), otherwise HTTP/1.1. A list of
@@ -152,6 +158,15 @@ pub(crate) struct ListenFile {
     /// if none does. `client.header_timeout` limits the handshake.
     #[schemars(extend("x-reload" = "the contents of the files, yes; turning TLS on or off, no"))]
     pub tls: Option<OneOrMany<CertificateFile>>,
+}
+
+/// Who sends PROXY protocol headers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProxyProtocolFile {
+    /// The load balancers that may connect, and must send a header.
+    #[schemars(required, extend("x-missing" = "list the load balancers, for example from: [10.0.0.0/8]", "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses", "x-reload" = "no", "x-empty" = "the list is empty, so no connection would be accepted; list the load balancers, for example from: [10.0.0.0/8]"))]
+    pub from: Option<Vec<String>>,
 }
 
 /// A certificate and its private key.

@@ -98,6 +98,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// HTTP/2 with prior knowledge instead of HTTP/1.
     pub h2c: bool,
+    /// The networks whose connections must begin with a PROXY protocol header; `None` expects no header.
+    pub proxy_protocol: Option<Arc<[IpNet]>>,
     /// `None` is plaintext.
     pub tls: Option<ListenerTls>,
 }

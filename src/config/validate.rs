@@ -251,7 +251,10 @@ fn listeners(
                 Diagnostic::new("h2c is HTTP/2 without TLS", "remove it: with TLS, clients negotiate HTTP/2");
             validator.report(&item.key("h2c"), diagnostic);
         }
-        listeners.push(Listener { address, h2c, tls });
+        let proxy_protocol = file.proxy_protocol.as_ref().map(|file| {
+            validator.networks(&item.key("proxy_protocol").key("from"), file.from.as_ref()).into()
+        });
+        listeners.push(Listener { address, h2c, proxy_protocol, tls });
     }
     listeners
 }

@@ -26,7 +26,9 @@ pub(crate) mod media_type;
 pub(crate) mod origin;
 pub(crate) mod partial_request;
 pub(crate) mod path;
+#[allow(dead_code)]
 pub(crate) mod path_pattern;
+#[allow(dead_code)]
 pub(crate) mod path_rewrite;
 pub mod proxy_protocol;
 pub(crate) mod reason_phrase;
@@ -35,10 +37,12 @@ pub mod request_head;
 pub mod request_scanner;
 pub mod response_framer;
 pub mod response_head;
+#[allow(dead_code)]
 pub(crate) mod route_conditions;
 pub(crate) mod selectors;
 pub(crate) mod target;
 pub(crate) mod upgrade;
+#[allow(dead_code)]
 pub(crate) mod value_template;
 mod version;
 

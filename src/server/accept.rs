@@ -86,6 +86,11 @@ fn spawn_connection(
     let _ = socket.set_nodelay(true);
     // Counted before the task starts: otherwise a burst would exceed the limit.
     let guard = service.tracker.register();
+    if service.proxy_protocol.is_some() {
+        let service = Arc::clone(service);
+        tokio::spawn(service.serve_behind_proxy(socket, peer_address.ip(), guard, stopped.clone()));
+        return;
+    }
     // Unbuffered: the request path has its own buffers.
     let stream = Box::new(l4::stream::Stream::from(socket));
     tokio::spawn(Arc::clone(service).serve(stream, peer_address.ip(), guard, stopped.clone()));

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
+use ipnet::IpNet;
 use rustls::ServerConfig;
 use tokio::signal::unix::Signal;
 use tracing::{error, info, warn};
@@ -17,7 +18,7 @@ use super::drain::ProcessState;
 use super::fd_budget;
 use super::tasks::{self, DnsTasks};
 use crate::admin::telemetry::Readiness;
-use crate::config::{Config, LogFormat, Problem, Problems};
+use crate::config::{Config, Listener, LogFormat, Problem, Problems};
 use crate::proxy::Gateway;
 use crate::snapshot::{Snapshot, logging};
 use crate::telemetry::log::LevelHandle;
@@ -178,6 +179,8 @@ fn needs_restart(running: &Config, candidate: &Config) -> Vec<Problem> {
             let key = |name| format!("listen[{index}].{name}");
             compare(key("address"), current.address.to_string(), new_value.address.to_string());
             compare(key("h2c"), current.h2c.to_string(), new_value.h2c.to_string());
+            let networks = |listener: &Listener| networks_text(listener.proxy_protocol.as_deref());
+            compare(key("proxy_protocol.from"), networks(current), networks(new_value));
             let tls_state = |on| if on { "a listener with TLS" } else { "a listener without TLS" }.to_owned();
             compare(key("tls"), tls_state(current.tls.is_some()), tls_state(new_value.tls.is_some()));
         }
@@ -190,6 +193,13 @@ fn needs_restart(running: &Config, candidate: &Config) -> Vec<Problem> {
         );
     }
     problems
+}
+
+/// The networks as written in the configuration file, or `absent`.
+fn networks_text(networks: Option<&[IpNet]>) -> String {
+    let Some(networks) = networks else { return "absent".to_owned() };
+    let names: Vec<String> = networks.iter().map(ToString::to_string).collect();
+    format!("[{}]", names.join(", "))
 }
 
 /// The value as written in the configuration file.

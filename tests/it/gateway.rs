@@ -32,6 +32,8 @@ pub struct GatewaySetup {
     /// The second listener, as a line of YAML without braces.
     second_listener: Option<String>,
     tls: Option<String>,
+    /// Networks that send PROXY protocol headers to the first listener, as a list of YAML.
+    proxy_protocol: Option<String>,
     allow_panic: bool,
     limit: Duration,
     descriptors: Option<u32>,
@@ -50,6 +52,7 @@ impl GatewaySetup {
             environment: Vec::new(),
             second_listener: None,
             tls: None,
+            proxy_protocol: None,
             allow_panic: false,
             limit: load::WATCHDOG,
             descriptors: None,
@@ -112,6 +115,12 @@ impl GatewaySetup {
         self
     }
 
+    /// Requires PROXY protocol headers from these networks on every listener.
+    pub fn proxy_protocol(mut self, from: &str) -> GatewaySetup {
+        self.proxy_protocol = Some(from.to_owned());
+        self
+    }
+
     pub fn environment(mut self, name: &str, value: &str) -> GatewaySetup {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
@@ -141,8 +150,14 @@ impl GatewaySetup {
         if let Some(tls) = &self.tls {
             writeln!(text, "    tls: {tls}").unwrap();
         }
+        if let Some(from) = &self.proxy_protocol {
+            writeln!(text, "    proxy_protocol: {{ from: {from} }}").unwrap();
+        }
         if let Some(second) = &self.second_listener {
-            writeln!(text, "  - {{ address: \"127.0.0.1:0\", {second} }}").unwrap();
+            let proxy_protocol = self.proxy_protocol.as_ref();
+            let proxy_protocol =
+                proxy_protocol.map_or(String::new(), |from| format!(", proxy_protocol: {{ from: {from} }}"));
+            writeln!(text, "  - {{ address: \"127.0.0.1:0\", {second}{proxy_protocol} }}").unwrap();
         }
         text.push_str("telemetry: { address: \"127.0.0.1:0\" }\n");
         let mut sections: BTreeMap<&str, Vec<String>> = BTreeMap::new();

@@ -43,6 +43,22 @@ impl H2Client {
         H2Client { runtime, send, tally }
     }
 
+    /// HTTP/2 with prior knowledge over an open connection.
+    #[track_caller]
+    pub fn over(stream: std::net::TcpStream) -> H2Client {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        let send = runtime.block_on(async {
+            let stream = TcpStream::from_std(stream).unwrap();
+            let (send, connection) =
+                h2::client::handshake(stream).await.expect("an HTTP/2 connection preface");
+            tokio::spawn(async move { drop(connection.await) });
+            send
+        });
+        H2Client { runtime, send, tally: StatusTally::default() }
+    }
+
     /// Connects over TLS with this server name.
     #[track_caller]
     pub fn connect_tls(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> H2Client {

@@ -63,6 +63,7 @@ mod no_leaks;
 mod overhead;
 mod overload;
 mod property;
+mod proxy_protocol;
 mod rate_limit_keys;
 mod rate_limits;
 mod redis_backend;

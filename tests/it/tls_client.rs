@@ -21,7 +21,11 @@ pub struct TlsClient {
 impl TlsClient {
     /// Connects with this server name.
     pub fn try_connect(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> io::Result<TlsClient> {
-        let stream = TcpStream::connect_timeout(&address, limit())?;
+        TlsClient::over(TcpStream::connect_timeout(&address, limit())?, name, config)
+    }
+
+    /// The handshake over an open connection.
+    pub fn over(stream: TcpStream, name: &str, config: &Arc<ClientConfig>) -> io::Result<TlsClient> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(limit()))?;
         stream.set_write_timeout(Some(limit()))?;

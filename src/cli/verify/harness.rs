@@ -282,6 +282,7 @@ fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
     for listener in &mut config.listeners {
         listener.address = any_port;
         listener.h2c = false;
+        listener.proxy_protocol = None;
         listener.tls = None;
     }
     config.telemetry.address = any_port;

@@ -5,8 +5,6 @@
 
 pub(super) mod h2;
 pub(crate) mod proxy_header;
-pub(super) mod h2_read_timeout;
-pub(super) mod h2_written_frames;
 pub(super) mod tls_handshake;
 pub(crate) mod tracker;
 
@@ -19,9 +17,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use pingora::protocols::Stream;
+use ipnet::IpNet;
+use pingora::protocols::{Stream, l4};
 use pingora::server::ShutdownWatch;
 use rustls::ServerConfig;
+use tokio::net::TcpStream;
 
 use self::tls_handshake::NegotiatedStream;
 use self::tracker::{ConnectionGuard, ConnectionPermit, ConnectionTracker};
@@ -81,6 +81,8 @@ pub(crate) struct ListenerService {
     pub role: ListenerRole,
     /// Whether connections use cleartext HTTP/2 with prior knowledge.
     pub h2c: bool,
+    /// The networks whose connections must begin with a PROXY protocol header; `None` expects no header.
+    pub proxy_protocol: Option<Arc<[IpNet]>>,
     /// The TLS configuration; `None` for cleartext. A reload may replace the certificates.
     pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
     /// Counts the open connections.
@@ -113,6 +115,25 @@ impl ListenerService {
     pub(crate) async fn wait_for_capacity(&self) {
         let max_connections = self.max_connections(&self.gateway.snapshot.load().client);
         self.tracker.wait_for_capacity(max_connections).await;
+    }
+
+    /// Reads the PROXY protocol header of a connection, then serves it until it closes.
+    pub(crate) async fn serve_behind_proxy(
+        self: Arc<Self>,
+        mut socket: TcpStream,
+        peer_ip: IpAddr,
+        guard: ConnectionGuard,
+        shutdown: ShutdownWatch,
+    ) {
+        let timeout = self.gateway.snapshot.load().client.header_timeout;
+        let from = self.proxy_protocol.as_deref().unwrap_or_default();
+        match proxy_header::client_address(&mut socket, peer_ip, from, timeout).await {
+            Ok(client_ip) => {
+                let stream = Box::new(l4::stream::Stream::from(socket));
+                Box::pin(self.serve(stream, client_ip, guard, shutdown)).await;
+            }
+            Err(close_reason) => self.gateway.metrics.closed_without_response(close_reason),
+        }
     }
 
     /// Serves one connection until it closes.
