@@ -33,6 +33,7 @@ use statusquo::config;
 use statusquo::contract::{Conformance, Contract, ErrorBody, UpstreamMessages, conform, extract, text};
 use statusquo::http::body_decoder::{BodyDecoder, DecodeStep};
 use statusquo::http::framing::RequestFraming;
+use statusquo::http::proxy_protocol::{self, HeaderExtent, ProxiedPeer, header_extent};
 use statusquo::http::request_head::{self, Version};
 use statusquo::http::request_scanner::{Progress, RequestScanner};
 use statusquo::http::response_framer::{FramerProgress, ResponseFramer};
@@ -121,6 +122,34 @@ fn request_head(bytes: &[u8], split: usize) {
     };
     assert_eq!(framing, facts.framing);
     assert_eq!(head.headers.len(), facts.field_count);
+}
+
+#[test]
+fn proxy_headers() {
+    let seeds = seeds("proxy_headers");
+    check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
+        let split = input.first().map_or(0, |byte| usize::from(*byte));
+        for bytes in inputs_from(input, dictionary::PROXY_HEADERS, &seeds) {
+            proxy_header(&bytes, split);
+        }
+    });
+}
+
+/// The extent does not depend on how bytes are split, and a complete header is no longer than its bytes.
+fn proxy_header(bytes: &[u8], split: usize) {
+    let unsplit = header_extent(bytes);
+    match header_extent(&bytes[..split.min(bytes.len())]) {
+        Ok(HeaderExtent::Complete(end)) => assert_eq!(unsplit, Ok(HeaderExtent::Complete(end))),
+        Err(error) => assert_eq!(unsplit, Err(error)),
+        Ok(HeaderExtent::Incomplete) => {}
+    }
+    if let Ok(HeaderExtent::Complete(end)) = unsplit {
+        let parsed = proxy_protocol::parse(&bytes[..end]);
+        assert_eq!(header_extent(&bytes[..end]), Ok(HeaderExtent::Complete(end)));
+        if let Ok(ProxiedPeer::Client(address)) = parsed {
+            assert_eq!(address, address.to_canonical());
+        }
+    }
 }
 
 #[test]

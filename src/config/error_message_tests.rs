@@ -48,7 +48,7 @@ routes:
 statusquo.yaml:3:14: listen[0].address: 0.0.0.0:8080 is also the telemetry address; use a different port for one of them
   3 |   - address: ":8080"
     |              ^
-statusquo.yaml:4:21: listen[0].proxy_protocol: found true; expected a mapping (from)
+statusquo.yaml:4:21: listen[0].proxy_protocol: found "true"; expected a mapping (from)
   4 |     proxy_protocol: true
     |                     ^
 statusquo.yaml:7:3: client.header_timout: unknown key; did you mean "header_timeout"?

@@ -57,6 +57,11 @@ pub(crate) const KNOWN_LIMITS: &[(&str, &str, &str)] = &[
         "plaintext_on_tls",
     ),
     (
+        "A listener with `proxy_protocol` received no valid PROXY protocol header, or the peer may not send one",
+        "closed_without_response_total",
+        "proxy_protocol_error",
+    ),
+    (
         "A TLS error after the handshake, between requests or inside request headers: the client receives an alert",
         "closed_without_response_total",
         "tls_connection_error",

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::Rejection;
 use super::path_pattern::{PathPattern, strip_segments};
-use super::target::check_path;
+use super::target::{Ambiguity, PathInfo, check_path};
 use super::value_template::{Placeholder, ValueTemplate};
 use crate::contract::Cause;
 
@@ -45,7 +45,10 @@ pub(crate) fn with_base_path(base: &[u8], path: &[u8]) -> Vec<u8> {
 
 fn check_rewritten(path: Vec<u8>) -> Result<Vec<u8>, Rejection> {
     match check_path(&path) {
-        Ok(info) if !info.dot_segments => Ok(path),
+        Ok(PathInfo {
+            ambiguity: None | Some(Ambiguity::EncodedBackslash | Ambiguity::EncodedControl),
+            ..
+        }) => Ok(path),
         Ok(_) => Err(Rejection::new(Cause::AmbiguousPath, "the rewritten path has dot segments")),
         Err(rejection) => Err(rejection),
     }

@@ -214,3 +214,28 @@ pub const CONFIGURATIONS: &[&str] = &[
     "concurrency: ",
     "keepalive: ",
 ];
+
+pub const PROXY_HEADERS: &[&str] = &[
+    "PROXY ",
+    "TCP4 ",
+    "TCP6 ",
+    "UNKNOWN",
+    "192.0.2.7",
+    "2001:db8::7",
+    "::ffff:1.2.3.4",
+    " ",
+    "443",
+    "0",
+    "65536",
+    "+1",
+    "\r\n",
+    "\n",
+    "\r\n\r\n\0\r\nQUIT\n",
+    "\x20",
+    "\x21",
+    "\x11",
+    "\x12",
+    "\0",
+    "\x01",
+    "\x04",
+];
