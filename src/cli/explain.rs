@@ -145,6 +145,9 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
         }
     };
     let mut notes = Vec::new();
+    if let Some(cause) = options.cause.filter(|cause| cause.is_reserved()) {
+        notes.push(format!("{} is reserved for a later version: it never occurs.", cause.name()));
+    }
     if let Some(note) = defaults.note {
         notes.push(note.to_owned());
     }

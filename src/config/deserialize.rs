@@ -119,6 +119,13 @@ impl TypeError {
         self
     }
 
+    /// The value in a help such as `write "127.0.0.1:80"`.
+    fn suggestion(&self) -> Option<String> {
+        let TypeErrorKind::Mismatch(_, help) = &self.kind else { return None };
+        let (_, from) = help.split_once("write \"")?;
+        from.split_once('"').map(|(value, _)| format!("\"{value}\""))
+    }
+
     fn problem(self, tree: &Tree, address: &[usize]) -> Problem {
         let (path, location) = tree.path_and_location(address, self.at_key);
         let (message, help) = match self.kind {
@@ -219,7 +226,9 @@ impl<'t> NodeDeserializer<'t> {
         let digits = units::is_digits(text);
         if !digits {
             let message = format!("{} is not a whole number", quoted(text));
-            return Err(TypeError::mismatch(message, "write digits only, for example 64"));
+            let example = self.keys.example().or_else(|| Some(self.keys.range()?.0.to_string()));
+            let example = example.unwrap_or_else(|| "64".to_owned());
+            return Err(TypeError::mismatch(message, format!("write digits only, for example {example}")));
         }
         let (min, max) = self.keys.range().unwrap_or((0, widest));
         text.parse().ok().filter(|number| (min..=max.min(widest)).contains(number)).ok_or_else(|| {
@@ -230,13 +239,15 @@ impl<'t> NodeDeserializer<'t> {
 
     /// Checks a duration, size or percentage against `x-min` and `x-max` of the schema.
     fn check_bounds(&self, text: &str) -> Result<(), TypeError> {
-        let measure = |text: &str| {
-            let size = || units::size(text).ok().map(u128::from);
-            let time = || units::duration(text).ok().map(|time| time.as_millis());
-            let percent = text.strip_suffix('%').and_then(|percent| percent.parse().ok());
-            percent.or_else(time).or_else(size)
-        };
         let (min, max) = (self.keys.text("x-min"), self.keys.text("x-max"));
+        if let (Some(bound), true) = (min.or(max), units::is_digits(text)) {
+            // Of several units, the one within the bounds.
+            let units = ["ms", "s", "B", "KiB", "MiB", "%"].map(|unit| format!("{text}{unit}"));
+            let fits = |text: &&String| is_time(text) == is_time(bound) && self.check_bounds(text).is_ok();
+            let example = units.iter().find(fits).map_or(bound, String::as_str);
+            let message = format!("{} has no unit", quoted(text));
+            return Err(TypeError::mismatch(message, format!("write {example}")));
+        }
         let (Some(value), true) = (measure(text), min.is_some() || max.is_some()) else { return Ok(()) };
         let word = if min.and_then(measure).is_some_and(|min| value < min) {
             "small"
@@ -263,6 +274,32 @@ impl<'t> NodeDeserializer<'t> {
         };
         TypeError::mismatch(format!("found {found}"), format!("expected {expected}"))
     }
+}
+
+/// A duration in milliseconds, a size in bytes or a percentage.
+fn measure(text: &str) -> Option<u128> {
+    let size = || units::size(text).ok().map(u128::from);
+    let time = || units::duration(text).ok().map(|time| time.as_millis());
+    let percent = text.strip_suffix('%').and_then(|percent| percent.parse().ok());
+    percent.or_else(time).or_else(size)
+}
+
+fn is_time(text: &str) -> bool {
+    units::duration(text).is_ok()
+}
+
+/// The section that a scalar is probably short for: `8080` for `{ address: ":8080" }`.
+fn short_form(keys: Keys, text: &str) -> Option<String> {
+    let key = keys.text("x-short")?;
+    let value = if units::is_digits(text) { format!("\":{text}\"") } else { format!("{text:?}") };
+    Some(format!("{{ {key}: {value} }}"))
+}
+
+/// The text as a YAML value, in quotes if it needs them.
+fn yaml_scalar(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-');
+    let needs_quotes = text.starts_with('-') || !text.chars().all(plain);
+    if needs_quotes { format!("{text:?}") } else { text.to_owned() }
 }
 
 impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
@@ -308,9 +345,8 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         let text = self.text("a single value")?;
-        let value = visitor.visit_str(text)?;
         self.check_bounds(text)?;
-        Ok(value)
+        visitor.visit_str(text)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
@@ -333,7 +369,19 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
         match &self.node.kind {
             NodeKind::Sequence(_) => self.deserialize_any(visitor),
             NodeKind::Scalar { text, .. } if !self.node.is_null() => {
-                let help = format!("expected a list, for example [{text}]");
+                let item = self.keys.item();
+                let items = std::slice::from_ref(self.node).iter().enumerate();
+                // The list that was probably meant, if it would be accepted.
+                let example = match visitor.visit_seq(ItemAccess { items, keys: item }) {
+                    Ok(_) => Some(yaml_scalar(text)),
+                    Err(error) => {
+                        short_form(item, text).or_else(|| error.suggestion()).or_else(|| item.example())
+                    }
+                };
+                let help = match example {
+                    Some(example) => format!("expected a list, for example [{example}]"),
+                    None => "expected a list (each item after \"- \")".to_owned(),
+                };
                 Err(TypeError::mismatch(format!("found {}", quoted(text)), help))
             }
             NodeKind::Scalar { .. } | NodeKind::Mapping(_) | NodeKind::Invalid => {
@@ -367,6 +415,9 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
             // Only the root: other invalid values are skipped.
             NodeKind::Invalid => visitor.visit_map(EntryAccess::new(&[], self.keys)),
             NodeKind::Scalar { .. } | NodeKind::Sequence(_) => {
+                if let Some(example) = self.node.text().and_then(|text| short_form(self.keys, text)) {
+                    return Err(self.type_error(&format!("a mapping, for example {example}")));
+                }
                 let shown: Vec<&str> = fields.iter().copied().take(4).collect();
                 let more = if fields.len() > shown.len() { ", ..." } else { "" };
                 Err(self.type_error(&format!("a mapping ({}{more})", shown.join(", "))))

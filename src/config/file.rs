@@ -15,11 +15,11 @@ pub(crate) mod routing;
 
 use cors::CorsFile;
 use errors::{ContractForm, ErrorsForm};
-use forms::{FieldName, Named, Network, OneOrMany, Size, SizeOrOff, Time, TimeOrZero};
+use forms::{FieldName, ListenAddress, Named, Network, OneOrMany, Size, SizeOrOff, Time, TimeOrZero};
 use limits::{LimitHeaders, RateLimitFile, StoreFile};
 use routing::{RouteFile, TimeoutsFile, UpstreamFile};
 
-use super::schema::{ListenText, WorkersText};
+use super::schema::WorkersText;
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -127,14 +127,14 @@ pub(crate) struct ConfigFile {
 /// One listen address.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "address"))]
 pub(crate) struct ListenFile {
     /// The address and port to accept connections on.
     ///
     /// `":8080"` is every IPv4 address, `localhost:8080` is loopback. With port 0 the system chooses a free port, which
     /// is printed at startup.
-    #[schemars(with = "Option<ListenText>")]
-    #[schemars(required, extend("x-missing" = "write an address, for example address: \":8080\"", "x-unit" = "`ADDRESS:PORT`", "x-reload" = "no"))]
-    pub address: Option<String>,
+    #[schemars(required, extend("x-missing" = "write an address, for example address: \":8080\"", "x-reload" = "no"))]
+    pub address: Option<ListenAddress>,
 
     /// Whether this listener accepts HTTP/2 without TLS, with prior knowledge.
     ///
@@ -194,9 +194,8 @@ pub(crate) struct TelemetryFile {
     /// The address and port for Prometheus scrapes and health probes.
     ///
     /// Do not expose it to clients: metrics contain the names of routes and upstreams.
-    #[schemars(with = "Option<ListenText>")]
-    #[schemars(extend("default" = "127.0.0.1:9464", "x-unit" = "`ADDRESS:PORT`", "x-reload" = "no"))]
-    pub address: Option<String>,
+    #[schemars(extend("default" = "127.0.0.1:9464", "x-reload" = "no"))]
+    pub address: ListenAddress,
 }
 
 /// Log settings.

@@ -4,7 +4,7 @@
 //! and required keys from it, and the reference page and the published schema are printed from it. Extensions:
 //! `x-reload` (absent is "yes"), `x-unit`, `x-default` (a default in words), `x-missing` (the help for a required key
 //! that is absent), `x-empty` (message and help for a list that must not be empty), `x-min` and `x-max` (bounds of a duration or size), `x-help` (the help for a value outside them),
-//! and `x-planned` (of a section or of an enumeration: planned keys or values, each with its help).
+//! `x-short` (of a section: the key that a single value probably means), and `x-planned` (of a section or of an enumeration: planned keys or values, each with its help).
 
 use std::sync::LazyLock;
 
@@ -78,6 +78,16 @@ impl Keys {
         let bound = |name| self.annotation(name).and_then(Value::as_u64);
         let (min, max) = (bound("minimum"), bound("maximum"));
         (min.is_some() || max.is_some()).then(|| (min.unwrap_or(0), max.unwrap_or(u64::MAX)))
+    }
+
+    /// A valid value, as it would be written: the default, or an example of its syntax.
+    pub(crate) fn example(self) -> Option<String> {
+        let examples = || self.annotation("examples")?.as_array()?.first();
+        match self.annotation("default").or_else(examples)? {
+            Value::String(text) => Some(format!("{text:?}")),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        }
     }
 
     /// An extension that is text.

@@ -7,6 +7,7 @@
 
 pub(crate) mod deserialize;
 pub(crate) mod file;
+mod foreign_patterns;
 mod inherit;
 pub(crate) mod keys;
 pub(crate) mod parse_yaml;

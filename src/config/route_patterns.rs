@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use http::Method;
 use matchit::{InsertError, Router};
 
+use super::foreign_patterns;
 use super::problem::{Diagnostic, quoted};
 use super::units::host_name;
 use crate::http::target::{Ambiguity, check_path};
@@ -28,6 +29,10 @@ pub(crate) fn host(text: &str) -> Result<Option<String>, Diagnostic> {
         Some(name) => ("*.", name),
         None => ("", text),
     };
+    if let Some(domain) = text.strip_prefix('.').filter(|domain| host_name(domain).is_some()) {
+        let message = format!("{} is not a host", quoted(text));
+        return Err(Diagnostic::new(message, format!("write {}", quoted(&format!("*.{domain}")))));
+    }
     if let Some(name) = host_name(name) {
         return Ok(Some(format!("{wildcard}{name}")));
     }
@@ -47,6 +52,15 @@ pub(crate) fn host(text: &str) -> Result<Option<String>, Diagnostic> {
 /// # Errors
 /// No request could match it, or the router rejects it. `lenient` routes may contain dot segments.
 pub(crate) fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic> {
+    if let Some(ours) = foreign_patterns::translate(text) {
+        let message = format!("{} is a pattern in the syntax of another tool", quoted(text));
+        let help = match path_shape(&ours, lenient) {
+            Ok(_) => format!("write {}", quoted(&ours)),
+            Err(_) => "use static text, {parameter} and {*rest}, for example \"/users/{id}\" or \"/{*rest}\""
+                .to_owned(),
+        };
+        return Err(Diagnostic::new(message, help));
+    }
     if !text.starts_with('/') {
         let help = format!("write {}", quoted(&format!("/{text}")));
         return Err(Diagnostic::new(format!("{} does not start with /", quoted(text)), help));

@@ -120,8 +120,6 @@ fn text_schema(pattern: &str, example: &str, unit: &str) -> Schema {
 }
 
 const DURATION: &str = "([0-9]+(ms|s|m|h|d))+";
-const IP: &str = r"\[[0-9A-Fa-f:.]+\]|[0-9]+(\.[0-9]+){3}";
-const PORT: &str = "[0-9]{1,5}";
 const SIZE: &str = "[0-9]+(B|KiB|MiB|GiB|KB|MB|GB)";
 
 impl JsonSchema for DurationText {
@@ -141,33 +139,6 @@ impl JsonSchema for SizeText {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         text_schema(SIZE, "10MiB", "size")
-    }
-}
-
-/// A listen address. Only for the schema.
-pub(crate) struct ListenText;
-
-impl JsonSchema for ListenText {
-    fn schema_name() -> Cow<'static, str> {
-        "ListenAddress".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_schema(&format!("({IP}|localhost)?:{PORT}"), "0.0.0.0:8080", "`ADDRESS:PORT`")
-    }
-}
-
-/// A server of an upstream. Only for the schema.
-pub(crate) struct ServerText;
-
-impl JsonSchema for ServerText {
-    fn schema_name() -> Cow<'static, str> {
-        "ServerAddress".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let host = format!(r"({IP}|[A-Za-z0-9._-]+)");
-        text_schema(&format!("{host}:{PORT}|https?://{host}(:{PORT})?/?"), "10.0.1.10:8000", "")
     }
 }
 

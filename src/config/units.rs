@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use http::{HeaderName, Method};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::problem::{Diagnostic, quoted};
 use crate::http::request_head::check_method;
@@ -69,7 +69,10 @@ pub(crate) fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
         return Err(error());
     }
     let count = count.parse().map_err(|_| {
-        Diagnostic::new(format!("{} is too many", quoted(count)), format!("write at most {}", u32::MAX))
+        Diagnostic::new(
+            format!("{} is too many", quoted(count)),
+            "write a smaller count, for example 100 per 1m",
+        )
     })?;
     match duration(time) {
         Ok(time) => Ok((count, time)),
@@ -127,8 +130,19 @@ pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, Diagnostic> {
             format!("write \":{text}\""),
         ));
     }
-    if let Ok(address) = text.parse() {
-        return Ok(address);
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        let unusable = match address {
+            SocketAddr::V6(address) if address.ip().is_multicast() => Some("is a multicast address"),
+            SocketAddr::V6(address) if address.ip().is_unicast_link_local() && address.scope_id() == 0 => {
+                Some("is a link-local address without its interface")
+            }
+            SocketAddr::V4(_) | SocketAddr::V6(_) => None,
+        };
+        if let Some(reason) = unusable {
+            let help = format!("write \"[::]:{}\" for all addresses", address.port());
+            return Err(Diagnostic::new(format!("{} {reason}", quoted(text)), help));
+        }
+        return Ok(SocketAddr::new(address.ip().to_canonical(), address.port()));
     }
     let port = |host: &str| text.strip_prefix(host)?.strip_prefix(':')?.parse::<u16>().ok();
     if let Some(port) = port("") {
@@ -165,13 +179,24 @@ pub(crate) fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
             "expected host:port, for example \"api.internal:80\"",
         )
     };
+    if let Some(port) = Some(text.strip_prefix(':').unwrap_or(text)).filter(|port| is_digits(port)) {
+        let port = port.parse::<u16>().ok().filter(|port| !matches!(port, 0 | 443)).unwrap_or(8000);
+        let help = format!("write \"127.0.0.1:{port}\", or another host");
+        return Err(Diagnostic::new(format!("{} is only a port", quoted(text)), help));
+    }
     let schemes = [("http://", 80, false), ("https://", 443, true)];
     let explicit_scheme =
         schemes.iter().find_map(|(scheme, port, tls)| Some((text.strip_prefix(scheme)?, *port, *tls)));
     let (authority, default_port, tls) = match explicit_scheme {
         Some((rest, port, tls)) => (rest.strip_suffix('/').unwrap_or(rest), Some(port), tls),
         None if text.contains("://") => {
-            let help = "use http://, https:// or host:port";
+            let authority =
+                text.split_once("://").map_or("", |(_, rest)| rest).split('/').next().unwrap_or("");
+            let scheme = if authority.contains(':') { "" } else { "http://" };
+            let help = match server(&format!("{scheme}{authority}")) {
+                Ok(_) => format!("write \"{scheme}{authority}\""),
+                Err(_) => "use http://, https:// or host:port".to_owned(),
+            };
             return Err(Diagnostic::new(format!("{} has an unsupported scheme", quoted(text)), help));
         }
         None => (text, None, false),
@@ -215,13 +240,14 @@ pub(crate) fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
     Ok(ServerAddress { host, port, tls })
 }
 
-/// A network such as `10.0.0.0/8`; a bare address is that address alone.
+/// A network such as `10.0.0.0/8`; a bare address is that address alone. IPv4-mapped networks become IPv4 networks, as
+/// addresses are compared in that form.
 ///
 /// # Errors
 /// The text is neither, or has host bits set.
 pub(crate) fn network(text: &str) -> Result<IpNet, Diagnostic> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
+        return Ok(IpNet::from(address.to_canonical()));
     }
     let Ok(network) = text.parse::<IpNet>() else {
         return Err(Diagnostic::new(
@@ -229,11 +255,24 @@ pub(crate) fn network(text: &str) -> Result<IpNet, Diagnostic> {
             "expected an address with a prefix, for example 10.0.0.0/8 or \"fd00::/8\"",
         ));
     };
+    let network = match network {
+        IpNet::V6(mapped) => mapped
+            .addr()
+            .to_ipv4_mapped()
+            .zip(mapped.prefix_len().checked_sub(96))
+            .and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok())
+            .map_or(network, IpNet::V4),
+        IpNet::V4(_) => network,
+    };
     if network.trunc() != network {
         let message = format!("{} has host bits set", quoted(text));
         return Err(Diagnostic::new(
             message,
-            format!("write {}, or the address without /{}", network.trunc(), network.prefix_len()),
+            format!(
+                "write {}, or the address without /{}",
+                network.trunc(),
+                text.split('/').next_back().unwrap_or("")
+            ),
         ));
     }
     Ok(network)
@@ -241,6 +280,10 @@ pub(crate) fn network(text: &str) -> Result<IpNet, Diagnostic> {
 
 /// A request method.
 pub(crate) fn method(text: &str) -> Result<Method, Diagnostic> {
+    if text == "*" || text.eq_ignore_ascii_case("ANY") || text.eq_ignore_ascii_case("ALL") {
+        let message = format!("{} is not a method", quoted(text));
+        return Err(Diagnostic::new(message, "remove the key: without it, all methods match"));
+    }
     const COMMON_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     match check_method(text.as_bytes()) {
         Err(_) if text.eq_ignore_ascii_case("CONNECT") || text.eq_ignore_ascii_case("TRACE") => {
@@ -340,7 +383,7 @@ mod tests {
         for (text, remedy) in [
             ("100 per minute", "write 100 per 1m"),
             ("5 per seconds", "write 5 per 1s"),
-            ("9999999999 per 1m", "write at most 4294967295"),
+            ("9999999999 per 1m", "write a smaller count, for example 100 per 1m"),
         ] {
             assert_eq!(allowance(text).unwrap_err().help, remedy, "{text}");
         }
@@ -404,6 +447,14 @@ mod tests {
         assert_eq!(network("10.0.0.1"), Ok("10.0.0.1/32".parse().unwrap()));
         assert_eq!(network("::1"), Ok("::1/128".parse().unwrap()));
         assert_eq!(network("10.0.0.1/8").unwrap_err().help, "write 10.0.0.0/8, or the address without /8");
+        assert_eq!(network("::ffff:10.0.0.0/104"), Ok("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(network("::ffff:10.0.0.1"), Ok("10.0.0.1/32".parse().unwrap()));
+        assert_eq!(network("::ffff:0:0/96"), Ok("0.0.0.0/0".parse().unwrap()));
+        assert_eq!(network("::/0"), Ok("::/0".parse().unwrap()));
+        assert_eq!(
+            network("::ffff:10.0.0.1/104").unwrap_err().help,
+            "write 10.0.0.0/8, or the address without /104"
+        );
         assert!(network("10.0.0.0/33").is_err());
         assert!(network("office").is_err());
     }

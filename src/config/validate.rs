@@ -130,7 +130,7 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
         validator.report(&root.key("version"), Diagnostic::new(message, "write version: 1"));
     }
     let workers = workers(validator, file.workers.as_deref(), parallelism);
-    let telemetry = telemetry(validator, file);
+    let telemetry = TelemetryConfig { address: *file.telemetry.address };
     let listen = listeners(validator, file.listen.as_ref(), &telemetry);
     let client = client(validator, &file.client);
 
@@ -204,15 +204,6 @@ fn workers(validator: &mut Validator<'_>, text: Option<&str>, parallelism: usize
     }
 }
 
-fn telemetry(validator: &mut Validator<'_>, file: &ConfigFile) -> TelemetryConfig {
-    let root = KeyPath::Root;
-    let section = root.key("telemetry");
-    let at = section.key("address");
-    let text = file.telemetry.address.as_deref();
-    let address = text.and_then(|text| validator.check(&at, units::listen_address(text)));
-    TelemetryConfig { address: address.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 9464))) }
-}
-
 fn listeners(
     validator: &mut Validator<'_>,
     files: Option<&Vec<ListenFile>>,
@@ -221,7 +212,7 @@ fn listeners(
     let root = KeyPath::Root;
     let list = root.key("listen");
     match files {
-        None => validator.missing(&list, "add an address: listen: [{ address: \":8080\" }]"),
+        None => {}
         Some(files) if files.is_empty() && !validator.tree.any_invalid(&list) => validator.report(
             &list,
             Diagnostic::new("the list is empty", "add an address: listen: [{ address: \":8080\" }]"),
@@ -232,11 +223,7 @@ fn listeners(
     for (index, file) in files.into_iter().flatten().enumerate() {
         let item = list.item(index);
         let at = item.key("address");
-        let Some(text) = &file.address else {
-            validator.missing(&at, "write an address, for example address: \":8080\"");
-            continue;
-        };
-        let Some(address) = validator.check(&at, units::listen_address(text)) else { continue };
+        let Some(address) = file.address.map(|address| *address) else { continue };
         if addresses_conflict(address, telemetry.address) {
             let message = format!("{address} is also the telemetry address");
             validator.report(&at, Diagnostic::new(message, "use a different port for one of them"));
@@ -261,9 +248,13 @@ fn listeners(
 
 /// Whether binding both would fail. Port 0 is a different port each time.
 fn addresses_conflict(a: SocketAddr, b: SocketAddr) -> bool {
-    let same_family = a.is_ipv4() == b.is_ipv4();
-    let same_host = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && same_family && same_host
+    let overlap = match (a.is_ipv4() == b.is_ipv4(), a.ip().is_unspecified(), b.ip().is_unspecified()) {
+        (true, a_is_any, b_is_any) => a.ip() == b.ip() || a_is_any || b_is_any,
+        // `[::]` includes IPv4, unless `0.0.0.0` with the same port is listed too.
+        (false, true, true) => false,
+        (false, ..) => [a, b].iter().any(|address| address.is_ipv6() && address.ip().is_unspecified()),
+    };
+    a.port() != 0 && a.port() == b.port() && overlap
 }
 
 fn client(validator: &mut Validator<'_>, file: &ClientFile) -> ClientLimits {

@@ -91,6 +91,7 @@ fn causes(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &ContractFile) 
     for (name, file) in file.causes.iter().flat_map(|named| &named.0) {
         let at = at.key(name);
         let cause = validator.check(&at, parse_cause(name));
+        warn_if_reserved(validator, &at, cause);
         causes.extend(cause.zip(file.message.clone()));
     }
     causes
@@ -265,7 +266,11 @@ fn build_matcher(
         if name == UPSTREAM_RESPONSE {
             upstream_response = true;
         } else {
-            causes.extend(validator.check(&at.key("cause").item(index), parse_cause(&name)));
+            let list = at.key("cause");
+            let item = list.item(index);
+            let cause = validator.check(&item, parse_cause(&name));
+            warn_if_reserved(validator, &item, cause);
+            causes.extend(cause);
         }
     }
     let upstream_status =
@@ -304,6 +309,13 @@ pub(crate) fn unknown_upstream(name: &str, upstreams: &[&str]) -> Diagnostic {
             format!("add it: upstreams: {{ {name}: {{ servers: [\"127.0.0.1:8000\"] }} }}"),
         ),
         None => Diagnostic::new(message, format!("expected {}", super::problem::join_or(upstreams))),
+    }
+}
+
+fn warn_if_reserved(validator: &mut Validator<'_>, at: &KeyPath<'_>, cause: Option<Cause>) {
+    if let Some(cause) = cause.filter(|cause| cause.is_reserved()) {
+        let message = format!("the cause {} is reserved for a later version: it never occurs", cause.name());
+        validator.warn(at, Diagnostic::new(message, "remove it"));
     }
 }
 

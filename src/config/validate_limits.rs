@@ -312,7 +312,10 @@ fn key_part(text: &str) -> Result<KeyPart, Diagnostic> {
             "route" => Ok(KeyPart::Route),
             _ => Err(unknown_part()),
         },
-        Some(("header", name)) => header_name(name).map(KeyPart::Header),
+        Some(("header", name)) => header_name(name).map(KeyPart::Header).map_err(|_| {
+            let message = format!("{} is not a valid key part", quoted(text));
+            Diagnostic::new(message, "use letters, digits and -, for example header:x-api-key")
+        }),
         Some((kind @ ("body" | "cookie" | "query" | "path"), name)) => {
             if name.is_empty() {
                 let message = format!("{} has no name", quoted(text));

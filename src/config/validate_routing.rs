@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::file::ConfigFile;
-use super::file::forms::Either;
+use super::file::forms::{Either, Server};
 use super::file::routing::{
     Balance, ForwardedWord, Http2, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile, UpstreamFile,
 };
@@ -18,7 +18,7 @@ use super::validate_errors::{self, unknown_upstream};
 use super::validate_limits::{self, ValidatedLimit};
 use super::validate_tls;
 use super::validator::{Validator, metric_name};
-use super::{ErrorRules, RouteConfig, Timeouts, UpstreamConfig, UpstreamServer, units};
+use super::{ErrorRules, RouteConfig, Timeouts, UpstreamConfig, UpstreamServer};
 use crate::contract::Contract;
 use crate::http::cors::CorsRules;
 use crate::http::upgrade;
@@ -137,7 +137,7 @@ fn servers(
 ) -> Vec<(UpstreamServer, usize)> {
     const HELP: &str = "list at least one, for example servers: [\"127.0.0.1:8000\"]";
     match &file.servers {
-        None => validator.missing(at, HELP),
+        None => {}
         Some(servers) if servers.is_empty() && !validator.tree.any_invalid(at) => {
             validator.report(at, Diagnostic::new("no server is listed", HELP));
         }
@@ -150,11 +150,7 @@ fn servers(
         let Some(server) = server(validator, &item, form, sni) else { continue };
         if servers.iter().any(|(other, _)| other.host == server.host && other.port == server.port) {
             let message = format!("{} is listed twice", server.label());
-            let address = match form {
-                Either::Short(text) => text,
-                Either::Long(file) => file.address.as_deref().unwrap_or_default(),
-            };
-            let help = format!("keep one and set its weight: {{ address: {}, weight: 2 }}", quoted(address));
+            let help = format!("keep one and set its weight: {{ address: {:?}, weight: 2 }}", server.label());
             validator.report(&item, Diagnostic::new(message, help));
         }
         servers.push((server, index));
@@ -165,19 +161,12 @@ fn servers(
 fn server(
     validator: &mut Validator<'_>,
     item: &KeyPath<'_>,
-    form: &Either<String, ServerFile>,
+    form: &Either<Server, ServerFile>,
     sni: Option<&str>,
 ) -> Option<UpstreamServer> {
     let (address, weight) = match form {
-        Either::Short(text) => (validator.check(item, units::server(text))?, 1),
-        Either::Long(file) => {
-            let at = item.key("address");
-            let Some(text) = &file.address else {
-                validator.missing(&at, "write host:port, for example \"api.internal:80\"");
-                return None;
-            };
-            (validator.check(&at, units::server(text))?, file.weight)
-        }
+        Either::Short(address) => (address, 1),
+        Either::Long(file) => (file.address.as_ref()?, file.weight),
     };
     // With `tls.sni`, the host of the server need not be a valid certificate name.
     let sni_name = sni.and_then(|sni| validate_tls::certificate_name(sni).ok());
@@ -186,7 +175,7 @@ fn server(
         (true, Some(name)) => Some(name),
         (true, None) => Some(validator.check(item, validate_tls::certificate_name(&address.host))?),
     };
-    Some(UpstreamServer { host: address.host, port: address.port, weight, tls_name: name })
+    Some(UpstreamServer { host: address.host.clone(), port: address.port, weight, tls_name: name })
 }
 
 /// Every route, in the order of the file.
@@ -199,7 +188,7 @@ pub(crate) fn routes(
     let root = KeyPath::Root;
     let list = root.key("routes");
     match files {
-        None => validator.missing(&list, HELP),
+        None => {}
         Some(files) if files.is_empty() && !validator.tree.any_invalid(&list) => {
             validator
                 .report(&list, Diagnostic::new("the list is empty, so every request would get 404", HELP));

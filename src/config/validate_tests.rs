@@ -128,6 +128,28 @@ fn conflicting_listeners_are_rejected() {
     assert!(listen("10.0.0.1:8080", "10.0.0.2:8080"));
     assert!(listen("localhost:0", "localhost:0"));
     assert!(listen("\":8080\"", "\"[::]:8080\""));
+    assert!(!listen("\"[::]:8080\"", "127.0.0.1:8080"), "[::] includes IPv4");
+    assert!(!listen("\"[::]:8080\"", "\"[::1]:8080\""));
+    assert!(!listen("\"[::]:9464\"", "\":8080\""), "the telemetry address");
+    assert!(!listen("\"[::ffff:127.0.0.1]:8080\"", "127.0.0.1:8080"));
+}
+
+#[test]
+fn reserved_causes_give_a_warning() {
+    let reserved = crate::contract::Cause::ALL.iter().find(|cause| cause.is_reserved()).unwrap().name();
+    let override_of = |cause: &str| {
+        let text =
+            format!("errors: {{ overrides: [{{ when: {{ cause: [dns_error, {cause}] }}, code: 503 }}] }}");
+        let config = load(&config_with(&text)).unwrap();
+        config
+            .warnings
+            .iter()
+            .map(|problem| (problem.path.clone(), problem.message_and_help()))
+            .collect::<Vec<_>>()
+    };
+    let warning = format!("the cause {reserved} is reserved for a later version: it never occurs; remove it");
+    assert_eq!(override_of(reserved), [("errors.overrides[0].when.cause[1]".to_owned(), warning)]);
+    assert_eq!(override_of("connection_refused"), []);
 }
 
 #[test]

@@ -93,7 +93,9 @@ struct Sockets {
 
 impl Sockets {
     fn bind(config: &Config) -> Result<Self, String> {
-        let bind = |address| listen::bind(address).map_err(|error| error.to_string());
+        let listeners = config.listeners.iter().map(|listener| listener.address);
+        let all: Vec<std::net::SocketAddr> = listeners.chain([config.telemetry.address]).collect();
+        let bind = |address| listen::bind(address, &all).map_err(|error| error.to_string());
         let gateway = config.listeners.iter().map(|listener| bind(listener.address));
         Ok(Sockets {
             gateway: gateway.collect::<Result<_, _>>()?,

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -54,17 +54,19 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// Binds one address.
+/// Binds one address. `[::]` also accepts IPv4, unless `all`, the addresses of this process, contains `0.0.0.0` with the
+/// same port.
 ///
 /// # Errors
 /// A message for the operator.
-pub(crate) fn bind(address: SocketAddr) -> Result<BoundListener, BindError> {
+pub(crate) fn bind(address: SocketAddr, all: &[SocketAddr]) -> Result<BoundListener, BindError> {
     let try_bind = || -> io::Result<BoundListener> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // Allows a restart while connections of the previous process are in TIME_WAIT.
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
-            socket.set_only_v6(false)?;
+            let any_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            socket.set_only_v6(address.port() != 0 && all.contains(&any_v4))?;
         }
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
@@ -83,14 +85,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn any_v6_address_leaves_ipv4_to_its_own_listener() {
+        let any_v4 = bind("0.0.0.0:0".parse().unwrap(), &[]).unwrap();
+        let any_v6: SocketAddr = format!("[::]:{}", any_v4.address.port()).parse().unwrap();
+        assert!(bind(any_v6, &[]).is_err());
+        assert!(bind(any_v6, &[any_v4.address, any_v6]).is_ok());
+    }
+
+    #[test]
     fn bind_errors_name_the_address_and_suggest_a_fix() {
-        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let error = bind(first.address).unwrap_err().to_string();
+        let first = bind("127.0.0.1:0".parse().unwrap(), &[]).unwrap();
+        let error = bind(first.address, &[]).unwrap_err().to_string();
         assert!(
             error.starts_with(&format!("cannot listen on {}: port is in use; help: ", first.address)),
             "{error}"
         );
-        let error = bind("192.0.2.1:0".parse().unwrap()).unwrap_err().to_string();
+        let error = bind("192.0.2.1:0".parse().unwrap(), &[]).unwrap_err().to_string();
         assert!(error.contains("address is not assigned to this host"), "{error}");
     }
 }

@@ -1,7 +1,8 @@
 //! Maps host, path and method to a route: by host first (exact, then the longest wildcard, then any), then path, then
 //! method.
 //!
-//! A route whose methods do not match is skipped: each configured method has its own tree. `/x/{*rest}` includes `/x/`.
+//! A route whose methods do not match is skipped: each configured method has its own tree. `/x/{*rest}` includes
+//! `/x` and `/x/`.
 //! Pure: returns the index of the route for a host, a normalised path and a method.
 
 use std::collections::HashMap;
@@ -151,7 +152,7 @@ fn build_tree<'a>(
         inserted.push(pattern);
     }
     for (index, route) in &routes {
-        if let Some(base) = catch_all_base(&route.path) {
+        for base in catch_all_bases(&route.path) {
             let base = with_positional_names(base);
             if !inserted.contains(&base) && tree.insert(base.clone(), *index).is_ok() {
                 inserted.push(base);
@@ -161,11 +162,11 @@ fn build_tree<'a>(
     Ok(tree)
 }
 
-/// Returns `/x/` for `/x/{*rest}`.
-fn catch_all_base(path: &str) -> Option<&str> {
-    let (base, last) = path.rsplit_once('/')?;
-    let end = base.len() + 1;
-    (last.starts_with("{*")).then(|| path.get(..end)).flatten()
+/// Returns `/x/` and `/x` for `/x/{*rest}`.
+fn catch_all_bases(path: &str) -> impl Iterator<Item = &str> {
+    let base = path.rsplit_once('/').filter(|(_, last)| last.starts_with("{*")).map(|(base, _)| base);
+    let with_slash = base.and_then(|base| path.get(..=base.len()));
+    with_slash.into_iter().chain(base.filter(|base| !base.is_empty()))
 }
 
 /// Renames the parameters by position, so that `/{a}/x` and `/{b}/y` do not conflict in one tree.
@@ -268,11 +269,12 @@ mod tests {
     }
 
     #[test]
-    fn catch_all_matches_its_slash_but_not_the_parent_path() {
+    fn catch_all_includes_its_base_with_and_without_slash() {
         let find = finder(&[("x", None, "/x/{*rest}", &[])]);
         assert_eq!(find("a", "/x/", Method::GET), Some("x"));
         assert_eq!(find("a", "/x/y/z", Method::GET), Some("x"));
-        assert_eq!(find("a", "/x", Method::GET), None);
+        assert_eq!(find("a", "/x", Method::GET), Some("x"));
+        assert_eq!(find("a", "/xy", Method::GET), None);
         assert_eq!(find("a", "*", Method::OPTIONS), None);
     }
 

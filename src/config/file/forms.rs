@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +17,7 @@ use serde::de::{Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor, v
 
 use super::super::problem::{Diagnostic, quoted};
 use super::super::units;
-use super::super::units::header_name;
+use super::super::units::{ServerAddress, header_name};
 use crate::contract::header_filter;
 use crate::http::hop_by_hop;
 
@@ -30,6 +31,8 @@ pub(crate) trait Syntax {
     const UNIT: &'static str;
     /// A regular expression that valid text matches completely.
     const PATTERN: &'static str;
+    /// A valid value.
+    const EXAMPLE: &'static str;
 
     /// Parses the text.
     ///
@@ -39,7 +42,12 @@ pub(crate) trait Syntax {
 
     /// The schema of the text.
     fn schema() -> Schema {
-        json_schema!({ "type": "string", "pattern": format!("^({})$", Self::PATTERN), "x-unit": Self::UNIT })
+        json_schema!({
+            "type": "string",
+            "pattern": format!("^({})$", Self::PATTERN),
+            "examples": [Self::EXAMPLE],
+            "x-unit": Self::UNIT,
+        })
     }
 }
 
@@ -64,6 +72,10 @@ pub(crate) type FieldName = Text<FieldNameSyntax>;
 pub(crate) type KeptField = Text<KeptFieldSyntax>;
 /// A `Retry-After` in whole seconds.
 pub(crate) type RetryAfter = Text<RetryAfterSyntax>;
+/// The address of a listener.
+pub(crate) type ListenAddress = Text<ListenSyntax>;
+/// The address of a server of an upstream.
+pub(crate) type Server = Text<ServerSyntax>;
 /// A share: `20%`, from 0 to 1.
 #[cfg_attr(test, allow(dead_code))]
 #[cfg_attr(not(test), expect(dead_code, reason = "for the keys of ejection and retry budgets"))]
@@ -126,6 +138,7 @@ impl Syntax for PositiveDuration {
     const NAME: &'static str = "Duration";
     const UNIT: &'static str = "duration";
     const PATTERN: &'static str = AnyDuration::PATTERN;
+    const EXAMPLE: &'static str = "5s";
 
     fn parse(text: &str) -> Result<Duration, Diagnostic> {
         match AnyDuration::parse(text)? {
@@ -146,6 +159,7 @@ impl Syntax for AnyDuration {
     const NAME: &'static str = "DurationOrZero";
     const UNIT: &'static str = "duration";
     const PATTERN: &'static str = "([0-9]+(ms|s|m|h|d))+";
+    const EXAMPLE: &'static str = "5s";
 
     fn parse(text: &str) -> Result<Duration, Diagnostic> {
         match text {
@@ -164,6 +178,7 @@ impl Syntax for SizeSyntax {
     const NAME: &'static str = "Size";
     const UNIT: &'static str = "size";
     const PATTERN: &'static str = "[0-9]+(B|KiB|MiB|GiB|KB|MB|GB)";
+    const EXAMPLE: &'static str = "10MiB";
 
     fn parse(text: &str) -> Result<u64, Diagnostic> {
         units::size(text)
@@ -179,6 +194,7 @@ impl<S: SyntaxOrOff> Syntax for OrOff<S> {
     const NAME: &'static str = S::NAME_OR_OFF;
     const UNIT: &'static str = S::UNIT_OR_OFF;
     const PATTERN: &'static str = S::PATTERN;
+    const EXAMPLE: &'static str = S::EXAMPLE;
 
     fn parse(text: &str) -> Result<Option<S::Value>, Diagnostic> {
         if text == "off" { Ok(None) } else { S::parse(text).map(Some) }
@@ -187,7 +203,7 @@ impl<S: SyntaxOrOff> Syntax for OrOff<S> {
     /// YAML 1.1 parsers read `off` as `false`.
     fn schema() -> Schema {
         let text = json_schema!({ "type": "string", "pattern": format!("^(off|{})$", S::PATTERN) });
-        json_schema!({ "anyOf": [text, { "const": false }], "x-unit": Self::UNIT })
+        json_schema!({ "anyOf": [text, { "const": false }], "examples": [Self::EXAMPLE], "x-unit": Self::UNIT })
     }
 }
 
@@ -218,6 +234,7 @@ impl Syntax for NetworkSyntax {
     const NAME: &'static str = "Network";
     const UNIT: &'static str = "network such as `10.0.0.0/8`, or address";
     const PATTERN: &'static str = "[0-9A-Fa-f:.]+(/[0-9]{1,3})?";
+    const EXAMPLE: &'static str = "10.0.0.0/8";
 
     fn parse(text: &str) -> Result<IpNet, Diagnostic> {
         units::network(text)
@@ -233,6 +250,7 @@ impl Syntax for FieldNameSyntax {
     const NAME: &'static str = "FieldName";
     const UNIT: &'static str = "field name";
     const PATTERN: &'static str = "[!#$%&'*+.^_`|~0-9A-Za-z-]+";
+    const EXAMPLE: &'static str = "x-forwarded-for";
 
     fn parse(text: &str) -> Result<HeaderName, Diagnostic> {
         header_name(text)
@@ -248,6 +266,7 @@ impl Syntax for KeptFieldSyntax {
     const NAME: &'static str = "KeptField";
     const UNIT: &'static str = FieldNameSyntax::UNIT;
     const PATTERN: &'static str = FieldNameSyntax::PATTERN;
+    const EXAMPLE: &'static str = "x-trace";
 
     fn parse(text: &str) -> Result<HeaderName, Diagnostic> {
         let name = header_name(text)?;
@@ -283,6 +302,7 @@ impl Syntax for RetryAfterSyntax {
     const NAME: &'static str = "RetryAfter";
     const UNIT: &'static str = "duration in whole seconds, 1s to 1d";
     const PATTERN: &'static str = AnyDuration::PATTERN;
+    const EXAMPLE: &'static str = "5s";
 
     fn parse(text: &str) -> Result<u64, Diagnostic> {
         let time = AnyDuration::parse(text)?;
@@ -291,6 +311,38 @@ impl Syntax for RetryAfterSyntax {
             return Err(Diagnostic::new(message, "use whole seconds from 1s to 1d"));
         }
         Ok(time.as_secs())
+    }
+}
+
+/// The syntax of [`ListenAddress`].
+#[derive(Debug)]
+pub(crate) struct ListenSyntax;
+
+impl Syntax for ListenSyntax {
+    type Value = SocketAddr;
+    const NAME: &'static str = "ListenAddress";
+    const UNIT: &'static str = "`ADDRESS:PORT`";
+    const PATTERN: &'static str = r"(\[[0-9A-Fa-f:.]+(%[0-9]+)?\]|[0-9]+(\.[0-9]+){3}|localhost)?:[0-9]{1,5}";
+    const EXAMPLE: &'static str = "0.0.0.0:8080";
+
+    fn parse(text: &str) -> Result<SocketAddr, Diagnostic> {
+        units::listen_address(text)
+    }
+}
+
+/// The syntax of [`Server`].
+#[derive(Debug)]
+pub(crate) struct ServerSyntax;
+
+impl Syntax for ServerSyntax {
+    type Value = ServerAddress;
+    const NAME: &'static str = "ServerAddress";
+    const UNIT: &'static str = "";
+    const PATTERN: &'static str = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}|https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?";
+    const EXAMPLE: &'static str = "10.0.1.10:8000";
+
+    fn parse(text: &str) -> Result<ServerAddress, Diagnostic> {
+        units::server(text)
     }
 }
 
@@ -303,6 +355,7 @@ impl Syntax for PercentSyntax {
     const NAME: &'static str = "Percent";
     const UNIT: &'static str = "percentage";
     const PATTERN: &'static str = "[0-9]{1,3}%";
+    const EXAMPLE: &'static str = "20%";
 
     fn parse(text: &str) -> Result<f64, Diagnostic> {
         let digits = text.strip_suffix('%').filter(|digits| units::is_digits(digits));

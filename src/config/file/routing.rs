@@ -5,10 +5,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::schema::ServerText;
 use super::cors::CorsForm;
 use super::errors::ErrorsForm;
-use super::forms::{Either, SizeText, Time, TimeOrOff};
+use super::forms::{Either, Server, SizeText, Time, TimeOrOff};
 
 /// Upstream timeouts.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -76,9 +75,8 @@ pub(crate) struct UpstreamFile {
     ///
     /// Each is `host:port`, `http://host:port`, `https://host:port`, or a mapping with the keys below. Use TLS
     /// (`https://`) for all of them or for none. Names are resolved in the background.
-    #[schemars(with = "Option<Vec<Either<ServerText, ServerFile>>>")]
     #[schemars(required, extend("x-missing" = "list at least one, for example servers: [\"127.0.0.1:8000\"]"))]
-    pub servers: Option<Vec<Either<String, ServerFile>>>,
+    pub servers: Option<Vec<Either<Server, ServerFile>>>,
 
     /// How a server is selected.
     #[schemars(extend("default" = "round_robin"))]
@@ -176,9 +174,8 @@ pub(crate) enum Http2 {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerFile {
     /// The address of the server.
-    #[schemars(with = "Option<ServerText>")]
     #[schemars(required, extend("x-missing" = "write host:port, for example \"api.internal:80\"", "x-unit" = "`host:port`, `http://host:port` or `https://host:port`"))]
-    pub address: Option<String>,
+    pub address: Option<Server>,
 
     /// The share of requests that the server receives, relative to the other servers.
     #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
@@ -336,8 +333,8 @@ pub(crate) struct MatchFile {
 
     /// The path of the request.
     ///
-    /// `/users/{id}` matches any single segment in place of `{id}`; `/files/{*rest}` matches `/files/` and everything
-    /// below it. The pattern is compared with the normalised request path (`%61` is `a`, `//` is `/`).
+    /// `/users/{id}` matches any single segment in place of `{id}`; `/files/{*rest}` matches `/files`, `/files/` and
+    /// everything below it. The pattern is compared with the normalised request path (`%61` is `a`, `//` is `/`).
     #[schemars(extend("default" = "/{*rest}"))]
     pub path: Option<String>,
 
