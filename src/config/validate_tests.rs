@@ -29,6 +29,8 @@ mod annotated;
 mod appwrite_file;
 #[path = "error_message_tests.rs"]
 mod error_messages;
+#[path = "typed_in_tests.rs"]
+mod typed_in;
 
 const MINIMAL: &str = include_str!("../../config/minimal.yaml");
 const ANNOTATED: &str = include_str!("../../config/annotated.yaml");

@@ -1,0 +1,166 @@
+//! Every help is accepted when it is typed in.
+
+use super::super::super::problem::Problem;
+use super::error_messages::EXPECTED_MESSAGES;
+use super::{config_with, load};
+
+/// The value that a help proposes, as it would be typed in.
+fn proposal(help: &str) -> Option<String> {
+    let marks = ["did you mean ", "for example ", "such as ", "write ", "use ", "expected "];
+    let (_, from) = marks.iter().find_map(|mark| help.split_once(mark))?;
+    let closing = match from.chars().next()? {
+        '"' => return from.get(1..)?.split_once('"').map(|(value, _)| format!("\"{value}\"")),
+        '[' => ']',
+        '{' => '}',
+        _ => {
+            let end =
+                [", ", " or ", " to ", ": ", " as ", "?", ";"].iter().filter_map(|end| from.find(end)).min();
+            let value = from.get(..end.unwrap_or(from.len()))?;
+            // Descriptions in words.
+            let words = ["a ", "the ", "one ", "at most ", "whole seconds"];
+            return (!words.iter().any(|start| value.starts_with(start))).then(|| value.to_owned());
+        }
+    };
+    from.rfind(closing).and_then(|end| from.get(..=end)).map(str::to_owned)
+}
+
+/// The text with the value or key at this location replaced.
+fn replaced(text: &str, problem: &Problem, new: &str) -> String {
+    let mut at = problem.location.unwrap();
+    let line = text.lines().nth(at.line - 1).unwrap();
+    let key = problem.path.rsplit('.').next().unwrap_or_default();
+    if !problem.message.starts_with("unknown")
+        && line.chars().skip(at.column - 1).collect::<String>().starts_with(&format!("{key}: "))
+    {
+        // Of a list or section, the location is its key.
+        at.column += key.len() + 2;
+    }
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    let line: Vec<char> = lines[at.line - 1].chars().collect();
+    let (before, rest) = line.split_at(at.column - 1);
+    let length = match rest[0] {
+        '"' => rest.iter().skip(1).position(|c| *c == '"').unwrap() + 2,
+        '[' => rest.iter().position(|c| *c == ']').unwrap() + 1,
+        _ => {
+            let ends = |index: &usize| {
+                matches!(rest[*index], ',' | ']' | '}')
+                    || (rest[*index] == ':' && rest.get(index + 1).is_none_or(|next| *next == ' '))
+            };
+            (0..rest.len()).find(ends).unwrap_or(rest.len())
+        }
+    };
+    let written: String = rest[..length].iter().collect();
+    let padding = " ".repeat(written.len() - written.trim_end().len());
+    lines[at.line - 1] =
+        before.iter().collect::<String>() + new + &padding + &rest[length..].iter().collect::<String>();
+    lines.join("\n") + "\n"
+}
+
+/// Helps that ask for something else than another value at the place of the problem.
+const NOT_TYPED_IN: &[&str] = &[
+    "remove",
+    "keep either",
+    "keep one",
+    "add",
+    "choose another",
+    "list ",
+    "shorten",
+    "missing",
+    "with the requests",
+    "renew",
+];
+
+#[test]
+fn every_help_is_accepted_when_it_is_typed_in() {
+    let sections = EXPECTED_MESSAGES.iter().map(|(section, _)| config_with(section));
+    let more = TYPED_IN.iter().map(|section| {
+        let defaults = [
+            ("listen:", "listen: [{ address: \":8080\" }]\n"),
+            ("upstreams:", "upstreams: { shop: { servers: [\"a:80\"] } }\n"),
+            ("routes:", "routes: [{ name: r, upstream: shop }]\n"),
+        ];
+        let missing = defaults.iter().filter(|(key, _)| !section.starts_with(key)).map(|(_, text)| *text);
+        missing.collect::<String>() + section + "\n"
+    });
+    let mut refused = Vec::new();
+    let mut typed = 0;
+    for text in sections.chain(more) {
+        for problem in load(&text).unwrap_err().iter() {
+            if problem.location.is_none()
+                || NOT_TYPED_IN.iter().any(|start| problem.help.starts_with(start))
+                || problem.message == "missing"
+            {
+                continue;
+            }
+            let Some(new) = proposal(&problem.help) else { continue };
+            typed += 1;
+            let patched = replaced(&text, problem, &new);
+            if let Err(left) = load(&patched)
+                && let Some(still) =
+                    left.iter().find(|other| other.path == problem.path || other.path.is_empty())
+            {
+                refused.push(format!("{patched}{}: {}\n", still.path, still.message_and_help()));
+            }
+        }
+    }
+    assert!(refused.is_empty(), "refused:\n{}", refused.join("\n"));
+    assert!(typed > 60, "{typed}");
+}
+
+/// Mistakes whose help must be right, each in one section of a valid file.
+const TYPED_IN: &[&str] = &[
+    "listen: 8080",
+    "listen: \":8080\"",
+    "listen: [8080]",
+    "listen: [\"127.0.0.1:9000\"]",
+    "listen: [{ address: 8080 }]",
+    "listen: [{ address: example.com }]",
+    "listen: [{ address: \"[ff02::1]:80\" }]",
+    "listen: [{ address: \"[fe80::1]:80\" }]",
+    "upstreams: { shop: { servers: 3000 } }",
+    "upstreams: { shop: { servers: [3000] } }",
+    "upstreams: { shop: { servers: [\":3000\"] } }",
+    "upstreams: { shop: { servers: \"a:80\" } }",
+    "upstreams: { shop: { servers: [app] } }",
+    "upstreams: { shop: { servers: [\"fd00::1\"] } }",
+    "upstreams: { shop: { servers: [\"a:443\"] } }",
+    "upstreams: { shop: { servers: [\"ftp://a\"] } }",
+    "upstreams: { shop: { servers: [{ address: 3000 }] } }",
+    "upstreams: { shop: { servers: [\"a:80\"], keepalive: { max: many, idle: 4 } } }",
+    "upstreams: { shop: { servers: [\"a:80\"], retry: { attempts: many, on_status: 503 } } }",
+    "upstreams: { shop: { servers: [\"a:80\"], retry: { attempts: 99, on_status: [200] } } }",
+    "upstreams: { shop: { servers: [\"a:80\"], concurrency: { max: lots } } }",
+    "upstreams: { shop: { servers: [\"a:80\"], http2: on, balance: least_conn } }",
+    "client: { max_header_bytes: 100 }",
+    "client: { max_header_bytes: 64 }",
+    "client: { max_header_bytes: 1 }",
+    "client: { trusted_proxies: office }",
+    "client: { trusted_proxies: [\"10.0.0.1/8\"] }",
+    "client: { trusted_proxies: [\"::ffff:10.0.0.1/104\"] }",
+    "client: { ipv6_prefix: many }",
+    "client: { max_connections: many }",
+    "client: { min_body_rate: 5 }",
+    "errors: { upstream_body: { limit: 64 } }",
+    "errors: { retry_after: 5 }",
+    "errors: { include: request_id }",
+    "errors: { keep_headers: x-trace }",
+    "routes: [{ name: r, upstream: shop, match: { path: \"/x/*\" } }]",
+    "routes: [{ name: r, upstream: shop, match: { path: \"/users/:id\" } }]",
+    "routes: [{ name: r, upstream: shop, match: { path: \"^/v[0-9]+\" } }]",
+    "routes: [{ name: r, upstream: shop, match: { path: users } }]",
+    "routes: [{ name: r, upstream: shop, match: { path: \"/{a}{b}\" } }]",
+    "routes: [{ name: r, upstream: shop, match: { path: \"/{*rest}/x\" } }]",
+    "routes: [{ name: r, upstream: shop, match: { path: \"/{\" } }]",
+    "routes: [{ name: r, upstream: shop, match: { host: \"http://a.example\" } }]",
+    "routes: [{ name: r, upstream: shop, match: { host: \"a.example:80\" } }]",
+    "routes: [{ name: r, upstream: shop, match: { host: .example.com } }]",
+    "routes: [{ name: r, upstream: shop, match: { methods: get } }]",
+    "routes: [{ name: r, upstream: shop, match: { methods: [get] } }]",
+    "routes: [{ name: r, upstream: shop, max_body: 5 }]",
+    "routes: [{ name: r, upstream: shop, allow_from: 10.0.0.0/8 }]",
+    "routes: [{ name: \"a b\", upstream: shop }]",
+    "rate_limits: { a: { allow: 100 per minute } }",
+    "rate_limits: { a: { allow: 99999999999 per 1m } }",
+    "rate_limits: { a: { allow: 5 per 1m, max_keys: few } }",
+    "rate_limits: { a: { allow: 5 per 1m, key: client_ip } }",
+];
