@@ -16,6 +16,7 @@
 //! Only [`relay`] and [`local_reply`] write responses to clients, and only [`tunnel`] writes the bytes after a 101.
 //! This module does the I/O, on pingora's streams and timers; which response a client gets is decided in
 //! [`crate::contract`].
+#![warn(clippy::too_many_lines)]
 
 mod access;
 mod attempt;

@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use http::{HeaderName, HeaderValue};
@@ -25,7 +25,7 @@ use super::response_headers::ResponseHeaderMutations;
 use super::tunnel::{self, TunnelTimeouts};
 use super::upload::{UploadEvent, WaitingFor};
 use super::upstream_conn::h1::UpstreamH1;
-use super::upstream_conn::{UpstreamResponse, UpstreamResponseHead};
+use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead};
 use super::wait::Wait;
 use crate::contract::{Cause, Fault, Phase, RequestSent, header_filter};
 use crate::http::hop_by_hop;
@@ -288,6 +288,19 @@ enum RelayStep {
     Upload(UploadEvent),
 }
 
+/// The state of a relay between its steps.
+struct Relay {
+    body_traits: BodyTraits,
+    /// The whole response was read and queued.
+    response_ended: bool,
+    /// The rest of the request body is still sent.
+    upload_active: bool,
+    /// When bytes were last transferred.
+    last_progress: Instant,
+    /// When the client last accepted bytes.
+    last_write: Instant,
+}
+
 /// Forwards the response body, and sends the rest of the request body, until the response is complete.
 async fn relay_body(
     exchange: &mut Exchange<'_>,
@@ -296,108 +309,44 @@ async fn relay_body(
     body_traits: BodyTraits,
 ) -> RelayOutcome {
     let conn = &mut response.conn;
-    let mut response_ended = false;
-    let mut upload_active = true;
-    let mut last_progress = Instant::now();
-    let mut last_write = last_progress;
-    let mut now = last_progress;
+    let mut now = Instant::now();
+    let mut relay = Relay {
+        body_traits,
+        response_ended: false,
+        upload_active: true,
+        last_progress: now,
+        last_write: now,
+    };
     loop {
         let unsent = exchange.client.unsent();
-        let limit = relay_limit(
-            exchange,
-            forwarding,
-            body_traits,
-            upload_active,
-            (unsent > 0).then_some(last_write),
-            last_progress,
-        );
+        let limit = relay.limit(exchange, forwarding);
         let mut wait = Wait::begin(now);
         let step = timeout_at(
             limit.at,
             poll_fn(|cx| {
                 wait.poll_started();
-                // Read before writing: body bytes that arrived with the headers are sent with them in one write.
-                let mut progressed = false;
-                while !response_ended {
-                    let capacity = exchange.client.send_capacity(MAX_UNSENT);
-                    if capacity == 0 {
-                        break;
-                    }
-                    match conn.poll_body(cx, capacity) {
-                        Poll::Ready(Ok(Some(length))) => {
-                            if !exchange.client.send_data(conn.body_bytes(length)) {
-                                return Poll::Ready(RelayStep::Fault(Fault::new(
-                                    Cause::HttpProtocolError,
-                                    Phase::Relay,
-                                )));
-                            }
-                            conn.consume(length);
-                            exchange.record.response_bytes += length as u64;
-                            progressed = true;
-                        }
-                        Poll::Ready(Ok(None)) => {
-                            response_ended = true;
-                            if let Some(trailers) = conn.take_trailers() {
-                                exchange.client.send_trailers(message::filter_trailers(
-                                    trailers,
-                                    hop_by_hop::is_allowed_in_trailers,
-                                ));
-                            }
-                            if !exchange.client.send_end() {
-                                return Poll::Ready(RelayStep::Fault(Fault::new(
-                                    Cause::HttpResponseIncomplete,
-                                    Phase::Relay,
-                                )));
-                            }
-                            progressed = true;
-                        }
-                        Poll::Ready(Err(fault)) => return Poll::Ready(RelayStep::Fault(fault)),
-                        Poll::Pending => break,
-                    }
+                match relay.poll_response(cx, exchange, conn) {
+                    Poll::Ready(step) => Poll::Ready(step),
+                    Poll::Pending if relay.upload_active => wait
+                        .poll_ended(forwarding.upload.poll(cx, exchange.client, conn).map(RelayStep::Upload)),
+                    Poll::Pending => wait.poll_ended(Poll::Pending),
                 }
-                if exchange.client.unsent() > 0 {
-                    match exchange.client.poll_flush(cx) {
-                        Poll::Ready(Ok(())) => progressed = true,
-                        Poll::Ready(Err(_)) => return Poll::Ready(RelayStep::ClientDisconnected),
-                        Poll::Pending => {}
-                    }
-                }
-                if response_ended && exchange.client.unsent() == 0 {
-                    return Poll::Ready(RelayStep::Done);
-                }
-                if progressed {
-                    return Poll::Ready(RelayStep::Progress);
-                }
-                wait.poll_ended(if upload_active {
-                    forwarding.upload.poll(cx, exchange.client, conn).map(RelayStep::Upload)
-                } else {
-                    Poll::Pending
-                })
             }),
         )
         .await;
         exchange.client.add_wait(wait.total());
         now = Instant::now();
         if exchange.client.unsent() != unsent {
-            last_write = now;
+            relay.last_write = now;
         }
-        if forwarding.upload.has_ended()
-            && forwarding.upload.waiting() == WaitingFor::Nothing
-            && !conn.write_failed()
-        {
+        let upload = &forwarding.upload;
+        if upload.has_ended() && upload.waiting() == WaitingFor::Nothing && !conn.write_failed() {
             exchange.record.request_sent = RequestSent::Full;
         }
         match step {
+            // The limit moves while bytes are transferred: check that it has really passed.
             None => {
-                let writing_since = (exchange.client.unsent() > 0).then_some(last_write);
-                let limit = relay_limit(
-                    exchange,
-                    forwarding,
-                    body_traits,
-                    upload_active,
-                    writing_since,
-                    last_progress,
-                );
+                let limit = relay.limit(exchange, forwarding);
                 if now >= limit.at {
                     let fault = limit.fault();
                     conn.on_timeout(&fault);
@@ -405,50 +354,107 @@ async fn relay_body(
                 }
             }
             Some(RelayStep::Done) => return RelayOutcome::Complete,
-            Some(RelayStep::Progress) => last_progress = now,
-            Some(RelayStep::Fault(fault)) => return RelayOutcome::Aborted(fault),
-            Some(RelayStep::ClientDisconnected) => return RelayOutcome::ClientDisconnected,
+            Some(RelayStep::Progress) => relay.last_progress = now,
             Some(RelayStep::Upload(UploadEvent::WaitingChanged)) => {}
-            Some(RelayStep::Upload(UploadEvent::Failed(fault))) => return RelayOutcome::Aborted(fault),
+            Some(RelayStep::Fault(fault) | RelayStep::Upload(UploadEvent::Failed(fault))) => {
+                return RelayOutcome::Aborted(fault);
+            }
+            Some(RelayStep::ClientDisconnected) => return RelayOutcome::ClientDisconnected,
             // A client that half-closed may still read a delimited response; if it is gone, the next write fails. An
             // idle event stream has no next write, so a half-close counts as a disconnect there.
             Some(RelayStep::Upload(UploadEvent::ClientDisconnected)) => {
                 if exchange.client.is_h2() || body_traits.streaming || !body_traits.delimited {
                     return RelayOutcome::ClientDisconnected;
                 }
-                upload_active = false;
+                relay.upload_active = false;
             }
         }
     }
 }
 
-/// The next limit to expire while a response is forwarded.
-fn relay_limit(
-    exchange: &Exchange<'_>,
-    forwarding: &Forwarding<'_>,
-    body_traits: BodyTraits,
-    upload_active: bool,
-    writing_since: Option<Instant>,
-    last_progress: Instant,
-) -> TimeLimit {
-    let timeouts = forwarding.route.timeouts();
-    let first = match writing_since {
-        // The client is the one that blocks: the upstream's idle timeout does not apply.
-        Some(since) => TimeLimit::new(
-            since + exchange.context.snapshot.client.write_timeout,
-            Cause::ClientTooSlow,
-            Phase::Relay,
-        ),
-        None => {
-            let idle = if body_traits.streaming { timeouts.stream_idle } else { timeouts.body_idle };
-            // An upstream that still receives the request body is not idle.
-            let last_activity =
-                if upload_active { last_progress.max(forwarding.upload.idle_since()) } else { last_progress };
-            TimeLimit::new(last_activity + idle, Cause::ConnectionReadTimeout, Phase::Relay)
+impl Relay {
+    /// Transfers what the upstream has sent to the client. Reads before writing: body bytes that arrived with the
+    /// headers are sent with them in one write.
+    fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange<'_>,
+        conn: &mut UpstreamConn,
+    ) -> Poll<RelayStep> {
+        let mut progressed = match self.read_response(cx, exchange, conn) {
+            Ok(progressed) => progressed,
+            Err(fault) => return Poll::Ready(RelayStep::Fault(fault)),
+        };
+        let client = &mut *exchange.client;
+        if client.unsent() > 0 {
+            match client.poll_flush(cx) {
+                Poll::Ready(Ok(())) => progressed = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(RelayStep::ClientDisconnected),
+                Poll::Pending => {}
+            }
         }
-    };
-    let upload =
-        (upload_active && forwarding.upload.waiting() == WaitingFor::Client && !body_traits.streaming)
-            .then(|| forwarding.upload.idle_limit(&exchange.context.snapshot.client));
-    first.earlier(upload).earlier(forwarding.deadlines.max_duration(Phase::Relay))
+        if self.response_ended && client.unsent() == 0 {
+            return Poll::Ready(RelayStep::Done);
+        }
+        if progressed { Poll::Ready(RelayStep::Progress) } else { Poll::Pending }
+    }
+
+    /// Reads from the upstream until it has sent nothing more or the client has enough to read. Returns whether
+    /// anything was read.
+    fn read_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        exchange: &mut Exchange<'_>,
+        conn: &mut UpstreamConn,
+    ) -> Result<bool, Fault> {
+        let mut progressed = false;
+        while !self.response_ended {
+            let capacity = exchange.client.send_capacity(MAX_UNSENT);
+            if capacity == 0 {
+                break;
+            }
+            let Poll::Ready(read) = conn.poll_body(cx, capacity) else { break };
+            progressed = true;
+            if let Some(length) = read? {
+                if !exchange.client.send_data(conn.body_bytes(length)) {
+                    return Err(Fault::new(Cause::HttpProtocolError, Phase::Relay));
+                }
+                conn.consume(length);
+                exchange.record.response_bytes += length as u64;
+                continue;
+            }
+            self.response_ended = true;
+            if let Some(trailers) = conn.take_trailers() {
+                let trailers = message::filter_trailers(trailers, hop_by_hop::is_allowed_in_trailers);
+                exchange.client.send_trailers(trailers);
+            }
+            if !exchange.client.send_end() {
+                return Err(Fault::new(Cause::HttpResponseIncomplete, Phase::Relay));
+            }
+        }
+        Ok(progressed)
+    }
+
+    /// The next limit to expire.
+    fn limit(&self, exchange: &Exchange<'_>, forwarding: &Forwarding<'_>) -> TimeLimit {
+        let timeouts = forwarding.route.timeouts();
+        let client_config = &exchange.context.snapshot.client;
+        let (upload, streaming) = (&forwarding.upload, self.body_traits.streaming);
+        let first = if exchange.client.unsent() > 0 {
+            // The client is the one that blocks: the upstream's idle timeout does not apply.
+            TimeLimit::new(self.last_write + client_config.write_timeout, Cause::ClientTooSlow, Phase::Relay)
+        } else {
+            let idle = if streaming { timeouts.stream_idle } else { timeouts.body_idle };
+            // An upstream that still receives the request body is not idle.
+            let last_activity = if self.upload_active {
+                self.last_progress.max(upload.idle_since())
+            } else {
+                self.last_progress
+            };
+            TimeLimit::new(last_activity + idle, Cause::ConnectionReadTimeout, Phase::Relay)
+        };
+        let upload_limit = (self.upload_active && upload.waiting() == WaitingFor::Client && !streaming)
+            .then(|| upload.idle_limit(client_config));
+        first.earlier(upload_limit).earlier(forwarding.deadlines.max_duration(Phase::Relay))
+    }
 }

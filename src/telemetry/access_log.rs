@@ -31,6 +31,8 @@ pub(crate) enum Outcome {
     Replaced,
     /// The upstream sent no usable response; the gateway sent an error.
     UpstreamFailed,
+    /// A bug or an invalid configuration of the gateway; the gateway sent an error.
+    InternalError,
     /// The request was not forwarded: malformed, no route, denied, or no capacity.
     Rejected,
     /// The gateway responded to a CORS preflight.
@@ -44,11 +46,21 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// The outcome of a local reply with this code and cause: a failure of the upstream, or a rejected request. Lack of
-    /// capacity and what the client caused are rejections even if the code is 500 or above, such as 501 for CONNECT.
+    /// The outcome of a local reply with this code and cause. Lack of capacity, what the client caused and what ended
+    /// before an upstream was chosen are rejections even if the code is 500 or above, such as 501 for CONNECT.
     pub(crate) const fn for_reply(code: u16, cause: Cause) -> Self {
-        let rejected = code < 500 || cause.is_overload() || cause.is_client_error();
-        if rejected { Outcome::Rejected } else { Outcome::UpstreamFailed }
+        match cause.usual_phase() {
+            Phase::Internal => Outcome::InternalError,
+            Phase::Admit => Outcome::Rejected,
+            _ if code < 500 || cause.is_overload() || cause.is_client_error() => Outcome::Rejected,
+            Phase::RequestHeaders
+            | Phase::Route
+            | Phase::Connect
+            | Phase::Send
+            | Phase::ResponseHeaders
+            | Phase::ResponseBody
+            | Phase::Relay => Outcome::UpstreamFailed,
+        }
     }
 
     /// The value of the field `outcome`.
@@ -57,6 +69,7 @@ impl Outcome {
             Outcome::Forwarded => "forwarded",
             Outcome::Replaced => "replaced",
             Outcome::UpstreamFailed => "upstream_failed",
+            Outcome::InternalError => "internal_error",
             Outcome::Rejected => "rejected",
             Outcome::Preflight => "preflight",
             Outcome::Aborted => "aborted",
@@ -71,6 +84,7 @@ impl Outcome {
             Outcome::Forwarded => "forwarded response",
             Outcome::Replaced => "replaced upstream response",
             Outcome::UpstreamFailed => "upstream failed",
+            Outcome::InternalError => "internal error",
             Outcome::Rejected => "rejected request",
             Outcome::Preflight => "sent preflight response",
             Outcome::Aborted => "aborted response",
@@ -79,9 +93,10 @@ impl Outcome {
         }
     }
 
-    /// `warn` for failures of the upstream, `info` for successful requests and errors of the client.
+    /// `error` for bugs of the gateway, `warn` for failures of the upstream, `info` for successful requests and errors of the client.
     pub(crate) const fn level(self) -> Level {
         match self {
+            Outcome::InternalError => Level::ERROR,
             Outcome::Replaced | Outcome::UpstreamFailed | Outcome::Aborted => Level::WARN,
             Outcome::Forwarded
             | Outcome::Rejected
@@ -152,7 +167,7 @@ impl AccessLog {
             LoggedRequests::Errors => (true, false),
             LoggedRequests::All => (true, true),
         };
-        // tracing orders levels by verbosity. Lines of errors are `warn` or `info`, all others `info`.
+        // tracing orders levels by verbosity. Lines of errors are `error`, `warn` or `info`, all others `info`.
         AccessLog { errors: errors && level >= Level::WARN, successes: successes && level >= Level::INFO }
     }
 
@@ -164,9 +179,10 @@ impl AccessLog {
     /// Writes the line.
     pub(crate) fn emit(&self, record: &AccessRecord<'_>) {
         match record.outcome.level() {
+            Level::ERROR => emit_at!(Level::ERROR, record),
             Level::WARN => emit_at!(Level::WARN, record),
-            // No outcome has a level other than warn or info.
-            Level::INFO | Level::ERROR | Level::DEBUG | Level::TRACE => emit_at!(Level::INFO, record),
+            // No outcome has another level.
+            Level::INFO | Level::DEBUG | Level::TRACE => emit_at!(Level::INFO, record),
         }
     }
 }

@@ -136,6 +136,8 @@ fn outcome_of_a_local_reply_blames_the_upstream_only_for_its_own_faults() {
         (501, Cause::UnsupportedMethod, Outcome::Rejected),
         (505, Cause::UnsupportedVersion, Outcome::Rejected),
         (429, Cause::RateLimited, Outcome::Rejected),
+        (508, Cause::ProxyLoopDetected, Outcome::Rejected),
+        (500, Cause::ProxyInternalError, Outcome::InternalError),
     ];
     for (code, cause, outcome) in outcomes {
         assert_eq!(Outcome::for_reply(code, cause), outcome, "{code} {cause}");

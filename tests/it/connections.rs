@@ -212,6 +212,8 @@ fn panic_becomes_a_documented_500_and_keeps_the_connection() {
     client.get("/").assert_response(200, "fine");
     gateway.expect_metric("errors_total", &[("cause", "proxy_internal_error"), ("code", "500")], 1.0);
     gateway.expect_metric("panics_total", &[], 1.0);
+    let line = gateway.log_line(|line| line["cause"] == "proxy_internal_error");
+    assert_eq!((&line["level"], &line["outcome"]), (&"error".into(), &"internal_error".into()), "{line}");
 }
 
 #[test]

@@ -180,6 +180,7 @@ fn non_reading_upstream_gets_504_after_the_write_timeout() {
     client.read(super::response_reader::SentRequest::Http11("POST")).assert_local_reply(504);
     assert!(started.elapsed() >= SHORT_LIMIT);
     gateway.expect_metric("errors_total", &[("cause", "connection_write_timeout")], 1.0);
+    gateway.expect_metric("upstream_attempts_total", &[("result", "connection_write_timeout")], 1.0);
     let line = gateway.log_line(|line| line["cause"] == "connection_write_timeout");
     assert_eq!(line["request_sent"], "partial");
     drop(client);

@@ -73,14 +73,7 @@ pub(super) async fn forward(
                     (fault, response_started, unprocessed)
                 }
             };
-        // The client causes most faults in the Send phase, for example with a malformed body: they are not failures of
-        // the upstream.
-        if fault.phase() != Phase::Send || fault.cause() == Cause::ConnectionWriteError {
-            forwarding.route.upstream_metrics.attempt(Err(fault.cause()));
-            if attempt > 1 {
-                forwarding.route.upstream_metrics.retry(Err(fault.cause()));
-            }
-        }
+        count_failure(forwarding, &fault, attempt);
         let failed_attempt = FailedAttempt {
             cause: fault.cause(),
             phase: fault.phase(),
@@ -102,6 +95,19 @@ pub(super) async fn forward(
         // Another pooled connection may be stale too, which would waste the retry.
         reuse = false;
         attempt += 1;
+    }
+}
+
+/// Counts a failed attempt. What the client caused, for example with a malformed or slow body, is not a failure of the
+/// upstream.
+fn count_failure(forwarding: &Forwarding<'_>, fault: &Fault, attempt: u32) {
+    let waits_for_client = forwarding.upload.waiting() == WaitingFor::Client;
+    if fault.cause().is_client_error() || (fault.phase() == Phase::Send && waits_for_client) {
+        return;
+    }
+    forwarding.route.upstream_metrics.attempt(Err(fault.cause()));
+    if attempt > 1 {
+        forwarding.route.upstream_metrics.retry(Err(fault.cause()));
     }
 }
 
