@@ -100,7 +100,8 @@ pub fn connect(gateway: SocketAddr) -> std::io::Result<TcpStream> {
 pub fn parse_all(sent: &[u8]) -> Vec<ReadResult> {
     let mut found = Vec::new();
     let mut remaining = sent;
-    while !matches!(remaining, b"" | b"\r" | b"\r\n") {
+    // A run of CR and LF is no request.
+    while remaining.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
         let one = read(remaining, MessageSource::Client);
         let length = if let ReadResult::Complete(_, _, length) = &one { *length } else { remaining.len() };
         found.push(one);
@@ -191,10 +192,11 @@ fn request_of(request: &ReadResult, sent: &[u8]) -> SentRequest {
     }
 }
 
-/// The malformed rest begins with HEAD, possibly after the one allowed empty line.
+/// The malformed rest begins with HEAD, possibly after empty lines.
 fn begins_with_head(sent: &[u8]) -> bool {
     let remaining = unparsed(sent);
-    remaining.strip_prefix(b"\r\n").unwrap_or(remaining).starts_with(b"HEAD ")
+    let blank = remaining.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    remaining[blank..].starts_with(b"HEAD ")
 }
 
 /// The bytes after the complete requests.
