@@ -82,7 +82,7 @@ fn origins(
 ) -> AllowedOrigins {
     const HELP: &str = "list at least one, for example allow_origins: [\"https://app.example.com\"]";
     match &file.allow_origins {
-        None => validator.missing(at, HELP),
+        None => {}
         Some(list) if list.is_empty() && !validator.tree.any_invalid(at) => {
             validator.report(at, Diagnostic::new("no origin is listed", HELP));
         }

@@ -14,9 +14,7 @@ use super::units;
 use super::units::header_name;
 use super::validate_stores::{self, ValidatedStore};
 use super::validator::{Validator, metric_name};
-use crate::limit::{
-    Algorithm, Credential, KeyPart, LimiterMode, LimiterSettings, Quota, QuotaError, state_table,
-};
+use crate::limit::{Algorithm, Credential, KeyPart, LimiterMode, LimiterSettings, Quota, QuotaError};
 
 /// A rule of the file. An invalid rule keeps its name, so that references to it are not reported as unknown.
 pub(crate) struct ValidatedLimit {
@@ -29,8 +27,6 @@ pub(crate) struct ValidatedLimit {
 /// The maximum number of rules per route; every request evaluates all of them.
 pub(crate) const MAX_RULES_PER_ROUTE: usize = 8;
 
-const MAX_KEYS: u64 = 10_000_000;
-const DEFAULT_MAX_KEYS: usize = 200_000;
 const KEY_PARTS: [&str; 9] = [
     "client_ip",
     "host",
@@ -55,7 +51,7 @@ pub(crate) fn rate_limits(
     for (name, file) in files.into_iter().flat_map(|files| &files.0) {
         let at = section.key(name);
         validator.check(&at, metric_name(name));
-        let algorithm = match file.algorithm.unwrap_or_default() {
+        let algorithm = match file.algorithm {
             limits::Algorithm::Gcra => Algorithm::Gcra,
             limits::Algorithm::FixedWindow => Algorithm::FixedWindow,
             limits::Algorithm::SlidingWindow => Algorithm::SlidingWindow,
@@ -70,8 +66,6 @@ pub(crate) fn rate_limits(
             .store
             .as_ref()
             .and_then(|name| validate_stores::resolve_store(validator, &at.key("store"), name, stores));
-        let min_keys = state_table::MIN_KEYS as u64;
-        let max_keys = validator.number(&at.key("max_keys"), file.max_keys, min_keys..=MAX_KEYS);
         if is_enforced(file)
             && !key.contains(&KeyPart::ClientIp)
             && key.iter().any(KeyPart::is_client_controlled)
@@ -80,11 +74,10 @@ pub(crate) fn rate_limits(
             let help = "add client_ip to the key, and add a second rule with only client_ip";
             validator.warn(&at.key("key"), Diagnostic::new(message, help));
         }
-        let mode = match file.mode.unwrap_or_default() {
+        let mode = match file.mode {
             LimitMode::Enforce => LimiterMode::Enforce,
             LimitMode::Shadow => LimiterMode::Shadow,
         };
-        let max_keys = max_keys.and_then(|keys| usize::try_from(keys).ok()).unwrap_or(DEFAULT_MAX_KEYS);
         let settings = quota.map(|quota| LimiterSettings {
             quota,
             algorithm,
@@ -96,7 +89,7 @@ pub(crate) fn rate_limits(
             reset_on,
             retry_after_jitter: jitter,
             store,
-            max_keys,
+            max_keys: file.max_keys,
         });
         limits.push(ValidatedLimit { name: name.clone(), settings });
     }
@@ -104,7 +97,7 @@ pub(crate) fn rate_limits(
 }
 
 fn is_enforced(file: &RateLimitFile) -> bool {
-    match file.mode.unwrap_or_default() {
+    match file.mode {
         LimitMode::Enforce => true,
         LimitMode::Shadow => false,
     }
@@ -117,10 +110,7 @@ fn quota(
     algorithm: Algorithm,
 ) -> Option<Quota> {
     let allow = at.key("allow");
-    let Some(form) = &file.allow else {
-        validator.missing(&allow, "write the quota, for example allow: 100 per 1m");
-        return None;
-    };
+    let Some(form) = &file.allow else { return None };
     let parsed = allowance(validator, &allow, form);
     let text = &match form {
         Either::Short(text) => text.clone(),
@@ -170,12 +160,6 @@ fn allowance(validator: &mut Validator<'_>, at: &KeyPath<'_>, form: &AllowForm) 
         Either::Short(text) => validator.check(at, units::allowance(text)),
         Either::Long(file) => {
             let (requests_at, per_at) = (at.key("requests"), at.key("per"));
-            if file.requests.is_none() {
-                validator.missing(&requests_at, "write the number of requests, for example requests: 100");
-            }
-            if file.per.is_none() {
-                validator.missing(&per_at, "write the period, for example per: 1m");
-            }
             let requests = validator.number(&requests_at, file.requests, 1..=u64::from(u32::MAX));
             let period = validator.duration(&per_at, file.per.as_ref());
             Some((u32::try_from(requests?).ok()?, period?))
@@ -196,16 +180,6 @@ fn exempt(
             Either::Short(text) => networks.extend(validator.check(&item, units::network(text))),
             Either::Long(file) => {
                 let (header_at, digest_at) = (item.key("header"), item.key("sha256"));
-                if file.header.is_none() {
-                    validator
-                        .missing(&header_at, "write the name of the field, for example header: x-api-key");
-                }
-                if file.sha256.is_none() {
-                    validator.missing(
-                        &digest_at,
-                        "write the 64 hexadecimal digits that `printf %s VALUE | sha256sum` prints",
-                    );
-                }
                 let header =
                     file.header.as_ref().and_then(|name| validator.check(&header_at, header_name(name)));
                 let digest = file.sha256.as_ref().and_then(|text| validator.check(&digest_at, sha256(text)));

@@ -211,10 +211,7 @@ fn route_name(
     file: &RouteFile,
     earlier: &[RouteConfig],
 ) -> String {
-    let Some(name) = &file.name else {
-        validator.missing(at, "write a name for metrics and logs, for example name: api");
-        return String::new();
-    };
+    let Some(name) = &file.name else { return String::new() };
     if validator.check(at, metric_name(name)).is_some() && earlier.iter().any(|route| route.name == *name) {
         let message = format!("another route is already named {}", quoted(name));
         validator.report(at, Diagnostic::new(message, "choose another name"));
@@ -292,10 +289,7 @@ fn route_upstream(
     file: &RouteFile,
     context: &RouteContext<'_>,
 ) -> Option<usize> {
-    let Some(name) = &file.upstream else {
-        validator.missing(at, "write the name of an upstream, for example upstream: shop");
-        return None;
-    };
+    let Some(name) = &file.upstream else { return None };
     let index = context.upstreams.iter().position(|upstream| upstream.name == *name);
     let root = KeyPath::Root;
     if index.is_none()

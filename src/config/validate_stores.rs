@@ -2,8 +2,6 @@
 //!
 //! [`crate::limit::redis`] parses addresses. Messages never repeat an address, because it may contain a password.
 
-use std::time::Duration;
-
 use ring::digest::{SHA256, digest};
 
 use super::file::forms::Named;
@@ -25,10 +23,6 @@ pub(crate) struct ValidatedStore {
 
 /// The metric label of rules that count in process memory.
 const MEMORY_STORE: &str = "memory";
-const DEFAULT_PREFIX: &str = "statusquo:";
-const DEFAULT_TIMEOUT: Duration = Duration::from_millis(20);
-const MIN_TIMEOUT: Duration = Duration::from_millis(1);
-const MAX_TIMEOUT: Duration = Duration::from_secs(5);
 /// In characters; a shorter secret can be brute-forced.
 const MIN_SECRET_CHARS: usize = 16;
 
@@ -57,9 +51,6 @@ fn store(
     file: &StoreFile,
 ) -> Option<StoreSettings> {
     let redis_at = at.key("redis");
-    if file.redis.is_none() {
-        validator.missing(&redis_at, "write the address, for example redis: redis://127.0.0.1:6379");
-    }
     let to_diagnostic = |AddressError(message, help)| Diagnostic::new(message, help);
     let address = file
         .redis
@@ -75,23 +66,16 @@ fn store(
     }
     let ca = file.tls.as_ref().and_then(|tls| tls.ca.as_deref());
     let ca_pem = ca.and_then(|path| validate_tls::read_ca(validator, &tls_at.key("ca"), path));
-    let prefix = prefix(validator, &at.key("prefix"), file.prefix.as_deref());
+    let prefix = prefix(validator, &at.key("prefix"), &file.prefix);
     let secret = secret(validator, at, file.secret.as_deref(), &prefix);
-    let timeout_at = at.key("timeout");
-    let timeout = validator.duration(&timeout_at, file.timeout.as_ref());
-    if timeout.is_some_and(|timeout| !(MIN_TIMEOUT..=MAX_TIMEOUT).contains(&timeout)) {
-        let original = file.timeout.as_ref().map_or("", |text| text.0.as_str());
-        let message = format!("{} is out of range", quoted(original));
-        validator.report(&timeout_at, Diagnostic::new(message, "expected 1ms to 5s"));
-    }
     Some(StoreSettings {
         name: name.to_owned(),
         address: address?,
         ca_pem,
         prefix,
         secret,
-        timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
-        on_failure: match file.on_failure.unwrap_or_default() {
+        timeout: *file.timeout,
+        on_failure: match file.on_failure {
             limits::OnFailure::Local => OnFailure::Local,
             limits::OnFailure::Allow => OnFailure::Allow,
             limits::OnFailure::Deny => OnFailure::Deny,
@@ -99,8 +83,7 @@ fn store(
     })
 }
 
-fn prefix(validator: &mut Validator<'_>, at: &KeyPath<'_>, text: Option<&str>) -> String {
-    let text = text.unwrap_or(DEFAULT_PREFIX);
+fn prefix(validator: &mut Validator<'_>, at: &KeyPath<'_>, text: &str) -> String {
     // Braces would form a hash tag of Redis Cluster.
     let is_allowed = |octet: u8| octet.is_ascii_alphanumeric() || b":._-".contains(&octet);
     if text.is_empty() || text.len() > 64 || !text.bytes().all(is_allowed) {

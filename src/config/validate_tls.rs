@@ -61,12 +61,6 @@ fn certificate(
     file: &CertificateFile,
 ) -> Option<(Certificate, Identity)> {
     let (cert_at, key_at) = (at.key("cert"), at.key("key"));
-    if file.cert.is_none() {
-        validator.missing(&cert_at, "write the path of the certificate, for example gateway.crt");
-    }
-    if file.key.is_none() {
-        validator.missing(&key_at, "write the path of its private key, for example gateway.key");
-    }
     let cert = file.cert.as_ref().and_then(|path| Some((path, validator.read_file(&cert_at, path)?)));
     let key = file.key.as_ref().and_then(|path| Some((path, validator.read_file(&key_at, path)?)));
     let ((cert_path, cert), (key_path, key)) = (cert?, key?);

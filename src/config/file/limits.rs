@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::schema::AllowText;
-use super::forms::{DurationText, Either};
+use super::forms::{DurationText, Either, Time};
 
 /// Either `COUNT per DURATION` or the keys of [`AllowFile`].
 pub(crate) type AllowForm = Either<String, AllowFile>;
@@ -36,17 +36,17 @@ pub(crate) struct StoreFile {
 
     /// The prefix of all key names in the backend.
     #[schemars(extend("default" = "statusquo:", "x-unit" = "letters, digits and `:._-`, at most 64"))]
-    pub prefix: Option<String>,
+    pub prefix: String,
 
     /// How long a decision of the backend may take.
     ///
     /// After that, `on_failure` applies to the request.
-    #[schemars(extend("default" = "20ms", "x-unit" = "duration, `1ms` to `5s`"))]
-    pub timeout: Option<DurationText>,
+    #[schemars(extend("default" = "20ms", "x-min" = "1ms", "x-max" = "5s"))]
+    pub timeout: Time,
 
     /// What happens to requests while the backend is unavailable.
     #[schemars(extend("default" = "local"))]
-    pub on_failure: Option<OnFailure>,
+    pub on_failure: OnFailure,
 }
 
 /// How the certificate of a backend is verified.
@@ -109,11 +109,11 @@ pub(crate) struct RateLimitFile {
 
     /// How requests are counted.
     #[schemars(extend("default" = "gcra"))]
-    pub algorithm: Option<Algorithm>,
+    pub algorithm: Algorithm,
 
     /// What happens to requests over the limit.
     #[schemars(extend("default" = "enforce"))]
-    pub mode: Option<LimitMode>,
+    pub mode: LimitMode,
 
     /// The backend in which requests are counted: a name of `stores`.
     ///
@@ -146,8 +146,8 @@ pub(crate) struct RateLimitFile {
     ///
     /// A key takes 16 bytes with `gcra` and 24 bytes with the window algorithms. Above the limit, the keys with the
     /// most quota left are evicted; an evicted key that is still active is counted approximately.
-    #[schemars(range(min = 16, max = 10000000), extend("default" = 200000))]
-    pub max_keys: Option<u64>,
+    #[schemars(range(min = crate::limit::state_table::MIN_KEYS, max = 10_000_000), extend("default" = 200000))]
+    pub max_keys: usize,
 }
 
 /// A network, or the keys of [`ExemptFile`].
