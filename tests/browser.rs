@@ -27,9 +27,7 @@ mod page;
 use gateway::BrowserGateway;
 use page::{PageFetch, TestPage};
 use serde_json::{Value, json};
-use statusquo::conformance::{
-    RecordedHead, RefusingPort, Script, ScriptedUpstream, UpstreamStep, http_response,
-};
+use statusquo::conformance::{RecordedHead, RefusingPort, Script, ScriptedUpstream, Step, http_response};
 
 /// Documented messages.
 const OVERLOADED_MESSAGE: &str = "The servers are up but overloaded with requests. Try again later.";
@@ -39,7 +37,7 @@ const FAILED_MESSAGE: &str = "The servers are up, but the request could not be s
 fn scripted_by_path() -> ScriptedUpstream {
     fn script_for(request: &RecordedHead) -> Script {
         let response = match request.path() {
-            "/late" => return vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose],
+            "/late" => return vec![Step::ReadRequestHead, Step::ReadUntilClose],
             "/broken" => http_response(
                 "502 Bad Gateway\ncontent-type: text/html\nx-ratelimit-limit: 60\nx-ratelimit-remaining: 0\nx-ratelimit-reset: 1893456000\nx-secret: 1",
                 "<h1>It broke</h1>",
@@ -50,7 +48,7 @@ fn scripted_by_path() -> ScriptedUpstream {
             ),
             _ => http_response("200 OK\ncontent-type: text/plain\naccess-control-allow-origin: *", "fine"),
         };
-        vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody, UpstreamStep::Write(response)]
+        vec![Step::ReadRequestHead, Step::ReadBody, Step::Write(response)]
     }
     ScriptedUpstream::by_request(script_for).unwrap()
 }

@@ -49,7 +49,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use statusquo::conformance::{RefusingPort, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{RefusingPort, ScriptedUpstream, Step, http_response, write_bytes};
 
 use gateway::RealGateway;
 use program::{install_packages, succeed};
@@ -63,14 +63,14 @@ const OWN_ERROR: &str = r#"{"message":"User (role: guests) missing scopes ([\"lo
 /// The first path segment selects the failure.
 fn upstream() -> ScriptedUpstream {
     ScriptedUpstream::by_request(|request| match request.path().split('/').nth(1).unwrap_or_default() {
-        "hanging" => vec![UpstreamStep::ReadUntilClose],
-        "resetting" => vec![UpstreamStep::Reset],
+        "hanging" => vec![Step::ReadUntilClose],
+        "resetting" => vec![Step::Reset],
         "html" => vec![write_bytes(http_response(
             "502 Bad Gateway\ncontent-type: text/html",
             "<html><head><title>502 Bad Gateway</title></head><body>nginx</body></html>",
         ))],
         // The API's engine without workers: a status line, no header field, close.
-        "empty" => vec![write_bytes("HTTP/1.1 503 Service Unavailable\r\n\r\n"), UpstreamStep::Close],
+        "empty" => vec![write_bytes("HTTP/1.1 503 Service Unavailable\r\n\r\n"), Step::Close],
         "own" => vec![write_bytes(http_response(
             "401 Unauthorized\ncontent-type: application/json; charset=UTF-8",
             OWN_ERROR,

@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use super::run::{print_message, serve};
 use crate::config::{self, Config};
-use crate::conformance::upstream_faults::{FaultCategory, ServerKind, UpstreamFault, upstream_faults};
-use crate::conformance::{FaultyUpstream, success_routes, tls_servers};
+use crate::conformance::{
+    FaultyUpstream, ServerKind, UpstreamFault, success_routes, tls_servers, upstream_faults,
+};
 use crate::server::boot::Listening;
 use crate::tls::cert_verification::CertVerification;
 
@@ -131,8 +132,8 @@ fn print_examples(listening: &Listening, faults: &[UpstreamFault]) {
         print_line(&mut text, *gateway, route.path, route.description, route.status);
     }
     text.push_str("\nFaults (docs/faults.md lists all of them by name):\n");
-    for category in FaultCategory::ALL {
-        let shown = faults.iter().filter(|fault| fault.category == category && fault.request.is_plain_get());
+    for section in faults.chunk_by(|fault, next| fault.section == next.section) {
+        let shown = section.iter().filter(|fault| fault.request.is_plain_get());
         for fault in shown.take(SHOWN_PER_CATEGORY) {
             print_line(&mut text, *gateway, &fault.path(), fault.description, fault.outcome.status());
         }

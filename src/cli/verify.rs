@@ -2,18 +2,15 @@
 //! response.
 //!
 //! [`harness`] adapts the configuration and starts the gateways, [`route_probe`] finds a request for each route, and
-//! [`expectation`] computes the expected response. [`upstream_rows`], [`client_rows`], [`client_rows_h2`] and
-//! [`rejections`] run the rows. [`observed`] counts the responses, [`metrics_check`] compares the counts with the
-//! gateway's metrics, and [`mod@print`] renders the report. [`crate::conformance`] checks the bytes of the responses;
+//! [`expectation`] computes the expected response. [`upstream_rows`], [`client_rows`] and [`rejections`] run the
+//! rows. [`metrics_check`] compares what the clients counted with the gateway's metrics, and [`mod@print`] renders the report. [`crate::conformance`] checks the bytes of the responses;
 //! only the expected code comes from the error policy, as for `explain`.
 
 mod client_rows;
-mod client_rows_h2;
 mod expectation;
 mod harness;
 mod load_factor;
 mod metrics_check;
-mod observed;
 mod print;
 mod rejections;
 mod retry;
@@ -22,12 +19,14 @@ mod upstream_rows;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::run::print_message;
 use super::{ConfigArg, load_or_exit};
-use crate::config::Config;
+use crate::config::{Config, Location, Problem, Problems};
+use crate::conformance::{CaseSet, ClientProtocol};
 use harness::Harness;
 use load_factor::LoadFactor;
 
@@ -42,6 +41,9 @@ pub(crate) struct VerifyOptions {
     /// Exit 0 if rows are flaky: failed first, passed when repeated.
     #[arg(long)]
     allow_flaky: bool,
+    /// Also run the cases of this file; see docs/verify.md.
+    #[arg(long, value_name = "FILE")]
+    cases: Option<PathBuf>,
     /// Connect to the gateways through this relay, which reads their address from a first line; for tests of `verify`.
     #[arg(long, hide = true, value_name = "ADDRESS")]
     through: Option<SocketAddr>,
@@ -180,7 +182,11 @@ pub(crate) fn run(options: &VerifyOptions) -> ExitCode {
         Ok(config) => config,
         Err(exit_code) => return exit_code,
     };
-    let report = match verify(options, &config) {
+    let cases = match load_cases(options.cases.as_deref()) {
+        Ok(cases) => cases,
+        Err(exit_code) => return exit_code,
+    };
+    let report = match verify(options, &config, &cases) {
         Ok(report) => report,
         Err(message) => {
             print_message(&message);
@@ -197,7 +203,33 @@ pub(crate) fn run(options: &VerifyOptions) -> ExitCode {
     }
 }
 
-fn verify(options: &VerifyOptions, config: &Config) -> Result<VerifyReport, String> {
+/// The cases of the program and those of the file. An invalid file is reported like an invalid configuration.
+fn load_cases(file: Option<&Path>) -> Result<CaseSet, ExitCode> {
+    let mut cases = CaseSet::builtin();
+    let Some(file) = file else { return Ok(cases) };
+    let name = file.display().to_string();
+    let refuse = |problems: Problems| {
+        print_message(&problems.to_string());
+        ExitCode::from(super::check::INVALID_CONFIG)
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let problem = Problem::for_file(format!("cannot read the file: {error}"), "name a file of cases");
+        refuse(Problems::for_file(&name, problem))
+    })?;
+    cases.add(&text).map_err(|error| {
+        let location = Location { line: error.line, column: error.column };
+        let problem = Problem {
+            path: String::new(),
+            location: Some(location),
+            message: error.message,
+            help: error.help,
+        };
+        refuse(Problems::new(&name, &text, vec![problem]))
+    })?;
+    Ok(cases)
+}
+
+fn verify(options: &VerifyOptions, config: &Config, cases: &CaseSet) -> Result<VerifyReport, String> {
     let started = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -206,7 +238,7 @@ fn verify(options: &VerifyOptions, config: &Config) -> Result<VerifyReport, Stri
     let mut load = LoadFactor::measure();
     let mut restarts = 0;
     loop {
-        let (changes, rows) = runtime.block_on(run_rows(config, options.through, load))?;
+        let (changes, rows) = runtime.block_on(run_rows(config, cases, options.through, load))?;
         let file = options.file.file.display().to_string();
         let report = VerifyReport {
             file,
@@ -232,20 +264,22 @@ fn verify(options: &VerifyOptions, config: &Config) -> Result<VerifyReport, Stri
 /// Runs every row; returns the configuration changes and the results.
 async fn run_rows(
     config: &Config,
+    cases: &CaseSet,
     relay: Option<SocketAddr>,
     load: LoadFactor,
 ) -> Result<(Vec<String>, Vec<ReportRow>), String> {
-    let harness = Harness::set(config.clone(), relay, load)?;
+    let harness = Harness::set(config.clone(), cases.clone(), relay, load)?;
     let target = client_rows::choose_target(&harness);
     let mut rows = Vec::new();
     let run_all = async {
         // Client faults first and alone: they depend on timing, which thousands of concurrent rows would disturb.
-        let clients = client_rows::run_all(&harness, target.clone()).await;
-        let clients_tls = client_rows::run_tls(&harness, target.clone()).await;
-        let clients_h2 = client_rows_h2::run_all(&harness, target).await;
+        let mut clients = Vec::new();
+        for protocol in [ClientProtocol::Http1, ClientProtocol::Tls, ClientProtocol::Http2] {
+            clients.extend(client_rows::run_all(&harness, protocol, target.as_ref()).await);
+        }
         let (upstreams, limits) =
             tokio::join!(upstream_rows::run_all(&harness), rejections::run_all(&harness));
-        [upstreams, clients, clients_h2, clients_tls, limits].concat()
+        [upstreams, clients, limits].concat()
     };
     let longest = load.scale(TIMEOUT);
     tokio::select! {

@@ -50,7 +50,7 @@ pub use crate::contract::{Include, UpstreamMessages};
 pub use file::errors::ErrorMode;
 pub use file::limits::LimitHeaders;
 pub use file::{LogFormat, LogLevel, LogRequests};
-pub use problem::{Problem, Problems};
+pub use problem::{Location, Problem, Problems};
 pub use validate::{check_file, load_file, load_str};
 
 /// A complete, valid configuration. Defaults are applied and references resolved.

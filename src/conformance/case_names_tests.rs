@@ -3,9 +3,8 @@
 //! Names are stable: `demo` serves them as paths, and operators search for them in the report of `verify`.
 //! `UPDATE_DOCS=1 cargo test case_names` writes the list.
 
-use super::client_faults::{GatewayProfile, client_faults, client_faults_tls};
-use super::client_faults_h2::client_faults_h2;
-use super::upstream_faults::upstream_faults;
+use super::case::GatewayProfile;
+use super::cases::{client_faults, client_faults_h2, client_faults_tls, upstream_faults};
 
 /// Each table with its names in documentation order.
 fn case_names() -> String {

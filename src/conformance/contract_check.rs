@@ -8,8 +8,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::client_faults::RequestKind;
 use super::response_reader::{BodyEnd, ReceivedResponse, ResponseBodyFraming};
+use super::step::RequestKind;
 use crate::contract::{Contract, RequestSent};
 
 /// Checks a response with a status code of 400 or above.

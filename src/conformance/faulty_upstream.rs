@@ -10,16 +10,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::case::{POOLED_BODY, ServerKind, UpstreamFault};
+use super::cases::upstream_faults;
 use super::frames::frame_type::{DATA, HEADERS};
 use super::frames::{END_HEADERS, END_STREAM, encode_frame};
 use super::recorder::RecordedHead;
-use super::script::{Script, UpstreamStep, http_response, write_bytes};
 use super::scripted_upstream::ScriptedUpstream;
 use super::scripted_upstream_h2::STREAM_PLACEHOLDER;
+use super::step::{Script, Step, http_response, write_bytes};
 use super::success_routes::success_script;
 use super::tls_servers::{CertificateFlaw, TlsServers};
 use super::unreachable_servers::{FullBacklog, RefusingPort};
-use super::upstream_faults::{POOLED_BODY, ServerKind, UpstreamFault, upstream_faults};
 
 /// All faulty servers on loopback. Dropping it closes them.
 pub struct FaultyUpstream {
@@ -39,18 +40,18 @@ pub struct FaultyUpstream {
 impl FaultyUpstream {
     /// Starts all servers with all faults; the path selects the fault. Fails if the system is out of ports.
     pub fn start() -> io::Result<FaultyUpstream> {
-        FaultyUpstream::with_faults(upstream_faults())
+        FaultyUpstream::with_faults(&upstream_faults())
     }
 
     /// [`FaultyUpstream::start`] with these faults.
-    pub fn with_faults(faults: Vec<UpstreamFault>) -> io::Result<FaultyUpstream> {
+    pub fn with_faults(faults: &[UpstreamFault]) -> io::Result<FaultyUpstream> {
         FaultyUpstream::with_fault_selector(faults, fault_name)
     }
 
     /// [`FaultyUpstream::with_faults`], where `name` extracts the name of the fault from a request. For gateways whose
     /// paths are fixed by a configuration.
     pub fn with_fault_selector(
-        faults: Vec<UpstreamFault>,
+        faults: &[UpstreamFault],
         name: impl Fn(&RecordedHead) -> &str + Clone + Send + Sync + 'static,
     ) -> io::Result<FaultyUpstream> {
         let name_of = name.clone();
@@ -70,17 +71,17 @@ impl FaultyUpstream {
             None if name(request) == KEPT_OPEN => kept_open_response(),
             // Close the connection: the first request of a row must be the first of its connection.
             None => vec![
-                UpstreamStep::ReadRequestHead,
-                UpstreamStep::ReadBody,
-                UpstreamStep::Write(http_response("200 OK\nconnection: close", POOLED_BODY)),
-                UpstreamStep::Close,
+                Step::ReadRequestHead,
+                Step::ReadBody,
+                Step::Write(http_response("200 OK\nconnection: close", POOLED_BODY)),
+                Step::Close,
             ],
         })?;
-        let closing = ScriptedUpstream::script([UpstreamStep::Close])?;
+        let closing = ScriptedUpstream::script([Step::Close])?;
         let http2_scripted = ScriptedUpstream::by_h2_request(move |request| {
             http2_faults.get(http2_name_of(request)).cloned().unwrap_or_else(success_frames)
         })?;
-        let silent = ScriptedUpstream::script([UpstreamStep::ReadUntilClose])?;
+        let silent = ScriptedUpstream::script([Step::ReadUntilClose])?;
         Ok(FaultyUpstream {
             scripted,
             pooled,
@@ -91,22 +92,19 @@ impl FaultyUpstream {
             silent,
             tls_servers: TlsServers::start()?,
             plaintext: ScriptedUpstream::script([
-                UpstreamStep::Write(http_response(
+                Step::Write(http_response(
                     "400 Bad Request\nconnection: close",
                     "this server does not support TLS",
                 )),
-                UpstreamStep::Close,
+                Step::Close,
             ])?,
             // handshake_failure: the alert of a server without a common cipher suite.
             tls_alert: ScriptedUpstream::script([
                 write_bytes(&b"\x15\x03\x03\x00\x02\x02\x28"[..]),
-                UpstreamStep::Close,
+                Step::Close,
             ])?,
             // Wait until the connection is established; an earlier reset would be a connect failure.
-            resetting: ScriptedUpstream::script([
-                UpstreamStep::Pause(Duration::from_millis(50)),
-                UpstreamStep::Reset,
-            ])?,
+            resetting: ScriptedUpstream::script([Step::Pause(Duration::from_millis(50)), Step::Reset])?,
         })
     }
 
@@ -137,8 +135,8 @@ impl FaultyUpstream {
     }
 
     /// The addresses of all kinds of servers.
-    pub fn addresses(&self) -> [(ServerKind, SocketAddr); ServerKind::ALL.len()] {
-        ServerKind::ALL.map(|server_kind| (server_kind, self.address(server_kind)))
+    pub fn addresses(&self) -> impl Iterator<Item = (ServerKind, SocketAddr)> {
+        ServerKind::ALL.iter().map(|server_kind| (*server_kind, self.address(*server_kind)))
     }
 
     /// The PEM certificate of the authority to trust; the server name is [`super::tls_servers::SERVER_NAME`].
@@ -173,18 +171,14 @@ impl FaultyUpstream {
 pub(crate) const KEPT_OPEN: &str = "kept";
 
 fn kept_open_response() -> Script {
-    vec![
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::ReadBody,
-        UpstreamStep::Write(http_response("200 OK", POOLED_BODY)),
-    ]
+    vec![Step::ReadRequestHead, Step::ReadBody, Step::Write(http_response("200 OK", POOLED_BODY))]
 }
 
 /// A successful response over HTTP/2.
 fn success_frames() -> Script {
     let head = encode_frame(HEADERS, END_HEADERS, STREAM_PLACEHOLDER, [0x88]);
     vec![
-        UpstreamStep::ReadBody,
+        Step::ReadBody,
         write_bytes([head, encode_frame(DATA, END_STREAM, STREAM_PLACEHOLDER, b"fine")].concat()),
     ]
 }

@@ -27,6 +27,20 @@ pub mod frame_type {
     pub const WINDOW_UPDATE: u8 = 8;
     /// A further fragment of a header block.
     pub const CONTINUATION: u8 = 9;
+
+    /// The names in files of cases, by type.
+    pub const NAMES: [&str; 10] = [
+        "data",
+        "headers",
+        "priority",
+        "rst_stream",
+        "settings",
+        "push_promise",
+        "ping",
+        "goaway",
+        "window_update",
+        "continuation",
+    ];
 }
 
 /// The last frame of a stream.
@@ -91,6 +105,22 @@ pub fn window_update_frame(stream: u32, increment: u32) -> Vec<u8> {
 pub fn rst_stream_frame(stream: u32, code: u32) -> Vec<u8> {
     encode_frame(frame_type::RST_STREAM, 0, stream, code.to_be_bytes())
 }
+
+/// Splits a header block into HEADERS and CONTINUATION frames; `flags` are those of HEADERS besides END_HEADERS.
+pub fn header_block_frames(stream: u32, block: &[u8], flags: u8) -> Vec<u8> {
+    let mut fragments = block.chunks(MAX_FRAME_PAYLOAD).peekable();
+    let (mut bytes, mut kind) = (Vec::new(), frame_type::HEADERS);
+    while let Some(fragment) = fragments.next() {
+        let last = if fragments.peek().is_none() { END_HEADERS } else { 0 };
+        let flags = if kind == frame_type::HEADERS { flags } else { 0 };
+        bytes.extend(encode_frame(kind, flags | last, stream, fragment));
+        kind = frame_type::CONTINUATION;
+    }
+    bytes
+}
+
+/// The default and minimum SETTINGS_MAX_FRAME_SIZE (RFC 9113, section 6.5.2).
+const MAX_FRAME_PAYLOAD: usize = 16 * 1024;
 
 /// Removes the first frame from the buffer; `None` while it is incomplete.
 pub fn take_frame(bytes: &mut Vec<u8>) -> Option<Frame> {

@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::client_faults::TlsClientHello;
+use super::step::TlsClientHello;
 
 /// A connection to a gateway.
 #[derive(Debug)]
@@ -121,21 +121,22 @@ pub(crate) fn client_hello_bytes(hello: &TlsClientHello) -> io::Result<Vec<u8>> 
 fn client_config(hello: &TlsClientHello) -> io::Result<Arc<ClientConfig>> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = TestCertVerifier {
-        accept: hello.accepts_any_certificate,
+        accept: !hello.rejects_certificates,
         algorithms: provider.signature_verification_algorithms,
     };
-    let versions = if hello.tls12_only { [&rustls::version::TLS12] } else { [&rustls::version::TLS13] };
+    let versions = if hello.tls12 { [&rustls::version::TLS12] } else { [&rustls::version::TLS13] };
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_protocol_versions(&versions).map_err(io::Error::other)?;
     let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = builder.with_no_client_auth();
-    config.alpn_protocols = hello.alpn_protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.alpn_protocols = hello.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
     config.enable_sni = hello.server_name.is_some();
     Ok(Arc::new(config))
 }
 
 fn server_name(hello: &TlsClientHello) -> io::Result<ServerName<'static>> {
-    ServerName::try_from(hello.server_name.unwrap_or("unused.invalid")).map_err(io::Error::other)
+    ServerName::try_from(hello.server_name.clone().unwrap_or_else(|| "unused.invalid".to_owned()))
+        .map_err(io::Error::other)
 }
 
 /// Accepts or rejects every certificate; handshake signatures are verified.

@@ -40,13 +40,17 @@ impl HeaderList {
     pub fn encode(&self) -> Vec<u8> {
         let mut block = Vec::new();
         for (name, value) in &self.0 {
-            // A literal field without indexing, with a literal name (RFC 7541, section 6.2.2).
-            block.push(0);
-            encode_string(&mut block, name);
-            encode_string(&mut block, value);
+            encode_field(&mut block, name, value);
         }
         block
     }
+}
+
+/// Appends a literal field without indexing, with a literal name (RFC 7541, section 6.2.2).
+pub fn encode_field(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    block.push(0);
+    encode_string(block, name);
+    encode_string(block, value);
 }
 
 /// Appends a string literal without Huffman coding (RFC 7541, section 5.2).

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt;
 
-use super::client_faults::RequestKind;
 use super::gateway_stream::GatewayStream;
+use super::step::RequestKind;
 
 /// A received response.
 #[derive(Clone, Debug, PartialEq, Eq)]

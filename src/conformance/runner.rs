@@ -1,6 +1,6 @@
-//! Runs one row of [`mod@super::client_faults`] against a gateway and compares the result with the row's expectations.
+//! Runs a case of a faulty client against a gateway and compares the result with its expectations.
 //!
-//! The caller checks the responses against the gateway's configuration ([`TestContext::check_response`]). This module
+//! HTTP/1 and TLS are here, HTTP/2 is in [`super::runner_h2`]. The caller checks the responses against the gateway's configuration ([`TestContext::check_response`]). This module
 //! checks the connection, the order of the responses, and what the upstream received. Violations are texts for an
 //! operator.
 
@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::client_faults::{
-    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, FAULT_HEADER, GatewayProfile,
-    HandshakeOutcome, RequestKind, SERVED_BODY, TlsAlert, TlsClientHello, UpstreamSaw,
+use super::case::{
+    ClientFault, ClientProtocol, ConnectionOutcome, ExpectedResponse, FAULT_HEADER, GatewayProfile,
+    SERVED_BODY, UpstreamSaw,
 };
 use super::gateway_stream::{self, GatewayStream};
 use super::recorder::{RecordedHead, Recording};
 use super::response_reader::{BodyEnd, ReadError, ReceivedResponse, ResponseReader};
-use super::script::{Script, UpstreamStep, http_response, write_bytes};
+use super::runner_h2::run_h2_client_fault;
 use super::scripted_upstream::ScriptedUpstream;
+use super::step::{HandshakeOutcome, RequestKind, Script, Step, TlsClientHello, http_response, write_bytes};
 use super::success_routes;
 
 /// The environment of a row: the gateway, its upstream and the response check.
@@ -86,8 +87,11 @@ impl GatewayConnector {
     }
 }
 
-/// Runs one row.
+/// Runs one case.
 pub async fn run_client_fault(row: &ClientFault, context: &TestContext<'_>) -> RunResult {
+    if row.protocol == ClientProtocol::Http2 {
+        return run_h2_client_fault(row, context).await;
+    }
     let stream = match context.connector.connect(row.small_rcvbuf).await {
         Ok(stream) => stream,
         Err(error) => {
@@ -136,24 +140,15 @@ impl Http1Runner<'_> {
         self.check_connection_outcome().await
     }
 
-    async fn run_step(&mut self, step: &ClientStep) -> Result<(), String> {
+    async fn run_step(&mut self, step: &Step) -> Result<(), String> {
         let row = self.row;
         let context = self.context;
         let Some(reader) = &mut self.reader else { return Ok(()) };
         reader.deadline = Instant::now() + context.limit;
         match step {
-            ClientStep::Send(bytes) => write_all(reader, bytes).await,
-            ClientStep::SendRepeated(bytes, times) => {
-                for _ in 0..*times {
-                    if !write_all(reader, bytes).await {
-                        return Ok(());
-                    }
-                    tokio::task::yield_now().await;
-                }
-                true
-            }
-            ClientStep::SendSlowly(bytes, every) => send_slowly(reader, bytes, *every).await,
-            ClientStep::ReadInterim(status) => {
+            Step::Write(bytes) => write_all(reader, bytes).await,
+            Step::WriteUntilResponse { bytes, interval } => send_slowly(reader, bytes, *interval).await,
+            Step::ReadInterim(status) => {
                 let received = reader
                     .read_interim(RequestKind::DEFAULT)
                     .await
@@ -163,33 +158,36 @@ impl Http1Runner<'_> {
                 }
                 true
             }
-            ClientStep::ReadResponse(request_kind) => return self.read_response(*request_kind, None).await,
-            ClientStep::ReadResponseSlowly(request_kind, size, pause) => {
-                return self.read_response(*request_kind, Some((*size, *pause))).await;
+            Step::ReadResponse(request_kind) => return self.read_response(*request_kind, None).await,
+            Step::ReadResponseSlowly { bytes, interval } => {
+                return self.read_response(RequestKind::DEFAULT, Some((*bytes, *interval))).await;
             }
-            ClientStep::WaitForUpstreamRequest => {
-                wait_for_upstream_request(row, context, self.before).await?
-            }
-            ClientStep::WaitForData => !reader.wait_for_data().await,
-            ClientStep::Pause(time) => {
+            Step::WaitForUpstreamRequest => wait_for_upstream_request(row, context, self.before).await?,
+            Step::WaitForData => !reader.wait_for_data().await,
+            Step::Pause(time) => {
                 tokio::time::sleep(*time).await;
                 true
             }
-            ClientStep::ShutdownWrite => reader.stream.shutdown().await.is_ok(),
-            ClientStep::Close => self.reader.take().is_some(),
-            ClientStep::Reset => {
+            Step::OutlastWriteTimeout => {
+                tokio::time::sleep(context.profile.write_timeout.saturating_mul(2)).await;
+                true
+            }
+            Step::ShutdownWrite => reader.stream.shutdown().await.is_ok(),
+            Step::Close => self.reader.take().is_some(),
+            Step::Reset => {
                 let reader = self.reader.take();
                 reader.is_some_and(|mut reader| reader.stream.tcp_stream().set_zero_linger().is_ok())
             }
-            ClientStep::TlsHandshake(hello) => return self.tls_handshake(hello).await,
-            ClientStep::SendBelowTls(bytes) => {
+            Step::TlsHandshake(hello) => return self.tls_handshake(hello).await,
+            Step::WriteBelowTls(bytes) => {
                 let tcp_stream = reader.stream.tcp_stream();
                 let written = with_timeout(context.limit, tcp_stream.write_all(bytes)).await;
                 written.is_some_and(|written| written.is_ok())
             }
-            ClientStep::ExpectTlsAlert(TlsAlert { code, name }) => {
+            Step::ExpectAlert(alert) => {
+                let name = alert.name();
                 match with_timeout(context.limit, reader.stream.read_fatal_alert()).await {
-                    Some(Ok(received)) if received == *code => true,
+                    Some(Ok(received)) if received == alert.code() => true,
                     Some(Ok(received)) => {
                         return Err(format!("expected TLS alert {name}, got alert {received}"));
                     }
@@ -197,12 +195,14 @@ impl Http1Runner<'_> {
                     None => return Err(format!("expected TLS alert {name}: timed out")),
                 }
             }
-            ClientStep::DiscardUntilClose => {
+            Step::ReadUntilClose => {
                 if !reader.discard_until_close().await {
                     return Err("expected a connection close: timed out".to_owned());
                 }
                 self.reader.take().is_some()
             }
+            // The steps of upstreams and of HTTP/2.
+            _ => true,
         };
         // A failed write is not a violation: the gateway may have responded and closed. The read steps decide.
         Ok(())
@@ -217,15 +217,15 @@ impl Http1Runner<'_> {
         let Some(handshake) = with_timeout(limit, GatewayStream::tls_handshake(stream, hello)).await else {
             return Err("TLS handshake timed out".to_owned());
         };
-        match (hello.expected, handshake) {
-            (HandshakeOutcome::Completed(protocol), Ok(stream))
-                if stream.alpn_protocol() == protocol.map(str::as_bytes) =>
+        match (&hello.expect, handshake) {
+            (HandshakeOutcome::Protocol(protocol), Ok(stream))
+                if stream.alpn_protocol() == protocol.as_deref().map(str::as_bytes) =>
             {
                 self.reader = Some(ResponseReader::new(stream, limit));
                 Ok(())
             }
-            (HandshakeOutcome::Alert(TlsAlert { code, .. }), Err(error))
-                if gateway_stream::received_alert(&error) == Some(code) =>
+            (HandshakeOutcome::Alert(alert), Err(error))
+                if gateway_stream::received_alert(&error) == Some(alert.code()) =>
             {
                 Ok(())
             }
@@ -248,7 +248,7 @@ impl Http1Runner<'_> {
         throttle: Option<(usize, Duration)>,
     ) -> Result<(), String> {
         let number = self.responses.len();
-        let Some(expected) = self.row.expected_responses.get(number).copied() else {
+        let Some(expected) = self.row.expected.get(number).copied() else {
             return Err("the row reads more responses than it expects".to_owned());
         };
         let Some(reader) = &mut self.reader else { return Ok(()) };
@@ -261,11 +261,8 @@ impl Http1Runner<'_> {
         reader.throttle = None;
         let verdict = (self.context.check_response)(expected, request_kind, &response);
         self.responses.push(response);
-        let prefix = if self.row.expected_responses.len() > 1 {
-            format!("response {}: ", number + 1)
-        } else {
-            String::new()
-        };
+        let prefix =
+            if self.row.expected.len() > 1 { format!("response {}: ", number + 1) } else { String::new() };
         verdict.map_err(|violation| format!("{prefix}{violation}"))
     }
 
@@ -275,10 +272,11 @@ impl Http1Runner<'_> {
             self.responses.last().is_none_or(|response| response.keeps_connection_open(request_kind));
         let Some(reader) = &mut self.reader else { return Ok(()) };
         reader.deadline = Instant::now() + self.context.limit;
-        match self.row.connection_outcome {
-            ConnectionOutcome::ClientClosed(_)
-            | ConnectionOutcome::ClientClosedDuringResponse
-            | ConnectionOutcome::Truncated => Ok(()),
+        match self.row.connection {
+            ConnectionOutcome::ClientClosed
+            | ConnectionOutcome::Truncated
+            | ConnectionOutcome::ErrorGoaway
+            | ConnectionOutcome::Goaway => Ok(()),
             ConnectionOutcome::KeptOpen if !kept_open => {
                 Err("expected an open connection, got Connection: close".to_owned())
             }
@@ -286,12 +284,10 @@ impl Http1Runner<'_> {
             ConnectionOutcome::AnnouncedClose if kept_open => {
                 Err("expected Connection: close in the response".to_owned())
             }
-            ConnectionOutcome::AnnouncedClose
-            | ConnectionOutcome::UnannouncedClose
-            | ConnectionOutcome::IdleTimeout => {
+            ConnectionOutcome::AnnouncedClose | ConnectionOutcome::Closed => {
                 reader.expect_close().await.map_err(|other| describe_read_error("a connection close", &other))
             }
-            ConnectionOutcome::ClosedWithoutResponse(_) => match reader.expect_close().await {
+            ConnectionOutcome::Dropped => match reader.expect_close().await {
                 Ok(()) | Err(ReadError::Reset) => Ok(()),
                 Err(other) => Err(describe_read_error("a connection close", &other)),
             },
@@ -304,7 +300,10 @@ impl Http1Runner<'_> {
         if !reader.unread().is_empty() {
             return Err("extra bytes after the response".to_owned());
         }
-        write_all(reader, &self.context.profile.follow_up_request()).await;
+        let profile = self.context.profile;
+        let (method, path, host) = (&profile.read_method, &profile.path, &profile.host);
+        let request = format!("{method} {path}?row=follow-up HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        write_all(reader, request.as_bytes()).await;
         let waited_for = "a response to the next request on the connection";
         let response = reader
             .read_response(RequestKind::DEFAULT)
@@ -449,7 +448,11 @@ pub fn check_served(expected: ExpectedResponse, response: &ReceivedResponse) -> 
         | ExpectedResponse::ServedBytes(_)
         | ExpectedResponse::Prefix
         | ExpectedResponse::Rejected(_)
-        | ExpectedResponse::RejectedOnRoute(_) => {
+        | ExpectedResponse::RejectedOnRoute(_)
+        | ExpectedResponse::Reset
+        | ExpectedResponse::Empty431
+        | ExpectedResponse::HeadersOnly(_)
+        | ExpectedResponse::NoResponse => {
             let prefix: String = response.text().chars().take(80).collect();
             let suffix = if response.end == BodyEnd::Complete { "" } else { ", incomplete" };
             Err(format!("expected the upstream's response, got {} {prefix:?}{suffix}", response.status))
@@ -459,31 +462,28 @@ pub fn check_served(expected: ExpectedResponse, response: &ReceivedResponse) -> 
 
 /// The upstream's script for a request of the client fault tables.
 pub fn upstream_script(request: &RecordedHead) -> Script {
-    let served = || UpstreamStep::Write(http_response("200 OK\ncontent-type: text/plain", SERVED_BODY));
+    let served = || Step::Write(http_response("200 OK\ncontent-type: text/plain", SERVED_BODY));
     let chunked = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
     match request.header(FAULT_HEADER) {
-        Some("hang") => vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose],
-        Some("early") => vec![UpstreamStep::ReadRequestHead, served()],
+        Some("hang") => vec![Step::ReadRequestHead, Step::ReadUntilClose],
+        Some("early") => vec![Step::ReadRequestHead, served()],
         Some("endless") => {
             let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
-            let forever = UpstreamStep::WriteRepeated {
-                bytes: chunk.into(),
-                count: u64::MAX,
-                interval: Duration::ZERO,
-            };
-            vec![UpstreamStep::ReadRequestHead, write_bytes(chunked), forever]
+            let forever =
+                Step::WriteRepeated { bytes: chunk.into(), count: u64::MAX, interval: Duration::ZERO };
+            vec![Step::ReadRequestHead, write_bytes(chunked), forever]
         }
         Some("megabyte") => {
             let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 1048576\r\n\r\n";
-            let body = UpstreamStep::WriteRepeated {
+            let body = Step::WriteRepeated {
                 bytes: success_routes::PATTERN.into(),
                 count: 1024,
                 interval: Duration::ZERO,
             };
-            vec![UpstreamStep::ReadRequestHead, write_bytes(head), body]
+            vec![Step::ReadRequestHead, write_bytes(head), body]
         }
         Some(_) | None => {
-            vec![UpstreamStep::ReadRequestHead, UpstreamStep::SendContinue, UpstreamStep::ReadBody, served()]
+            vec![Step::ReadRequestHead, Step::SendContinue, Step::ReadBody, served()]
         }
     }
 }

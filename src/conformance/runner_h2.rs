@@ -1,5 +1,5 @@
-//! Runs one row of [`mod@super::client_faults_h2`] against a gateway and compares its streams and its connection with the
-//! row's expectations.
+//! Runs a case of a faulty HTTP/2 client against a gateway and compares its streams and its connection with its
+//! expectations.
 //!
 //! The counterpart of [`super::runner`], with the same [`TestContext`]. It reads and writes concurrently, as HTTP/2
 //! requires, and acknowledges SETTINGS and PING.
@@ -12,12 +12,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::client_faults::{ExpectedResponse, RequestKind};
-use super::client_faults_h2::{CloseOutcome, FrameStep, H2ClientFault, StreamOutcome};
+use super::case::{ClientFault, ConnectionOutcome, ExpectedResponse, GatewayProfile};
 use super::frames::{self, ACK, END_HEADERS, END_STREAM, Frame, PREFACE, frame_type, setting_id};
 use super::hpack;
 use super::response_reader::{BodyEnd, ReceivedResponse, ResponseBodyFraming, append_capped};
 use super::runner::{RunResult, TestContext, UpstreamRequestCount};
+use super::step::{RequestKind, Step};
 
 /// The stream of the background upload.
 const BACKGROUND_STREAM: u32 = 1;
@@ -29,7 +29,7 @@ const UPLOAD_INTERVAL: Duration = Duration::from_millis(200);
 const LARGE_WINDOW_SIZE: u32 = 0x4000_0000;
 
 /// Runs one row.
-pub async fn run_h2_client_fault(row: &H2ClientFault, context: &TestContext<'_>) -> RunResult {
+pub(super) async fn run_h2_client_fault(row: &ClientFault, context: &TestContext<'_>) -> RunResult {
     let stream = match context.connector.connect(false).await {
         Ok(stream) => stream,
         Err(error) => {
@@ -50,7 +50,7 @@ pub async fn run_h2_client_fault(row: &H2ClientFault, context: &TestContext<'_>)
 
 /// The state of a running row.
 struct Http2Runner<'a> {
-    row: &'a H2ClientFault,
+    row: &'a ClientFault,
     context: &'a TestContext<'a>,
     earlier: UpstreamRequestCount,
     read_half: OwnedReadHalf,
@@ -91,7 +91,7 @@ impl ReceivedStream {
 }
 
 impl<'a> Http2Runner<'a> {
-    fn new(row: &'a H2ClientFault, context: &'a TestContext<'a>, stream: TcpStream) -> Self {
+    fn new(row: &'a ClientFault, context: &'a TestContext<'a>, stream: TcpStream) -> Self {
         let (reading, writing) = stream.into_split();
         Http2Runner {
             row,
@@ -129,7 +129,7 @@ impl<'a> Http2Runner<'a> {
             .await?;
         }
         if self.row.background_stream {
-            let head = self.context.profile.background_upload().encode();
+            let head = request_block(self.context.profile, &self.context.profile.write_method, "background");
             self.write(frames::encode_frame(frame_type::HEADERS, END_HEADERS, BACKGROUND_STREAM, head))
                 .await?;
             // Only now: DATA on an idle stream is a connection error.
@@ -144,25 +144,16 @@ impl<'a> Http2Runner<'a> {
         self.check_outcome().await
     }
 
-    async fn run_step(&mut self, step: &FrameStep) -> Result<(), String> {
+    async fn run_step(&mut self, step: &Step) -> Result<(), String> {
         self.deadline = Instant::now() + self.context.limit;
         match step {
-            FrameStep::Send(bytes) => self.write(bytes.clone()).await,
-            FrameStep::SendRepeated(bytes, times) => {
-                for _ in 0..*times {
-                    if self.connection_closed {
-                        break;
-                    }
-                    self.write(bytes.clone()).await?;
-                }
-                Ok(())
-            }
-            FrameStep::SendSlowly(bytes, every) => {
-                let (limit, streams) = (self.deadline, self.row.stream_outcomes.clone());
+            Step::Write(bytes) => self.write(bytes.clone()).await,
+            Step::WriteUntilResponse { bytes, interval: every } => {
+                let (limit, row) = (self.deadline, self.row);
                 let is_done = |runner: &Self| {
                     runner.connection_closed
-                        || !streams.is_empty()
-                            && streams.iter().all(|(number, _)| runner.is_stream_ended(*number))
+                        || !row.expected.is_empty()
+                            && row.streams().all(|(number, _)| runner.is_stream_ended(number))
                 };
                 while !is_done(self) && Instant::now() < limit {
                     self.deadline = limit;
@@ -174,7 +165,7 @@ impl<'a> Http2Runner<'a> {
                 self.deadline = limit;
                 Ok(())
             }
-            FrameStep::WaitForUpstreamRequest => {
+            Step::WaitForUpstreamRequest => {
                 let (marker, earlier) = (self.row.marker(), self.earlier);
                 let upstream = self.context.upstream;
                 self.wait_until("the request at the upstream", |_| {
@@ -182,18 +173,20 @@ impl<'a> Http2Runner<'a> {
                 })
                 .await
             }
-            FrameStep::WaitForStreamEnd(number) => {
+            Step::WaitForStreamEnd(number) => {
                 self.wait_until("a response", |runner| runner.is_stream_ended(*number)).await
             }
-            FrameStep::SuppressAcks => {
+            Step::SuppressAcks => {
                 self.acks_suppressed = true;
                 Ok(())
             }
-            FrameStep::Close => {
+            Step::Close => {
                 self.client_closed = true;
                 // Unread data turns the FIN into a reset; both count as a client that has closed.
                 self.write_half.shutdown().await.map_err(|error| format!("cannot close: {error}"))
             }
+            // The steps of upstreams and of HTTP/1.
+            _ => Ok(()),
         }
     }
 
@@ -205,10 +198,9 @@ impl<'a> Http2Runner<'a> {
         }
         let row = self.row;
         let streams: Vec<u32> = row
-            .stream_outcomes
-            .iter()
-            .filter(|(_, outcome)| *outcome != StreamOutcome::NoResponse)
-            .map(|(number, _)| *number)
+            .streams()
+            .filter(|(_, outcome)| *outcome != ExpectedResponse::NoResponse)
+            .map(|(number, _)| number)
             .collect();
         for number in streams {
             self.wait_until(&format!("a response on stream {number}"), |runner| {
@@ -216,59 +208,53 @@ impl<'a> Http2Runner<'a> {
             })
             .await?;
         }
-        for (number, outcome) in &row.stream_outcomes {
-            self.check_stream(*number, *outcome)
+        for (number, outcome) in row.streams() {
+            self.check_stream(number, outcome)
                 .map_err(|violation| format!("stream {number}: {violation}"))?;
         }
-        match row.close_outcome {
-            CloseOutcome::ClientClosed => Ok(()),
-            CloseOutcome::KeptOpen => self.follow_up().await,
-            CloseOutcome::ErrorGoaway | CloseOutcome::GracefulGoaway => {
-                self.wait_until("a connection close", |runner| runner.connection_closed).await?;
-                match (row.close_outcome, self.goaway_code) {
-                    (CloseOutcome::ErrorGoaway, Some(0)) => {
-                        Err("expected GOAWAY with an error, got NO_ERROR".to_owned())
-                    }
-                    (CloseOutcome::GracefulGoaway, Some(code)) if code != 0 => {
-                        Err(format!("expected GOAWAY with NO_ERROR, got error {code}"))
-                    }
-                    (CloseOutcome::ErrorGoaway | CloseOutcome::GracefulGoaway, None) => {
-                        Err("expected GOAWAY, got a connection close without it".to_owned())
-                    }
-                    (
-                        CloseOutcome::ClientClosed
-                        | CloseOutcome::KeptOpen
-                        | CloseOutcome::ErrorGoaway
-                        | CloseOutcome::GracefulGoaway,
-                        Some(_) | None,
-                    ) => Ok(()),
-                }
+        match row.connection {
+            ConnectionOutcome::KeptOpen => return self.follow_up().await,
+            ConnectionOutcome::ErrorGoaway | ConnectionOutcome::Goaway => {}
+            ConnectionOutcome::AnnouncedClose
+            | ConnectionOutcome::Closed
+            | ConnectionOutcome::Dropped
+            | ConnectionOutcome::Truncated
+            | ConnectionOutcome::ClientClosed => return Ok(()),
+        }
+        self.wait_until("a connection close", |runner| runner.connection_closed).await?;
+        let is_error_expected = row.connection == ConnectionOutcome::ErrorGoaway;
+        match self.goaway_code {
+            None => Err("expected GOAWAY, got a connection close without it".to_owned()),
+            Some(0) if is_error_expected => Err("expected GOAWAY with an error, got NO_ERROR".to_owned()),
+            Some(code) if code != 0 && !is_error_expected => {
+                Err(format!("expected GOAWAY with NO_ERROR, got error {code}"))
             }
+            Some(_) => Ok(()),
         }
     }
 
     /// Compares a stream with its expected outcome.
-    fn check_stream(&mut self, number: u32, outcome: StreamOutcome) -> Result<(), String> {
+    fn check_stream(&mut self, number: u32, outcome: ExpectedResponse) -> Result<(), String> {
         let stream = self.streams.remove(&number).unwrap_or_default();
         let description = format!("{}{}", describe_stream(&stream), self.describe_end());
         match outcome {
-            StreamOutcome::NoResponse if stream.response.is_none() => Ok(()),
-            StreamOutcome::Reset
+            ExpectedResponse::NoResponse if stream.response.is_none() => Ok(()),
+            ExpectedResponse::Reset
                 if stream.response.is_none() && stream.reset_code.is_some_and(|code| code != 0) =>
             {
                 Ok(())
             }
-            StreamOutcome::Empty431 => match stream.response {
+            ExpectedResponse::Empty431 => match stream.response {
                 Some(response) if response.status == 431 && response.body_length == 0 => Ok(()),
                 Some(_) | None => Err(format!("expected an empty 431, got {description}")),
             },
-            StreamOutcome::HeadersOnly(cause) => match stream.response {
+            ExpectedResponse::HeadersOnly(cause) => match stream.response {
                 Some(response) if response.body_length == 0 && response.end == BodyEnd::Truncated => {
                     // Check it like a response to HEAD: headers without a body.
                     let head = ReceivedResponse { end: BodyEnd::Complete, ..response };
                     let verdict = (self.context.check_response)(
                         ExpectedResponse::Rejected(cause),
-                        RequestKind::HEAD,
+                        RequestKind { head: true, http10: false },
                         &head,
                     );
                     self.responses.push(head);
@@ -276,7 +262,9 @@ impl<'a> Http2Runner<'a> {
                 }
                 Some(_) | None => Err(format!("expected response headers only, got {description}")),
             },
-            StreamOutcome::Response(expected) => {
+            ExpectedResponse::Reset => Err(format!("expected RST_STREAM, got {description}")),
+            ExpectedResponse::NoResponse => Err(format!("expected no response, got {description}")),
+            expected => {
                 let Some(response) = stream.response else {
                     return Err(format!("expected a response, got {description}"));
                 };
@@ -285,8 +273,6 @@ impl<'a> Http2Runner<'a> {
                 self.responses.push(response);
                 verdict
             }
-            StreamOutcome::Reset => Err(format!("expected RST_STREAM, got {description}")),
-            StreamOutcome::NoResponse => Err(format!("expected no response, got {description}")),
         }
     }
 
@@ -311,7 +297,7 @@ impl<'a> Http2Runner<'a> {
             self.write(frames::encode_frame(frame_type::DATA, END_STREAM, BACKGROUND_STREAM, "end")).await?;
             expected.insert(0, (BACKGROUND_STREAM, "the background upload"));
         }
-        let head = self.context.profile.follow_up_headers().encode();
+        let head = request_block(self.context.profile, &self.context.profile.read_method, "follow-up");
         self.write(frames::encode_frame(
             frame_type::HEADERS,
             END_HEADERS | END_STREAM,
@@ -330,7 +316,7 @@ impl<'a> Http2Runner<'a> {
                 runner.is_stream_ended(number) || runner.connection_closed
             })
             .await?;
-            self.check_stream(number, StreamOutcome::Response(ExpectedResponse::Served))
+            self.check_stream(number, ExpectedResponse::Served)
                 .map_err(|violation| format!("{waited_for}: {violation}"))?;
         }
         Ok(())
@@ -493,6 +479,17 @@ impl ReceivedStream {
         self.complete = true;
         response.end = BodyEnd::Complete;
     }
+}
+
+/// The header block of an ordinary request with this marker.
+fn request_block(profile: &GatewayProfile, method: &str, marker: &str) -> Vec<u8> {
+    let target = format!("{}?row={marker}", profile.path);
+    hpack::HeaderList::default()
+        .with(":method", method)
+        .with(":scheme", "http")
+        .with(":path", target)
+        .with(":authority", &profile.host)
+        .encode()
 }
 
 /// Fields that HTTP/2 forbids (RFC 9113, section 8.2.2).

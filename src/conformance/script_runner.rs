@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::accepted_connection::AcceptedConnection;
-use super::script::UpstreamStep;
+use super::step::Step;
 
 /// The state of the connection after a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) enum ScriptEnd {
 }
 
 /// Runs the whole script.
-pub(super) async fn run_script(script: &[UpstreamStep], connection: &mut AcceptedConnection) -> ScriptEnd {
+pub(super) async fn run_script(script: &[Step], connection: &mut AcceptedConnection) -> ScriptEnd {
     for step in script {
         match run_step(step, connection).await {
             Ok(ScriptEnd::Open) => {}
@@ -33,38 +33,43 @@ pub(super) async fn run_script(script: &[UpstreamStep], connection: &mut Accepte
     }
 }
 
-async fn run_step(step: &UpstreamStep, connection: &mut AcceptedConnection) -> io::Result<ScriptEnd> {
+async fn run_step(step: &Step, connection: &mut AcceptedConnection) -> io::Result<ScriptEnd> {
     match step {
-        UpstreamStep::ReadRequestHead => connection.take_request_head().await?,
-        UpstreamStep::ReadBody => while connection.next_body_chunk().await?.is_some() {},
-        UpstreamStep::ReadBodyBytes(minimum) => read_bytes(connection, *minimum).await?,
-        UpstreamStep::SendContinue => connection.send_continue().await?,
-        UpstreamStep::Write(bytes) => connection.write(bytes).await?,
-        UpstreamStep::WriteSlowly { bytes, interval } => write_slowly(connection, bytes, *interval).await?,
-        UpstreamStep::WriteRepeated { bytes, count, interval } => {
+        Step::ReadRequestHead => connection.take_request_head().await?,
+        Step::ReadRequest => {
+            connection.take_request_head().await?;
+            while connection.next_body_chunk().await?.is_some() {}
+        }
+        Step::ReadBody => while connection.next_body_chunk().await?.is_some() {},
+        Step::ReadBodyBytes(minimum) => read_bytes(connection, *minimum).await?,
+        Step::SendContinue => connection.send_continue().await?,
+        Step::Write(bytes) => connection.write(bytes).await?,
+        Step::WriteSlowly { bytes, interval } => write_slowly(connection, bytes, *interval).await?,
+        Step::WriteRepeated { bytes, count, interval } => {
             write_repeated(connection, bytes, *count, *interval).await?
         }
-        UpstreamStep::EchoBody => echo(connection).await?,
-        UpstreamStep::EchoRaw => connection.echo_raw().await?,
-        UpstreamStep::Pause(time) => tokio::time::sleep(*time).await,
-        UpstreamStep::WaitForGate(gate) => gate.wait().await,
-        UpstreamStep::OpenGate(gate) => gate.open(),
-        UpstreamStep::SuppressAcks => {}
-        UpstreamStep::ShutdownWrite => connection.shutdown_write().await?,
-        UpstreamStep::Stall => std::future::pending().await,
-        UpstreamStep::ReadUntilClose => {
+        Step::EchoBody => echo(connection).await?,
+        Step::EchoRaw => connection.echo_raw().await?,
+        Step::Pause(time) => tokio::time::sleep(*time).await,
+        Step::WaitForGate(gate) => gate.wait().await,
+        Step::OpenGate(gate) => gate.open(),
+        Step::ShutdownWrite => connection.shutdown_write().await?,
+        Step::Stall => std::future::pending().await,
+        Step::ReadUntilClose => {
             connection.read_to_end().await;
             return Ok(ScriptEnd::Closed);
         }
-        UpstreamStep::Close => {
+        Step::Close => {
             connection.close().await;
             return Ok(ScriptEnd::Closed);
         }
-        UpstreamStep::CloseAbruptly => return Ok(ScriptEnd::Closed),
-        UpstreamStep::Reset => {
+        Step::CloseAbruptly => return Ok(ScriptEnd::Closed),
+        Step::Reset => {
             connection.reset_on_close();
             return Ok(ScriptEnd::Closed);
         }
+        // The steps of HTTP/2 and of clients.
+        _ => {}
     }
     Ok(ScriptEnd::Open)
 }

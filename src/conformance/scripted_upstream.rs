@@ -1,7 +1,7 @@
 //! A scripted upstream: listens on a loopback port, runs scripts, records what it receives.
 //!
 //! It has its own thread and runtime, so that blocking tests and asynchronous commands can both use one.
-//! [`ScriptSource`] selects the scripts; the steps are in [`super::script`], the recording in [`super::recorder`].
+//! [`ScriptSource`] selects the scripts; the steps are in [`super::step`], the recording in [`super::recorder`].
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,9 +16,9 @@ use tokio::sync::oneshot;
 
 use super::accepted_connection::AcceptedConnection;
 use super::recorder::{RecordedHead, Recorder, Recording};
-use super::script::{Script, UpstreamStep};
 use super::script_runner::{ScriptEnd, run_script};
 use super::scripted_upstream_h2;
+use super::step::{Script, Step};
 
 /// Selects the script to run.
 pub enum ScriptSource {
@@ -56,7 +56,7 @@ impl ScriptedUpstream {
     }
 
     /// Runs this script in every turn.
-    pub fn script(script: impl IntoIterator<Item = UpstreamStep>) -> io::Result<ScriptedUpstream> {
+    pub fn script(script: impl IntoIterator<Item = Step>) -> io::Result<ScriptedUpstream> {
         ScriptedUpstream::start(ScriptSource::InSequence(vec![script.into_iter().collect()]))
     }
 

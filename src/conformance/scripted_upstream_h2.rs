@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::frames::{frame_type, setting_id, settings_frame};
 use super::recorder::{PeerClose, RecordedHead, RecordedRequest, Recorder, append_capped};
-use super::script::{Script, UpstreamStep};
+use super::step::{Script, Step};
 
 /// Placeholder for the stream identifier of the request, in frame headers and payloads.
 pub(crate) const STREAM_PLACEHOLDER: u32 = 0x7fff_fffd;
@@ -165,16 +165,11 @@ struct StreamPlayer {
 
 impl StreamPlayer {
     /// Runs the script. Returns whether the connection stays open.
-    async fn run(&mut self, script: &[UpstreamStep]) -> io::Result<bool> {
+    async fn run(&mut self, script: &[Step]) -> io::Result<bool> {
         for step in script {
             match step {
-                // The library has already read the headers. The other steps have no HTTP/2 form.
-                UpstreamStep::ReadRequestHead
-                | UpstreamStep::SendContinue
-                | UpstreamStep::EchoBody
-                | UpstreamStep::EchoRaw => {}
-                UpstreamStep::ReadBody => while self.next_body_chunk().await?.is_some() {},
-                UpstreamStep::ReadBodyBytes(minimum) => {
+                Step::ReadBody | Step::ReadRequest => while self.next_body_chunk().await?.is_some() {},
+                Step::ReadBodyBytes(minimum) => {
                     let mut read = 0;
                     while read < *minimum
                         && let Some(length) = self.next_body_chunk().await?
@@ -182,28 +177,28 @@ impl StreamPlayer {
                         read += length as u64;
                     }
                 }
-                UpstreamStep::Write(bytes) => self.write(bytes).await?,
-                UpstreamStep::WriteSlowly { bytes, interval } => {
+                Step::Write(bytes) => self.write(bytes).await?,
+                Step::WriteSlowly { bytes, interval } => {
                     let bytes = self.with_stream_id(bytes);
                     for at in 0..bytes.len() {
                         self.write(&bytes.slice(at..=at)).await?;
                         tokio::time::sleep(*interval).await;
                     }
                 }
-                UpstreamStep::WriteRepeated { bytes, count, interval } => {
+                Step::WriteRepeated { bytes, count, interval } => {
                     for _ in 0..*count {
                         self.write(bytes).await?;
                         tokio::time::sleep(*interval).await;
                     }
                 }
-                UpstreamStep::Pause(time) => tokio::time::sleep(*time).await,
-                UpstreamStep::WaitForGate(gate) => gate.wait().await,
-                UpstreamStep::OpenGate(gate) => gate.open(),
-                UpstreamStep::SuppressAcks => self.writer.acks_suppressed.store(true, Ordering::Release),
-                UpstreamStep::ShutdownWrite => self.writer.stream.lock().await.shutdown().await?,
+                Step::Pause(time) => tokio::time::sleep(*time).await,
+                Step::WaitForGate(gate) => gate.wait().await,
+                Step::OpenGate(gate) => gate.open(),
+                Step::SuppressAcks => self.writer.acks_suppressed.store(true, Ordering::Release),
+                Step::ShutdownWrite => self.writer.stream.lock().await.shutdown().await?,
                 // Keep the stream pending; the task ends with the connection.
-                UpstreamStep::ReadUntilClose | UpstreamStep::Stall => std::future::pending().await,
-                UpstreamStep::Close => {
+                Step::ReadUntilClose | Step::Stall => std::future::pending().await,
+                Step::Close => {
                     self.writer.stream.lock().await.shutdown().await?;
                     // Wait until the peer closes, so that no unread byte turns the FIN into a reset.
                     let peer_close = || self.recorder.peer_has_closed(self.connection_index);
@@ -214,12 +209,14 @@ impl StreamPlayer {
                     }
                     return Ok(false);
                 }
-                UpstreamStep::CloseAbruptly => return Ok(false),
-                UpstreamStep::Reset => {
+                Step::CloseAbruptly => return Ok(false),
+                Step::Reset => {
                     let stream = self.writer.stream.lock().await;
                     let _ = SockRef::from(stream.as_ref()).set_linger(Some(Duration::ZERO));
                     return Ok(false);
                 }
+                // The library has already read the headers. The other steps are those of HTTP/1 and of clients.
+                _ => {}
             }
         }
         Ok(true)

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use super::super::recorder::PeerClose;
-use super::super::script::{Gate, UpstreamStep, http_response, write_bytes};
+use super::super::step::{Gate, Step, http_response, write_bytes};
 use super::super::{FaultyUpstream, ServerKind};
 use super::ScriptedUpstream;
 
@@ -28,11 +28,9 @@ fn exchange_until_close(upstream: &ScriptedUpstream, bytes: &str) -> String {
 
 #[test]
 fn script_without_a_close_step_serves_every_request_on_a_connection() {
-    let upstream = ScriptedUpstream::script([
-        UpstreamStep::ReadRequestHead,
-        write_bytes("HTTP/1.1 204 No Content\r\n\r\n"),
-    ])
-    .unwrap();
+    let upstream =
+        ScriptedUpstream::script([Step::ReadRequestHead, write_bytes("HTTP/1.1 204 No Content\r\n\r\n")])
+            .unwrap();
     let requests =
         "POST /a HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabcGET /b HTTP/1.1\r\nhost: x\r\n\r\n";
     assert_eq!(exchange_until_close(&upstream, requests), "HTTP/1.1 204 No Content\r\n\r\n".repeat(2));
@@ -49,8 +47,8 @@ fn script_without_a_close_step_serves_every_request_on_a_connection() {
 #[test]
 fn chunked_request_is_recorded_without_framing() {
     let upstream = ScriptedUpstream::script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::ReadBody,
+        Step::ReadRequestHead,
+        Step::ReadBody,
         write_bytes("HTTP/1.1 204 No Content\r\n\r\n"),
     ])
     .unwrap();
@@ -65,7 +63,7 @@ fn chunked_request_is_recorded_without_framing() {
 
 #[test]
 fn unfinished_body_is_not_recorded_as_complete() {
-    let upstream = ScriptedUpstream::script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody]).unwrap();
+    let upstream = ScriptedUpstream::script([Step::ReadRequestHead, Step::ReadBody]).unwrap();
     exchange_until_close(&upstream, "PUT /a HTTP/1.1\r\ncontent-length: 9\r\n\r\nabc");
     let recording = upstream.recording();
     let request = recording.requests().next().unwrap();
@@ -76,17 +74,9 @@ fn unfinished_body_is_not_recorded_as_complete() {
 #[test]
 fn scripts_run_in_sequence_and_the_last_one_repeats() {
     let upstream = ScriptedUpstream::scripts([
-        vec![UpstreamStep::Close],
-        vec![
-            UpstreamStep::ReadRequestHead,
-            UpstreamStep::Write(http_response("200 OK", "one")),
-            UpstreamStep::Close,
-        ],
-        vec![
-            UpstreamStep::ReadRequestHead,
-            UpstreamStep::Write(http_response("200 OK", "two")),
-            UpstreamStep::Close,
-        ],
+        vec![Step::Close],
+        vec![Step::ReadRequestHead, Step::Write(http_response("200 OK", "one")), Step::Close],
+        vec![Step::ReadRequestHead, Step::Write(http_response("200 OK", "two")), Step::Close],
     ])
     .unwrap();
     let get = || exchange_until_close(&upstream, "GET / HTTP/1.1\r\n\r\n");
@@ -99,12 +89,8 @@ fn scripts_run_in_sequence_and_the_last_one_repeats() {
 
 #[test]
 fn reset_reaches_the_client_after_the_bytes_sent_before_it() {
-    let upstream = ScriptedUpstream::script([
-        UpstreamStep::ReadRequestHead,
-        write_bytes("HTTP/1.1"),
-        UpstreamStep::Reset,
-    ])
-    .unwrap();
+    let upstream =
+        ScriptedUpstream::script([Step::ReadRequestHead, write_bytes("HTTP/1.1"), Step::Reset]).unwrap();
     let mut stream = connect(&upstream);
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let mut read = Vec::new();
@@ -115,16 +101,14 @@ fn reset_reaches_the_client_after_the_bytes_sent_before_it() {
 #[test]
 fn graceful_close_ends_with_fin_despite_unread_bytes() {
     let upstream =
-        ScriptedUpstream::script([UpstreamStep::ReadRequestHead, write_bytes("bye"), UpstreamStep::Close])
-            .unwrap();
+        ScriptedUpstream::script([Step::ReadRequestHead, write_bytes("bye"), Step::Close]).unwrap();
     let request = format!("PUT / HTTP/1.1\r\ncontent-length: 100000\r\n\r\n{}", "x".repeat(100_000));
     assert_eq!(exchange_until_close(&upstream, &request), "bye");
 }
 
 #[test]
 fn hang_step_records_that_the_client_closed() {
-    let upstream =
-        ScriptedUpstream::script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]).unwrap();
+    let upstream = ScriptedUpstream::script([Step::ReadRequestHead, Step::ReadUntilClose]).unwrap();
     let mut stream = connect(&upstream);
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert!(upstream.wait_until(TIMEOUT, |recording| recording.requests().count() == 1));
@@ -139,11 +123,11 @@ fn hang_step_records_that_the_client_closed() {
 fn gates_synchronise_test_and_script() {
     let (reached, go) = (Gate::new(), Gate::new());
     let script = [
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::OpenGate(reached.clone()),
-        UpstreamStep::WaitForGate(go.clone()),
+        Step::ReadRequestHead,
+        Step::OpenGate(reached.clone()),
+        Step::WaitForGate(go.clone()),
         write_bytes("done"),
-        UpstreamStep::Close,
+        Step::Close,
     ];
     let upstream = ScriptedUpstream::script(script).unwrap();
     let mut stream = connect(&upstream);
@@ -157,7 +141,7 @@ fn gates_synchronise_test_and_script() {
 
 #[test]
 fn echo_responds_while_the_body_is_still_arriving() {
-    let upstream = ScriptedUpstream::script([UpstreamStep::ReadRequestHead, UpstreamStep::EchoBody]).unwrap();
+    let upstream = ScriptedUpstream::script([Step::ReadRequestHead, Step::EchoBody]).unwrap();
     let mut stream = connect(&upstream);
     stream.write_all(b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nab").unwrap();
     let mut half = [0; 512];
@@ -174,7 +158,7 @@ fn echo_responds_while_the_body_is_still_arriving() {
 
 #[test]
 fn dropping_the_upstream_frees_its_port_and_closes_its_connections() {
-    let upstream = ScriptedUpstream::script([UpstreamStep::ReadRequestHead, UpstreamStep::Stall]).unwrap();
+    let upstream = ScriptedUpstream::script([Step::ReadRequestHead, Step::Stall]).unwrap();
     let mut stream = connect(&upstream);
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     assert!(upstream.wait_until(TIMEOUT, |recording| recording.requests().count() == 1));
@@ -196,7 +180,7 @@ fn faulty_upstream_serves_faults_and_success_routes_by_path() {
     assert!(get("/nothing").starts_with("HTTP/1.1 404 "));
     assert!(get("/bytes/3000").len() > 3000);
     assert_eq!(
-        faulty_upstream.addresses()[2],
+        faulty_upstream.addresses().nth(2).unwrap(),
         (ServerKind::Closing, faulty_upstream.address(ServerKind::Closing))
     );
 }

@@ -1,13 +1,13 @@
 //! Valid responses of the faulty upstream, to show that the gateway forwards them unchanged.
 //!
-//! The counterpart of [`mod@super::upstream_faults`]. Unknown paths get an HTML 404, which the gateway replaces.
+//! The counterpart of [`super::case`]. Unknown paths get an HTML 404, which the gateway replaces.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::recorder::RecordedHead;
-use super::script::{Script, UpstreamStep, http_response, write_bytes};
+use super::step::{Script, Step, http_response, write_bytes};
 
 /// A path with a valid response.
 #[derive(Clone, Copy, Debug)]
@@ -38,11 +38,11 @@ pub const fn success_routes() -> &'static [SuccessRoute] {
 pub fn success_script(request: &RecordedHead) -> Script {
     let path = request.path();
     if path == "/echo" {
-        return vec![UpstreamStep::ReadRequestHead, UpstreamStep::EchoBody];
+        return vec![Step::ReadRequestHead, Step::EchoBody];
     }
-    let mut script = vec![UpstreamStep::ReadRequestHead, UpstreamStep::SendContinue, UpstreamStep::ReadBody];
+    let mut script = vec![Step::ReadRequestHead, Step::SendContinue, Step::ReadBody];
     script.extend(if request.method == "HEAD" {
-        vec![UpstreamStep::Write(head_response(path))]
+        vec![Step::Write(head_response(path))]
     } else {
         response_steps(path)
     });
@@ -51,22 +51,19 @@ pub fn success_script(request: &RecordedHead) -> Script {
 
 fn response_steps(path: &str) -> Script {
     match path {
-        "/ok" => vec![UpstreamStep::Write(http_response(
-            "200 OK\ncontent-type: application/json",
-            r#"{"ok":true}"#,
-        ))],
-        "/created" => vec![UpstreamStep::Write(http_response("201 Created\nlocation: /orders/8", "{}"))],
+        "/ok" => vec![Step::Write(http_response("200 OK\ncontent-type: application/json", r#"{"ok":true}"#))],
+        "/created" => vec![Step::Write(http_response("201 Created\nlocation: /orders/8", "{}"))],
         "/no-content" => {
             vec![write_bytes("HTTP/1.1 204 No Content\r\ncontent-type: application/json\r\n\r\n")]
         }
         "/not-modified" => vec![write_bytes("HTTP/1.1 304 Not Modified\r\netag: \"7\"\r\n\r\n")],
         "/hints" => vec![
             write_bytes("HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n"),
-            UpstreamStep::Write(http_response("200 OK\ncontent-type: text/plain", "after the hints\n")),
+            Step::Write(http_response("200 OK\ncontent-type: text/plain", "after the hints\n")),
         ],
         "/stream" => vec![
             write_bytes("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n"),
-            UpstreamStep::WriteRepeated {
+            Step::WriteRepeated {
                 bytes: "5\r\ntick\n\r\n".into(),
                 count: 10,
                 interval: Duration::from_millis(200),
@@ -85,7 +82,7 @@ fn parameterised_response(path: &str) -> Script {
         );
         return vec![
             write_bytes(head),
-            UpstreamStep::WriteRepeated {
+            Step::WriteRepeated {
                 bytes: PATTERN.into(),
                 count: size / PATTERN.len() as u64,
                 interval: Duration::ZERO,
@@ -98,7 +95,7 @@ fn parameterised_response(path: &str) -> Script {
         return vec![write_bytes(format!("HTTP/1.1 {status} Nothing\r\n\r\n"))];
     }
     let head = format!("{status} Of That Name\ncontent-type: text/html\nserver: apache/2.4");
-    vec![UpstreamStep::Write(http_response(&head, format!("<html><body><h1>{status}</h1></body></html>")))]
+    vec![Step::Write(http_response(&head, format!("<html><body><h1>{status}</h1></body></html>")))]
 }
 
 fn path_number(path: &str, prefix: &str) -> Option<u64> {

@@ -2,7 +2,7 @@
 //!
 //! The certificates are generated at the start. A client that trusts [`TlsServers::ca_pem`] and expects [`SERVER_NAME`]
 //! sees exactly one flaw. After a successful handshake a server reads and sends nothing. Failures before or instead of
-//! a handshake are scripts ([`super::script`]).
+//! a handshake are scripts ([`super::step`]).
 
 use std::io;
 use std::net::SocketAddr;

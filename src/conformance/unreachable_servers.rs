@@ -1,7 +1,7 @@
 //! Unreachable servers: a port that refuses connections, and one whose backlog is full.
 //!
 //! Both hold a loopback port until they are dropped, so that no other process can use it. The expected responses of a
-//! gateway are in [`mod@super::upstream_faults`].
+//! gateway are in [`super::case`].
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};

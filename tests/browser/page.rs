@@ -1,7 +1,7 @@
 //! A web page on its own origin whose script calls `fetch` and records what it could read.
 
 use serde_json::{Value, json};
-use statusquo::conformance::{ScriptedUpstream, UpstreamStep, http_response};
+use statusquo::conformance::{ScriptedUpstream, Step, http_response};
 
 use crate::chromium;
 
@@ -27,7 +27,7 @@ impl TestPage {
                 "/page" => http_response("200 OK\ncontent-type: text/html; charset=utf-8", SCRIPT),
                 _ => http_response("404 Not Found", ""),
             };
-            vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(response)]
+            vec![Step::ReadRequestHead, Step::Write(response)]
         });
         TestPage { server: server.unwrap() }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use statusquo::conformance::{RefusingPort, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{RefusingPort, ScriptedUpstream, Step, http_response, write_bytes};
 
 use crate::curl::Curl;
 use crate::gateway::RealGateway;
@@ -21,7 +21,7 @@ fn upstream() -> ScriptedUpstream {
             "404 Not Found\ncontent-type: application/json",
             r#"{"message":"There is no such order.","code":404}"#,
         ))],
-        "/cut" => vec![UpstreamStep::Reset],
+        "/cut" => vec![Step::Reset],
         _ => vec![write_bytes(http_response("200 OK\ncontent-type: text/plain", "fine"))],
     })
     .unwrap()

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 use statusquo::conformance::{
-    FaultCategory, FaultOutcome, FaultyUpstream, ReplyReason, ScriptedUpstream, ServerKind, UpstreamFault,
-    UpstreamStep, upstream_faults, write_bytes,
+    FaultOutcome, FaultyUpstream, ReplyReason, ScriptedUpstream, ServerKind, Step, UpstreamFault,
+    upstream_faults, write_bytes,
 };
 use statusquo::contract::Cause;
 
@@ -120,7 +120,7 @@ fn explain_equals_the_wire_for_every_upstream_error_status() {
 fn explain_equals_the_wire_for_other_methods() {
     let faulty_upstream = FaultyUpstream::start().unwrap();
     let html = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 502 Bad\r\ncontent-type: text/html\r\ncontent-length: 7\r\n\r\n"),
     ]);
     let gateway = GatewaySetup::with_servers(&[faulty_upstream.address(ServerKind::Refusing)])
@@ -256,7 +256,7 @@ fn one_for_each_cause() -> Vec<UpstreamFault> {
     faults.retain(|fault| match fault.outcome {
         // A server that accepts and closes may be detected while writing or while reading.
         FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. } => {
-            let asked_so = fault.request.is_plain_get() || fault.category == FaultCategory::Upgrade;
+            let asked_so = fault.request.is_plain_get() || fault.is_upgrade();
             fault.server_kind != ServerKind::Closing && asked_so && seen.insert(cause)
         }
         FaultOutcome::LocalReply { .. } | FaultOutcome::Forwarded { .. } | FaultOutcome::Aborted { .. } => {
@@ -289,7 +289,7 @@ fn check_provocation(gateway: &Gateway, provoked: &Provocation) {
 #[track_caller]
 fn check_all(overrides: &str) {
     let faulty_upstream = FaultyUpstream::start().unwrap();
-    let hanging = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
+    let hanging = script([Step::ReadRequestHead, Step::ReadUntilClose]);
     let gateway = provoking_gateway(&faulty_upstream, &hanging, overrides).start();
     let provocations = provocations(&via(&gateway, &faulty_upstream));
     let differing: Vec<&str> = std::thread::scope(|scope| {

@@ -1,7 +1,7 @@
 //! `explain` compared with the wire under exhaustion: concurrency, queue, descriptors and a write-blocked upstream.
 //! [`super::commands_explain`] covers the other causes.
 
-use statusquo::conformance::{Gate, ScriptedUpstream, UpstreamStep, http_response};
+use statusquo::conformance::{Gate, ScriptedUpstream, Step, http_response};
 
 use super::commands_explain::{assert_explained, explain};
 use super::gateway::{Gateway, GatewaySetup};
@@ -25,7 +25,7 @@ fn saturated_gateway(upstream: &ScriptedUpstream, concurrency: &str) -> (Gateway
 
 #[test]
 fn explain_equals_the_wire_for_a_full_queue_and_a_queue_timeout() {
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
+    let upstream = script([Step::ReadRequestHead, Step::ReadUntilClose]);
     for (concurrency, cause) in [
         ("{ max: 1, queue: 0 }", "queue_full"),
         ("{ max: 1, queue: 1, queue_timeout: 300ms }", "queue_timeout"),
@@ -39,7 +39,7 @@ fn explain_equals_the_wire_for_a_full_queue_and_a_queue_timeout() {
 
 #[test]
 fn explain_equals_the_wire_for_a_non_reading_upstream() {
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::Stall]);
+    let upstream = script([Step::ReadRequestHead, Step::Stall]);
     let gateway = GatewaySetup::with_servers(&[upstream.address()])
         .set("timeouts.body_idle", "300ms")
         .set("client.max_body", "100MB")
@@ -63,7 +63,7 @@ fn explain_equals_the_wire_when_descriptors_are_exhausted() {
     let gate = Gate::new();
     let opened = gate.clone();
     let upstream = by_request(move |_| {
-        vec![UpstreamStep::WaitForGate(opened.clone()), UpstreamStep::Write(http_response("200 OK", ""))]
+        vec![Step::WaitForGate(opened.clone()), Step::Write(http_response("200 OK", ""))]
     });
     let gateway = Gateway::with_upstream(&upstream)
         .descriptors(128)

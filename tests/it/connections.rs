@@ -1,7 +1,7 @@
 //! Client connections: keep-alive, close and its announcement, in HTTP/1.1 and HTTP/1.0, with single and pipelined
 //! requests.
 
-use statusquo::conformance::{Gate, PeerClose, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, PeerClose, Step, http_response, write_bytes};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::{limit, millis};
@@ -39,10 +39,10 @@ fn request_without_a_route_gets_404_and_keeps_the_connection() {
 fn pipelined_requests_get_responses_in_order_with_errors_between() {
     let upstream = by_request(|request| match request.path() {
         "/bad" => vec![
-            UpstreamStep::ReadRequestHead,
-            UpstreamStep::Write(http_response("502 Bad Gateway\ncontent-type: text/html", "<p>")),
+            Step::ReadRequestHead,
+            Step::Write(http_response("502 Bad Gateway\ncontent-type: text/html", "<p>")),
         ],
-        path => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", path))],
+        path => vec![Step::ReadRequestHead, Step::Write(http_response("200 OK", path))],
     });
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -66,9 +66,9 @@ fn pipelined_requests_get_responses_in_order_with_errors_between() {
 fn connection_close_is_honoured_after_success_and_after_error() {
     let upstream = by_request(|request| match request.path() {
         "/bad" => {
-            vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("502 Bad Gateway", "<p>"))]
+            vec![Step::ReadRequestHead, Step::Write(http_response("502 Bad Gateway", "<p>"))]
         }
-        _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "fine"))],
+        _ => vec![Step::ReadRequestHead, Step::Write(http_response("200 OK", "fine"))],
     });
     let gateway = Gateway::with_upstream(&upstream).start();
     for (path, status) in [("/", 200), ("/bad", 504), ("/a/../b", 400)] {
@@ -157,7 +157,7 @@ fn no_content_response_keeps_its_content_type() {
 #[test]
 fn client_disconnect_while_waiting_frees_the_upstream_and_is_counted() {
     for leave in [super::http1_client::Client::reset as fn(super::http1_client::Client), drop] {
-        let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
+        let upstream = script([Step::ReadRequestHead, Step::ReadUntilClose]);
         let gateway = Gateway::with_upstream(&upstream).start();
         let mut client = gateway.client();
         client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
@@ -175,7 +175,7 @@ fn client_disconnect_while_waiting_frees_the_upstream_and_is_counted() {
 
 #[test]
 fn client_half_close_while_waiting_is_closed_and_counted() {
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
+    let upstream = script([Step::ReadRequestHead, Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
@@ -229,13 +229,12 @@ fn panic_path_is_ordinary_without_the_test_variable() {
 fn pipelined_request_gets_a_response_after_client_half_close() {
     let gate = Gate::new();
     let first = vec![
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nfir"),
-        UpstreamStep::WaitForGate(gate.clone()),
+        Step::WaitForGate(gate.clone()),
         write_bytes("st, "),
     ];
-    let upstream =
-        super::scripted_upstreams::scripts([first, vec![UpstreamStep::ReadRequestHead, UpstreamStep::Close]]);
+    let upstream = super::scripted_upstreams::scripts([first, vec![Step::ReadRequestHead, Step::Close]]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\nGET / HTTP/1.1\r\nhost: a b\r\n\r\n");

@@ -3,7 +3,7 @@
 //! `tests/browser.rs` tests the effect in a real browser.
 
 use bytes::Bytes;
-use statusquo::conformance::{ScriptedUpstream, UpstreamStep, http_response};
+use statusquo::conformance::{ScriptedUpstream, Step, http_response};
 
 use super::contract_check::check_local_reply;
 use super::gateway::{Gateway, GatewaySetup};
@@ -28,10 +28,10 @@ fn upstream_with_cors_headers() -> ScriptedUpstream {
             "/broken" => {
                 http_response(&format!("502 Bad Gateway\ncontent-type: text/html\n{upstream_headers}"), "<p>")
             }
-            "/late" => return vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose],
+            "/late" => return vec![Step::ReadRequestHead, Step::ReadUntilClose],
             _ => http_response(&format!("200 OK\n{upstream_headers}"), "fine"),
         };
-        vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(response)]
+        vec![Step::ReadRequestHead, Step::Write(response)]
     })
 }
 

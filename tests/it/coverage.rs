@@ -6,10 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use statusquo::conformance::client_faults_h2::StreamOutcome;
-use statusquo::conformance::{
-    ExpectedResponse, GatewayProfile, client_faults, client_faults_h2, upstream_faults,
-};
+use statusquo::conformance::{GatewayProfile, client_faults, client_faults_h2, upstream_faults};
 use statusquo::contract::Cause;
 use statusquo::telemetry::definitions;
 
@@ -157,26 +154,17 @@ fn coverage_check_reports_missing_rows_and_missing_tests() {
     assert_eq!(problem_count(&[valid, ("a_total", valid.1), ("b_total", valid.1)]), 3, "unknown family");
 }
 
-/// Every cause that a row of the fault tables raises.
+/// Every cause that a case of the conformance suite raises.
 fn raised_by_rows() -> BTreeSet<String> {
     let mut raised: BTreeSet<String> =
         upstream_faults().iter().map(|fault| fault.outcome.cause_name().to_owned()).collect();
-    let expected_cause = |response: &ExpectedResponse| match response {
-        ExpectedResponse::Rejected(cause)
-        | ExpectedResponse::RejectedOnRoute(cause)
-        | ExpectedResponse::Truncated(cause) => Some(cause.name().to_owned()),
-        ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) | ExpectedResponse::Prefix => None,
-    };
     let profile = GatewayProfile::example();
-    for fault in client_faults_h2(&profile) {
-        raised.extend(fault.stream_outcomes.iter().filter_map(|(_, outcome)| match outcome {
-            StreamOutcome::Response(response) => expected_cause(response),
-            StreamOutcome::HeadersOnly(cause) => Some(cause.name().to_owned()),
-            StreamOutcome::Reset | StreamOutcome::Empty431 | StreamOutcome::NoResponse => None,
-        }));
+    for fault in client_faults(&profile).iter().chain(&client_faults_h2(&profile)) {
+        for expected in &fault.expected {
+            raised.extend(expected.error_cause().map(|cause| cause.name().to_owned()));
+            raised.extend(expected.aborted_cause().map(str::to_owned));
+        }
     }
-    let faults = client_faults(&profile);
-    raised.extend(faults.iter().flat_map(|fault| fault.expected_responses.iter().filter_map(expected_cause)));
     raised
 }
 

@@ -2,7 +2,7 @@
 //!
 //! [`super::upstream_faults`] covers the simple cases; these tests cover exact bytes and connections.
 
-use statusquo::conformance::{UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Step, http_response, write_bytes};
 
 use super::gateway::Gateway;
 use super::response_reader::SentRequest;
@@ -98,15 +98,15 @@ fn replaced_error_keeps_both_connections_open() {
 fn endless_error_body_closes_only_the_upstream_connection() {
     let upstream = by_request(|request| match request.path() {
         "/endless" => vec![
-            UpstreamStep::ReadRequestHead,
+            Step::ReadRequestHead,
             write_bytes("HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n"),
-            UpstreamStep::WriteRepeated {
+            Step::WriteRepeated {
                 bytes: "4\r\nabcd\r\n".into(),
                 count: u64::MAX,
                 interval: std::time::Duration::ZERO,
             },
         ],
-        _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "fine"))],
+        _ => vec![Step::ReadRequestHead, Step::Write(http_response("200 OK", "fine"))],
     });
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -119,7 +119,7 @@ fn endless_error_body_closes_only_the_upstream_connection() {
 #[test]
 fn replaced_head_response_has_no_body_and_no_content_length() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 500 Oh\r\ncontent-type: text/html\r\ncontent-length: 900\r\n\r\n"),
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
@@ -134,7 +134,7 @@ fn replaced_head_response_has_no_body_and_no_content_length() {
 #[test]
 fn head_error_with_json_content_type_is_forwarded() {
     let head = "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 44\r\n\r\n";
-    let upstream = script([UpstreamStep::ReadRequestHead, write_bytes(head)]);
+    let upstream = script([Step::ReadRequestHead, write_bytes(head)]);
     let gateway = Gateway::with_upstream(&upstream).start();
     assert_eq!(gateway.client().request("HEAD", "/", "", "").status, 404);
     gateway.expect_metric("responses_total", &[("code", "404"), ("origin", "upstream")], 1.0);
@@ -143,10 +143,7 @@ fn head_error_with_json_content_type_is_forwarded() {
 #[test]
 fn observe_mode_forwards_the_page_and_counts_would_replace() {
     let upstream = by_request(|_| {
-        vec![
-            UpstreamStep::ReadRequestHead,
-            UpstreamStep::Write(http_response("405 Nope\ncontent-type: text/html", "<p>")),
-        ]
+        vec![Step::ReadRequestHead, Step::Write(http_response("405 Nope\ncontent-type: text/html", "<p>"))]
     });
     let gateway = Gateway::with_upstream(&upstream)
         .route("name: seen, match: { path: \"/{*rest}\" }, upstream: main, errors: { mode: observe }")

@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use statusquo::conformance::{Gate, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, Step, http_response, write_bytes};
 
 use super::contract_check::check_local_reply;
 use super::gateway::{Gateway, GatewaySetup};
@@ -53,7 +53,7 @@ fn errors_are_handled_as_on_http1() {
 #[test]
 fn upstream_error_to_head_has_no_body() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 500 Oh\r\ncontent-type: text/html\r\ncontent-length: 900\r\n\r\n"),
     ]);
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
@@ -64,8 +64,8 @@ fn upstream_error_to_head_has_no_body() {
 #[test]
 fn concurrent_streams_get_their_own_responses() {
     let upstream = by_request(|request| match request.path() {
-        "/bad" => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("503 Busy", "<p>"))],
-        path => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", path))],
+        "/bad" => vec![Step::ReadRequestHead, Step::Write(http_response("503 Busy", "<p>"))],
+        path => vec![Step::ReadRequestHead, Step::Write(http_response("200 OK", path))],
     });
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let paths = ["/1", "/bad", "/3", "/4", "/bad", "/6", "/7", "/8"];
@@ -81,7 +81,7 @@ fn concurrent_streams_get_their_own_responses() {
 
 #[test]
 fn large_upload_and_large_response_arrive_complete() {
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::EchoBody]);
+    let upstream = script([Step::ReadRequestHead, Step::EchoBody]);
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let body = Bytes::from("0123456789abcdef".repeat(200_000));
     let response = gateway.h2_client().request("POST", "/", &[], body.clone());
@@ -90,11 +90,8 @@ fn large_upload_and_large_response_arrive_complete() {
 
 #[test]
 fn early_error_during_an_upload_is_readable() {
-    let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::Write(http_response("413 Too Large", "<p>")),
-        UpstreamStep::Stall,
-    ]);
+    let upstream =
+        script([Step::ReadRequestHead, Step::Write(http_response("413 Too Large", "<p>")), Step::Stall]);
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let mut client = gateway.h2_client();
     client.request("POST", "/", &[], Bytes::from(vec![b'x'; 2_000_000])).assert_local_reply(400);
@@ -116,12 +113,12 @@ fn truncated_response_resets_only_its_own_stream() {
     let upstream = by_request(|request| match request.path() {
         "/cut" => {
             vec![
-                UpstreamStep::ReadRequestHead,
+                Step::ReadRequestHead,
                 write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nnine byte"),
-                UpstreamStep::Close,
+                Step::Close,
             ]
         }
-        _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "fine"))],
+        _ => vec![Step::ReadRequestHead, Step::Write(http_response("200 OK", "fine"))],
     });
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let mut client = gateway.h2_client();
@@ -218,11 +215,11 @@ fn idle_http2_connection_closed_by_drain_is_counted() {
     let waits = gate.clone();
     let upstream = by_request(move |request| match request.path() {
         "/slow" => vec![
-            UpstreamStep::ReadRequestHead,
-            UpstreamStep::WaitForGate(waits.clone()),
-            UpstreamStep::Write(http_response("200 OK", "slow")),
+            Step::ReadRequestHead,
+            Step::WaitForGate(waits.clone()),
+            Step::Write(http_response("200 OK", "slow")),
         ],
-        _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "quick"))],
+        _ => vec![Step::ReadRequestHead, Step::Write(http_response("200 OK", "quick"))],
     });
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let mut kept = gateway.h2_client();
@@ -241,10 +238,10 @@ fn idle_http2_connection_closed_by_drain_is_counted() {
 #[test]
 fn interim_responses_precede_the_final_response() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n"),
         write_bytes("HTTP/1.1 102 Processing\r\n\r\n"),
-        UpstreamStep::Write(http_response("200 OK", "fine")),
+        Step::Write(http_response("200 OK", "fine")),
     ]);
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let response = gateway.h2_client().get("/");

@@ -11,7 +11,7 @@ use statusquo::conformance::frames::{
     take_frame,
 };
 use statusquo::conformance::hpack::HeaderList;
-use statusquo::conformance::{Gate, UpstreamStep, http_response};
+use statusquo::conformance::{Gate, Step, http_response};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::{limit, millis, scaled};
@@ -179,9 +179,9 @@ fn slow_data_frame_is_not_limited_by_the_header_timeout() {
 fn pending_request_gets_a_response_before_header_timeout_closes() {
     let gate = Gate::default();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::WaitForGate(gate.clone()),
-        UpstreamStep::Write(http_response("200 OK", "fine")),
+        Step::ReadRequestHead,
+        Step::WaitForGate(gate.clone()),
+        Step::Write(http_response("200 OK", "fine")),
     ]);
     let gateway = start_with_short_header_timeout(Gateway::with_upstream(&upstream));
     let mut raw = RawH2Client::connect(gateway.h2_address());

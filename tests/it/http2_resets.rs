@@ -11,7 +11,7 @@ use statusquo::conformance::frames::{
     take_frame,
 };
 use statusquo::conformance::hpack::HeaderList;
-use statusquo::conformance::{FullBacklog, UpstreamStep};
+use statusquo::conformance::{FullBacklog, Step};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::limit;
@@ -36,7 +36,7 @@ fn get() -> Vec<u8> {
 #[test]
 fn streams_are_each_counted_when_the_connection_closes_at_once() {
     const STREAMS: u32 = 100;
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
+    let upstream = script([Step::ReadRequestHead, Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let heads = (0..STREAMS).flat_map(|number| {
         encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 1 + 2 * number, get())
@@ -53,7 +53,7 @@ fn streams_are_each_counted_when_the_connection_closes_at_once() {
 #[test]
 fn streams_are_each_counted_when_reset_right_after_opening() {
     const STREAMS: u32 = 100;
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
+    let upstream = script([Step::ReadRequestHead, Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     let both = (0..STREAMS).map(|number| 1 + 2 * number).flat_map(|stream| {
         [

@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::time::Instant;
 
-use statusquo::conformance::{Gate, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, Step, http_response, write_bytes};
 
 use super::gateway::Gateway;
 use super::load::limit;
@@ -33,9 +33,9 @@ fn telemetry_listener_follows_the_error_contract() {
 fn sigterm_completes_requests_in_flight_and_exits_0() {
     let gate = Gate::new();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf"),
-        UpstreamStep::WaitForGate(gate.clone()),
+        Step::WaitForGate(gate.clone()),
         write_bytes("half"),
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
@@ -56,9 +56,9 @@ fn sigterm_completes_requests_in_flight_and_exits_0() {
 fn response_during_drain_has_connection_close() {
     let gate = Gate::new();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::WaitForGate(gate.clone()),
-        UpstreamStep::Write(http_response("502 Bad", "<p>")),
+        Step::ReadRequestHead,
+        Step::WaitForGate(gate.clone()),
+        Step::Write(http_response("502 Bad", "<p>")),
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -95,9 +95,9 @@ fn drain_delay_reports_not_ready_and_still_serves() {
 #[test]
 fn unfinished_request_is_aborted_after_the_drain_timeout() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"),
-        UpstreamStep::ReadUntilClose,
+        Step::ReadUntilClose,
     ]);
     let gateway =
         Gateway::with_upstream(&upstream).set("drain", "500ms").set("timeouts.body_idle", "60s").start();

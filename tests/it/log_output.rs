@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use statusquo::conformance::{Gate, UpstreamStep, http_response};
+use statusquo::conformance::{Gate, Step, http_response};
 
 use super::gateway::{Gateway, GatewaySetup, TestFolder};
 use super::http1_client::{Client, StatusTally};
@@ -105,9 +105,9 @@ fn upstream_removed_by_reload_with_idle_connections_logs_no_error() {
     for round in 0..5 {
         let gate = Gate::new();
         let steps = [
-            UpstreamStep::ReadRequestHead,
-            UpstreamStep::WaitForGate(gate.clone()),
-            UpstreamStep::Write(http_response("200 OK", "fine")),
+            Step::ReadRequestHead,
+            Step::WaitForGate(gate.clone()),
+            Step::Write(http_response("200 OK", "fine")),
         ];
         let upstream = script(steps);
         let dropped = GatewaySetup::with_servers(&[other.address()])

@@ -32,8 +32,6 @@ mod tls_client;
 mod tls_server;
 
 mod client_faults;
-mod client_faults_h2;
-mod client_faults_tls;
 mod commands;
 mod commands_explain;
 mod commands_explain_load;

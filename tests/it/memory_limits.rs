@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use statusquo::conformance::client_faults::FAULT_HEADER;
+use statusquo::conformance::case::FAULT_HEADER;
 use statusquo::conformance::frames::{
     self, END_HEADERS, END_STREAM, PREFACE, encode_frame, frame_type, setting_id, settings_frame,
     window_update_frame,
@@ -14,7 +14,7 @@ use statusquo::conformance::hpack::HeaderList;
 use statusquo::conformance::runner::upstream_script;
 use statusquo::conformance::{GatewayProfile, client_faults_h2};
 
-use super::client_faults_h2::run_all;
+use super::client_faults::run_all;
 use super::gateway::{Gateway, GatewaySetup};
 use super::h2_upstream::H2Server;
 use super::http2_upstream::h2_server_setup;
@@ -272,7 +272,7 @@ fn hostile_clients_use_less_than_64_mib_and_leak_nothing() {
     let profile = GatewayProfile::example();
     // Allocates everything that is created once and kept.
     let few: Vec<_> = client_faults_h2(&profile).into_iter().take(20).collect();
-    run_all(&gateway, &upstream, &profile, &few);
+    run_all(gateway.h2_address(), &upstream, &profile, &few);
     gateway.expect_metric("requests_in_flight", &[], 0.0);
     let idle = memory(&gateway);
 
@@ -281,7 +281,7 @@ fn hostile_clients_use_less_than_64_mib_and_leak_nothing() {
         peak_then_idle_memory(
             &gateway,
             || {
-                run_all(&gateway, &upstream, &profile, &client_faults_h2(&profile));
+                run_all(gateway.h2_address(), &upstream, &profile, &client_faults_h2(&profile));
             },
             idle,
         )

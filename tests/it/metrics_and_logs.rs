@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use statusquo::conformance::{
-    FaultyUpstream, ServerKind, UpstreamStep, http_response, upstream_faults, write_bytes,
-};
+use statusquo::conformance::{FaultyUpstream, ServerKind, Step, http_response, upstream_faults, write_bytes};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::response_reader::SentRequest;
@@ -150,8 +148,7 @@ fn upstream_detail_of_a_fault_or_5xx_never_reaches_the_client() {
         format!("HTTP/1.1 200 OK\r\ncontent-length: {CANARY}\r\n\r\n"),
     ];
     for bytes in canaries {
-        let upstream =
-            script([UpstreamStep::ReadRequestHead, write_bytes(bytes.clone()), UpstreamStep::Close]);
+        let upstream = script([Step::ReadRequestHead, write_bytes(bytes.clone()), Step::Close]);
         let gateway = Gateway::with_upstream(&upstream).start();
         let response = gateway.client().get("/");
         assert!(response.status >= 500, "{bytes:?}: {response:#?}");
@@ -179,9 +176,9 @@ fn body_members_are_added_only_when_included() {
 #[test]
 fn request_sent_is_never_none_when_bytes_were_sent() {
     for (steps, least) in [
-        (vec![UpstreamStep::ReadRequestHead, UpstreamStep::Close], "full"),
-        (vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose], "full"),
-        (vec![UpstreamStep::ReadRequestHead, write_bytes("HTTP/1.1 2"), UpstreamStep::Reset], "full"),
+        (vec![Step::ReadRequestHead, Step::Close], "full"),
+        (vec![Step::ReadRequestHead, Step::ReadUntilClose], "full"),
+        (vec![Step::ReadRequestHead, write_bytes("HTTP/1.1 2"), Step::Reset], "full"),
     ] {
         let upstream = script(steps);
         let gateway = Gateway::with_upstream(&upstream)

@@ -10,7 +10,7 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use serde_json::Value;
 use statusquo::conformance::{
-    FaultOutcome, FaultyUpstream, INTERNAL_HOSTNAME, UpstreamFault, UpstreamStep, upstream_faults,
+    FaultOutcome, FaultyUpstream, INTERNAL_HOSTNAME, Step, UpstreamFault, upstream_faults,
 };
 
 use super::contract_check::default_message;
@@ -47,7 +47,7 @@ impl RandomSecrets {
 fn local_replies_leak_no_upstream_detail_and_the_log_has_it() {
     let secrets = RandomSecrets::generate();
     let faults = faults_with_secrets(&secrets);
-    let faulty_upstream = FaultyUpstream::with_faults(faults.clone()).unwrap();
+    let faulty_upstream = FaultyUpstream::with_faults(&faults).unwrap();
     let gateway = upstream_fault_setup(&faulty_upstream, &faults, &secrets.host).start();
     wait_for_dns(&gateway, &faults);
     let ids: Mutex<HashMap<&str, String>> = Mutex::default();
@@ -75,7 +75,7 @@ fn local_replies_leak_no_upstream_detail_and_the_log_has_it() {
 fn errors_leak_nothing_when_upstream_messages_are_off() {
     let secrets = RandomSecrets::generate();
     let faults = faults_with_secrets(&secrets);
-    let faulty_upstream = FaultyUpstream::with_faults(faults.clone()).unwrap();
+    let faulty_upstream = FaultyUpstream::with_faults(&faults).unwrap();
     let gateway = upstream_fault_setup(&faulty_upstream, &faults, &secrets.host)
         .set("errors.upstream_messages", "none")
         .start();
@@ -103,9 +103,7 @@ fn faults_with_secrets(secrets: &RandomSecrets) -> Vec<UpstreamFault> {
     );
     let mut faults = upstream_faults();
     for step in faults.iter_mut().flat_map(|fault| fault.script.iter_mut()) {
-        if let UpstreamStep::Write(bytes)
-        | UpstreamStep::WriteSlowly { bytes, .. }
-        | UpstreamStep::WriteRepeated { bytes, .. } = step
+        if let Step::Write(bytes) | Step::WriteSlowly { bytes, .. } | Step::WriteRepeated { bytes, .. } = step
         {
             *bytes = replace_bytes(bytes, INTERNAL_HOSTNAME.as_bytes(), secrets.secret.as_bytes());
         }
@@ -137,7 +135,7 @@ fn everything_in(response: &HttpResponse) -> String {
 /// Each log line names the server, and what it sent if it sent anything.
 fn is_logged(fault: &UpstreamFault, line: &str, secrets: &RandomSecrets) -> bool {
     let contains_secret = fault.script.iter().any(|step| match step {
-        UpstreamStep::Write(bytes) => memchr::memmem::find(bytes, secrets.secret.as_bytes()).is_some(),
+        Step::Write(bytes) => memchr::memmem::find(bytes, secrets.secret.as_bytes()).is_some(),
         _ => false,
     });
     (line.contains(&secrets.host) || fault.server_kind.requires_tls())

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::{Gate, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, ScriptedUpstream, Step, http_response, write_bytes};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::h2_upstream::H2Server;
@@ -105,9 +105,9 @@ fn overhead_counts_local_and_upstream_responses_on_both_protocols() {
 fn overhead_counts_a_request_when_its_client_disconnects_early() {
     let gate = Gate::new();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::WaitForGate(gate.clone()),
-        UpstreamStep::Write(http_response("200 OK", "late")),
+        Step::ReadRequestHead,
+        Step::WaitForGate(gate.clone()),
+        Step::Write(http_response("200 OK", "late")),
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -123,9 +123,9 @@ fn overhead_counts_a_request_when_its_client_disconnects_early() {
 fn overhead_excludes_the_wait_for_response_headers() {
     let gate = Gate::new();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::WaitForGate(gate.clone()),
-        UpstreamStep::Write(http_response("200 OK", "late")),
+        Step::ReadRequestHead,
+        Step::WaitForGate(gate.clone()),
+        Step::Write(http_response("200 OK", "late")),
     ]);
     let gateway = single_worker(Gateway::with_upstream(&upstream)).start();
     let mut client = gateway.client();
@@ -142,9 +142,9 @@ fn overhead_excludes_the_wait_for_the_response_body() {
     let gate = Gate::new();
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nsoon";
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes(head),
-        UpstreamStep::WaitForGate(gate.clone()),
+        Step::WaitForGate(gate.clone()),
         write_bytes("later"),
     ]);
     let gateway = single_worker(Gateway::with_upstream(&upstream)).start();
@@ -162,9 +162,9 @@ fn overhead_excludes_the_wait_for_a_replaced_error_body() {
     let gate = Gate::new();
     let head = "HTTP/1.1 500 No\r\ncontent-length: 7\r\n\r\n<h1>";
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes(head),
-        UpstreamStep::WaitForGate(gate.clone()),
+        Step::WaitForGate(gate.clone()),
         write_bytes("No."),
     ]);
     let setup = single_worker(Gateway::with_upstream(&upstream));
@@ -213,9 +213,9 @@ fn overhead_excludes_the_wait_for_the_body_of_a_denied_request() {
 fn overhead_excludes_the_wait_in_the_concurrency_queue() {
     let gate = Gate::new();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::WaitForGate(gate.clone()),
-        UpstreamStep::Write(http_response("200 OK", "late")),
+        Step::ReadRequestHead,
+        Step::WaitForGate(gate.clone()),
+        Step::Write(http_response("200 OK", "late")),
     ]);
     let limits = "{ max: 1, queue: 1, queue_timeout: 9s }";
     let gateway =
@@ -268,9 +268,8 @@ fn overhead_counts_a_tunnel_once_at_its_end() {
         sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
     let gate = Gate::new();
     let opened = gate.clone();
-    let upstream = by_request(move |_| {
-        vec![write_bytes(switching), UpstreamStep::WaitForGate(opened.clone()), UpstreamStep::Close]
-    });
+    let upstream =
+        by_request(move |_| vec![write_bytes(switching), Step::WaitForGate(opened.clone()), Step::Close]);
     let gateway = Gateway::with_upstream(&upstream)
         .route("name: up, match: { path: \"/up/{*rest}\" }, upstream: main, upgrades: [websocket]")
         .start();

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::{Gate, Script, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, Script, ScriptedUpstream, Step, http_response, write_bytes};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::http1_client::Client;
@@ -15,11 +15,11 @@ use super::scripted_upstreams::{by_request, ok_upstream};
 fn upstream_behind_gate(gate: &Gate) -> ScriptedUpstream {
     let gate = gate.clone();
     by_request(move |request| {
-        let response = UpstreamStep::Write(http_response("200 OK", request.path()));
+        let response = Step::Write(http_response("200 OK", request.path()));
         if request.path().starts_with("/held") {
-            vec![UpstreamStep::ReadBody, UpstreamStep::WaitForGate(gate.clone()), response]
+            vec![Step::ReadBody, Step::WaitForGate(gate.clone()), response]
         } else {
-            vec![UpstreamStep::ReadBody, response]
+            vec![Step::ReadBody, response]
         }
     })
 }
@@ -158,18 +158,18 @@ fn permit_is_released_however_the_request_ends() {
         let half = write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf");
         match request.path() {
             "/html" => {
-                vec![UpstreamStep::Write(http_response("502 Bad Gateway\ncontent-type: text/html", "<p>"))]
+                vec![Step::Write(http_response("502 Bad Gateway\ncontent-type: text/html", "<p>"))]
             }
-            "/json" => vec![UpstreamStep::Write(http_response(
+            "/json" => vec![Step::Write(http_response(
                 "404 No\ncontent-type: application/json",
                 r#"{"message":"No.","code":404}"#,
             ))],
-            "/close" => vec![UpstreamStep::Close],
-            "/garbage" => vec![write_bytes("what?\r\n\r\n"), UpstreamStep::Close],
-            "/hang" => vec![UpstreamStep::ReadUntilClose],
-            "/cut" => vec![half, UpstreamStep::CloseAbruptly],
-            "/half" => vec![half, UpstreamStep::ReadUntilClose],
-            path => vec![UpstreamStep::Write(http_response("200 OK", path))],
+            "/close" => vec![Step::Close],
+            "/garbage" => vec![write_bytes("what?\r\n\r\n"), Step::Close],
+            "/hang" => vec![Step::ReadUntilClose],
+            "/cut" => vec![half, Step::CloseAbruptly],
+            "/half" => vec![half, Step::ReadUntilClose],
+            path => vec![Step::Write(http_response("200 OK", path))],
         }
     };
     let upstream = by_request(chosen);
@@ -222,10 +222,10 @@ fn retry_after_is_computed_from_queue_length_and_request_duration() {
     let gate = Gate::new();
     let opened = gate.clone();
     let upstream = by_request(move |request| {
-        let response = UpstreamStep::Write(http_response("200 OK", request.path()));
+        let response = Step::Write(http_response("200 OK", request.path()));
         match request.path() {
-            "/slow" => vec![UpstreamStep::Pause(Duration::from_millis(1200)), response],
-            "/held" => vec![UpstreamStep::WaitForGate(opened.clone()), response],
+            "/slow" => vec![Step::Pause(Duration::from_millis(1200)), response],
+            "/held" => vec![Step::WaitForGate(opened.clone()), response],
             _ => vec![response],
         }
     });
@@ -393,7 +393,7 @@ fn streams_without_descriptors_get_503_and_listeners_keep_accepting() {
 fn queue_advances_while_the_rest_of_an_upload_is_drained() {
     for response in ["500 Oh", "200 OK", "404 Not Found\ncontent-type: application/json"] {
         let body = if response.starts_with("404") { r#"{"message":"No.","code":404}"# } else { "done" };
-        let early = UpstreamStep::Write(http_response(response, body));
+        let early = Step::Write(http_response(response, body));
         let upstream = by_request(move |_| vec![early.clone()]);
         let gateway = with_concurrency(&upstream, "max: 1, queue: 1, queue_timeout: 1s").start();
         let mut first = gateway.client();

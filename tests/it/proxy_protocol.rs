@@ -10,7 +10,7 @@ use super::response_reader::{NoResponse, SentRequest};
 use super::scripted_upstreams::{by_request, ok_upstream};
 use super::tls_client::TlsClient;
 use super::tls_listener::tls_gateway;
-use statusquo::conformance::{ScriptedUpstream, UpstreamStep, http_response};
+use statusquo::conformance::{ScriptedUpstream, Step, http_response};
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.8 4000 443\r\n";
 const V2: &[u8] =
@@ -23,7 +23,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n";
 fn echo_upstream() -> ScriptedUpstream {
     by_request(|request| {
         let address = request.header("x-forwarded-for").unwrap_or("none").to_owned();
-        vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", &address))]
+        vec![Step::ReadRequestHead, Step::Write(http_response("200 OK", &address))]
     })
 }
 

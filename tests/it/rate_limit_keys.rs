@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use statusquo::conformance::{UpstreamStep, http_response};
+use statusquo::conformance::{Step, http_response};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::millis;
@@ -113,12 +113,8 @@ fn http2_body_is_buffered_for_a_body_key() {
 fn long_body_is_streamed_and_retried_as_usual() {
     // The first connection closes before any response; POST with a rate-limit key is not retried, PUT is.
     let upstream = scripts([
-        vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody, UpstreamStep::Close],
-        vec![
-            UpstreamStep::ReadRequestHead,
-            UpstreamStep::ReadBody,
-            UpstreamStep::Write(http_response("200 OK", "stored")),
-        ],
+        vec![Step::ReadRequestHead, Step::ReadBody, Step::Close],
+        vec![Step::ReadRequestHead, Step::ReadBody, Step::Write(http_response("200 OK", "stored"))],
     ]);
     let gateway =
         with_rule(Gateway::with_upstream(&upstream), "key: [\"body:email\"], allow: 9 per 1h").start();
@@ -129,7 +125,7 @@ fn long_body_is_streamed_and_retried_as_usual() {
     let bodies: Vec<Vec<u8>> = upstream.recording().requests().map(|request| request.body.to_vec()).collect();
     assert_eq!(bodies, [br#"{"email":"a"}"#.to_vec(), br#"{"email":"a"}"#.to_vec()]);
 
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::EchoBody]);
+    let upstream = script([Step::ReadRequestHead, Step::EchoBody]);
     let gateway =
         with_rule(Gateway::with_upstream(&upstream), "key: [\"body:email\"], allow: 9 per 1h").start();
     let body = format!(r#"{{"email":"a","pad":"{}"}}"#, "p".repeat(200_000));
@@ -155,10 +151,10 @@ fn long_body_is_streamed_and_retried_as_usual() {
 #[test]
 fn expect_continue_gets_one_100_and_a_denial_needs_no_body() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::SendContinue,
-        UpstreamStep::ReadBody,
-        UpstreamStep::Write(http_response("200 OK", "fine")),
+        Step::ReadRequestHead,
+        Step::SendContinue,
+        Step::ReadBody,
+        Step::Write(http_response("200 OK", "fine")),
     ]);
     let gateway = with_rule(
         Gateway::with_upstream(&upstream),
@@ -225,7 +221,7 @@ fn reset_on_status_resets_the_count_and_failures_do_not() {
                 r#"{"message":"Wrong.","code":401}"#,
             ),
         };
-        vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(response)]
+        vec![Step::ReadRequestHead, Step::Write(response)]
     });
     let (period, _) = window_around_now();
     for algorithm in ["gcra", "fixed_window", "sliding_window"] {
@@ -332,7 +328,7 @@ fn panic_reply_still_has_rate_limit_headers() {
 fn simulate_denies_the_requests_that_the_live_run_denied() {
     let upstream = by_request(|request| {
         let status = if request.path() == "/v1/good/x" { "201 Created" } else { "200 OK" };
-        vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response(status, "fine"))]
+        vec![Step::ReadRequestHead, Step::Write(http_response(status, "fine"))]
     });
     let (period, _) = window_around_now();
     let rules = format!(

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use statusquo::conformance::{UpstreamStep, http_response};
+use statusquo::conformance::{Step, http_response};
 
 use super::contract_check::check_local_reply;
 use super::gateway::{Gateway, GatewaySetup};
@@ -131,11 +131,8 @@ fn limited_route_sets_rate_limit_headers_on_every_response() {
             _ => ("502 Bad Gateway", "text/html", "<p>"),
         };
         vec![
-            UpstreamStep::ReadRequestHead,
-            UpstreamStep::Write(http_response(
-                &format!("{status}\ncontent-type: {kind}\n{upstream_headers}"),
-                body,
-            )),
+            Step::ReadRequestHead,
+            Step::Write(http_response(&format!("{status}\ncontent-type: {kind}\n{upstream_headers}"), body)),
         ]
     });
     let gateway = Gateway::with_upstream(&upstream)

@@ -178,8 +178,8 @@ fn reset_on_status_resets_the_count_for_all_gateways() {
         let status = if request.path() == "/right" { "201 Created" } else { "401 Unauthorized" };
         let body = r#"{"message":"Who?","code":401}"#;
         vec![
-            statusquo::conformance::UpstreamStep::ReadRequestHead,
-            statusquo::conformance::UpstreamStep::Write(statusquo::conformance::http_response(
+            statusquo::conformance::Step::ReadRequestHead,
+            statusquo::conformance::Step::Write(statusquo::conformance::http_response(
                 &format!("{status}\ncontent-type: application/json"),
                 body,
             )),

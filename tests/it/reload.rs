@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use statusquo::conformance::{Gate, ScriptedUpstream, UpstreamStep, http_response};
+use statusquo::conformance::{Gate, ScriptedUpstream, Step, http_response};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::limit;
@@ -44,9 +44,9 @@ fn reload_changes_routes_and_keeps_both_connections() {
 fn request_in_flight_keeps_its_configuration_across_reload() {
     let gate = Gate::new();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::WaitForGate(gate.clone()),
-        UpstreamStep::Write(http_response("405 No", "<p>")),
+        Step::ReadRequestHead,
+        Step::WaitForGate(gate.clone()),
+        Step::Write(http_response("405 No", "<p>")),
     ]);
     let other = ok_upstream("other");
     let old = |message: &str| {
@@ -203,7 +203,7 @@ fn requests_in_flight_count_against_the_limit_after_reload() {
     let gate = Gate::new();
     let opened = gate.clone();
     let upstream = by_request(move |_| {
-        vec![UpstreamStep::WaitForGate(opened.clone()), UpstreamStep::Write(http_response("200 OK", "fine"))]
+        vec![Step::WaitForGate(opened.clone()), Step::Write(http_response("200 OK", "fine"))]
     });
     let limited = |max: u32| {
         let limits = format!("{{ max: {max}, queue: 0 }}");
@@ -282,7 +282,7 @@ fn sighup_while_draining_is_ignored_and_logged() {
 
 #[test]
 fn drain_timeouts_are_those_of_the_last_reload() {
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
+    let upstream = script([Step::ReadRequestHead, Step::ReadUntilClose]);
     let setup = || {
         Gateway::with_upstream(&upstream)
             .set("timeouts.response_headers", "60s")
@@ -361,9 +361,9 @@ fn removed_limit_releases_waiters_and_restored_limit_counts_in_flight() {
     let gate = Gate::new();
     let shared_gate = gate.clone();
     let upstream = by_request(move |request| {
-        let response = UpstreamStep::Write(http_response("200 OK", request.path()));
+        let response = Step::Write(http_response("200 OK", request.path()));
         if request.path() == "/held" {
-            vec![UpstreamStep::WaitForGate(shared_gate.clone()), response]
+            vec![Step::WaitForGate(shared_gate.clone()), response]
         } else {
             vec![response]
         }

@@ -1,18 +1,14 @@
 //! Retries and server selection, asserted by what the upstream received.
 
-use statusquo::conformance::{ScriptedUpstream, UpstreamStep, http_response};
+use statusquo::conformance::{ScriptedUpstream, Step, http_response};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::limit;
 use super::scripted_upstreams::{ok_upstream, refusing_port, script, scripts};
 
 /// One successful response on a kept connection, then `second`, then successful responses.
-fn first_succeeds_then(second: Vec<UpstreamStep>) -> ScriptedUpstream {
-    let success = vec![
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::ReadBody,
-        UpstreamStep::Write(http_response("200 OK", "good")),
-    ];
+fn first_succeeds_then(second: Vec<Step>) -> ScriptedUpstream {
+    let success = vec![Step::ReadRequestHead, Step::ReadBody, Step::Write(http_response("200 OK", "good"))];
     scripts([success.clone(), second, success])
 }
 
@@ -36,7 +32,7 @@ fn refused_connection_is_retried_at_the_next_server_for_any_method() {
 
 #[test]
 fn pooled_connection_closed_during_get_is_retried_on_a_new_one() {
-    let upstream = first_succeeds_then(vec![UpstreamStep::ReadRequestHead, UpstreamStep::Close]);
+    let upstream = first_succeeds_then(vec![Step::ReadRequestHead, Step::Close]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.get("/1").assert_response(200, "good");
@@ -46,8 +42,7 @@ fn pooled_connection_closed_during_get_is_retried_on_a_new_one() {
 
 #[test]
 fn pooled_connection_reset_during_put_is_retried_with_its_body() {
-    let upstream =
-        first_succeeds_then(vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody, UpstreamStep::Reset]);
+    let upstream = first_succeeds_then(vec![Step::ReadRequestHead, Step::ReadBody, Step::Reset]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.get("/1").assert_response(200, "good");
@@ -60,8 +55,8 @@ fn pooled_connection_reset_during_put_is_retried_with_its_body() {
 
 #[test]
 fn post_reaches_an_upstream_at_most_once_on_close_and_reset() {
-    for last in [UpstreamStep::Close, UpstreamStep::Reset] {
-        let upstream = first_succeeds_then(vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadBody, last]);
+    for last in [Step::Close, Step::Reset] {
+        let upstream = first_succeeds_then(vec![Step::ReadRequestHead, Step::ReadBody, last]);
         let gateway = Gateway::with_upstream(&upstream).start();
         let mut client = gateway.client();
         client.get("/1").assert_response(200, "good");
@@ -74,14 +69,9 @@ fn post_reaches_an_upstream_at_most_once_on_close_and_reset() {
 
 #[test]
 fn connection_closed_while_idle_is_not_reused_even_for_post() {
-    let success = || {
-        vec![
-            UpstreamStep::ReadRequestHead,
-            UpstreamStep::ReadBody,
-            UpstreamStep::Write(http_response("200 OK", "good")),
-        ]
-    };
-    let closing = [success(), vec![UpstreamStep::Close]].concat();
+    let success =
+        || vec![Step::ReadRequestHead, Step::ReadBody, Step::Write(http_response("200 OK", "good"))];
+    let closing = [success(), vec![Step::Close]].concat();
     let upstream = scripts([closing, success()]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -95,7 +85,7 @@ fn connection_closed_while_idle_is_not_reused_even_for_post() {
 
 #[test]
 fn request_is_not_retried_after_a_timeout() {
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
+    let upstream = script([Step::ReadRequestHead, Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).set("timeouts.response_headers", "300ms").start();
     gateway.client().get("/").assert_local_reply(504);
     assert_eq!(upstream.request_count(), 1);
@@ -103,11 +93,7 @@ fn request_is_not_retried_after_a_timeout() {
 
 #[test]
 fn request_is_not_retried_after_the_first_response_byte() {
-    let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::Write("HTTP/1.1 2".into()),
-        UpstreamStep::Close,
-    ]);
+    let upstream = script([Step::ReadRequestHead, Step::Write("HTTP/1.1 2".into()), Step::Close]);
     let gateway = Gateway::with_upstream(&upstream).start();
     gateway.client().get("/").assert_local_reply(504);
     assert_eq!(upstream.request_count(), 1);
@@ -116,8 +102,7 @@ fn request_is_not_retried_after_the_first_response_byte() {
 #[test]
 fn status_is_retried_only_if_listed() {
     let scripts_of = || {
-        let response =
-            |head: &str| vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response(head, ""))];
+        let response = |head: &str| vec![Step::ReadRequestHead, Step::Write(http_response(head, ""))];
         scripts([response("503 Busy"), response("200 OK")])
     };
     let once = scripts_of();
@@ -133,7 +118,7 @@ fn status_is_retried_only_if_listed() {
 
 #[test]
 fn retries_stop_at_the_attempt_limit() {
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::Close]);
+    let upstream = script([Step::ReadRequestHead, Step::Close]);
     let gateway = Gateway::with_upstream(&upstream).set("upstream.retry", "{ attempts: 3 }").start();
     gateway.client().get("/").assert_local_reply(504);
     assert_eq!(upstream.request_count(), 3);

@@ -3,11 +3,11 @@
 //! `statusquo::conformance` implements the scripts.
 
 use statusquo::conformance::{
-    RecordedHead, RefusingPort, Script, ScriptedUpstream, UpstreamStep, http_response, write_bytes,
+    RecordedHead, RefusingPort, Script, ScriptedUpstream, Step, http_response, write_bytes,
 };
 
 /// Runs this script for every request.
-pub fn script(steps: impl IntoIterator<Item = UpstreamStep>) -> ScriptedUpstream {
+pub fn script(steps: impl IntoIterator<Item = Step>) -> ScriptedUpstream {
     ScriptedUpstream::script(steps).expect("a loopback port")
 }
 
@@ -23,12 +23,7 @@ pub fn by_request(choose: impl Fn(&RecordedHead) -> Script + Send + Sync + 'stat
 
 /// Reads a complete request and responds with these bytes.
 pub fn static_response(bytes: impl Into<bytes::Bytes>) -> ScriptedUpstream {
-    script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::SendContinue,
-        UpstreamStep::ReadBody,
-        write_bytes(bytes),
-    ])
+    script([Step::ReadRequestHead, Step::SendContinue, Step::ReadBody, write_bytes(bytes)])
 }
 
 /// Responds to everything with 200 and this text.

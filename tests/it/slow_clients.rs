@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use statusquo::conformance::{Gate, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, Step, http_response, write_bytes};
 
 use super::gateway::Gateway;
 use super::load::{limit, millis};
@@ -16,12 +16,12 @@ use super::response_reader::{NoResponse, SentRequest};
 use super::scripted_upstreams::{ok_upstream, script};
 
 /// More than the kernel buffers of both sides hold.
-fn endless_body() -> Vec<UpstreamStep> {
+fn endless_body() -> Vec<Step> {
     let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
     vec![
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
-        UpstreamStep::WriteRepeated { bytes: chunk.into(), count: u64::MAX, interval: Duration::ZERO },
+        Step::WriteRepeated { bytes: chunk.into(), count: u64::MAX, interval: Duration::ZERO },
     ]
 }
 
@@ -65,11 +65,8 @@ fn slow_reading_client_is_not_treated_as_non_reading() {
 
 #[test]
 fn connection_is_kept_when_an_upload_ends_after_an_early_response() {
-    let early = vec![
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::Write(http_response("200 OK", "early")),
-        UpstreamStep::ReadUntilClose,
-    ];
+    let early =
+        vec![Step::ReadRequestHead, Step::Write(http_response("200 OK", "early")), Step::ReadUntilClose];
     for chunked in [false, true] {
         let upstream = super::scripted_upstreams::scripts([early.clone(), endless_ok()]);
         let gateway = Gateway::with_upstream(&upstream).start();
@@ -86,12 +83,8 @@ fn connection_is_kept_when_an_upload_ends_after_an_early_response() {
     }
 }
 
-fn endless_ok() -> Vec<UpstreamStep> {
-    vec![
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::ReadBody,
-        UpstreamStep::Write(http_response("200 OK", "next")),
-    ]
+fn endless_ok() -> Vec<Step> {
+    vec![Step::ReadRequestHead, Step::ReadBody, Step::Write(http_response("200 OK", "next"))]
 }
 
 #[test]
@@ -172,12 +165,12 @@ fn idle_connection_closed_by_drain_is_counted() {
         move |request| match request.path() {
             "/slow" => {
                 vec![
-                    UpstreamStep::ReadRequestHead,
-                    UpstreamStep::WaitForGate(gate.clone()),
-                    UpstreamStep::Write(http_response("200 OK", "slow")),
+                    Step::ReadRequestHead,
+                    Step::WaitForGate(gate.clone()),
+                    Step::Write(http_response("200 OK", "slow")),
                 ]
             }
-            _ => vec![UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "quick"))],
+            _ => vec![Step::ReadRequestHead, Step::Write(http_response("200 OK", "quick"))],
         }
     });
     let gateway = Gateway::with_upstream(&upstream).start();

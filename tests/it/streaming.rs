@@ -1,6 +1,6 @@
 //! Streaming: bodies and interim responses are forwarded without buffering, in both directions.
 
-use statusquo::conformance::{FaultyUpstream, Gate, ServerKind, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{FaultyUpstream, Gate, ServerKind, Step, http_response, write_bytes};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::limit;
@@ -9,7 +9,7 @@ use super::scripted_upstreams::script;
 
 #[test]
 fn request_and_response_bodies_stream_concurrently() {
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::EchoBody]);
+    let upstream = script([Step::ReadRequestHead, Step::EchoBody]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
@@ -26,11 +26,11 @@ fn request_and_response_bodies_stream_concurrently() {
 fn response_bytes_are_forwarded_before_the_body_ends() {
     let gate = Gate::new();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n",
         ),
-        UpstreamStep::WaitForGate(gate.clone()),
+        Step::WaitForGate(gate.clone()),
         write_bytes("8\r\ndata: 2\n\r\n0\r\n\r\n"),
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
@@ -45,9 +45,9 @@ fn response_bytes_are_forwarded_before_the_body_ends() {
 fn response_headers_are_forwarded_before_the_body() {
     let gate = Gate::new();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"),
-        UpstreamStep::WaitForGate(gate.clone()),
+        Step::WaitForGate(gate.clone()),
         write_bytes("body"),
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
@@ -70,11 +70,8 @@ fn response_of_1_mb_arrives_unchanged() {
 
 #[test]
 fn upload_of_several_mb_arrives_unchanged() {
-    let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::ReadBody,
-        UpstreamStep::Write(http_response("200 OK", "stored")),
-    ]);
+    let upstream =
+        script([Step::ReadRequestHead, Step::ReadBody, Step::Write(http_response("200 OK", "stored"))]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let body = "0123456789abcdef".repeat(50_000);
     gateway.client().request("PUT", "/", "", &body).assert_response(200, "stored");
@@ -88,10 +85,10 @@ fn upload_of_several_mb_arrives_unchanged() {
 fn early_hints_are_forwarded_before_the_final_response() {
     let gate = Gate::new();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n"),
-        UpstreamStep::WaitForGate(gate.clone()),
-        UpstreamStep::Write(http_response("200 OK", "page")),
+        Step::WaitForGate(gate.clone()),
+        Step::Write(http_response("200 OK", "page")),
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -108,9 +105,9 @@ fn early_hints_are_forwarded_before_the_final_response() {
 #[test]
 fn error_after_early_hints_is_still_documented() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n"),
-        UpstreamStep::Close,
+        Step::Close,
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let response = gateway.client().get("/");
@@ -121,9 +118,9 @@ fn error_after_early_hints_is_still_documented() {
 #[test]
 fn http10_client_gets_no_interim_responses() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n"),
-        UpstreamStep::Write(http_response("200 OK", "page")),
+        Step::Write(http_response("200 OK", "page")),
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     gateway
@@ -135,11 +132,8 @@ fn http10_client_gets_no_interim_responses() {
 #[test]
 fn at_most_16_interim_responses_are_forwarded() {
     let hints = "HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n".repeat(40);
-    let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        write_bytes(hints),
-        UpstreamStep::Write(http_response("200 OK", "page")),
-    ]);
+    let upstream =
+        script([Step::ReadRequestHead, write_bytes(hints), Step::Write(http_response("200 OK", "page"))]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let response = gateway.client().get("/");
     assert!(response.interim.len() <= 16, "{}", response.interim.len());
@@ -149,10 +143,10 @@ fn at_most_16_interim_responses_are_forwarded() {
 #[test]
 fn expect_continue_is_forwarded_and_the_body_follows_100() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::SendContinue,
-        UpstreamStep::ReadBody,
-        UpstreamStep::Write(http_response("201 Created", "stored")),
+        Step::ReadRequestHead,
+        Step::SendContinue,
+        Step::ReadBody,
+        Step::Write(http_response("201 Created", "stored")),
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -168,9 +162,9 @@ fn expect_continue_is_forwarded_and_the_body_follows_100() {
 #[test]
 fn expect_continue_gets_an_early_error_and_no_body_is_sent() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::Write(http_response("401 No\ncontent-type: text/html", "<p>")),
-        UpstreamStep::ReadUntilClose,
+        Step::ReadRequestHead,
+        Step::Write(http_response("401 No\ncontent-type: text/html", "<p>")),
+        Step::ReadUntilClose,
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::{FullBacklog, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{FullBacklog, Step, http_response, write_bytes};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::http1_client::Client;
@@ -33,7 +33,7 @@ const SHORT_LIMIT: Duration = Duration::from_millis(400);
 
 #[test]
 fn stalled_upstream_gets_504_at_response_headers_timeout_without_retry() {
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
+    let upstream = script([Step::ReadRequestHead, Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).set("timeouts.response_headers", "400ms").start();
     let mut client = gateway.client();
     let response = get_within(&mut client, SHORT_LIMIT);
@@ -47,8 +47,8 @@ fn stalled_upstream_gets_504_at_response_headers_timeout_without_retry() {
 fn slow_response_headers_do_not_extend_their_timeout() {
     let head = format!("HTTP/1.1 200 OK\r\n{}\r\n", "x-padding: 0123456789\r\n".repeat(100));
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::WriteSlowly { bytes: head.into(), interval: Duration::from_millis(20) },
+        Step::ReadRequestHead,
+        Step::WriteSlowly { bytes: head.into(), interval: Duration::from_millis(20) },
     ]);
     let gateway = Gateway::with_upstream(&upstream).set("timeouts.response_headers", "400ms").start();
     get_within(&mut gateway.client(), SHORT_LIMIT).assert_local_reply(504);
@@ -58,14 +58,14 @@ fn slow_response_headers_do_not_extend_their_timeout() {
 #[test]
 fn interim_responses_do_not_extend_the_response_headers_timeout() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::WriteRepeated {
+        Step::ReadRequestHead,
+        Step::WriteRepeated {
             bytes: "HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n".into(),
             // A timeout renewed by each interim response would never expire: there are more than the gateway forwards.
             count: 20,
             interval: millis(100),
         },
-        UpstreamStep::ReadUntilClose,
+        Step::ReadUntilClose,
     ]);
     let gateway = Gateway::with_upstream(&upstream).set("timeouts.response_headers", "400ms").start();
     get_within(&mut gateway.client(), SHORT_LIMIT).assert_local_reply(504);
@@ -74,12 +74,8 @@ fn interim_responses_do_not_extend_the_response_headers_timeout() {
 
 #[test]
 fn deadline_is_exact_regardless_of_attempt_timeouts() {
-    let closing = vec![
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::Pause(Duration::from_millis(200)),
-        UpstreamStep::Close,
-    ];
-    let upstream = scripts([closing, vec![UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]]);
+    let closing = vec![Step::ReadRequestHead, Step::Pause(Duration::from_millis(200)), Step::Close];
+    let upstream = scripts([closing, vec![Step::ReadRequestHead, Step::ReadUntilClose]]);
     let gateway = with_400ms_deadline(Gateway::with_upstream(&upstream)).start();
     get_within(&mut gateway.client(), SHORT_LIMIT).assert_local_reply(504);
     assert_eq!(upstream.request_count(), 2);
@@ -117,9 +113,9 @@ fn connection_timeout_is_not_retried_on_another_server() {
 #[test]
 fn slow_error_body_is_replaced_at_its_timeout() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 404 Not Found\r\ncontent-length: 50\r\n\r\n{\"mess"),
-        UpstreamStep::ReadUntilClose,
+        Step::ReadUntilClose,
     ]);
     let gateway = Gateway::with_upstream(&upstream)
         .set("errors.upstream_body", "{ limit: 64KiB, timeout: 400ms }")
@@ -130,7 +126,7 @@ fn slow_error_body_is_replaced_at_its_timeout() {
 
 #[test]
 fn route_timeouts_override_global_ones() {
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::ReadUntilClose]);
+    let upstream = script([Step::ReadRequestHead, Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream)
         .route("name: fast, match: { path: / }, upstream: main, timeouts: { response_headers: 400ms }")
         .start();
@@ -140,9 +136,9 @@ fn route_timeouts_override_global_ones() {
 #[test]
 fn long_download_is_not_limited_by_the_deadline() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"),
-        UpstreamStep::WriteSlowly { bytes: "0123456789".into(), interval: millis(80) },
+        Step::WriteSlowly { bytes: "0123456789".into(), interval: millis(80) },
     ]);
     let gateway = with_400ms_deadline(Gateway::with_upstream(&upstream)).start();
     gateway.client().get("/").assert_response(200, "0123456789");
@@ -150,11 +146,8 @@ fn long_download_is_not_limited_by_the_deadline() {
 
 #[test]
 fn deadline_pauses_while_the_client_uploads() {
-    let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::ReadBody,
-        UpstreamStep::Write(http_response("200 OK", "thanks")),
-    ]);
+    let upstream =
+        script([Step::ReadRequestHead, Step::ReadBody, Step::Write(http_response("200 OK", "thanks"))]);
     let gateway = with_400ms_deadline(Gateway::with_upstream(&upstream)).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 6\r\n\r\n");
@@ -167,7 +160,7 @@ fn deadline_pauses_while_the_client_uploads() {
 
 #[test]
 fn non_reading_upstream_gets_504_after_the_write_timeout() {
-    let upstream = script([UpstreamStep::ReadRequestHead, UpstreamStep::Stall]);
+    let upstream = script([Step::ReadRequestHead, Step::Stall]);
     let gateway = Gateway::with_upstream(&upstream)
         .set("timeouts.body_idle", "400ms")
         .set("client.max_body", "100MB")
@@ -189,11 +182,9 @@ fn non_reading_upstream_gets_504_after_the_write_timeout() {
 
 #[test]
 fn slow_reading_upstream_is_not_treated_as_non_reading() {
-    let reads = (1..=12)
-        .flat_map(|part| [UpstreamStep::ReadBodyBytes(part * 1_000_000), UpstreamStep::Pause(millis(100))]);
-    let steps = std::iter::once(UpstreamStep::ReadRequestHead).chain(reads);
-    let upstream =
-        script(steps.chain([UpstreamStep::ReadBody, UpstreamStep::Write(http_response("200 OK", "thanks"))]));
+    let reads = (1..=12).flat_map(|part| [Step::ReadBodyBytes(part * 1_000_000), Step::Pause(millis(100))]);
+    let steps = std::iter::once(Step::ReadRequestHead).chain(reads);
+    let upstream = script(steps.chain([Step::ReadBody, Step::Write(http_response("200 OK", "thanks"))]));
     let gateway = Gateway::with_upstream(&upstream)
         .set("timeouts.body_idle", "600ms")
         .set("client.max_body", "100MB")

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
-use statusquo::conformance::{UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Step, http_response, write_bytes};
 
 use super::certificates::{Authority, EXPIRED, Issued};
 use super::gateway::{Gateway, GatewaySetup, TestFolder};
@@ -80,15 +80,13 @@ fn errors_and_bodies_over_tls_equal_those_without() {
     let body = "0123456789abcdef".repeat(256 * 1024);
     let sent = body.clone();
     let upstream = by_request(move |request| match request.path() {
-        "/large" => vec![UpstreamStep::ReadBody, UpstreamStep::Write(http_response("200 OK", &sent))],
-        "/cut" => vec![
-            UpstreamStep::ReadBody,
-            write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab"),
-            UpstreamStep::Close,
-        ],
+        "/large" => vec![Step::ReadBody, Step::Write(http_response("200 OK", &sent))],
+        "/cut" => {
+            vec![Step::ReadBody, write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab"), Step::Close]
+        }
         _ => vec![
-            UpstreamStep::ReadBody,
-            UpstreamStep::Write(http_response("502 Bad Gateway\ncontent-type: text/html", "<h1>")),
+            Step::ReadBody,
+            Step::Write(http_response("502 Bad Gateway\ncontent-type: text/html", "<h1>")),
         ],
     });
     let (gateway, trusting) = tls_gateway(Gateway::with_upstream(&upstream));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::{ScriptedUpstream, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{ScriptedUpstream, Step, http_response, write_bytes};
 
 use super::certificates::{Authority, EXPIRED, Issued, self_signed};
 use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
@@ -120,18 +120,12 @@ fn invalid_certificates_are_rejected_without_detail_to_the_client() {
 fn plaintext_port_and_aborted_handshake_are_protocol_errors() {
     let cases: [(ScriptedUpstream, &str); 3] = [
         (
-            script([
-                write_bytes("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"),
-                UpstreamStep::Close,
-            ]),
+            script([write_bytes("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"), Step::Close]),
             "does not use TLS on this port",
         ),
-        (script([UpstreamStep::Close]), "closed the connection inside the TLS handshake"),
+        (script([Step::Close]), "closed the connection inside the TLS handshake"),
         // The pause lets the connection attempt succeed: an earlier reset would be a connection failure.
-        (
-            script([UpstreamStep::Pause(Duration::from_millis(300)), UpstreamStep::Reset]),
-            "inside the TLS handshake",
-        ),
+        (script([Step::Pause(Duration::from_millis(300)), Step::Reset]), "inside the TLS handshake"),
     ];
     for (upstream, evidence) in cases {
         let gateway = setup_for(upstream.address().port(), "verify: false").start();
@@ -142,14 +136,14 @@ fn plaintext_port_and_aborted_handshake_are_protocol_errors() {
 #[test]
 fn server_alert_is_logged_by_name() {
     // handshake_failure (40), as sent by a server without a common cipher suite.
-    let upstream = script([write_bytes(&b"\x15\x03\x03\x00\x02\x02\x28"[..]), UpstreamStep::Close]);
+    let upstream = script([write_bytes(&b"\x15\x03\x03\x00\x02\x02\x28"[..]), Step::Close]);
     let gateway = setup_for(upstream.address().port(), "verify: false").start();
     expect_tls_error(&gateway, "tls_protocol_error", "HandshakeFailure");
 }
 
 #[test]
 fn stalled_handshake_ends_at_the_tls_timeout_without_retry() {
-    let upstream = script([UpstreamStep::ReadUntilClose]);
+    let upstream = script([Step::ReadUntilClose]);
     let setup = setup_for(upstream.address().port(), "verify: false").set("timeouts.tls", "400ms");
     let gateway = setup.start();
     let started = Instant::now();
@@ -161,7 +155,7 @@ fn stalled_handshake_ends_at_the_tls_timeout_without_retry() {
 
 #[test]
 fn deadline_applies_during_the_handshake() {
-    let upstream = script([UpstreamStep::ReadUntilClose]);
+    let upstream = script([Step::ReadUntilClose]);
     let setup = setup_for(upstream.address().port(), "verify: false").set("timeouts.deadline", "400ms");
     let setup = setup.set("timeouts.response_headers", "400ms").set("timeouts.connect", "400ms");
     expect_tls_error(&setup.start(), "deadline_exceeded", "");

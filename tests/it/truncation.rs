@@ -1,6 +1,6 @@
 //! Faults after the response headers were sent: the response is detectably truncated, and JSON is never appended.
 
-use statusquo::conformance::{Gate, UpstreamStep, write_bytes};
+use statusquo::conformance::{Gate, Step, write_bytes};
 
 use super::gateway::Gateway;
 use super::response_reader::{MessageFraming, ResponseEnd, SentRequest};
@@ -12,13 +12,13 @@ const CHUNKED_HEAD: &str =
 
 #[test]
 fn body_shorter_than_content_length_is_truncated() {
-    for last in [UpstreamStep::Close, UpstreamStep::Reset] {
+    for last in [Step::Close, Step::Reset] {
         let gate = Gate::new();
         let upstream = script([
-            UpstreamStep::ReadRequestHead,
+            Step::ReadRequestHead,
             write_bytes(LENGTH_HEAD),
             write_bytes("nine byte"),
-            UpstreamStep::WaitForGate(gate.clone()),
+            Step::WaitForGate(gate.clone()),
             last,
         ]);
         let gateway = Gateway::with_upstream(&upstream).start();
@@ -40,11 +40,11 @@ fn body_shorter_than_content_length_is_truncated() {
 fn chunked_body_without_last_chunk_is_truncated() {
     for truncated in ["", "5\r\n", "5\r\nabc", "5\r\nabcde", "0\r\n", "0\r\nx: y"] {
         let upstream = script([
-            UpstreamStep::ReadRequestHead,
+            Step::ReadRequestHead,
             write_bytes(CHUNKED_HEAD),
             write_bytes("9\r\nnine byte\r\n"),
             write_bytes(truncated),
-            UpstreamStep::Close,
+            Step::Close,
         ]);
         let gateway = Gateway::with_upstream(&upstream).start();
         let response = gateway.client().request("GET", "/", "", "");
@@ -61,11 +61,11 @@ fn chunked_body_without_last_chunk_is_truncated() {
 #[test]
 fn malformed_chunk_truncates_the_response() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes(CHUNKED_HEAD),
         write_bytes("9\r\nnine byte\r\n"),
         write_bytes("zz\r\nabc"),
-        UpstreamStep::Close,
+        Step::Close,
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let response = gateway.client().request("GET", "/", "", "");
@@ -77,11 +77,11 @@ fn malformed_chunk_truncates_the_response() {
 fn truncated_close_delimited_body_is_reset_for_http10() {
     let gate = Gate::new();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes(CHUNKED_HEAD),
         write_bytes("9\r\nnine byte\r\n"),
-        UpstreamStep::WaitForGate(gate.clone()),
-        UpstreamStep::Close,
+        Step::WaitForGate(gate.clone()),
+        Step::Close,
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -98,9 +98,9 @@ fn truncated_close_delimited_body_is_reset_for_http10() {
 #[test]
 fn close_delimited_upstream_body_is_complete() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nall there is"),
-        UpstreamStep::Close,
+        Step::Close,
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let response = gateway.client().get("/");
@@ -111,10 +111,10 @@ fn close_delimited_upstream_body_is_complete() {
 #[test]
 fn silent_body_is_truncated_after_body_idle() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes(LENGTH_HEAD),
         write_bytes("nine byte"),
-        UpstreamStep::ReadUntilClose,
+        Step::ReadUntilClose,
     ]);
     let gateway = Gateway::with_upstream(&upstream).set("timeouts.body_idle", "300ms").start();
     let response = gateway.client().request("GET", "/", "", "");
@@ -125,7 +125,7 @@ fn silent_body_is_truncated_after_body_idle() {
 #[test]
 fn bytes_after_a_complete_response_are_not_forwarded() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes(
             "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged",
         ),
@@ -142,11 +142,11 @@ fn bytes_after_a_complete_response_are_not_forwarded() {
 fn close_delimited_body_is_reset_for_a_half_closed_client() {
     let gate = Gate::new();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes("HTTP/1.1 200 OK\r\n\r\nnine byte"),
-        UpstreamStep::WaitForGate(gate.clone()),
+        Step::WaitForGate(gate.clone()),
         write_bytes("s more"),
-        UpstreamStep::Close,
+        Step::Close,
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();

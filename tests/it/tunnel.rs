@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::{Gate, PeerClose, ScriptedUpstream, UpstreamStep, http_response, write_bytes};
+use statusquo::conformance::{Gate, PeerClose, ScriptedUpstream, Step, http_response, write_bytes};
 
 use super::certificates::Authority;
 use super::gateway::{Gateway, GatewaySetup, TestFolder};
@@ -33,8 +33,8 @@ fn upgrade_request() -> String {
 }
 
 /// A server that sends 101 and then runs these steps.
-fn upgrading_upstream(steps: impl IntoIterator<Item = UpstreamStep>) -> ScriptedUpstream {
-    script([UpstreamStep::ReadRequestHead, write_bytes(SWITCHING)].into_iter().chain(steps))
+fn upgrading_upstream(steps: impl IntoIterator<Item = Step>) -> ScriptedUpstream {
+    script([Step::ReadRequestHead, write_bytes(SWITCHING)].into_iter().chain(steps))
 }
 
 /// The client side of a tunnel after the 101.
@@ -118,7 +118,7 @@ fn expect_peer_close(upstream: &ScriptedUpstream, how: PeerClose) {
 
 #[test]
 fn upgraded_connection_forwards_bytes_in_both_directions() {
-    let upstream = upgrading_upstream([UpstreamStep::EchoRaw, UpstreamStep::Close]);
+    let upstream = upgrading_upstream([Step::EchoRaw, Step::Close]);
     let gateway = Gateway::with_upstream(&upstream).set("log.requests", "all").start();
     let mut client = gateway.client();
     client.send(upgrade_request());
@@ -164,11 +164,11 @@ fn upgraded_connection_forwards_bytes_in_both_directions() {
 fn early_bytes_are_forwarded_only_after_the_101() {
     let gate = Gate::new();
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::WaitForGate(gate.clone()),
+        Step::ReadRequestHead,
+        Step::WaitForGate(gate.clone()),
         write_bytes(format!("{SWITCHING}early from the server")),
-        UpstreamStep::EchoRaw,
-        UpstreamStep::Close,
+        Step::EchoRaw,
+        Step::Close,
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let stream = TcpStream::connect(gateway.address()).unwrap();
@@ -187,10 +187,8 @@ fn early_bytes_are_forwarded_only_after_the_101() {
 
 #[test]
 fn bytes_after_a_rejected_upgrade_are_the_next_request() {
-    let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::Write(http_response("403 No\ncontent-type: text/html", "<p>")),
-    ]);
+    let upstream =
+        script([Step::ReadRequestHead, Step::Write(http_response("403 No\ncontent-type: text/html", "<p>"))]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send(format!("{}GET /a/../b HTTP/1.1\r\nhost: test\r\n\r\nbinary\x01\r\n\r\n", upgrade_request()));
@@ -207,11 +205,11 @@ fn bytes_after_a_rejected_upgrade_are_the_next_request() {
 fn half_close_of_one_direction_keeps_the_other_open() {
     let gate = Gate::new();
     let upstream = upgrading_upstream([
-        UpstreamStep::EchoRaw,
-        UpstreamStep::WaitForGate(gate.clone()),
+        Step::EchoRaw,
+        Step::WaitForGate(gate.clone()),
         write_bytes("and one more"),
-        UpstreamStep::ShutdownWrite,
-        UpstreamStep::ReadUntilClose,
+        Step::ShutdownWrite,
+        Step::ReadUntilClose,
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut tunnel = TunnelClient::open(&gateway, "");
@@ -227,8 +225,7 @@ fn half_close_of_one_direction_keeps_the_other_open() {
 
 #[test]
 fn half_closed_server_still_receives_client_bytes() {
-    let upstream =
-        upgrading_upstream([write_bytes("bye"), UpstreamStep::ShutdownWrite, UpstreamStep::ReadUntilClose]);
+    let upstream = upgrading_upstream([write_bytes("bye"), Step::ShutdownWrite, Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut tunnel = TunnelClient::open(&gateway, "");
     tunnel.expect_bytes("bye");
@@ -243,11 +240,7 @@ fn half_closed_server_still_receives_client_bytes() {
 #[test]
 fn server_reset_resets_the_client_and_is_counted() {
     let gate = Gate::new();
-    let upstream = upgrading_upstream([
-        write_bytes("half"),
-        UpstreamStep::WaitForGate(gate.clone()),
-        UpstreamStep::Reset,
-    ]);
+    let upstream = upgrading_upstream([write_bytes("half"), Step::WaitForGate(gate.clone()), Step::Reset]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut tunnel = TunnelClient::open(&gateway, "");
     tunnel.expect_bytes("half");
@@ -260,7 +253,7 @@ fn server_reset_resets_the_client_and_is_counted() {
 
 #[test]
 fn client_reset_resets_the_server_and_is_counted() {
-    let upstream = upgrading_upstream([UpstreamStep::ReadUntilClose]);
+    let upstream = upgrading_upstream([Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut tunnel = TunnelClient::open(&gateway, "");
     tunnel.write("half");
@@ -274,7 +267,7 @@ fn client_reset_resets_the_server_and_is_counted() {
 
 #[test]
 fn idle_tunnel_is_reset_at_tunnel_idle_and_counted() {
-    let upstream = upgrading_upstream([UpstreamStep::ReadUntilClose]);
+    let upstream = upgrading_upstream([Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).set("timeouts.tunnel_idle", "400ms").start();
     let started = Instant::now();
     let mut tunnel = TunnelClient::open(&gateway, "");
@@ -290,9 +283,8 @@ fn idle_tunnel_is_reset_at_tunnel_idle_and_counted() {
 
 #[test]
 fn any_byte_renews_tunnel_idle_and_no_other_timeout_applies() {
-    let drip =
-        |bytes: &str| UpstreamStep::WriteSlowly { bytes: bytes.to_owned().into(), interval: millis(100) };
-    let upstream = upgrading_upstream([drip("0123456789"), UpstreamStep::EchoRaw, UpstreamStep::Close]);
+    let drip = |bytes: &str| Step::WriteSlowly { bytes: bytes.to_owned().into(), interval: millis(100) };
+    let upstream = upgrading_upstream([drip("0123456789"), Step::EchoRaw, Step::Close]);
     let gateway = Gateway::with_upstream(&upstream)
         .set("timeouts.tunnel_idle", "600ms")
         .set("timeouts.deadline", "500ms")
@@ -314,11 +306,8 @@ fn any_byte_renews_tunnel_idle_and_no_other_timeout_applies() {
 
 #[test]
 fn max_duration_applies_to_tunnels() {
-    let drip = UpstreamStep::WriteRepeated {
-        bytes: "x".into(),
-        count: u64::MAX,
-        interval: Duration::from_millis(20),
-    };
+    let drip =
+        Step::WriteRepeated { bytes: "x".into(), count: u64::MAX, interval: Duration::from_millis(20) };
     let upstream = upgrading_upstream([drip]);
     let gateway = Gateway::with_upstream(&upstream)
         .set("timeouts.max_duration", "400ms")
@@ -338,7 +327,7 @@ fn max_duration_applies_to_tunnels() {
 #[test]
 fn tunnel_applies_backpressure_and_loses_no_bytes() {
     const TRANSFER_BYTES: usize = 32 * 1024 * 1024;
-    let upstream = upgrading_upstream([UpstreamStep::EchoRaw, UpstreamStep::Close]);
+    let upstream = upgrading_upstream([Step::EchoRaw, Step::Close]);
     let gateway = Gateway::with_upstream(&upstream).limit(Duration::from_secs(30)).start();
     let mut tunnel = TunnelClient::open(&gateway, "");
     let piece: Vec<u8> = (0..1024 * 1024).map(|at| (at % 251) as u8).collect();
@@ -364,7 +353,7 @@ fn tunnel_applies_backpressure_and_loses_no_bytes() {
 
 #[test]
 fn drain_waits_for_tunnels_and_closes_them_at_its_end() {
-    let upstream = upgrading_upstream([UpstreamStep::EchoRaw]);
+    let upstream = upgrading_upstream([Step::EchoRaw]);
     let gateway = Gateway::with_upstream(&upstream).set("drain", "700ms").start();
     let mut tunnel = TunnelClient::open(&gateway, "");
     let started = Instant::now();
@@ -381,7 +370,7 @@ fn drain_waits_for_tunnels_and_closes_them_at_its_end() {
 
 #[test]
 fn drain_ends_when_the_last_tunnel_closes() {
-    let upstream = upgrading_upstream([UpstreamStep::EchoRaw, UpstreamStep::Close]);
+    let upstream = upgrading_upstream([Step::EchoRaw, Step::Close]);
     let gateway = Gateway::with_upstream(&upstream).set("drain", "60s").start();
     let mut tunnel = TunnelClient::open(&gateway, "");
     gateway.send_sigterm();
@@ -394,7 +383,7 @@ fn drain_ends_when_the_last_tunnel_closes() {
 
 #[test]
 fn tunnel_holds_its_concurrency_permit_and_connection_slot() {
-    let upstream = upgrading_upstream([UpstreamStep::EchoRaw, UpstreamStep::Close]);
+    let upstream = upgrading_upstream([Step::EchoRaw, Step::Close]);
     let gateway = Gateway::with_upstream(&upstream)
         .set("upstream.concurrency", "{ max: 1, queue: 0 }")
         .set("client.max_connections", "2")
@@ -452,7 +441,7 @@ fn unsupported_upgrade_is_served_as_an_ordinary_request() {
 
 #[test]
 fn upgrade_forwards_only_protocols_the_route_allows() {
-    let upstream = upgrading_upstream([UpstreamStep::EchoRaw, UpstreamStep::Close]);
+    let upstream = upgrading_upstream([Step::EchoRaw, Step::Close]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client
@@ -465,7 +454,7 @@ fn upgrade_forwards_only_protocols_the_route_allows() {
 
 #[test]
 fn unexpected_101_is_a_fault_on_a_route_without_upgrades() {
-    let upstream = upgrading_upstream([UpstreamStep::ReadUntilClose]);
+    let upstream = upgrading_upstream([Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream)
         .route("name: plain, match: { path: \"/{*rest}\" }, upstream: main, upgrades: []")
         .start();
@@ -479,12 +468,7 @@ fn unexpected_101_is_a_fault_on_a_route_without_upgrades() {
 #[test]
 fn route_may_allow_another_upgrade_protocol() {
     let head = "HTTP/1.1 101 Switching\r\nupgrade: Example/1\r\nconnection: upgrade\r\n\r\n";
-    let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        write_bytes(head),
-        UpstreamStep::EchoRaw,
-        UpstreamStep::Close,
-    ]);
+    let upstream = script([Step::ReadRequestHead, write_bytes(head), Step::EchoRaw, Step::Close]);
     let gateway = Gateway::with_upstream(&upstream)
         .route("name: all, match: { path: \"/{*rest}\" }, upstream: main, upgrades: [example/1]")
         .start();
@@ -499,10 +483,10 @@ fn route_may_allow_another_upgrade_protocol() {
 #[test]
 fn interim_responses_before_a_101_are_forwarded() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
+        Step::ReadRequestHead,
         write_bytes(format!("HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n{SWITCHING}")),
-        UpstreamStep::EchoRaw,
-        UpstreamStep::Close,
+        Step::EchoRaw,
+        Step::Close,
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -515,7 +499,7 @@ fn interim_responses_before_a_101_are_forwarded() {
 
 #[test]
 fn upgraded_upstream_connection_is_never_reused() {
-    let upstream = upgrading_upstream([UpstreamStep::ShutdownWrite, UpstreamStep::ReadUntilClose]);
+    let upstream = upgrading_upstream([Step::ShutdownWrite, Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).start();
     for round in 1..=2 {
         let mut tunnel = TunnelClient::open(&gateway, "");
@@ -563,8 +547,7 @@ fn tunnel_over_tls_ends_with_close_notify() {
     let issued = authority.issue(&["test"]);
     let path = |name, text: &str| folder.write(name, text).display().to_string();
     let tls = format!("{{ cert: \"{}\", key: \"{}\" }}", path("crt", &issued.cert), path("key", &issued.key));
-    let upstream =
-        upgrading_upstream([write_bytes("bye"), UpstreamStep::ShutdownWrite, UpstreamStep::ReadUntilClose]);
+    let upstream = upgrading_upstream([write_bytes("bye"), Step::ShutdownWrite, Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).tls(&tls).start();
     let trusting = authority.trusting_client(&["http/1.1"]);
     let mut client = TlsClient::connect(gateway.address(), "test", &trusting);

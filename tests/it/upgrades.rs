@@ -1,6 +1,6 @@
 //! Which upgrades reach the upstream, and the 101 that the client receives. `tunnel.rs` has what follows the 101.
 
-use statusquo::conformance::{UpstreamStep, write_bytes};
+use statusquo::conformance::{Step, write_bytes};
 
 use super::gateway::Gateway;
 use super::response_reader::SentRequest;
@@ -23,12 +23,7 @@ fn framing_fields_of_a_101_are_removed() {
             "HTTP/1.1 101 Switching Protocols\r\n{fields}\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
              sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
         );
-        let upstream = script([
-            UpstreamStep::ReadRequestHead,
-            write_bytes(switching),
-            UpstreamStep::EchoRaw,
-            UpstreamStep::Close,
-        ]);
+        let upstream = script([Step::ReadRequestHead, write_bytes(switching), Step::EchoRaw, Step::Close]);
         let gateway = Gateway::with_upstream(&upstream).start();
         let mut client = gateway.client();
         let response = client.exchange(SentRequest::Http11("GET"), HANDSHAKE);

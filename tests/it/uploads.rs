@@ -4,7 +4,7 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use statusquo::conformance::{UpstreamStep, http_response};
+use statusquo::conformance::{Step, http_response};
 
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::{limit, millis};
@@ -59,11 +59,8 @@ fn route_max_body_overrides_the_global_one() {
 
 #[test]
 fn early_error_is_readable_by_a_client_that_sends_everything_first() {
-    let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::Write(http_response("413 Too Large", "<p>")),
-        UpstreamStep::Stall,
-    ]);
+    let upstream =
+        script([Step::ReadRequestHead, Step::Write(http_response("413 Too Large", "<p>")), Step::Stall]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send(format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n", 300_000));
@@ -75,10 +72,10 @@ fn early_error_is_readable_by_a_client_that_sends_everything_first() {
 #[test]
 fn early_error_reaches_a_client_that_is_still_sending() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::ReadBodyBytes(100_000),
-        UpstreamStep::Write(http_response("409 No", "<p>")),
-        UpstreamStep::Stall,
+        Step::ReadRequestHead,
+        Step::ReadBodyBytes(100_000),
+        Step::Write(http_response("409 No", "<p>")),
+        Step::Stall,
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -94,11 +91,11 @@ fn early_error_reaches_a_client_that_is_still_sending() {
 #[test]
 fn early_response_of_a_non_reading_upstream_is_forwarded() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::ReadBodyBytes(1000),
-        UpstreamStep::Pause(Duration::from_millis(300)),
-        UpstreamStep::Write(http_response("200 OK", "enough")),
-        UpstreamStep::Stall,
+        Step::ReadRequestHead,
+        Step::ReadBodyBytes(1000),
+        Step::Pause(Duration::from_millis(300)),
+        Step::Write(http_response("200 OK", "enough")),
+        Step::Stall,
     ]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
@@ -122,11 +119,8 @@ fn rejected_upload_response_is_readable() {
 
 #[test]
 fn disconnect_inside_the_body_is_counted_and_never_completed_upstream() {
-    let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::ReadBody,
-        UpstreamStep::Write(http_response("200 OK", "stored")),
-    ]);
+    let upstream =
+        script([Step::ReadRequestHead, Step::ReadBody, Step::Write(http_response("200 OK", "stored"))]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nabc");
@@ -140,11 +134,8 @@ fn disconnect_inside_the_body_is_counted_and_never_completed_upstream() {
 /// The rest of an upload must never be parsed as the next request: that would be request smuggling.
 #[test]
 fn rest_of_an_upload_after_an_early_response_is_not_parsed_as_request() {
-    let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::Write(http_response("200 OK", "early")),
-        UpstreamStep::ReadUntilClose,
-    ]);
+    let upstream =
+        script([Step::ReadRequestHead, Step::Write(http_response("200 OK", "early")), Step::ReadUntilClose]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("POST /up HTTP/1.1\r\nhost: test\r\ncontent-length: 60\r\n\r\n");
@@ -157,10 +148,10 @@ fn rest_of_an_upload_after_an_early_response_is_not_parsed_as_request() {
 #[test]
 fn body_timeout_pauses_while_the_upstream_does_not_read() {
     let upstream = script([
-        UpstreamStep::ReadRequestHead,
-        UpstreamStep::Pause(millis(900)),
-        UpstreamStep::ReadBody,
-        UpstreamStep::Write(http_response("200 OK", "all of it")),
+        Step::ReadRequestHead,
+        Step::Pause(millis(900)),
+        Step::ReadBody,
+        Step::Write(http_response("200 OK", "all of it")),
     ]);
     let gateway = Gateway::with_upstream(&upstream)
         .set("client.body_timeout", "300ms")
@@ -172,8 +163,7 @@ fn body_timeout_pauses_while_the_upstream_does_not_read() {
 
 #[test]
 fn final_response_instead_of_100_has_connection_close() {
-    let upstream =
-        script([UpstreamStep::ReadRequestHead, UpstreamStep::Write(http_response("200 OK", "early"))]);
+    let upstream = script([Step::ReadRequestHead, Step::Write(http_response("200 OK", "early"))]);
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("POST / HTTP/1.1\r\nhost: test\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n");

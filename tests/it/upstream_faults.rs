@@ -45,7 +45,7 @@ pub fn upstream_fault_setup(
     let probe_route =
         |name| format!("name: known-{name}, match: {{ path: {} }}, upstream: {name}", probe_path(name));
     setup = with_server_kinds(setup, faulty_upstream, host);
-    for server_kind in ServerKind::ALL {
+    for server_kind in ServerKind::ALL.iter().copied() {
         setup = setup.route(&probe_route(server_kind.upstream_name()));
     }
     for fault in faults {
@@ -80,7 +80,7 @@ pub fn with_server_kinds(
         statusquo::conformance::tls_servers::SERVER_NAME
     );
     setup = setup.keep_folder(folder);
-    for server_kind in ServerKind::ALL {
+    for server_kind in ServerKind::ALL.iter().copied() {
         let (name, port) = (server_kind.upstream_name(), faulty_upstream.address(server_kind).port());
         setup = if server_kind.requires_tls() {
             // The unusual spelling of the host is not a valid certificate name, so TLS servers use the address.
@@ -169,12 +169,12 @@ fn check_fault(gateway: &Gateway, fault: &UpstreamFault) {
     let response = send_requests(&mut client, fault);
     assert_eq!(response.status, fault.outcome.status(), "{name}: {response:#?}\n{}", response.text());
     check_outcome(fault, &response);
-    for (field, value) in fault.kept_headers {
+    for (field, value) in &fault.kept_headers {
         assert_eq!(response.header(field), Some(*value), "{name}: {response:#?}");
     }
-    for field in fault.removed_headers {
+    for field in &fault.removed_headers {
         assert!(
-            !response.headers.iter().any(|(found, _)| found == field),
+            !response.headers.iter().any(|(found, _)| found == *field),
             "{name}: {field} in {response:#?}"
         );
     }

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use statusquo::conformance::{ScriptedUpstream, UpstreamStep, write_bytes};
+use statusquo::conformance::{ScriptedUpstream, Step, write_bytes};
 
 use crate::gateway::RealGateway;
 use crate::load::{millis, scaled};
@@ -22,8 +22,8 @@ const CLOSE_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\nconnect
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Name, upstream bytes and end of each response.
-fn truncations() -> Vec<(&'static str, String, UpstreamStep)> {
-    let truncation = |name, head: &str, body: &str| (name, format!("{head}{body}"), UpstreamStep::Close);
+fn truncations() -> Vec<(&'static str, String, Step)> {
+    let truncation = |name, head: &str, body: &str| (name, format!("{head}{body}"), Step::Close);
     vec![
         truncation("length-after-headers", LENGTH_HEAD, ""),
         truncation("length-first-byte", LENGTH_HEAD, "a"),
@@ -36,8 +36,8 @@ fn truncations() -> Vec<(&'static str, String, UpstreamStep)> {
         truncation("chunked-between-chunks", CHUNKED_HEAD, "9\r\nnine byte\r\n"),
         truncation("chunked-inside-last-chunk", CHUNKED_HEAD, "9\r\nnine byte\r\n0\r\n"),
         // Its end is the connection's end: only a reset shows that it is truncated.
-        ("close-after-headers", CLOSE_HEAD.to_owned(), UpstreamStep::Reset),
-        ("close-middle", format!("{CLOSE_HEAD}nine byte"), UpstreamStep::Reset),
+        ("close-after-headers", CLOSE_HEAD.to_owned(), Step::Reset),
+        ("close-middle", format!("{CLOSE_HEAD}nine byte"), Step::Reset),
     ]
 }
 
@@ -49,15 +49,15 @@ fn upstream() -> ScriptedUpstream {
         let (bytes, last) = match truncated.iter().find(|(known, ..)| *known == name) {
             // The bytes must arrive before the end of the connection.
             Some((_, bytes, last)) => (bytes.clone(), last.clone()),
-            None if name == "inside-headers" => ("HTTP/1.1 200 OK\r\nconte".to_owned(), UpstreamStep::Close),
+            None if name == "inside-headers" => ("HTTP/1.1 200 OK\r\nconte".to_owned(), Step::Close),
             None => {
                 return vec![
-                    UpstreamStep::ReadRequestHead,
+                    Step::ReadRequestHead,
                     write_bytes(format!("{CHUNKED_HEAD}5\r\nwhole\r\n0\r\n\r\n")),
                 ];
             }
         };
-        vec![UpstreamStep::ReadRequestHead, write_bytes(bytes), UpstreamStep::Pause(millis(100)), last]
+        vec![Step::ReadRequestHead, write_bytes(bytes), Step::Pause(millis(100)), last]
     })
     .unwrap()
 }

@@ -1,7 +1,8 @@
-//! Runs the HTTP/1 and TLS client faults against one route.
+//! Runs the client faults against one route.
 //!
-//! Most client faults are rejected before routing. The others use the route to which the most rows apply. A row that
-//! does not apply is reported with a reason.
+//! Most client faults are rejected before routing. The others use the route to which the most cases apply. A case that
+//! does not apply is reported with a reason. A fault that the HTTP/2 library handles has no response to check: it passes
+//! if the stream or the connection ends as expected and the other streams of the connection are served.
 
 use std::time::Duration;
 
@@ -10,106 +11,86 @@ use http::Method;
 use tokio::sync::Semaphore;
 
 use super::expectation::{ExpectationContext, describe_response};
-use super::harness::Harness;
-use super::load_factor::LoadFactor;
-use super::observed::ObservedCounts;
+use super::harness::{Harness, RunningGateway};
 use super::route_probe::RouteProbe;
 use super::{ReportRow, Section, retry};
-use crate::conformance::client_faults::{
-    ClientFault, ClientStep, ConnectionOutcome, ExpectedResponse, GatewayProfile, RoutedRequest,
-    client_faults, client_faults_tls,
-};
-use crate::conformance::response_reader::ReceivedResponse;
 use crate::conformance::runner::check_served;
-use crate::conformance::{GatewayConnector, RequestKind, RunResult, TestContext, run_client_fault};
-use crate::contract::{Cause, RequestSent};
+use crate::conformance::{
+    ClientFault, ClientProtocol, ConnectionOutcome, ExpectedResponse, GatewayConnector, GatewayProfile,
+    ReceivedResponse, RequestKind, TestContext, run_client_fault,
+};
+use crate::contract::RequestSent;
 use crate::http::target::check_path;
-use crate::telemetry::{CloseReason, close_reason::CLIENT_GONE};
 
-pub(super) const CONCURRENCY: usize = 48;
+const CONCURRENCY: usize = 48;
 /// Concurrency of the second runs.
-pub(super) const RETRY_CONCURRENCY: usize = 4;
+const RETRY_CONCURRENCY: usize = 4;
 /// Timeout of each step, before the load factor.
-pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// Runs the HTTP/1 client faults.
+/// The route of the client faults.
+pub(super) type Target = (RouteProbe, GatewayProfile);
+
+/// Runs the client faults of this protocol.
 pub(super) async fn run_all(
     harness: &Harness,
-    target: Option<(RouteProbe, GatewayProfile)>,
+    protocol: ClientProtocol,
+    target: Option<&Target>,
 ) -> Vec<ReportRow> {
-    let Some((probe, profile)) = target else {
-        return skip_all(client_faults(&GatewayProfile::example()), "no route accepts an ordinary request");
+    let skip_all = |reason: &str| {
+        let rows = harness.cases.client_faults(protocol, &GatewayProfile::example());
+        rows.iter().map(|row| skipped(row, reason.to_owned())).collect()
     };
-    let rows = client_faults(&profile);
-    run_rows(harness, harness.connect(&harness.client_gateway), &probe, &profile, rows).await
-}
-
-/// Runs the TLS client faults.
-pub(super) async fn run_tls(
-    harness: &Harness,
-    target: Option<(RouteProbe, GatewayProfile)>,
-) -> Vec<ReportRow> {
-    let Some((probe, profile)) = target else {
-        return skip_all(
-            client_faults_tls(&GatewayProfile::example()),
-            "no route accepts an ordinary request",
-        );
+    let Some((probe, profile)) = target else { return skip_all("no route accepts an ordinary request") };
+    let (gateway, listener) = match protocol {
+        ClientProtocol::Http1 => (&harness.client_gateway, Some(harness.connect(&harness.client_gateway))),
+        ClientProtocol::Tls => (&harness.client_gateway, harness.connect_second(&harness.client_gateway)),
+        ClientProtocol::Http2 => {
+            (&harness.h2_client_gateway, harness.connect_second(&harness.h2_client_gateway))
+        }
     };
-    let rows = client_faults_tls(&profile);
-    match harness.connect_tls(&harness.client_gateway) {
-        Some(connect) => run_rows(harness, connect, &probe, &profile, rows).await,
-        None => skip_all(rows, "no listener uses TLS"),
-    }
-}
-
-fn skip_all(rows: Vec<ClientFault>, reason: &str) -> Vec<ReportRow> {
-    let skip = |row: ClientFault| {
-        ReportRow::skipped(Section::Client, (row.name, row.description), None, reason.to_owned())
+    let Some(connector) = listener else {
+        return skip_all(if protocol == ClientProtocol::Tls {
+            "no listener uses TLS"
+        } else {
+            "no listener uses HTTP/2"
+        });
     };
-    rows.into_iter().map(skip).collect()
-}
-
-async fn run_rows(
-    harness: &Harness,
-    connect: GatewayConnector,
-    probe: &RouteProbe,
-    profile: &GatewayProfile,
-    rows: Vec<ClientFault>,
-) -> Vec<ReportRow> {
-    let get = parse_method(&profile.read_method);
+    let target = RowTarget { harness, probe, get: parse_method(&profile.read_method) };
     let check = |expected, request_kind, response: &ReceivedResponse| {
-        check_response(harness, probe, &get, expected, request_kind, response)
+        target.check_response(expected, request_kind, response)
     };
-    let limit = harness.load.scale(RESPONSE_TIMEOUT);
-    let context = TestContext {
-        connector: connect,
+    let context = |connector: GatewayConnector| TestContext {
+        connector,
         profile,
         upstream: &harness.client_upstream,
-        limit,
+        limit: harness.load.scale(RESPONSE_TIMEOUT),
         check_response: &check,
     };
-    let rows = scale_pauses(rows, profile, harness.load);
+    // Rows whose events are not deterministic have a gateway of their own.
+    let floods = harness.connect_second(&harness.flood_gateway).unwrap_or(connector);
+    let (regular, floods) = (context(connector), context(floods));
+    let rows = harness.cases.client_faults(protocol, profile);
     let permits = Semaphore::new(CONCURRENCY);
     let run_row = |index: usize| {
-        let (rows, context, permits, get) = (&rows, &context, &permits, &get);
+        let (rows, regular, floods, permits, target) = (&rows, &regular, &floods, &permits, &target);
         async move {
             let Some(row) = rows.get(index) else {
                 return ReportRow::skipped(Section::Client, ("", ""), None, "no such row".to_owned());
             };
-            if let Some(reason) = skip_reason(harness, probe, profile, row) {
-                return ReportRow::skipped(Section::Client, (row.name, row.description), None, reason);
+            if let Some(reason) = skip_reason(harness, target.probe, profile, row) {
+                return skipped(row, reason);
             }
             let _permit = permits.acquire().await;
+            let (context, gateway): (_, &RunningGateway) =
+                if row.nondeterministic { (floods, &harness.flood_gateway) } else { (regular, gateway) };
             let result = run_client_fault(row, context).await;
-            record(&harness.client_gateway.observed, row, &result);
+            gateway.observed.record_client_fault(row, &result);
+            let checked = row.expected.iter().filter(|expected| expected.is_response()).count();
             let responses: Vec<String> =
-                result.responses.iter().take(row.expected_responses.len()).map(describe_response).collect();
-            ReportRow::for_client_fault(
-                (row.name, row.description),
-                describe_row(harness, probe, get, row),
-                &responses,
-                result.violation,
-            )
+                result.responses.iter().take(checked).map(describe_response).collect();
+            let row_facts = (row.name, row.description);
+            ReportRow::for_client_fault(row_facts, target.describe(row), &responses, result.violation)
         }
     };
     let mut result = join_all((0..rows.len()).map(run_row)).await;
@@ -117,46 +98,8 @@ async fn run_rows(
     result
 }
 
-/// Scales pauses like the timeouts: data has time to arrive, and slow senders send no more writes before a timeout
-/// fires.
-fn scale_pauses(mut rows: Vec<ClientFault>, profile: &GatewayProfile, load: LoadFactor) -> Vec<ClientFault> {
-    for step in rows.iter_mut().flat_map(|row| &mut row.steps) {
-        match step {
-            ClientStep::SendSlowly(_, every) => *every = load.scale(*every),
-            // Longer pauses are derived from a timeout of the profile, which is already scaled.
-            ClientStep::Pause(time) if *time < profile.write_timeout => *time = load.scale(*time),
-            _ => {}
-        }
-    }
-    rows
-}
-
-/// Records the responses of a row. After a violation the number of events is not known exactly.
-fn record(observed: &ObservedCounts, row: &ClientFault, result: &RunResult) {
-    if result.violation.is_some() {
-        return observed.record_unknown(row.expected_responses.len() + 2);
-    }
-    for (index, response) in result.responses.iter().enumerate() {
-        let expected = row.expected_responses.get(index);
-        observed.record_response(
-            response.status,
-            expected.and_then(|expected| expected.cause()).map(Cause::name),
-        );
-        if let Some(ExpectedResponse::Truncated(cause)) = expected {
-            observed.record_truncated(cause.name());
-        }
-    }
-    match row.connection_outcome {
-        ConnectionOutcome::ClosedWithoutResponse(name) | ConnectionOutcome::ClientClosed(name) => {
-            observed.record_close(name)
-        }
-        ConnectionOutcome::IdleTimeout => observed.record_close(CloseReason::IdleTimeout.name()),
-        ConnectionOutcome::ClientClosedDuringResponse => observed.record_truncated(CLIENT_GONE),
-        ConnectionOutcome::KeptOpen
-        | ConnectionOutcome::AnnouncedClose
-        | ConnectionOutcome::UnannouncedClose
-        | ConnectionOutcome::Truncated => {}
-    }
+fn skipped(row: &ClientFault, reason: String) -> ReportRow {
+    ReportRow::skipped(Section::Client, (row.name, row.description), None, reason)
 }
 
 /// Chooses the route for the client faults: among those that accept GET and POST on the same path, the one to which the
@@ -176,7 +119,7 @@ pub(super) fn choose_target(harness: &Harness) -> Option<(RouteProbe, GatewayPro
         (probe.clone(), profile_for(harness, &probe, &Method::POST))
     });
     let best = candidates.min_by_key(|(probe, profile)| {
-        let rows = client_faults(profile);
+        let rows = harness.cases.client_faults(ClientProtocol::Http1, profile);
         rows.iter().filter(|row| skip_reason(harness, probe, profile, row).is_some()).count()
     });
     best.or_else(|| {
@@ -196,34 +139,28 @@ fn profile_for(harness: &Harness, probe: &RouteProbe, write: &Method) -> Gateway
         max_header_bytes: client.max_header_bytes,
         max_body: route.map_or(client.max_body, |route| route.max_body),
         write_timeout: client.write_timeout,
+        pause_tenths: harness.load.tenths(),
     }
 }
 
-pub(super) fn parse_method(name: &str) -> Method {
+fn parse_method(name: &str) -> Method {
     Method::from_bytes(name.as_bytes()).unwrap_or_default()
 }
 
-/// Why a row does not apply; `None` if it does.
+/// Why a row does not apply; `None` if its request reaches the route as it expects.
 fn skip_reason(
     harness: &Harness,
     probe: &RouteProbe,
     profile: &GatewayProfile,
     row: &ClientFault,
 ) -> Option<String> {
-    skip_reason_for(harness, probe, profile, row.routed_request.as_ref()?)
-}
-
-/// Why this request does not reach the route as its row expects; `None` if it does.
-pub(super) fn skip_reason_for(
-    harness: &Harness,
-    probe: &RouteProbe,
-    profile: &GatewayProfile,
-    RoutedRequest { method: name, path, without_host }: &RoutedRequest,
-) -> Option<String> {
+    let routed = row.routed_request.as_ref()?;
+    let (name, path) = (&routed.method, &routed.path);
     let route = harness.config.routes.get(probe.route_index)?;
     let method = parse_method(name);
     let is_ambiguous = check_path(path.as_bytes()).is_ok_and(|facts| facts.ambiguity.is_some());
-    let matched = harness.probes.route_for(if *without_host { "" } else { &profile.host }, path, &method);
+    let host = if routed.without_host { "" } else { &profile.host };
+    let matched = harness.probes.route_for(host, path, &method);
     if is_ambiguous {
         // Rejected on every route except a lenient one.
         let lenient_route = matched.and_then(|index| harness.config.routes.get(index));
@@ -232,78 +169,75 @@ pub(super) fn skip_reason_for(
             .map(|route| format!("the route {} accepts this path", route.name));
     }
     if matched != Some(probe.route_index) {
-        let suffix = if *without_host { " without a host" } else { "" };
+        let suffix = if routed.without_host { " without a host" } else { "" };
         return Some(format!("the route {} does not match {name} {path}{suffix}", route.name));
     }
     route.deny_methods.contains(&method).then(|| format!("the route {} denies {name}", route.name))
 }
 
-pub(super) fn check_response(
-    harness: &Harness,
-    probe: &RouteProbe,
-    get: &Method,
-    expected: ExpectedResponse,
-    request_kind: RequestKind,
-    response: &ReceivedResponse,
-) -> Result<(), String> {
-    let Some((cause, on_route)) = expected_error(expected) else { return check_served(expected, response) };
-    let expectation = expectation_context(harness, probe, get, on_route).for_fault(cause, RequestSent::None);
-    expectation.check(response, request_kind, &harness.config.contract)
-}
-
-fn expectation_context<'a>(
+/// What the expected responses depend on.
+struct RowTarget<'a> {
     harness: &'a Harness,
-    probe: &RouteProbe,
-    get: &'a Method,
-    on_route: bool,
-) -> ExpectationContext<'a> {
-    let route = harness.config.routes.get(probe.route_index).filter(|_| on_route);
-    ExpectationContext { config: &harness.config, route, method: get }
+    probe: &'a RouteProbe,
+    get: Method,
 }
 
-const fn expected_error(expected: ExpectedResponse) -> Option<(Cause, bool)> {
-    match expected {
-        ExpectedResponse::Rejected(cause) => Some((cause, false)),
-        ExpectedResponse::RejectedOnRoute(cause) => Some((cause, true)),
-        ExpectedResponse::Served
-        | ExpectedResponse::ServedBytes(_)
-        | ExpectedResponse::Truncated(_)
-        | ExpectedResponse::Prefix => None,
+impl RowTarget<'_> {
+    fn check_response(
+        &self,
+        expected: ExpectedResponse,
+        request_kind: RequestKind,
+        response: &ReceivedResponse,
+    ) -> Result<(), String> {
+        let Some(cause) = expected.error_cause() else { return check_served(expected, response) };
+        let expectation = self.context(expected).for_fault(cause, RequestSent::None);
+        expectation.check(response, request_kind, &self.harness.config.contract)
     }
-}
 
-/// The expectation of a row, for the report.
-fn describe_row(harness: &Harness, probe: &RouteProbe, get: &Method, row: &ClientFault) -> String {
-    let descriptions =
-        |expected: &ExpectedResponse| describe_expected_response(harness, probe, get, *expected);
-    let responses: Vec<String> = row.expected_responses.iter().map(descriptions).collect();
-    let connection = match row.connection_outcome {
-        ConnectionOutcome::KeptOpen => "stays open".to_owned(),
-        ConnectionOutcome::AnnouncedClose | ConnectionOutcome::UnannouncedClose => "closed".to_owned(),
-        ConnectionOutcome::Truncated => String::new(),
-        ConnectionOutcome::IdleTimeout => "closed when idle".to_owned(),
-        ConnectionOutcome::ClientClosedDuringResponse => "closed by the client".to_owned(),
-        ConnectionOutcome::ClosedWithoutResponse(name) | ConnectionOutcome::ClientClosed(name) => {
-            format!("no response, counted as {name}")
-        }
-    };
-    let parts = [collapse_repeats(&responses), connection];
-    parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join("; ")
-}
+    fn context(&self, expected: ExpectedResponse) -> ExpectationContext<'_> {
+        let on_route = matches!(expected, ExpectedResponse::RejectedOnRoute(_));
+        let route = self.harness.config.routes.get(self.probe.route_index).filter(|_| on_route);
+        ExpectationContext { config: &self.harness.config, route, method: &self.get }
+    }
 
-/// One expected response, for the report.
-pub(super) fn describe_expected_response(
-    harness: &Harness,
-    probe: &RouteProbe,
-    get: &Method,
-    expected: ExpectedResponse,
-) -> String {
-    match (expected_error(expected), expected) {
-        (Some((cause, on_route)), _) => {
-            expectation_context(harness, probe, get, on_route).for_fault(cause, RequestSent::None).describe()
+    /// The expectation of a row, for the report.
+    fn describe(&self, row: &ClientFault) -> String {
+        let outcomes = row.expected.iter().filter_map(|expected| self.describe_outcome(*expected));
+        let mut parts = vec![collapse_repeats(&outcomes.collect::<Vec<_>>())];
+        let counted: Vec<String> = row
+            .counted
+            .iter()
+            .map(|(name, times)| if *times == 1 { (*name).to_owned() } else { format!("{times} x {name}") })
+            .collect();
+        parts.push(match row.connection {
+            ConnectionOutcome::KeptOpen => "stays open".to_owned(),
+            ConnectionOutcome::AnnouncedClose | ConnectionOutcome::Closed => "closed".to_owned(),
+            ConnectionOutcome::Dropped => "closed without a response".to_owned(),
+            ConnectionOutcome::Truncated => String::new(),
+            ConnectionOutcome::ClientClosed => "closed by the client".to_owned(),
+            ConnectionOutcome::ErrorGoaway => "GOAWAY with an error".to_owned(),
+            ConnectionOutcome::Goaway => "GOAWAY".to_owned(),
+        });
+        if !counted.is_empty() {
+            parts.push(format!("counted as {}", counted.join(", ")));
         }
-        (None, ExpectedResponse::Truncated(cause)) => format!("200, truncated: {cause}"),
-        (None, _) => "200 from the upstream".to_owned(),
+        parts.retain(|part| !part.is_empty());
+        parts.join("; ")
+    }
+
+    fn describe_outcome(&self, expected: ExpectedResponse) -> Option<String> {
+        let error = |cause| self.context(expected).for_fault(cause, RequestSent::None).describe();
+        Some(match expected {
+            ExpectedResponse::Rejected(cause) | ExpectedResponse::RejectedOnRoute(cause) => error(cause),
+            ExpectedResponse::HeadersOnly(cause) => error(cause) + ", headers only",
+            ExpectedResponse::Truncated(cause) => format!("200, truncated: {cause}"),
+            ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) | ExpectedResponse::Prefix => {
+                "200 from the upstream".to_owned()
+            }
+            ExpectedResponse::Reset => "RST_STREAM".to_owned(),
+            ExpectedResponse::Empty431 => "empty 431".to_owned(),
+            ExpectedResponse::NoResponse => return None,
+        })
     }
 }
 

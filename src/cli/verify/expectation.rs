@@ -6,11 +6,11 @@
 use http::{HeaderValue, Method};
 use serde_json::Value;
 
-use super::observed::ObservedCounts;
 use crate::config::{Config, ErrorMode, ErrorRules, RouteConfig};
 use crate::conformance::response_reader::{BodyEnd, ReceivedResponse};
-use crate::conformance::upstream_faults::{ExpectedMessage, FaultOutcome, ReplyReason, UpstreamFault};
-use crate::conformance::{RequestKind, UpstreamStep, contract_check};
+use crate::conformance::{
+    ExpectedMessage, FaultOutcome, ReplyReason, RequestKind, Step, Tally, UpstreamFault, contract_check,
+};
 use crate::contract::conform::{self, Conformance, ErrorBody};
 use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{Cause, Contract, Decision, ExtractedError, LocalReply, RequestSent, Trigger};
@@ -165,7 +165,7 @@ impl ExpectationContext<'_> {
 fn has_content_coding(fault: &UpstreamFault) -> bool {
     let name = b"content-encoding";
     fault.script.iter().any(
-        |step| matches!(step, UpstreamStep::Write(bytes) if bytes.windows(name.len()).any(|window| window == name)),
+        |step| matches!(step, Step::Write(bytes) if bytes.windows(name.len()).any(|window| window == name)),
     )
 }
 
@@ -278,7 +278,7 @@ impl Expectation {
     }
 
     /// Records a response; without its cause if the row did not pass.
-    pub(super) fn record(&self, observed: &ObservedCounts, response: &ReceivedResponse, passed: bool) {
+    pub(super) fn record(&self, observed: &Tally, response: &ReceivedResponse, passed: bool) {
         let (cause, truncation_cause) = match self {
             Expectation::LocalReply { cause, .. } => (Some(*cause), None),
             Expectation::Forwarded { status, .. } if response.status == *status => {

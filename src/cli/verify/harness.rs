@@ -12,14 +12,13 @@ use tokio::sync::Notify;
 use tracing::Level;
 
 use super::load_factor::LoadFactor;
-use super::observed::ObservedCounts;
 use super::route_probe::RouteProbes;
 use crate::config::{Config, Timeouts, UpstreamConfig as Servers, UpstreamServer};
-use crate::conformance::client_faults::FAULT_HEADER;
+use crate::conformance::case::FAULT_HEADER;
 use crate::conformance::runner::upstream_script;
 use crate::conformance::tls_servers;
 use crate::conformance::{
-    FaultyUpstream, GatewayConnector, RecordedHead, ScriptedUpstream, ServerKind, upstream_faults,
+    CaseSet, FaultyUpstream, GatewayConnector, RecordedHead, ScriptedUpstream, ServerKind, Tally,
 };
 use crate::contract::Contract;
 use crate::contract::builtin::DEFAULT_CONTRACT;
@@ -33,6 +32,7 @@ use crate::upstream::http2::HttpVersionPolicy;
 
 /// The gateways and servers of a run.
 pub(super) struct Harness {
+    pub(super) cases: CaseSet,
     /// The adapted configuration, with high limits; each gateway replaces the servers in it.
     pub(super) config: Config,
     /// The configuration of the file.
@@ -65,7 +65,7 @@ pub(super) struct RunningGateway {
     second_address: Option<SocketAddr>,
     pub(super) metrics: Arc<Metrics>,
     /// The responses that its clients received.
-    pub(super) observed: ObservedCounts,
+    pub(super) observed: Tally,
 }
 
 /// The client address, which every route allows.
@@ -80,12 +80,13 @@ impl Harness {
     /// A server or a gateway cannot start.
     pub(super) fn set(
         original: Config,
+        cases: CaseSet,
         relay: Option<SocketAddr>,
         load: LoadFactor,
     ) -> Result<Harness, String> {
         let start_error = |error| format!("cannot start the faulty upstream on loopback: {error}");
-        let faulty_upstream =
-            FaultyUpstream::with_fault_selector(upstream_faults(), requested_fault).map_err(start_error)?;
+        let faulty_upstream = FaultyUpstream::with_fault_selector(cases.upstream_faults(), requested_fault)
+            .map_err(start_error)?;
         let client_upstream = ScriptedUpstream::by_request(upstream_script).map_err(start_error)?;
         let probes = RouteProbes::build(&original)?;
         let mut changes = Changes { lines: Vec::new(), load };
@@ -117,6 +118,7 @@ impl Harness {
         let uses_default_contract =
             Contract::builtin(DEFAULT_CONTRACT).is_some_and(|contract| contract == *config.contract);
         Ok(Harness {
+            cases,
             config,
             original_config: original,
             uses_default_contract,
@@ -149,13 +151,8 @@ impl Harness {
         GatewayConnector { gateway: gateway.address, source_address: None, relay: self.relay }
     }
 
-    /// A connector to the gateway's HTTP/2 listener.
-    pub(super) fn connect_h2(&self, gateway: &RunningGateway) -> Option<GatewayConnector> {
-        gateway.second_address.map(|address| GatewayConnector { gateway: address, ..self.connect(gateway) })
-    }
-
-    /// A connector to the gateway's TLS listener.
-    pub(super) fn connect_tls(&self, gateway: &RunningGateway) -> Option<GatewayConnector> {
+    /// A connector to the gateway's second listener: HTTP/2 or TLS.
+    pub(super) fn connect_second(&self, gateway: &RunningGateway) -> Option<GatewayConnector> {
         gateway.second_address.map(|address| GatewayConnector { gateway: address, ..self.connect(gateway) })
     }
 
@@ -214,7 +211,7 @@ fn start_gateway(config: Config, shutdown: &Arc<Notify>) -> Result<RunningGatewa
         address,
         second_address: addresses.get(1).copied(),
         metrics,
-        observed: ObservedCounts::default(),
+        observed: Tally::default(),
     })
 }
 

@@ -65,6 +65,11 @@ impl LoadFactor {
         later.tenths * 4 > self.tenths * 5
     }
 
+    /// The factor in tenths.
+    pub(super) const fn tenths(self) -> u32 {
+        self.tenths
+    }
+
     pub(super) fn as_f64(self) -> f64 {
         f64::from(self.tenths) / f64::from(LoadFactor::IDLE.tenths)
     }

@@ -6,8 +6,8 @@
 use std::time::{Duration, Instant};
 
 use super::harness::{Harness, RunningGateway};
-use super::observed::CheckedMetric;
 use super::{ReportRow, Section, Verdict};
+use crate::conformance::CheckedMetric;
 
 /// Some events are counted after the response was sent. Scaled by the load factor.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,7 +37,8 @@ async fn check_metric(harness: &Harness, metric: CheckedMetric) -> ReportRow {
     let deadline = Instant::now() + harness.load.scale(SETTLE_TIMEOUT);
     let differences = loop {
         let differences_of = |(name, gateway): (&str, &RunningGateway)| -> Vec<String> {
-            let differences = gateway.observed.differences(metric, &gateway.metrics);
+            let page = String::from_utf8(gateway.metrics.render()).unwrap_or_default();
+            let differences = gateway.observed.differences(metric, &page);
             differences.iter().map(|difference| format!("gateway {name}: {difference}")).collect()
         };
         let differences: Vec<String> = gateways().flat_map(differences_of).collect();

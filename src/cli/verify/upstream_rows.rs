@@ -13,17 +13,13 @@ use tokio::sync::Semaphore;
 use super::expectation::{self, Expectation, ExpectationContext};
 use super::harness::{self, Harness};
 use super::load_factor::LoadFactor;
-use super::observed::ObservedCounts;
 use super::route_probe::RouteProbe;
 use super::{ReportRow, Section, Verdict, retry};
 use crate::config::{ErrorMode, ErrorRules};
-use crate::conformance::client_faults::FAULT_HEADER;
+use crate::conformance::case::FAULT_HEADER;
 use crate::conformance::faulty_upstream::KEPT_OPEN;
 use crate::conformance::response_reader::{ReadError, ReceivedResponse, ResponseReader};
-use crate::conformance::upstream_faults::{
-    FaultCategory, FaultOutcome, ServerKind, UpstreamFault, upstream_faults,
-};
-use crate::conformance::{GatewayConnector, RequestKind};
+use crate::conformance::{FaultOutcome, GatewayConnector, RequestKind, ServerKind, Tally, UpstreamFault};
 use crate::http::upgrade::WEBSOCKET;
 
 /// Concurrent rows.
@@ -66,7 +62,7 @@ struct PlannedRow<'a> {
 
 /// Runs all upstream faults.
 pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
-    let faults = upstream_faults();
+    let faults = harness.cases.upstream_faults();
     let mut rows = Vec::new();
     let (mut concurrent, mut sequential) = (Vec::new(), Vec::new());
     let mut pooled = Vec::new();
@@ -82,7 +78,7 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
                 continue;
             }
         };
-        for fault in &faults {
+        for fault in faults {
             match skip_reason(harness, probe, fault) {
                 Some(reason) => rows.push(skipped(fault, reason)),
                 None if pooled.contains(&(route.upstream, fault.name)) => {
@@ -131,7 +127,7 @@ async fn run_row_at(harness: &Harness, planned_rows: &[PlannedRow<'_>], index: u
 fn skip_reason(harness: &Harness, probe: &RouteProbe, fault: &UpstreamFault) -> Option<String> {
     let method = request_method(probe, fault);
     let route = harness.config.routes.get(probe.route_index)?;
-    if fault.category == FaultCategory::Upgrade && !route.upgrades.iter().any(|name| name == WEBSOCKET) {
+    if fault.is_upgrade() && !route.upgrades.iter().any(|name| name == WEBSOCKET) {
         return Some("the route does not allow WebSocket upgrades".to_owned());
     }
     let configured = harness.original_config.upstreams.get(route.upstream);
@@ -168,9 +164,7 @@ fn request_method<'a>(probe: &'a RouteProbe, fault: &UpstreamFault) -> &'a str {
 
 /// Whether the outcome of the row depends on its method.
 fn requires_own_method(fault: &UpstreamFault) -> bool {
-    fault.request.method != "GET"
-        || fault.server_kind == ServerKind::Pooled
-        || fault.category == FaultCategory::Upgrade
+    fault.request.method != "GET" || fault.server_kind == ServerKind::Pooled || fault.is_upgrade()
 }
 
 async fn run_row(harness: &Harness, planned: &PlannedRow<'_>) -> ReportRow {
@@ -220,7 +214,7 @@ async fn run_row(harness: &Harness, planned: &PlannedRow<'_>) -> ReportRow {
 /// Sends the requests of a row and returns the last response. The earlier responses are recorded.
 async fn send_requests(
     connector: GatewayConnector,
-    observed: &ObservedCounts,
+    observed: &Tally,
     planned: &PlannedRow<'_>,
     (method, request_kind): (&str, RequestKind),
     limits: ReadLimits,
@@ -266,7 +260,7 @@ async fn send_requests(
 
 async fn exchange(
     reader: &mut ResponseReader,
-    observed: &ObservedCounts,
+    observed: &Tally,
     request: &[u8],
     request_kind: RequestKind,
     limit: Duration,

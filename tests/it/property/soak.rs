@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
-use statusquo::conformance::{FaultyUpstream, upstream_faults};
+use statusquo::conformance::{FaultyUpstream, ServerKind, upstream_faults};
 
 use super::super::certificates::{Authority, Issued};
 use super::super::gateway::{Gateway, GatewaySetup, TestFolder};
@@ -214,7 +214,7 @@ fn start_gateway(faulty_upstream: &FaultyUpstream, limit: Duration, issued: &Iss
     let folder = TestFolder::new();
     let file = |name: &str, text: &str| folder.write(name, text).display().to_string();
     let (cert, key) = (file("test.crt", &issued.cert), file("test.key", &issued.key));
-    let [(_, scripted), other_servers @ ..] = faulty_upstream.addresses();
+    let scripted = faulty_upstream.address(ServerKind::Scripted);
     let mut setup = GatewaySetup::with_servers(&[scripted])
         .set("log.requests", "off")
         .set("timeouts.connect", "200ms")
@@ -228,7 +228,7 @@ fn start_gateway(faulty_upstream: &FaultyUpstream, limit: Duration, issued: &Iss
         .with_tls_listener(&format!("{{ cert: \"{cert}\", key: \"{key}\" }}"))
         .keep_folder(folder)
         .limit(limit);
-    for (server_kind, address) in other_servers {
+    for (server_kind, address) in faulty_upstream.addresses().skip(1) {
         let scheme = if server_kind.requires_tls() { "https://" } else { "" };
         setup = setup.named_upstream(server_kind.upstream_name(), &[&format!("{scheme}{address}")]);
         if server_kind.requires_tls() {

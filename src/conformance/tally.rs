@@ -1,17 +1,18 @@
-//! Counts the responses that clients received from one gateway, and compares them with its metrics.
+//! Counts what the clients of one gateway saw, and compares it with the gateway's metrics.
 //!
-//! Only sums are kept. A row whose events are not known exactly (for example a forwarded response that is read in part)
+//! The one count of events, for `verify` and the tests. Only sums are kept. A case whose events are not known exactly (for example a forwarded response that is read in part)
 //! widens the accepted range by its number of events.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
-use crate::telemetry::Metrics;
+use super::case::ClientFault;
+use super::runner::RunResult;
 
 /// The counts of one gateway.
 #[derive(Debug, Default)]
-pub(super) struct ObservedCounts(Mutex<Counts>);
+pub struct Tally(Mutex<Counts>);
 
 #[derive(Clone, Debug, Default)]
 struct Counts {
@@ -35,15 +36,20 @@ struct Counts {
 
 /// The metrics that are compared, one row of the report each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CheckedMetric {
+pub enum CheckedMetric {
+    /// `responses_total`
     Responses,
+    /// `errors_total`
     Errors,
+    /// `aborted_total`
     Aborted,
+    /// `closed_without_response_total`
     ClosedWithoutResponse,
 }
 
 impl CheckedMetric {
-    pub(super) const ALL: [CheckedMetric; 4] = [
+    /// All metrics.
+    pub const ALL: [CheckedMetric; 4] = [
         CheckedMetric::Responses,
         CheckedMetric::Errors,
         CheckedMetric::Aborted,
@@ -60,16 +66,13 @@ impl CheckedMetric {
         }
     }
 
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            CheckedMetric::Responses => "responses_total",
-            CheckedMetric::Errors => "errors_total",
-            CheckedMetric::Aborted => "aborted_total",
-            CheckedMetric::ClosedWithoutResponse => "closed_without_response_total",
-        }
+    /// The name without the prefix of the program.
+    pub fn name(self) -> &'static str {
+        self.family_and_label().0.trim_start_matches("statusquo_")
     }
 
-    pub(super) const fn description(self) -> &'static str {
+    /// What the comparison shows.
+    pub const fn description(self) -> &'static str {
         match self {
             CheckedMetric::Responses => "every response is counted by its status code",
             CheckedMetric::Errors => "every error is counted by its cause",
@@ -81,9 +84,34 @@ impl CheckedMetric {
     }
 }
 
-impl ObservedCounts {
+impl Tally {
+    /// Records what the client of a case received. After a violation the number of events is not known exactly.
+    pub fn record_client_fault(&self, case: &ClientFault, result: &RunResult) {
+        if result.violation.is_some() {
+            let closes: usize = case.counted.iter().map(|(_, times)| times).sum();
+            return self.record_unknown(case.expected.len() + closes + 3);
+        }
+        if case.nondeterministic {
+            self.allow_extra();
+        }
+        // The background upload and the follow-up request get 200: errors belong to the case.
+        let mut causes = case.expected.iter().filter_map(|expected| expected.error_cause());
+        for response in &result.responses {
+            let cause = if response.status >= 400 { causes.next() } else { None };
+            self.record_response(response.status, cause.map(|cause| cause.name()));
+        }
+        for cause in case.expected.iter().filter_map(|expected| expected.aborted_cause()) {
+            self.record_truncated(cause);
+        }
+        for (reason, times) in &case.counted {
+            for _ in 0..*times {
+                self.record_close(reason);
+            }
+        }
+    }
+
     /// Records a final response; `cause` is the cause of an error, if the row defines it.
-    pub(super) fn record_response(&self, status: u16, cause: Option<&'static str>) {
+    pub fn record_response(&self, status: u16, cause: Option<&'static str>) {
         let mut counts = self.0.lock();
         *counts.responses.entry(status).or_default() += 1;
         if status >= 400 {
@@ -95,32 +123,32 @@ impl ObservedCounts {
     }
 
     /// Records that the response was truncated.
-    pub(super) fn record_truncated(&self, cause: &'static str) {
+    pub fn record_truncated(&self, cause: &'static str) {
         *self.0.lock().truncated.entry(cause).or_default() += 1;
     }
 
     /// Records that the response was not read to its end.
-    pub(super) fn record_unfinished(&self) {
+    pub fn record_unfinished(&self) {
         self.0.lock().unfinished += 1;
     }
 
     /// Records a connection that closed without a response.
-    pub(super) fn record_close(&self, cause: &'static str) {
+    pub fn record_close(&self, cause: &'static str) {
         *self.0.lock().closed_without_response.entry(cause).or_default() += 1;
     }
 
     /// Accepts any number of additional events from now on.
-    pub(super) fn allow_extra(&self) {
+    pub fn allow_extra(&self) {
         self.0.lock().allows_extra = true;
     }
 
     /// Records this many events with an unknown outcome, for a row that did not pass.
-    pub(super) fn record_unknown(&self, events: usize) {
+    pub fn record_unknown(&self, events: usize) {
         self.0.lock().unknown += events as u64;
     }
 
     /// The total of the recorded events.
-    pub(super) fn total(&self, metric: CheckedMetric) -> u64 {
+    pub fn total(&self, metric: CheckedMetric) -> u64 {
         let counts = self.0.lock();
         match metric {
             CheckedMetric::Responses => counts.responses.values().sum(),
@@ -130,10 +158,10 @@ impl ObservedCounts {
         }
     }
 
-    /// The differences between the recorded events and the gateway's metrics.
-    pub(super) fn differences(&self, metric: CheckedMetric, metrics: &Metrics) -> Vec<String> {
+    /// The differences between the recorded events and the gateway's metrics, a page in the text format.
+    pub fn differences(&self, metric: CheckedMetric, page: &str) -> Vec<String> {
         let counts = self.0.lock().clone();
-        let counted = sums_by_label(metrics, metric.family_and_label());
+        let counted = sums_by_label(page, metric.family_and_label());
         let (mut expected, slack): (BTreeMap<String, u64>, u64) = match metric {
             CheckedMetric::Responses => {
                 // A status without its own label is counted under the label of its class.
@@ -190,8 +218,7 @@ const fn status_class_label(status: u16) -> &'static str {
 }
 
 /// The sums of a metric by the values of this label.
-fn sums_by_label(metrics: &Metrics, (name, label): (&str, &str)) -> BTreeMap<String, u64> {
-    let page = String::from_utf8(metrics.render()).unwrap_or_default();
+fn sums_by_label(page: &str, (name, label): (&str, &str)) -> BTreeMap<String, u64> {
     let key = format!("{label}=\"");
     let mut counts = BTreeMap::new();
     for line in page.lines().filter(|line| line.split('{').next() == Some(name)) {

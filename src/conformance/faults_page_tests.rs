@@ -1,0 +1,571 @@
+//! Renders `docs/faults.md` from the cases, and checks the cases.
+//!
+//! `UPDATE_DOCS=1 cargo test faults_page` writes the page. The status codes of client cases are the default codes of
+//! their causes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use super::case::{
+    ClientFault, ClientProtocol, ConnectionOutcome, ExpectedMessage, ExpectedResponse, FaultOutcome,
+    GatewayProfile, ReplyReason, STREAM_ERROR, UpstreamFault, UpstreamSaw,
+};
+use super::cases::{CaseSet, upstream_faults};
+use super::step::{HandshakeOutcome, Step};
+use crate::contract::builtin::DEFAULT_CONTRACT;
+use crate::contract::{Cause, Contract};
+use crate::telemetry::CloseReason;
+
+/// Events for which no documented response is possible: description, metric and `cause` label.
+const KNOWN_LIMITS: &[(&str, &str, &str)] = &[
+    (
+        "The client closed the connection, or its sending side, before the response",
+        "closed_without_response_total",
+        "client_gone",
+    ),
+    (
+        "An idle connection received no further request in time",
+        "closed_without_response_total",
+        "idle_timeout",
+    ),
+    (
+        "The client connected and closed without sending a byte, as health probes do",
+        "closed_without_response_total",
+        "no_request",
+    ),
+    ("Draining closed the connection", "closed_without_response_total", "drain"),
+    (
+        "An HTTP/2 connection error on the client side: GOAWAY",
+        "closed_without_response_total",
+        "http2_connection_error",
+    ),
+    (
+        "A malformed HTTP/2 stream, or a request target that the HTTP/2 library refuses (raw quotation marks, angle brackets, or bytes that are not UTF-8): RST_STREAM",
+        "closed_without_response_total",
+        "http2_stream_error",
+    ),
+    (
+        "An HTTP/2 header list above 256 KiB: the HTTP/2 library sends an empty 431",
+        "closed_without_response_total",
+        "http2_header_list",
+    ),
+    (
+        "A TLS handshake failed: the client receives an alert where TLS defines one",
+        "closed_without_response_total",
+        "tls_handshake_failed",
+    ),
+    ("A TLS handshake timed out", "closed_without_response_total", "tls_handshake_timeout"),
+    (
+        "A client sent something other than TLS to a TLS listener",
+        "closed_without_response_total",
+        "plaintext_on_tls",
+    ),
+    (
+        "A listener with `proxy_protocol` received no valid PROXY protocol header, or the peer may not send one",
+        "closed_without_response_total",
+        "proxy_protocol_error",
+    ),
+    (
+        "A TLS error after the handshake, between requests or inside request headers: the client receives an alert",
+        "closed_without_response_total",
+        "tls_connection_error",
+    ),
+    ("The client closed the connection during the response", "aborted_total", "client_gone"),
+    (
+        "The upstream truncated a response after its headers were sent",
+        "aborted_total",
+        "http_response_incomplete",
+    ),
+    ("The upstream stalled after the response headers were sent", "aborted_total", "connection_read_timeout"),
+    (
+        "The upstream sent invalid framing after the response headers were sent",
+        "aborted_total",
+        "http_protocol_error",
+    ),
+    ("A tunnel was idle for `timeouts.tunnel_idle`", "aborted_total", "tunnel_idle"),
+];
+
+/// The content of `docs/faults.md`.
+fn render() -> String {
+    let faults = upstream_faults();
+    let mut page = PAGE_HEADER.replace("{count}", &faults.len().to_string());
+    page.push('\n');
+    page.push_str(&summary(&faults));
+    for section in sections(&faults) {
+        // Writing to a String cannot fail.
+        let _ = write!(page, "\n## {}\n\n{TABLE_HEADER}", section[0].section);
+        for fault in section.iter().filter(|fault| !is_status_row(fault)) {
+            fault_row(&mut page, fault);
+        }
+        status_rows(&mut page, section);
+    }
+    client_table(&mut page, CLIENT_HEADER, ClientProtocol::Http1);
+    client_table(&mut page, HTTP2_HEADER, ClientProtocol::Http2);
+    client_table(&mut page, TLS_HEADER, ClientProtocol::Tls);
+    page.push_str(LIMITS_HEADER);
+    for (outcome, metric, cause) in KNOWN_LIMITS {
+        let _ = writeln!(page, "| {outcome} | `statusquo_{metric}{{cause=\"{cause}\"}}` |");
+    }
+    page.push_str(LIMITS_FOOTER);
+    page
+}
+
+fn sections(faults: &[UpstreamFault]) -> impl Iterator<Item = &[UpstreamFault]> {
+    faults.chunk_by(|fault, next| fault.section == next.section)
+}
+
+/// One line per section.
+fn summary(faults: &[UpstreamFault]) -> String {
+    let mut table = String::from("| upstream fault | cases | the client receives |\n|---|---|---|\n");
+    for section in sections(faults) {
+        let _ = writeln!(table, "| {} | {} | {} |", section[0].section, section.len(), outcomes(section));
+    }
+    table
+}
+
+/// The outcomes of a section: local replies, truncated responses, forwarded errors, forwarded responses.
+fn outcomes(rows: &[UpstreamFault]) -> String {
+    let mut codes: BTreeMap<u16, usize> = BTreeMap::new();
+    let (mut forwarded, mut forwarded_errors, mut truncated) = (0, 0, 0);
+    for fault in rows {
+        match fault.outcome {
+            FaultOutcome::LocalReply { code, .. } => *codes.entry(code).or_default() += 1,
+            FaultOutcome::Forwarded { code } if code >= 400 => forwarded_errors += 1,
+            FaultOutcome::Forwarded { .. } => forwarded += 1,
+            FaultOutcome::Aborted { .. } => truncated += 1,
+        }
+    }
+    let mut parts = Vec::new();
+    if !codes.is_empty() {
+        let codes: Vec<String> = codes.keys().map(u16::to_string).collect();
+        parts.push(format!("{} with the documented body", codes.join(", ")));
+    }
+    if truncated > 0 {
+        parts.push("a truncated response if the headers were already sent".to_owned());
+    }
+    if forwarded_errors > 0 {
+        parts.push("the upstream's error if it matches the template".to_owned());
+    }
+    if forwarded > 0 {
+        parts.push("the upstream's response if it is valid".to_owned());
+    }
+    parts.join("; ")
+}
+
+/// Whether the row is one of `status-400` to `status-599`, which share a table.
+fn is_status_row(fault: &UpstreamFault) -> bool {
+    let replaced = matches!(fault.outcome, FaultOutcome::LocalReply { reason: ReplyReason::Status(_), .. });
+    replaced && fault.name.starts_with("status-")
+}
+
+fn status_rows(page: &mut String, rows: &[UpstreamFault]) {
+    let mut by_code: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
+    for fault in rows.iter().filter(|fault| is_status_row(fault)) {
+        if let FaultOutcome::LocalReply { code, reason: ReplyReason::Status(status) } = fault.outcome {
+            by_code.entry(code).or_default().push(status);
+        }
+    }
+    if by_code.is_empty() {
+        return;
+    }
+    page.push_str(
+        "\n`status-400` to `status-599`, each with an HTML page:\n\n| the client receives | upstream status codes |\n|---|---|\n",
+    );
+    for (code, statuses) in by_code {
+        let _ = writeln!(page, "| {code} | {} |", ranges(&statuses));
+    }
+}
+
+/// Joins sorted statuses, consecutive ones as a range: `400, 405-407`.
+fn ranges(statuses: &[u16]) -> String {
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for status in statuses {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == *status => *last = *status,
+            Some(_) | None => ranges.push((*status, *status)),
+        }
+    }
+    let text = |(first, last): &(u16, u16)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    };
+    ranges.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+fn fault_row(page: &mut String, fault: &UpstreamFault) {
+    let _ = writeln!(
+        page,
+        "| `{}` | {}{} | {} | {} | `{}` |",
+        fault.name,
+        escape_cell(fault.description),
+        describe_request(fault),
+        describe_outcome(fault),
+        describe_headers(fault),
+        fault.min_request_sent.name()
+    );
+}
+
+fn describe_request(fault: &UpstreamFault) -> String {
+    let mut details = Vec::new();
+    if fault.request.method != "GET" {
+        details.push(fault.request.method.to_owned());
+    }
+    if fault.request.count > 1 {
+        details.push(format!("response to request {} of a connection", fault.request.count));
+    }
+    // The heading of the upgrade rows already names WebSocket.
+    if !fault.request.header_lines.is_empty() && !fault.is_upgrade() {
+        details.push(format!("`{}`", fault.request.header_lines.trim()));
+    }
+    if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) }
+}
+
+fn describe_outcome(fault: &UpstreamFault) -> String {
+    let interim = match &*fault.interim_statuses {
+        [] => String::new(),
+        [one] => format!("{one}, then "),
+        [one, rest @ ..] => format!("{one} ({} times), then ", rest.len() + 1),
+    };
+    let cause = fault.outcome.cause_name();
+    let outcome = match (fault.outcome, fault.expected_message) {
+        (FaultOutcome::LocalReply { code, .. }, ExpectedMessage::ContractDefault) => {
+            format!("{code}, `{cause}`")
+        }
+        (FaultOutcome::LocalReply { code, .. }, ExpectedMessage::FromUpstream(message)) => {
+            let short: String = message.chars().take(40).collect();
+            format!("{code}, `{cause}`, \"{}\"", escape_cell(&short))
+        }
+        (FaultOutcome::Forwarded { code }, _) => format!("{code}, forwarded"),
+        (FaultOutcome::Aborted { code, .. }, _) => format!("{code}, truncated, `{cause}`"),
+    };
+    format!("{interim}{outcome}")
+}
+
+fn describe_headers(fault: &UpstreamFault) -> String {
+    let with = fault.kept_headers.iter().map(|(name, value)| format!("`{name}: {}`", escape_cell(value)));
+    let without = fault.removed_headers.iter().map(|name| format!("no `{name}`"));
+    with.chain(without).collect::<Vec<_>>().join(", ")
+}
+
+/// Escapes text for a cell of a Markdown table.
+fn escape_cell(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;")
+}
+
+/// A table of client cases for each section.
+fn client_table(page: &mut String, header: &str, protocol: ClientProtocol) {
+    let cases = CaseSet::builtin();
+    let rows = cases.client_faults(protocol, &GatewayProfile::example());
+    page.push_str(&header.replace("{count}", &rows.len().to_string()));
+    let section = |row: &ClientFault| cases.client_section(row.name);
+    for rows in rows.chunk_by(|row, next| section(row) == section(next)) {
+        let _ = write!(page, "\n### {}\n\n{CLIENT_TABLE_HEADER}", section(&rows[0]).unwrap());
+        for row in rows {
+            let _ = writeln!(
+                page,
+                "| `{}` | {} | {} | {} | {} | {} |",
+                row.name,
+                escape_cell(row.description),
+                expected_responses(row),
+                describe_connection(row.connection),
+                describe_counted(row),
+                describe_upstream_saw(row.upstream_saw)
+            );
+        }
+    }
+}
+
+/// The outcomes in order; equal consecutive ones are merged with a count.
+fn expected_responses(row: &ClientFault) -> String {
+    let outcomes: Vec<String> = row.expected.iter().map(|expected| describe_response(*expected)).collect();
+    let outcomes = outcomes.chunk_by(|one, next| one == next).map(|equal| match equal {
+        [one] => one.clone(),
+        _ => format!("{} ({} times)", equal[0], equal.len()),
+    });
+    let alerts = row.steps.iter().filter_map(|step| match step {
+        Step::ExpectAlert(alert) => Some(alert),
+        Step::TlsHandshake(hello) => match &hello.expect {
+            HandshakeOutcome::Alert(alert) => Some(alert),
+            HandshakeOutcome::Protocol(_) | HandshakeOutcome::CertificateRejected => None,
+        },
+        _ => None,
+    });
+    let alerts = alerts.map(|alert| format!("the alert `{}`", alert.name()));
+    let all = outcomes.chain(alerts).collect::<Vec<_>>().join(", then ");
+    if all.is_empty() { "nothing".to_owned() } else { all }
+}
+
+/// The status code of a cause in the default contract.
+fn builtin_status(cause: Cause) -> u16 {
+    Contract::builtin(DEFAULT_CONTRACT).map_or(0, |contract| contract.code_for_cause(cause).status())
+}
+
+fn describe_response(expected: ExpectedResponse) -> String {
+    match expected {
+        ExpectedResponse::Rejected(cause) | ExpectedResponse::RejectedOnRoute(cause) => {
+            format!("{}, `{cause}`", builtin_status(cause))
+        }
+        ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) => "the upstream's response".to_owned(),
+        ExpectedResponse::Truncated(cause) => format!("a truncated response, `{cause}`"),
+        ExpectedResponse::Prefix => "the first part of the response".to_owned(),
+        ExpectedResponse::Reset => "RST_STREAM".to_owned(),
+        ExpectedResponse::Empty431 => "an empty 431".to_owned(),
+        ExpectedResponse::HeadersOnly(cause) => format!("{}, `{cause}`, headers only", builtin_status(cause)),
+        ExpectedResponse::NoResponse => "nothing".to_owned(),
+    }
+}
+
+const fn describe_connection(outcome: ConnectionOutcome) -> &'static str {
+    match outcome {
+        ConnectionOutcome::KeptOpen => "stays open",
+        ConnectionOutcome::AnnouncedClose => "closed with `Connection: close`",
+        ConnectionOutcome::Closed | ConnectionOutcome::Dropped => "closed",
+        ConnectionOutcome::Truncated => "closed inside the response",
+        ConnectionOutcome::ClientClosed => "closed by the client",
+        ConnectionOutcome::ErrorGoaway => "GOAWAY with an error",
+        ConnectionOutcome::Goaway => "GOAWAY",
+    }
+}
+
+/// The reasons of connections and streams without a response, and the causes of truncated responses.
+fn describe_counted(row: &ClientFault) -> String {
+    let reasons = row.counted.iter().map(|(name, times)| match times {
+        1 => format!("`{name}`"),
+        _ => format!("`{name}` ({times} times)"),
+    });
+    let truncated = |expected: &ExpectedResponse| match expected {
+        ExpectedResponse::Truncated(_) => None,
+        other => other.aborted_cause().map(|cause| format!("`{cause}` in `statusquo_aborted_total`")),
+    };
+    reasons.chain(row.expected.iter().filter_map(truncated)).collect::<Vec<_>>().join(", ")
+}
+
+fn describe_upstream_saw(upstream_saw: UpstreamSaw) -> String {
+    match upstream_saw {
+        UpstreamSaw::Complete(0) => "nothing".to_owned(),
+        UpstreamSaw::Complete(1) => "the request".to_owned(),
+        UpstreamSaw::Complete(count) => format!("{count} requests"),
+        UpstreamSaw::AtMostPartial => "at most part of the request".to_owned(),
+        UpstreamSaw::Any => "any part of the request".to_owned(),
+    }
+}
+
+const PAGE_HEADER: &str = "\
+<!-- Generated from src/conformance/cases; regenerate with: UPDATE_DOCS=1 cargo test faults_page -->
+# Faults and responses
+
+`statusquo demo` provides {count} upstream faults, each at `/NAME`. The tests run every one of them against the
+executable and compare status code, body, header fields, connection and counters with this table.
+
+A status code with a cause is a response of the gateway: the documented body with the default message of the code, or
+with the upstream's message if one is quoted. `upstream_response` means that the gateway replaced the upstream's error.
+The cause is a label of `statusquo_errors_total`, or of `statusquo_aborted_total` if the response was truncated. The
+client connection stays open after every fault except a truncated response. A \"forwarded\" response has the upstream's
+status code, body and header fields, without hop-by-hop fields and without a content coding that the client does not
+accept. The last column is the minimum value of `request_sent`.
+";
+
+const TABLE_HEADER: &str = "\
+| name | the upstream | the client receives | header fields | `request_sent` |
+|---|---|---|---|---|
+";
+
+const LIMITS_HEADER: &str = "
+## Known limits
+
+In these cases no documented response is possible. Each is counted by its cause; any other connection without a response
+is a defect.
+
+| event | counted as |
+|---|---|
+";
+
+const LIMITS_FOOTER: &str = "
+Every other cause that can truncate a response is also a label of `statusquo_aborted_total`.
+
+On HTTP/2 a truncated response ends with RST_STREAM and the error code CANCEL, after the bytes that were received. The
+HTTP/2 library has no other way to end a stream without discarding the data that is queued for it.
+
+A client may reset its HTTP/2 streams immediately after it opens them. The HTTP/2 library ends the connection at 1,000
+such resets in a burst (`h2-rapid-reset`); a slower client keeps its connection. Its requests count in the rate limits
+like any others, and the gateway cancels their work immediately: it abandons pending connection attempts and keeps no
+connection open. A request that is reset immediately costs the gateway half the processor time of a short request with a
+response. A request that already reached an HTTP/1 upstream costs twice that of a short request, because its upstream
+connection is closed, as for every client that disconnects. All are counted as `client_gone`.
+";
+
+const CLIENT_HEADER: &str = "
+## HTTP/1 client faults
+
+`statusquo verify` and the tests send {count} client faults on HTTP/1 to a gateway, byte for byte. A status code with a
+cause is the documented error under the default rules. A connection that closes without a response is counted in
+`statusquo_closed_without_response_total` under the cause in the fifth column.
+";
+
+const HTTP2_HEADER: &str = "
+## HTTP/2 client faults
+
+{count} faults, sent frame by frame. The HTTP/2 library handles violations of HTTP/2 itself: it resets the stream or
+closes the connection. These are known limits (see below), each counted in `statusquo_closed_without_response_total`
+under the cause in the fifth column. If the connection stays open, a concurrent upload on it completes, and the next
+request is served.
+";
+
+const TLS_HEADER: &str = "
+## TLS client faults
+
+{count} faults. Before the handshake is complete, the only possible response is a TLS alert. After it, everything above
+applies inside TLS too. `close_notify` inside a request is treated like a half-closed connection. A connection that
+closes without `close_notify` is truncated: the gateway treats no unfinished message on it as complete.
+";
+
+const CLIENT_TABLE_HEADER: &str = "\
+| name | the client | it receives | the connection | counted as | the upstream receives |
+|---|---|---|---|---|---|
+";
+
+#[test]
+fn faults_page_matches_the_tables() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/faults.md");
+    let committed = std::fs::read_to_string(path).unwrap_or_default();
+    let render = render();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, render).unwrap();
+    } else {
+        assert!(
+            committed == render,
+            "docs/faults.md is out of date; run: UPDATE_DOCS=1 cargo test faults_page"
+        );
+    }
+}
+
+#[test]
+fn close_reasons_are_known_limits_and_every_limit_has_a_counter() {
+    let named = |metric: &str| {
+        KNOWN_LIMITS.iter().filter(|limit| limit.1 == metric).map(|limit| limit.2).collect::<Vec<_>>()
+    };
+    let mut reasons: Vec<_> = CloseReason::ALL.iter().map(|reason| reason.name()).collect();
+    let mut limits = named("closed_without_response_total");
+    reasons.sort_unstable();
+    limits.sort_unstable();
+    assert_eq!(limits, reasons);
+    for cause in named("aborted_total") {
+        let known = [CloseReason::ClientGone.name(), "tunnel_idle"].contains(&cause);
+        assert!(known || Cause::from_name(cause).is_some(), "{cause}");
+    }
+}
+
+#[test]
+fn adjacent_statuses_become_ranges() {
+    assert_eq!(ranges(&[400, 405, 406, 407, 410]), "400, 405-407, 410");
+    assert_eq!(ranges(&[]), "");
+}
+
+#[test]
+fn cases_name_known_causes_and_consistent_counts() {
+    let cases = CaseSet::builtin();
+    let profile = GatewayProfile::example();
+    let reasons: BTreeSet<&str> = CloseReason::ALL.iter().map(|reason| reason.name()).collect();
+    for protocol in [ClientProtocol::Http1, ClientProtocol::Http2, ClientProtocol::Tls] {
+        for case in cases.client_faults(protocol, &profile) {
+            let unknown: Vec<_> = case.counted.iter().filter(|(name, _)| !reasons.contains(name)).collect();
+            assert!(unknown.is_empty(), "{}: {unknown:?}", case.name);
+            if protocol == ClientProtocol::Http2 {
+                let resets = case.expected.iter().filter(|e| **e == ExpectedResponse::Reset).count();
+                let counted = case.counted.iter().find(|(name, _)| *name == STREAM_ERROR);
+                assert_eq!(counted.map_or(0, |(_, times)| *times), resets, "{}", case.name);
+            }
+        }
+    }
+    let documented = [400, 401, 403, 404, 409, 429, 500, 503, 504];
+    for case in upstream_faults() {
+        let status = case.outcome.status();
+        assert!(status < 400 || documented.contains(&status), "{}: {status}", case.name);
+    }
+}
+
+#[test]
+fn status_cases_list_every_error_status_once() {
+    let statuses: Vec<u16> = upstream_faults()
+        .iter()
+        .filter(|case| is_status_row(case))
+        .filter_map(|case| case.name.strip_prefix("status-")?.parse().ok())
+        .collect();
+    assert_eq!(statuses, (400..=599).collect::<Vec<_>>());
+}
+
+#[test]
+fn request_targets_carry_the_name_of_their_case() {
+    let cases = CaseSet::builtin();
+    let mut smuggling = 0;
+    for protocol in [ClientProtocol::Http1, ClientProtocol::Http2, ClientProtocol::Tls] {
+        for case in cases.client_faults(protocol, &GatewayProfile::example()) {
+            let bytes: Vec<u8> = case
+                .steps
+                .iter()
+                .flat_map(|step| match step {
+                    Step::Write(bytes) | Step::WriteUntilResponse { bytes, .. } => bytes.to_vec(),
+                    _ => Vec::new(),
+                })
+                .collect();
+            let text = String::from_utf8_lossy(&bytes);
+            for marker in text.split("row=").skip(1) {
+                assert!(marker.starts_with(case.name), "{}: {marker:.40}", case.name);
+            }
+            for placeholder in ["<get>", "<post>", "<GET>", "<POST>", "<path>", "<row>", "<host>"] {
+                assert!(!text.contains(placeholder), "{}: {placeholder}", case.name);
+            }
+            smuggling += usize::from(text.contains("/smuggled"));
+        }
+    }
+    assert!(smuggling >= 60, "{smuggling}");
+}
+
+#[test]
+fn invalid_files_of_cases_are_refused_with_position_and_help() {
+    let case = |rest: &str| {
+        format!("upstream:\n  - section: S\n    cases:\n      - name: mine\n        shows: x\n{rest}")
+    };
+    for (text, line, message, help) in [
+        ("upstreams: []".to_owned(), 1, "unknown field `upstreams`", "upstream, client"),
+        (
+            case("        expect: { reply: 504, cause: shouting }\n"),
+            6,
+            "\"shouting\" is not a cause",
+            "docs/codes.md",
+        ),
+        (case("        expect: { reply: 504 }\n"), 4, "does not fit the steps", "give steps"),
+        (
+            case("        steps: [close]\n        expect: { reply: 504 }\n"),
+            7,
+            "not complete",
+            "write reply with cause",
+        ),
+        (
+            case("        steps: [wait_for_data]\n        expect: { forwarded: 200 }\n"),
+            6,
+            "only a client",
+            "a step of an upstream",
+        ),
+        (case("        steps: [write]\n        expect: { forwarded: 200 }\n"), 6, "", ""),
+        (case("        steps: [jump]\n        expect: { forwarded: 200 }\n"), 6, "jump", "read_request"),
+        ("upstream: [".to_owned(), 1, "", ""),
+    ] {
+        let error = CaseSet::default().add(&text).unwrap_err();
+        assert_eq!(error.line, line, "{text}: {error:?}");
+        assert!(error.message.contains(message) && error.help.contains(help), "{text}: {error:?}");
+        assert!(!error.help.is_empty(), "{error:?}");
+    }
+    let twice =
+        case("        steps: [close]\n        expect: { reply: 504, cause: connection_terminated }\n");
+    let mut cases = CaseSet::builtin();
+    cases.add(&twice).unwrap();
+    assert!(cases.add(&twice).unwrap_err().message.contains("already"));
+}
+
+#[test]
+fn builtin_files_are_valid() {
+    let mut cases = CaseSet::default();
+    for (number, text) in super::cases::FILES.iter().enumerate() {
+        assert_eq!(cases.add(text), Ok(()), "file {number}");
+    }
+}
