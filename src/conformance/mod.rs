@@ -12,7 +12,7 @@
 //! [`tls_servers`] (invalid certificates), [`faulty_upstream`] (all faults behind a few addresses, for `demo`).
 //! `script_runner` and `accepted_connection` execute the scripts.
 //!
-//! Client side: [`runner`] and [`runner_h2`] (run a case), [`mod@gateway_stream`] (the connection, plain or TLS),
+//! Client side: `run` (runs a case), [`runner`], `runner_h1` and `runner_h2` (its parts), [`mod@gateway_stream`] (the connection, plain or TLS),
 //! [`response_reader`] (a strict response parser), [`contract_check`] (checks error responses), [`frames`] and [`hpack`].
 
 pub mod case;
@@ -26,7 +26,6 @@ pub(crate) mod payload;
 pub(crate) mod recorder;
 pub(crate) mod response_reader;
 pub mod runner;
-pub(crate) mod runner_h2;
 pub(crate) mod scripted_upstream;
 pub(crate) mod scripted_upstream_h2;
 pub(crate) mod step;
@@ -42,6 +41,9 @@ mod case_names_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod faults_page_tests;
+mod run;
+mod runner_h1;
+mod runner_h2;
 mod script_runner;
 
 pub use case::{
@@ -52,7 +54,8 @@ pub use cases::{CaseError, CaseSet, client_faults, client_faults_h2, client_faul
 pub use faulty_upstream::FaultyUpstream;
 pub use recorder::{PeerClose, RecordedConnection, RecordedHead, RecordedRequest, Recording};
 pub use response_reader::{BodyEnd, ReadError, ReceivedResponse};
-pub use runner::{GatewayConnector, RunResult, TestContext, run_client_fault};
+pub use run::run_client_fault;
+pub use runner::{GatewayConnector, RunResult, TestContext};
 pub use scripted_upstream::{ScriptSource, ScriptedUpstream};
 pub use step::{Gate, RequestKind, Script, Step, http_response, write_bytes};
 pub use success_routes::{SuccessRoute, success_routes};

@@ -31,11 +31,6 @@ pub type KnownArrow = (&'static str, &'static str, &'static str);
 pub const KNOWN: &[KnownArrow] = &[
     ("src/config/schema.rs", "src/config/file.rs", "the table of keys replaces both"),
     ("src/config/schema.rs", "src/config/file/forms.rs", "the table of keys replaces both"),
-    (
-        "src/conformance/gateway_stream.rs",
-        "src/conformance/client_faults.rs",
-        "the fault rows become data files",
-    ),
 ];
 
 /// Reports circles by their shortest way round, and every known arrow that is part of no circle any more.
