@@ -47,7 +47,7 @@ pub fn succeed(command: &mut Command, limit: Duration) -> String {
 
 /// Installs the npm and PyPI packages of the tests, unless installed.
 pub fn install_packages() {
-    // The first installation downloads about 20 MB.
+    // The first installation downloads about 60 MB.
     succeed(&mut Command::new(".ci/packages"), Duration::from_secs(300));
 }
 
