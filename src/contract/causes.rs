@@ -164,12 +164,11 @@ causes! {
     QueueFull "queue_full" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable).overload();
     /// The request waited longer than `concurrency.queue_timeout`.
     QueueTimeout "queue_timeout" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable).overload();
-    /// The circuit breaker of every server is open.
-    BreakerOpen "breaker_open" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable).overload().reserved();
-    /// The upstream has no healthy server.
+    /// The circuit breaker of the upstream is open (`upstreams.NAME.breaker`).
+    BreakerOpen "breaker_open" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable).overload();
+    /// Every server of the upstream is unhealthy or ejected (`health`, `ejection`).
     DestinationUnavailable "destination_unavailable" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable)
-        .overload()
-        .reserved();
+        .overload();
     /// The rate-limit backend is unavailable, and its `on_failure` is `deny`.
     LimiterUnavailable "limiter_unavailable" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable)
         .overload();
@@ -182,7 +181,8 @@ causes! {
     DnsError "dns_error" = row(BAD_GATEWAY, Phase::Connect, GrpcStatus::Unavailable)
         .retry(RetryRule::NothingSent);
     /// The upstream's name was not resolved in time.
-    DnsTimeout "dns_timeout" = row(TIMEOUT, Phase::Connect, GrpcStatus::Unavailable).reserved();
+    DnsTimeout "dns_timeout" = row(TIMEOUT, Phase::Connect, GrpcStatus::Unavailable)
+        .retry(RetryRule::NothingSent);
     /// The network has no route to the upstream's address.
     DestinationIpUnroutable "destination_ip_unroutable" = row(BAD_GATEWAY, Phase::Connect, GrpcStatus::Unavailable)
         .retry(RetryRule::NothingSent);
@@ -214,9 +214,11 @@ causes! {
     HttpResponseIncomplete "http_response_incomplete" = row(BAD_GATEWAY, Phase::Relay, GrpcStatus::Unavailable)
         ;
     /// The upstream did not accept the connection within `timeouts.connect`.
-    ConnectionTimeout "connection_timeout" = row(TIMEOUT, Phase::Connect, GrpcStatus::Unavailable);
+    ConnectionTimeout "connection_timeout" = row(TIMEOUT, Phase::Connect, GrpcStatus::Unavailable)
+        .retry(RetryRule::NothingSent);
     /// The TLS handshake with the upstream took longer than `timeouts.tls`.
-    TlsTimeout "tls_timeout" = row(TIMEOUT, Phase::Connect, GrpcStatus::Unavailable);
+    TlsTimeout "tls_timeout" = row(TIMEOUT, Phase::Connect, GrpcStatus::Unavailable)
+        .retry(RetryRule::NothingSent);
     /// The complete response headers did not arrive within `timeouts.response_headers`.
     HttpResponseTimeout "http_response_timeout" = row(TIMEOUT, Phase::ResponseHeaders, GrpcStatus::DeadlineExceeded)
         ;

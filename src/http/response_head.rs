@@ -4,6 +4,8 @@
 //! Each has enabled response splitting, so they are errors here. The input are the raw bytes from the codec. Which
 //! status codes are forwarded, including 101, is decided elsewhere.
 
+use std::time::Duration;
+
 use http::Method;
 
 use super::ascii_class::{field_line_lengths, field_text_len, list_elements, trim_ows};
@@ -39,6 +41,8 @@ pub struct ResponseHead {
     pub content_length: Option<u64>,
     /// The connection can be reused after the body.
     pub keep_alive: bool,
+    /// How long the server keeps the connection while it is idle, if it has announced that (`Keep-Alive: timeout=5`).
+    pub keep_alive_timeout: Option<Duration>,
     /// `Connection` names fields to remove: see [`super::hop_by_hop::ConnectionOptions`].
     pub has_connection_options: bool,
     /// The media type is an event stream or gRPC.
@@ -71,6 +75,7 @@ pub fn parse(head: &[u8], method: &Method) -> Result<ResponseHead, &'static str>
         framing,
         content_length: fields.content_length,
         keep_alive: persistent && !stray_body && framing != ResponseFraming::UntilClose,
+        keep_alive_timeout: fields.keep_alive_timeout,
         has_connection_options: fields.names_fields,
         is_streaming: fields.is_streaming == Some(true),
     })
@@ -104,6 +109,7 @@ struct ResponseFields {
     chunked: bool,
     close: bool,
     keep_alive: bool,
+    keep_alive_timeout: Option<Duration>,
     names_fields: bool,
     /// Whether the first Content-Type is a streaming type; `None` without Content-Type.
     is_streaming: Option<bool>,
@@ -131,6 +137,7 @@ impl ResponseFields {
                 self.is_streaming.get_or_insert_with(|| media_type::is_streaming(trim_ows(text)));
             }
             10 if name.eq_ignore_ascii_case(b"connection") => self.read_connection(text),
+            10 if name.eq_ignore_ascii_case(b"keep-alive") => self.read_keep_alive(text),
             14 if name.eq_ignore_ascii_case(b"content-length") => self.read_content_length(text)?,
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
                 self.read_transfer_encoding(trim_ows(text))?
@@ -147,6 +154,19 @@ impl ResponseFields {
                 Some(ConnectionOption::KeepAlive) => self.keep_alive = true,
                 Some(ConnectionOption::FieldName) => self.names_fields = true,
                 Some(ConnectionOption::Protected) | None => {}
+            }
+        }
+    }
+
+    /// Of several timeouts the shortest counts. Other parameters and malformed ones have no meaning.
+    fn read_keep_alive(&mut self, text: &[u8]) {
+        for parameter in text.split(|octet| *octet == b',').map(trim_ows) {
+            let Some((name, value)) = parameter.split_at_checked(7) else { continue };
+            let seconds = value.strip_prefix(b"=").and_then(content_length);
+            if let (true, Some(seconds)) = (name.eq_ignore_ascii_case(b"timeout"), seconds) {
+                let timeout = Duration::from_secs(seconds);
+                self.keep_alive_timeout =
+                    Some(self.keep_alive_timeout.map_or(timeout, |other| other.min(timeout)));
             }
         }
     }

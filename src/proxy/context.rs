@@ -15,18 +15,22 @@ use super::gateway::Gateway;
 use super::message::request::Request;
 use super::request_id;
 use super::response_headers::ResponseHeaderMutations;
-use super::upload::Upload;
+use super::upload::{MAX_REPLAY_BYTES, Upload};
 use super::upstream_conn::UpstreamConn;
 use crate::config::ErrorRules;
-use crate::contract::{Contract, Evidence, Fault, Phase, RequestSent};
+use crate::contract::{Cause, Contract, Evidence, Fault, Phase, RequestSent};
 use crate::http::forwarded;
+use crate::http::framing::RequestFraming;
 use crate::http::upgrade::UpgradeOffer;
 use crate::snapshot::error_context::ErrorContext;
 use crate::snapshot::rate_limits::RateLimitRule;
 use crate::snapshot::{Route, Snapshot};
 use crate::telemetry::{GaugeGuard, RouteMetrics};
+use crate::upstream::Candidate;
 use crate::upstream::concurrency::Permit;
+use crate::upstream::endpoint::AttemptGuard;
 use crate::upstream::http2::HttpVersionPolicy;
+use crate::upstream::shared_breaker::BreakerPass;
 
 /// The method assumed for a malformed request.
 static GET: Method = Method::GET;
@@ -174,7 +178,14 @@ impl<'a> Exchange<'a> {
 #[derive(Debug, Default)]
 pub(super) struct RequestRecord {
     pub(super) attempts: u32,
-    pub(super) server: Option<Arc<str>>,
+    /// The attempts that were followed by another one.
+    pub(super) failed_attempts: Vec<FailedServerAttempt>,
+    /// The server that the request is at, until its outcome is recorded.
+    pub(super) at_server: Option<AttemptGuard>,
+    /// Its outcome is recorded already.
+    pub(super) at_server_recorded: bool,
+    /// The request as the circuit breaker of the upstream counts it.
+    pub(super) breaker_pass: Option<BreakerPass>,
     pub(super) connect_time: Option<Duration>,
     pub(super) response_headers_time: Option<Duration>,
     pub(super) upstream_status: Option<u16>,
@@ -184,6 +195,56 @@ pub(super) struct RequestRecord {
     pub(super) upstream_evidence: Evidence,
     /// The rate limit that denied the request.
     pub(super) denied_by: Option<Arc<RateLimitRule>>,
+}
+
+/// An attempt that was followed by another one.
+#[allow(dead_code, reason = "used by the access log next")]
+#[derive(Debug)]
+pub(super) struct FailedServerAttempt {
+    pub(super) server: Arc<str>,
+    pub(super) reason: FailedServer,
+    pub(super) elapsed: Duration,
+}
+
+/// Why another attempt was made.
+#[allow(dead_code, reason = "used by the access log next")]
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FailedServer {
+    Fault(Cause),
+    /// A status in `retry.on_status`.
+    Status(u16),
+}
+
+impl RequestRecord {
+    /// Records an attempt that is followed by another one.
+    pub(super) fn note_failed(&mut self, candidate: &Candidate, reason: FailedServer, started: Instant) {
+        let server = Arc::clone(&candidate.server);
+        self.failed_attempts.push(FailedServerAttempt { server, reason, elapsed: started.elapsed() });
+    }
+
+    /// The request goes to this server.
+    pub(super) fn go_to(&mut self, guard: AttemptGuard) {
+        self.at_server = Some(guard);
+        self.at_server_recorded = false;
+    }
+
+    /// The request says nothing about the upstream.
+    pub(super) fn leave_server(&mut self) {
+        self.at_server_recorded = true;
+        self.breaker_pass = None;
+    }
+
+    /// The label of the server that the request was at last; empty if it reached none.
+    pub(super) fn server(&self) -> &str {
+        self.at_server.as_ref().map_or("", |guard| &guard.endpoint().server)
+    }
+
+    /// Selects the same server again. Returns whether it still gets requests.
+    pub(super) fn reuse_server(&mut self, candidate: &Candidate) -> bool {
+        self.at_server = AttemptGuard::again(candidate.endpoint(), Instant::now());
+        self.at_server_recorded = false;
+        self.at_server.is_some()
+    }
 }
 
 /// Why a step ended early.
@@ -273,6 +334,18 @@ impl<'a> Forwarding<'a> {
         self.offer.is_some()
             || self.request.authenticates_connection
             || (!self.request.h2_capable && h2_policy() != HttpVersionPolicy::Http2)
+    }
+
+    /// Whether the request may be sent again after a connection has failed: its method is idempotent, and its body is
+    /// short enough for the replay buffer.
+    pub(super) fn may_be_repeated(&self) -> bool {
+        self.request.method.is_idempotent()
+            && self.upload.can_replay()
+            && match self.request.framing {
+                RequestFraming::None => true,
+                RequestFraming::Length(length) => length <= MAX_REPLAY_BYTES as u64,
+                RequestFraming::Chunked => self.upload.has_ended(),
+            }
     }
 
     /// Whether a request that the upstream may have processed can be sent again: its method is idempotent, and its

@@ -162,7 +162,7 @@ fn access_record<'r>(
         path,
         client_ip: Some(context.client_ip),
         upstream: context.route.map_or("", |route| route.upstream.name()),
-        server: record.server.as_deref().unwrap_or_default(),
+        server: record.server(),
         cause: fault.map(Fault::cause),
         phase: fault.map(Fault::phase),
         code,

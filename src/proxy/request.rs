@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use super::access;
-use super::attempt::{self, queue};
+use super::attempt::{self, outcome, queue};
 use super::classify;
 use super::context::{Exchange, Forwarding, Interrupt, ReceivedRequest, RequestContext};
 use super::downstream::Downstream;
@@ -30,6 +30,7 @@ pub(super) async fn serve(gateway: &Gateway, peer_ip: IpAddr, client: &mut Downs
         Err(Interrupt::Fault(fault)) => respond(&mut exchange, FinalResponse::Fault(fault)).await,
         Err(Interrupt::ClientDisconnected) => RequestEnd::ClientDisconnected,
     };
+    outcome::conclude(&mut exchange, &end);
     record::record(&exchange, &end);
 }
 
@@ -80,6 +81,8 @@ async fn take_steps<'a>(
     // The rules of a route are debited together or not at all.
     let Admitted { buffered_body, reset_candidates } = limits::admit(exchange, route, request).await?;
     context.gateway.panic_on_test_path(request.path());
+    // An open breaker refuses a request before it waits.
+    outcome::pass_breaker(exchange, route)?;
     // Only admitted requests wait for the upstream, first come, first served.
     let permit = queue::acquire(exchange, route, buffered_body.as_ref()).await?;
     let mut forwarding = Forwarding::begin(exchange, route, request, buffered_body, permit);

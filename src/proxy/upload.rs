@@ -20,7 +20,7 @@ use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::hop_by_hop;
 
 /// Maximum size of the replay buffer, in bytes. A larger body cannot be retried.
-const MAX_REPLAY_BYTES: usize = 64 * 1024;
+pub(super) const MAX_REPLAY_BYTES: usize = 64 * 1024;
 /// `client.min_body_rate` applies after this much time spent waiting for the client.
 const RATE_GRACE: Duration = Duration::from_secs(30);
 

@@ -16,7 +16,7 @@ use super::drain::{self, DrainedListeners, ProcessState, Signals};
 use super::fd_budget::{self, FdBudget};
 use super::listen::{self, BoundListener};
 use super::reload::{self, ConfigLoader, Reload, SharedTls};
-use super::tasks::{self, DnsTasks};
+use super::tasks::{self, UpstreamTasks};
 use crate::admin::telemetry::{self, TelemetryState};
 use crate::config::{Config, Listener};
 use crate::contract::{Fault, PageResponse};
@@ -66,8 +66,8 @@ pub(crate) fn serve(mut config: Config, options: ServeOptions) -> Result<(), Str
     runtime.block_on(async {
         let signals = Signals::install().map_err(signal_error)?;
         let sighup = drain::sighup().map_err(signal_error)?;
-        let dns_tasks = process.connect_upstreams_and_backends().await;
-        let reload = process.reload(load, verbosity, dns_tasks, descriptors);
+        let upstream_tasks = process.connect_upstreams_and_backends().await;
+        let reload = process.reload(load, verbosity, upstream_tasks, descriptors);
         // Before the listeners are spawned: a reload replaces the certificates that they share.
         let tls = reload.tls.clone();
         tokio::spawn(reload.run(sighup));
@@ -146,12 +146,12 @@ impl Process {
     }
 
     /// Starts the DNS lookups, and waits for the rate-limit backends, so that the first requests are counted there.
-    async fn connect_upstreams_and_backends(&self) -> DnsTasks {
+    async fn connect_upstreams_and_backends(&self) -> UpstreamTasks {
         let snapshot = self.gateway.snapshot.load_full();
-        let mut dns_tasks = DnsTasks::default();
-        dns_tasks.update(&reload::upstream_runtimes(&snapshot));
+        let mut upstream_tasks = UpstreamTasks::default();
+        upstream_tasks.update(&reload::upstream_runtimes(&snapshot));
         tasks::connect_backends(&snapshot.stores).await;
-        dns_tasks
+        upstream_tasks
     }
 
     /// What a reload needs. Logs problems with the certificates of the first configuration.
@@ -159,7 +159,7 @@ impl Process {
         &self,
         load: Option<ConfigLoader>,
         verbosity: LevelHandle,
-        dns_tasks: DnsTasks,
+        upstream_tasks: UpstreamTasks,
         descriptors: u64,
     ) -> Reload {
         let config = self.running.load();
@@ -175,7 +175,7 @@ impl Process {
             running: Arc::clone(&self.running),
             loaded_at,
             state: Arc::clone(&self.state),
-            dns_tasks,
+            upstream_tasks,
             verbosity,
             descriptors,
         }

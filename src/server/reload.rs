@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::certificates;
 use super::drain::ProcessState;
 use super::fd_budget;
-use super::tasks::{self, DnsTasks};
+use super::tasks::{self, UpstreamTasks};
 use crate::admin::telemetry::Readiness;
 use crate::config::{Config, Listener, LogFormat, Problem, Problems};
 use crate::proxy::Gateway;
@@ -40,7 +40,7 @@ pub(super) struct Reload {
     /// When the active configuration was loaded.
     pub(super) loaded_at: SystemTime,
     pub(super) state: Arc<ProcessState>,
-    pub(super) dns_tasks: DnsTasks,
+    pub(super) upstream_tasks: UpstreamTasks,
     pub(super) verbosity: LevelHandle,
     /// The limit on open descriptors.
     pub(super) descriptors: u64,
@@ -75,7 +75,7 @@ impl Reload {
         };
         let upstreams = upstream_runtimes(&snapshot);
         // Resolves the names of new upstreams before their first request.
-        let new = upstreams.iter().filter(|upstream| !self.dns_tasks.contains(upstream));
+        let new = upstreams.iter().filter(|upstream| !self.upstream_tasks.contains(upstream));
         join_all(new.map(|upstream| tasks::resolve_all(upstream))).await;
         tasks::connect_backends(&snapshot.stores).await;
         if self.is_draining() {
@@ -90,7 +90,7 @@ impl Reload {
                 current.store(Arc::clone(&tls.settings));
             }
         }
-        self.dns_tasks.update(&upstreams);
+        self.upstream_tasks.update(&upstreams);
         self.verbosity.set(logging::level(config.log.level));
         self.loaded_at = SystemTime::now();
         certificates::log_problems(&config, self.loaded_at);
@@ -106,7 +106,7 @@ impl Reload {
         // Requests in progress finish; idle connections to removed upstreams are closed.
         for removed in upstream_runtimes(&previous) {
             if !upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, &removed)) {
-                removed.close_gracefully().await;
+                removed.close_gracefully();
             }
         }
     }

@@ -1,7 +1,9 @@
 //! Background tasks: DNS lookups, connections to rate-limit backends, and trimming of memory. No request waits for
 //! them.
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,47 +13,76 @@ use tracing::{info, warn};
 
 use crate::limit::redis::RedisBackend;
 use crate::upstream::timer::{sleep, timeout_at};
-use crate::upstream::{UpstreamRuntime, dns::Addresses};
+use crate::upstream::{ServerState, UpstreamRuntime};
 
 /// Interval of lookups for a name without an address.
 const LOOKUP_RETRY: Duration = Duration::from_secs(1);
 /// Timeout of a lookup.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Interval at which expired idle connections are closed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval at which free memory is returned to the system.
 const TRIM_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a start or reload waits for rate-limit backends.
 const BACKEND_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The running lookups: one task for each upstream that has host names.
+/// The tasks of the running upstreams: lookups of their host names, and sweeps of their idle connections.
 #[derive(Debug, Default)]
-pub(crate) struct DnsTasks(Vec<(Arc<UpstreamRuntime>, AbortHandle)>);
+pub(crate) struct UpstreamTasks(Vec<RunningUpstream>);
 
-impl DnsTasks {
-    /// Starts lookups for new upstreams and stops those of removed ones.
+#[derive(Debug)]
+struct RunningUpstream {
+    upstream: Arc<UpstreamRuntime>,
+    tasks: Vec<AbortHandle>,
+}
+
+impl UpstreamTasks {
+    /// Starts tasks for new upstreams and stops those of removed ones.
     pub(crate) fn update(&mut self, upstreams: &[Arc<UpstreamRuntime>]) {
-        self.0.retain(|(running, task)| {
-            let keep = upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, running));
+        self.0.retain(|running| {
+            let keep = upstreams.iter().any(|upstream| Arc::ptr_eq(upstream, &running.upstream));
             if !keep {
-                task.abort();
+                running.tasks.iter().for_each(AbortHandle::abort);
             }
             keep
         });
-        for upstream in upstreams.iter().filter(|upstream| has_names(upstream)) {
+        for upstream in upstreams {
             if !self.contains(upstream) {
-                let task = tokio::spawn(resolve_periodically(Arc::clone(upstream))).abort_handle();
-                self.0.push((Arc::clone(upstream), task));
+                let tasks = start_tasks(upstream);
+                self.0.push(RunningUpstream { upstream: Arc::clone(upstream), tasks });
             }
         }
     }
 
-    /// Whether a task looks up the names of this upstream.
+    /// Whether the tasks of this upstream run.
     pub(crate) fn contains(&self, upstream: &Arc<UpstreamRuntime>) -> bool {
-        self.0.iter().any(|(running, _)| Arc::ptr_eq(upstream, running))
+        self.0.iter().any(|running| Arc::ptr_eq(upstream, &running.upstream))
+    }
+}
+
+fn start_tasks(upstream: &Arc<UpstreamRuntime>) -> Vec<AbortHandle> {
+    let mut tasks = vec![tokio::spawn(sweep_periodically(Arc::clone(upstream))).abort_handle()];
+    if has_names(upstream) {
+        tasks.push(tokio::spawn(resolve_periodically(Arc::clone(upstream))).abort_handle());
+    }
+    tasks
+}
+
+/// Closes idle connections when the server closes them or they expire, until the task is aborted.
+async fn sweep_periodically(upstream: Arc<UpstreamRuntime>) {
+    loop {
+        let mut interval = pin!(sleep(SWEEP_INTERVAL));
+        // Polled at the interval, and when something happens on an idle connection.
+        poll_fn(|cx| {
+            upstream.sweep(cx.waker());
+            interval.as_mut().poll(cx)
+        })
+        .await;
     }
 }
 
 fn has_names(upstream: &UpstreamRuntime) -> bool {
-    upstream.servers().iter().any(|server| server.addresses.is_name())
+    upstream.servers().iter().any(|server| server.is_name())
 }
 
 /// Starts connecting to these backends and waits until each was tried once, at most `BACKEND_CONNECT_TIMEOUT`, so that
@@ -69,8 +100,8 @@ pub(crate) async fn connect_backends(stores: &[Arc<RedisBackend>]) {
 
 /// Looks up all names of an upstream's servers once, concurrently. Returns whether all have an address now.
 pub(crate) async fn resolve_all(upstream: &UpstreamRuntime) -> bool {
-    let names = upstream.servers().iter().filter(|server| server.addresses.is_name());
-    let resolved = join_all(names.map(|server| resolve_name(upstream.name(), &server.addresses))).await;
+    let names = upstream.servers().iter().filter(|server| server.is_name());
+    let resolved = join_all(names.map(|server| resolve_name(upstream, server))).await;
     resolved.into_iter().all(|resolved| resolved)
 }
 
@@ -97,10 +128,12 @@ pub(crate) async fn trim_memory() {
 }
 
 /// Looks up one name. Returns whether it has an address now, possibly an earlier one.
-async fn resolve_name(upstream: &str, addresses: &Addresses) -> bool {
-    let (host, port) = addresses.host_and_port();
-    let had_address = !addresses.current().is_empty();
+async fn resolve_name(runtime: &UpstreamRuntime, server: &ServerState) -> bool {
+    let (host, port) = server.host_and_port();
+    let upstream = runtime.name();
+    let had_address = server.is_resolved();
     let result = timeout_at(Instant::now() + LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await;
+    server.set_lookup_timed_out(result.is_none());
     let found: Vec<SocketAddr> = match result {
         Some(Ok(found)) => found.collect(),
         Some(Err(error)) => {
@@ -112,7 +145,7 @@ async fn resolve_name(upstream: &str, addresses: &Addresses) -> bool {
         None => Vec::new(),
     };
     let resolved = !found.is_empty();
-    addresses.update(found);
+    runtime.update_addresses(server, found);
     if resolved && !had_address {
         info!(upstream, host, "resolved server address");
     }
@@ -122,36 +155,31 @@ async fn resolve_name(upstream: &str, addresses: &Addresses) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::http2::HttpVersionPolicy;
-    use crate::upstream::runtime::{ServerSpec, UpstreamSettings};
+    use crate::upstream::settings::{ServerSpec, UpstreamSettings};
 
     fn upstream(host: &str) -> Arc<UpstreamRuntime> {
         let server = ServerSpec { host: host.into(), port: 1, weight: 1, label: host.into(), tls_name: None };
-        Arc::new(UpstreamRuntime::new(UpstreamSettings {
-            name: "shop".into(),
-            servers: vec![server],
-            keepalive_max: 1,
-            keepalive_idle: LOOKUP_RETRY,
-            dns_refresh: LOOKUP_RETRY,
-            trust: None,
-            http2: HttpVersionPolicy::Http1,
-        }))
+        let settings = UpstreamSettings { servers: vec![server], ..UpstreamSettings::for_test() };
+        Arc::new(UpstreamRuntime::new(settings, None))
     }
 
     #[tokio::test]
-    async fn update_starts_new_lookups_and_stops_removed_ones() {
-        let (first_upstream, second_upstream, literal) =
+    async fn update_starts_new_tasks_and_stops_removed_ones() {
+        let (first, second, literal) =
             (upstream("one.invalid"), upstream("two.invalid"), upstream("127.0.0.1"));
-        let mut dns_tasks = DnsTasks::default();
-        dns_tasks.update(&[Arc::clone(&first_upstream), Arc::clone(&literal)]);
-        assert!(dns_tasks.contains(&first_upstream) && !dns_tasks.contains(&literal));
-        let first_tasks: Vec<_> = dns_tasks.0.iter().map(|(_, task)| task.id()).collect();
-        dns_tasks.update(&[Arc::clone(&first_upstream), Arc::clone(&second_upstream)]);
-        assert!(dns_tasks.contains(&first_upstream) && dns_tasks.contains(&second_upstream));
-        assert!(dns_tasks.0.iter().any(|(_, task)| first_tasks.contains(&task.id())));
-        dns_tasks.update(&[]);
-        assert!(!dns_tasks.contains(&first_upstream));
-        while Arc::strong_count(&first_upstream) > 1 {
+        let mut tasks = UpstreamTasks::default();
+        tasks.update(&[Arc::clone(&first), Arc::clone(&literal)]);
+        assert!(tasks.contains(&first) && tasks.contains(&literal));
+        let counts: Vec<usize> = tasks.0.iter().map(|running| running.tasks.len()).collect();
+        assert_eq!(counts, [2, 1], "an address needs no lookups");
+        let started: Vec<_> =
+            tasks.0.iter().flat_map(|running| &running.tasks).map(AbortHandle::id).collect();
+        tasks.update(&[Arc::clone(&first), Arc::clone(&second)]);
+        assert!(tasks.contains(&first) && tasks.contains(&second) && !tasks.contains(&literal));
+        assert_eq!(tasks.0[0].tasks[0].id(), started[0], "running tasks continue");
+        tasks.update(&[]);
+        assert!(!tasks.contains(&first));
+        while Arc::strong_count(&first) > 1 {
             tokio::task::yield_now().await;
         }
     }

@@ -19,7 +19,9 @@ use crate::http::cors;
 use crate::limit::redis::RedisBackend;
 use crate::telemetry::{AccessLog, CodeLabels, Metrics, RouteMetrics, UpstreamMetrics, definitions};
 use crate::upstream::concurrency::{Concurrency, ConcurrencyLimits};
-use crate::upstream::runtime::{ServerSpec, UpstreamRuntime, UpstreamSettings};
+use crate::upstream::ejection::EjectionSettings;
+use crate::upstream::runtime::UpstreamRuntime;
+use crate::upstream::settings::{Balance, ServerSpec, UpstreamSettings};
 
 use rate_limits::RateLimitRule;
 use router::Router;
@@ -76,6 +78,8 @@ pub(crate) struct Route {
     pub(crate) attempts: u32,
     /// Upstream status codes after which a request may be retried.
     pub(crate) retry_on_status: Vec<u16>,
+    /// Retries as a share of the upstream's requests, in percent.
+    pub(crate) retry_budget: u32,
     /// The rate limits that apply to the route.
     pub(crate) rate_limits: Vec<Arc<RateLimitRule>>,
     /// Whether the key of a rate limit has a member of the request body.
@@ -141,6 +145,7 @@ impl Snapshot {
                 upstream: Arc::clone(&upstream.runtime),
                 concurrency: upstream.concurrency.clone(),
                 attempts: upstream_config.attempts.max(1),
+                retry_budget: 20,
                 retry_on_status: upstream_config.retry_on_status.clone(),
                 limits_read_body,
                 limits_need_io: limits_read_body || route_rules.iter().any(|rule| rule.store.is_some()),
@@ -201,10 +206,9 @@ impl UpstreamHandle {
         let previous_runtime = previous_upstream.map(|known| &known.runtime);
         let runtime = match previous_runtime {
             Some(runtime) if *runtime.settings() == settings => Arc::clone(runtime),
-            Some(previous_runtime) => {
-                Arc::new(UpstreamRuntime::new(settings).with_known_addresses(previous_runtime))
+            previous_runtime => {
+                Arc::new(UpstreamRuntime::new(settings, previous_runtime.map(|runtime| &**runtime)))
             }
-            None => Arc::new(UpstreamRuntime::new(settings)),
         };
         // Requests in progress count under the upstream's name, even if its servers changed. Counting continues without
         // a limit, because a later reload may add one; queued requests are admitted when the limit is removed.
@@ -212,7 +216,10 @@ impl UpstreamHandle {
         let concurrency =
             carried_over.or_else(|| config.concurrency.map(|limits| Arc::new(Concurrency::new(limits))));
         UpstreamHandle {
-            metrics: metrics.upstream(runtime.name()),
+            metrics: metrics.upstream(
+                runtime.name(),
+                runtime.servers().iter().map(|server| server.label.to_string()).collect(),
+            ),
             runtime,
             concurrency,
             concurrency_limits: config.concurrency,
@@ -236,6 +243,11 @@ fn upstream_settings(upstream: &config::UpstreamConfig) -> UpstreamSettings {
         dns_refresh: upstream.dns_refresh,
         trust: upstream.cert_verification.clone(),
         http2: upstream.http2,
+        balance: Balance::RoundRobin,
+        ejection: Some(EjectionSettings::default()),
+        failure_status: vec![502, 503, 504],
+        health: None,
+        breaker: None,
     }
 }
 

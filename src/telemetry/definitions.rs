@@ -179,12 +179,12 @@ pub(crate) const RELOAD_TIME: MetricDefinition = MetricDefinition::gauge(
 );
 pub(crate) const ATTEMPTS: MetricDefinition = MetricDefinition::counter(
     "upstream_attempts_total",
-    &["upstream", "result"],
+    &["upstream", "server", "result"],
     "Attempts to get response headers from a server, by result: `ok` or the cause of the failure.",
 );
 pub(crate) const RETRIES: MetricDefinition = MetricDefinition::counter(
     "upstream_retries_total",
-    &["upstream", "result"],
+    &["upstream", "server", "result"],
     "Retries: attempts other than the first of a request, by result.",
 );
 pub(crate) const PHASES: MetricDefinition = MetricDefinition::histogram(

@@ -99,8 +99,8 @@ impl Metrics {
     }
 
     /// The handles of one upstream. Resolve once per snapshot.
-    pub(crate) fn upstream(&self, name: &str) -> Arc<UpstreamMetrics> {
-        Arc::new(UpstreamMetrics::new(Arc::clone(&self.vectors), name))
+    pub(crate) fn upstream(&self, name: &str, servers: Vec<String>) -> Arc<UpstreamMetrics> {
+        Arc::new(UpstreamMetrics::new(Arc::clone(&self.vectors), name, servers))
     }
 
     /// The handles of one rule that counts in the backend `store`, or in memory. Resolve once per limiter.

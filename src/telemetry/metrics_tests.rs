@@ -272,9 +272,9 @@ fn every_metric_has_its_documented_name_type_and_labels() {
         crate::contract::grpc_status::GrpcStatus::ResourceExhausted,
     );
     route.duration(200, Duration::ZERO);
-    let upstream = metrics.upstream("backend");
-    upstream.attempt(Ok(()));
-    upstream.retry(Ok(()));
+    let upstream = metrics.upstream("backend", vec!["backend:80".to_owned()]);
+    upstream.attempt(0, Ok(()));
+    upstream.retry(0, Ok(()));
     upstream.connect_time(Duration::ZERO);
     upstream.connection(false);
     upstream.shed(Cause::QueueFull);
@@ -387,10 +387,10 @@ fn counters_survive_a_new_snapshot() {
 #[test]
 fn upstream_events_are_counted_by_result() {
     let metrics = new_metrics();
-    let upstream = metrics.upstream("backend");
-    upstream.attempt(Err(Cause::ConnectionRefused));
-    upstream.attempt(Ok(()));
-    upstream.retry(Ok(()));
+    let upstream = metrics.upstream("backend", vec!["backend:80".to_owned()]);
+    upstream.attempt(0, Err(Cause::ConnectionRefused));
+    upstream.attempt(0, Ok(()));
+    upstream.retry(0, Ok(()));
     upstream.connection(false);
     upstream.connection(true);
     upstream.connection(true);
@@ -418,7 +418,7 @@ fn upstream_events_are_counted_by_result() {
 #[test]
 fn gauge_guard_decrements_on_drop_and_on_panic() {
     let metrics = new_metrics();
-    let upstream = metrics.upstream("backend");
+    let upstream = metrics.upstream("backend", vec!["backend:80".to_owned()]);
     let first_guard = upstream.in_flight();
     let second_guard = upstream.in_flight();
     assert_eq!(upstream.in_flight_count(), 2);

@@ -15,6 +15,8 @@ use crate::contract::conform::Conformance;
 pub(crate) struct UpstreamMetrics {
     vectors: Arc<Vectors>,
     upstream: Box<str>,
+    /// The labels of the servers, in configuration order.
+    servers: Vec<String>,
     in_flight: Gauge,
     queued: DenseHandles<Gauge>,
     attempts: DenseHandles<IntCounter>,
@@ -26,11 +28,12 @@ pub(crate) struct UpstreamMetrics {
 }
 
 impl UpstreamMetrics {
-    pub(crate) fn new(vectors: Arc<Vectors>, upstream: &str) -> Self {
-        // One handle per cause, and one for `ok`.
-        let results = Cause::ALL.len() + 1;
+    pub(crate) fn new(vectors: Arc<Vectors>, upstream: &str, servers: Vec<String>) -> Self {
+        // For each server one handle per cause, and one for `ok`.
+        let results = (Cause::ALL.len() + 1) * servers.len();
         UpstreamMetrics {
             upstream: upstream.into(),
+            servers,
             in_flight: Gauge::new(vectors.in_flight.with_label_values(&[upstream])),
             queued: DenseHandles::new(1),
             attempts: DenseHandles::new(results),
@@ -44,13 +47,13 @@ impl UpstreamMetrics {
     }
 
     /// Counts a finished attempt: complete response headers, or the cause of the failure.
-    pub(crate) fn attempt(&self, result: Result<(), Cause>) {
-        self.count_result(&self.attempts, &self.vectors.attempts, result);
+    pub(crate) fn attempt(&self, server: usize, result: Result<(), Cause>) {
+        self.count_result(&self.attempts, &self.vectors.attempts, server, result);
     }
 
     /// Counts a finished attempt that was a retry. Call [`UpstreamMetrics::attempt`] as well.
-    pub(crate) fn retry(&self, result: Result<(), Cause>) {
-        self.count_result(&self.retries, &self.vectors.retries, result);
+    pub(crate) fn retry(&self, server: usize, result: Result<(), Cause>) {
+        self.count_result(&self.retries, &self.vectors.retries, server, result);
     }
 
     /// Records the duration of a TCP connect.
@@ -115,13 +118,16 @@ impl UpstreamMetrics {
         &self,
         handles: &DenseHandles<IntCounter>,
         vector: &IntCounterVec,
+        server: usize,
         result: Result<(), Cause>,
     ) {
+        let Some(name) = self.servers.get(server) else { return };
         let (index, label) = match result {
             Ok(()) => (Cause::ALL.len(), "ok"),
             Err(cause) => (cause.index(), cause.name()),
         };
-        handles.with(index, || vector.with_label_values(&[&*self.upstream, label]), IntCounter::inc);
+        let handle = server * (Cause::ALL.len() + 1) + index;
+        handles.with(handle, || vector.with_label_values(&[&*self.upstream, name, label]), IntCounter::inc);
     }
 
     fn observe_phase(&self, index: usize, phase: &str, elapsed: Duration) {

@@ -35,8 +35,6 @@ pub(crate) enum HealthCheck {
     },
 }
 
-/// Within this time all further checks of a server that has passed the first run.
-const RISE_TIME: Duration = Duration::from_millis(500);
 /// The interval is shorter by up to this share, in percent, so that gateways do not check at the same moment.
 const JITTER: u64 = 10;
 
@@ -64,6 +62,9 @@ impl Default for Health {
 }
 
 impl Health {
+    /// Within this time all further checks of a server that has passed the first run.
+    pub(crate) const RISE_TIME: Duration = Duration::from_millis(500);
+
     /// Whether the address gets requests.
     pub(crate) const fn is_healthy(self) -> bool {
         self.healthy
@@ -84,16 +85,10 @@ impl Health {
     /// The time from this check to the next; `random` is any number.
     pub(crate) fn next_check(self, settings: &HealthSettings, random: u64) -> Duration {
         if !self.healthy && self.contrary > 0 {
-            return (RISE_TIME / settings.rise.max(2)).min(settings.every);
+            return (Health::RISE_TIME / settings.rise.max(2)).min(settings.every);
         }
         let shorter = settings.every.mul_f64((random % 1_000) as f64 / 1_000.0 * JITTER as f64 / 100.0);
         settings.every.saturating_sub(shorter)
-    }
-
-    /// The longest time until an unhealthy server that works again gets requests, from its last check.
-    pub(crate) fn recovery_time(settings: &HealthSettings) -> Duration {
-        let rising = if settings.rise > 1 { RISE_TIME } else { Duration::ZERO };
-        settings.every.saturating_add(rising)
     }
 }
 
@@ -160,7 +155,7 @@ mod tests {
                 waited += health.next_check(&settings, random);
                 health = health.after(CheckResult::Passed, &settings);
             }
-            prop_assert!(waited <= Health::recovery_time(&settings));
+            prop_assert!(waited <= settings.every + Health::RISE_TIME);
         }
     }
 }

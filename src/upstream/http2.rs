@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
 use super::candidate::Candidate;
+use super::endpoint::Endpoint;
 use crate::contract::Fault;
 use goaway_observer::ObservedState;
 
@@ -145,11 +146,12 @@ impl Http2Pool {
     }
 
     /// Acquires a slot on an open connection, if one has capacity.
-    pub(crate) fn acquire_stream(&self, candidate: &Candidate) -> Option<StreamSlot> {
+    /// A connection without a stream is used only if it has been idle for at most `max_idle`.
+    pub(crate) fn acquire_stream(&self, candidate: &Candidate, max_idle: Duration) -> Option<StreamSlot> {
         let server = self.server(candidate);
         let mut connections = server.connections.lock();
         connections.retain(|connection| connection.send.lock().is_some());
-        connections.iter().find_map(|connection| self.try_slot(connection))
+        connections.iter().find_map(|connection| self.try_slot(connection, max_idle))
     }
 
     /// Locks the right to open a connection to this server. After waiting, try [`Http2Pool::acquire_stream`] again
@@ -188,6 +190,14 @@ impl Http2Pool {
         }
     }
 
+    /// Opens no further stream on the connections to this address. Requests in flight are not affected.
+    pub(crate) fn drain(&self, endpoint: &Endpoint) {
+        let key = (endpoint.address, Arc::clone(&endpoint.server));
+        if let Some(server) = self.servers.lock().remove(&key) {
+            server.connections.lock().iter().for_each(|connection| connection.close_gracefully());
+        }
+    }
+
     fn server(&self, candidate: &Candidate) -> Arc<ServerPool> {
         let mut servers = self.servers.lock();
         if servers.len() > MAX_SERVERS {
@@ -199,7 +209,7 @@ impl Http2Pool {
         Arc::clone(servers.entry(key).or_insert_with(new))
     }
 
-    fn try_slot(&self, connection: &Arc<SharedConnection>) -> Option<StreamSlot> {
+    fn try_slot(&self, connection: &Arc<SharedConnection>, max_idle: Duration) -> Option<StreamSlot> {
         if connection.observed.last_stream() != u32::MAX {
             // A GOAWAY was read, and the driver is about to process it.
             return None;
@@ -209,6 +219,9 @@ impl Http2Pool {
         let max_streams = send.as_ref()?.current_max_send_streams().min(MAX_STREAMS);
         let mut state = connection.state.lock();
         if state.probing || state.streams >= max_streams {
+            return None;
+        }
+        if state.streams == 0 && max_idle < Duration::MAX && state.idle_since.elapsed() > max_idle {
             return None;
         }
         if state.streams == 0 {
@@ -353,12 +366,12 @@ mod tests {
         let test = async {
             let http2 = Http2Pool::new(HttpVersionPolicy::Http2, 1, Duration::from_secs(60));
             let address = SocketAddr::from(([127, 0, 0, 1], 1));
-            let candidate = Candidate { server: "test".into(), address, tls_name: None };
+            let candidate = Candidate::for_test("test", address);
             let (client_io, server_io) = tokio::io::duplex(1 << 16);
             let (requests_tx, mut requests_rx) = mpsc::unbounded_channel();
             tokio::spawn(serve(server_io, requests_tx));
             let first = http2.start_connection(&candidate, client_io).await.unwrap();
-            let mut slots = vec![first, http2.acquire_stream(&candidate).unwrap()];
+            let mut slots = vec![first, http2.acquire_stream(&candidate, Duration::MAX).unwrap()];
             for _ in 0..10 {
                 let streams: Vec<_> = slots.iter().map(|slot| open(slot, "/cancelled")).collect();
                 for _ in &streams {
@@ -367,8 +380,8 @@ mod tests {
                 drop(streams);
                 slots.clear();
                 slots.extend([
-                    http2.acquire_stream(&candidate).unwrap(),
-                    http2.acquire_stream(&candidate).unwrap(),
+                    http2.acquire_stream(&candidate, Duration::MAX).unwrap(),
+                    http2.acquire_stream(&candidate, Duration::MAX).unwrap(),
                 ]);
                 let streams: Vec<_> = slots.iter().map(|slot| open(slot, "/answered")).collect();
                 for (response, _) in streams {

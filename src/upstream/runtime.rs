@@ -3,91 +3,85 @@
 //! A reload keeps this state if the settings of the upstream are unchanged. It offers candidates for an attempt;
 //! `proxy::attempt` decides whether to retry on another one.
 
+use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
-use rustls::pki_types::ServerName;
+use siphasher::sip::SipHasher13;
+use tracing::{info, warn};
 
-use super::balance::RoundRobin;
+use super::address_order::Family;
+use super::balance::{self, RoundRobin};
 use super::candidate::Candidate;
-use super::dns::Addresses;
-use super::http2::HttpVersionPolicy;
+use super::ejection::{self, EjectionSettings};
+use super::endpoint::{AttemptGuard, EjectionSlots, Endpoint, EndpointState};
+use super::outcome_window::Outcome;
+use super::retry_budget::RetryBudget;
+use super::server::{AddressChoice, ServerState};
+use super::settings::{Balance, UpstreamSettings};
+use super::shared_breaker::SharedBreaker;
 use super::transport::Transport;
-use crate::tls::cert_verification::CertVerification;
-
-/// The run-time state of one server.
-#[derive(Debug)]
-pub(crate) struct ServerState {
-    /// `host:port` as configured, used in metrics and logs.
-    pub label: Arc<str>,
-    /// The resolved addresses.
-    pub addresses: Addresses,
-    /// Round-robin position among the addresses.
-    next_address: AtomicUsize,
-    /// The name to verify the certificate against; `None` without TLS.
-    tls_name: Option<Arc<ServerName<'static>>>,
-}
+use crate::contract::Cause;
 
 /// The run-time state of one upstream.
 #[derive(Debug)]
 pub(crate) struct UpstreamRuntime {
     settings: UpstreamSettings,
     servers: Vec<ServerState>,
+    weights: Vec<u32>,
+    /// Identifies each server for [`Balance::Hash`], independently of its position.
+    ids: Vec<u64>,
     rotation: RoundRobin,
     next_server: AtomicUsize,
+    /// The number of random choices made.
+    seed: AtomicU64,
+    slots: Arc<EjectionSlots>,
+    /// Whether any address may be ejected.
+    ejects: AtomicBool,
+    breaker: Option<Arc<SharedBreaker>>,
+    budget: Arc<RetryBudget>,
     transport: Transport,
 }
 
-/// The settings of an upstream. A reload with equal settings keeps the [`UpstreamRuntime`] and its connections.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct UpstreamSettings {
-    /// The name in the configuration.
-    pub name: String,
-    /// The servers, in configuration order.
-    pub servers: Vec<ServerSpec>,
-    /// Maximum number of idle connections.
-    pub keepalive_max: usize,
-    /// How long a connection may stay idle.
-    pub keepalive_idle: Duration,
-    /// Interval between DNS lookups.
-    pub dns_refresh: Duration,
-    /// How server certificates are verified; `None` without TLS.
-    pub trust: Option<Arc<CertVerification>>,
-    /// The HTTP versions to use.
-    pub http2: HttpVersionPolicy,
-}
+/// The shortest wait that is reported to a client.
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The settings of one server of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerSpec {
-    /// A host name or an IP address.
-    pub host: String,
-    /// The TCP port.
-    pub port: u16,
-    /// The relative share of requests.
-    pub weight: u32,
-    /// `host:port` as configured, used in metrics and logs.
-    pub label: String,
-    /// The name to verify the certificate against; `None` without TLS.
-    pub tls_name: Option<ServerName<'static>>,
+/// Why no server is selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoServer {
+    /// No name has been resolved to an address.
+    Unresolved(Cause),
+    /// All servers are unhealthy, ejected, or recovering with a trial in progress.
+    Unavailable {
+        /// When the first of them may get a request.
+        retry_after: Duration,
+    },
+    /// All servers that get requests have been tried.
+    AllTried,
 }
 
 impl UpstreamRuntime {
-    /// Creates the state without opening any connection.
-    pub(crate) fn new(settings: UpstreamSettings) -> Self {
-        let weights: Vec<u32> = settings.servers.iter().map(|server| server.weight).collect();
-        let servers = settings.servers.iter().map(|server| ServerState {
-            label: Arc::from(server.label.as_str()),
-            addresses: Addresses::new(&server.host, server.port),
-            next_address: AtomicUsize::new(0),
-            tls_name: server.tls_name.clone().map(Arc::new),
-        });
-        UpstreamRuntime {
-            servers: servers.collect(),
-            rotation: RoundRobin::new(&weights),
+    /// Creates the state without opening any connection. State of `previous` is carried over for addresses that both
+    /// have: the addresses themselves, ejections and health, the breaker, the retry budget.
+    pub(crate) fn new(settings: UpstreamSettings, previous: Option<&UpstreamRuntime>) -> Self {
+        let now = Instant::now();
+        let kept = previous.filter(|previous| previous.settings.ejection == settings.ejection);
+        let slots = kept.map_or_else(Arc::default, |previous| Arc::clone(&previous.slots));
+        let runtime = UpstreamRuntime {
+            servers: Vec::new(),
+            rotation: RoundRobin::new(&settings.weights()),
+            weights: settings.weights(),
+            ids: settings.servers.iter().map(|server| hash_of(&server.label)).collect(),
             next_server: AtomicUsize::new(0),
+            seed: AtomicU64::new(0),
+            slots,
+            ejects: AtomicBool::new(false),
+            breaker: breaker_state(&settings, previous, now),
+            budget: previous
+                .map_or_else(|| Arc::new(RetryBudget::new(now)), |known| Arc::clone(&known.budget)),
             transport: Transport::new(
                 settings.keepalive_max,
                 settings.keepalive_idle,
@@ -95,6 +89,58 @@ impl UpstreamRuntime {
                 settings.http2,
             ),
             settings,
+        };
+        let servers = runtime.settings.servers.iter().enumerate();
+        let servers: Vec<ServerState> = servers
+            .map(|(index, spec)| {
+                ServerState::new(spec, index, |address| {
+                    runtime.endpoint_state(&spec.label, address, kept, now)
+                })
+            })
+            .collect();
+        let runtime = UpstreamRuntime { servers, ..runtime };
+        if let Some(previous) = previous {
+            runtime.copy_addresses(previous, kept, now);
+        }
+        runtime.update_total();
+        runtime
+    }
+
+    fn endpoint_state(
+        &self,
+        label: &str,
+        address: SocketAddr,
+        previous: Option<&UpstreamRuntime>,
+        now: Instant,
+    ) -> Arc<EndpointState> {
+        let known = previous.and_then(|previous| previous.find_state(label, address));
+        if let Some(state) = known {
+            if self.settings.health.is_none() {
+                state.forget_health();
+            }
+            return state;
+        }
+        let ejection = self.settings.ejection.clone().unwrap_or_default();
+        Arc::new(EndpointState::new(&ejection, &self.slots, now))
+    }
+
+    fn find_state(&self, label: &str, address: SocketAddr) -> Option<Arc<EndpointState>> {
+        let same = |server: &&ServerState| &*server.label == label;
+        let server = self.servers.iter().find(same)?;
+        let endpoints = server.endpoints();
+        let endpoint = endpoints.iter().find(|endpoint| endpoint.address == address)?;
+        Some(Arc::clone(&endpoint.state))
+    }
+
+    /// Copies the resolved addresses of servers that `previous` also has, so that changing another setting does not
+    /// require new lookups.
+    fn copy_addresses(&self, previous: &UpstreamRuntime, kept: Option<&UpstreamRuntime>, now: Instant) {
+        for server in &self.servers {
+            let same = |known: &&ServerState| known.host_and_port() == server.host_and_port();
+            if let Some(known) = previous.servers.iter().find(same) {
+                let addresses = known.endpoints().iter().map(|endpoint| endpoint.address).collect();
+                server.update(addresses, |address| self.endpoint_state(&server.label, address, kept, now));
+            }
         }
     }
 
@@ -123,109 +169,223 @@ impl UpstreamRuntime {
         &self.transport
     }
 
-    /// The next server, in round-robin order, with an address that is not in `tried`; `None` if no such address exists.
+    /// The retry budget.
+    pub(crate) fn budget(&self) -> &RetryBudget {
+        &self.budget
+    }
+
+    /// Replaces the addresses of a server with the result of a lookup. Connections to addresses that are gone are
+    /// closed when they are idle.
+    pub(crate) fn update_addresses(&self, server: &ServerState, addresses: Vec<SocketAddr>) {
+        let now = Instant::now();
+        let gone = server.update(addresses, |address| self.endpoint_state(&server.label, address, None, now));
+        for endpoint in gone {
+            endpoint.remove();
+            self.transport.drain(&endpoint);
+        }
+        self.update_total();
+    }
+
+    fn update_total(&self) {
+        self.slots.set_total(self.servers.iter().map(ServerState::separate_addresses).sum());
+        let possible = |settings: &EjectionSettings| self.slots.is_possible(settings);
+        self.ejects.store(self.settings.ejection.as_ref().is_some_and(possible), Ordering::Relaxed);
+    }
+
+    /// Selects a server and an address that are not in `tried`. `hash` is the hash of the request where
+    /// [`Balance::Hash`] applies.
     ///
-    /// Only a call with an empty `tried` advances the round-robin position.
-    pub(crate) fn next_candidate(&self, tried: &[Candidate]) -> Option<Candidate> {
-        let start = if tried.is_empty() {
-            self.next_server.fetch_add(1, Ordering::Relaxed)
-        } else {
-            // A retry does not advance the position: otherwise failures would skew the distribution.
-            self.next_server.load(Ordering::Relaxed)
-        };
-        (0..self.servers.len().max(1)).find_map(|offset| {
-            // The weighted sequence may be longer than the list of servers, so continue through the list instead.
-            let index = self.rotation.server(start)?;
-            let index = (index + offset) % self.servers.len();
-            self.servers.get(index)?.candidate(tried)
-        })
+    /// Only a call with an empty `tried` advances the round-robin position. A repeated request is on trial only if no
+    /// other server is left.
+    ///
+    /// # Errors
+    /// No server may get the request.
+    pub(crate) fn select(
+        &self,
+        tried: &[Candidate],
+        hash: u64,
+        now: Instant,
+    ) -> Result<(Candidate, AttemptGuard), NoServer> {
+        let count = self.settings.balance == Balance::LeastBusy;
+        let by_hash = matches!(self.settings.balance, Balance::Hash(_)).then_some(hash);
+        let mut choice = AddressChoice { tried, trials: tried.is_empty(), count, hash: by_hash, now };
+        // A trial that another request takes first makes the selection fail: then its server is no longer available.
+        for _ in 0..=self.servers.len() {
+            let other_server = |index: usize| {
+                !tried.iter().any(|candidate| candidate.server_index == index)
+                    && self.is_available(index, choice)
+            };
+            let mut server = self.choose_server(choice, other_server);
+            if server.is_none() && !tried.is_empty() {
+                // Another address of a server that was tried.
+                server = self.choose_server(choice, |index| self.is_available(index, choice));
+            }
+            match server.and_then(|index| self.servers.get(index)?.choose(choice)) {
+                Some(selected) => return Ok(selected),
+                None if choice.trials && server.is_none() => break,
+                None => choice.trials = true,
+            }
+        }
+        Err(self.no_server(tried, now))
+    }
+
+    fn is_available(&self, index: usize, choice: AddressChoice<'_>) -> bool {
+        self.servers.get(index).is_some_and(|server| server.is_available(choice))
+    }
+
+    fn choose_server(&self, choice: AddressChoice<'_>, available: impl Fn(usize) -> bool) -> Option<usize> {
+        let random = || balance::mix(self.seed.fetch_add(1, Ordering::Relaxed));
+        match &self.settings.balance {
+            Balance::RoundRobin if choice.tried.is_empty() => {
+                let turn = self.next_server.fetch_add(1, Ordering::Relaxed);
+                let (server, skipped) = self.rotation.available(turn, available)?;
+                if skipped > 0 {
+                    self.next_server.fetch_add(skipped, Ordering::Relaxed);
+                }
+                Some(server)
+            }
+            Balance::RoundRobin | Balance::Random => balance::random(&self.weights, random(), available),
+            Balance::LeastBusy => balance::least_busy(&self.weights, random(), available, |index| {
+                self.servers.get(index).map_or(0, ServerState::in_flight)
+            }),
+            Balance::Hash(_) => {
+                let id = |index| self.ids.get(index).copied().unwrap_or(0);
+                balance::by_hash(&self.weights, choice.hash.unwrap_or(0), id, available)
+            }
+        }
+    }
+
+    fn no_server(&self, tried: &[Candidate], now: Instant) -> NoServer {
+        let mut wait: Option<Duration> = None;
+        for server in &self.servers {
+            for endpoint in server.endpoints().iter() {
+                let view = endpoint.state.view(now);
+                wait = Some(wait.map_or(view.wait, |wait| wait.min(view.wait)));
+            }
+        }
+        match wait {
+            None => {
+                // With servers of both kinds, the timeout is the better hint: a retry may find the name resolved.
+                let failures = || self.servers.iter().map(ServerState::lookup_failure);
+                let timed_out = failures().any(|cause| cause == Cause::DnsTimeout);
+                NoServer::Unresolved(if timed_out { Cause::DnsTimeout } else { Cause::DnsError })
+            }
+            Some(_) if !tried.is_empty() => NoServer::AllTried,
+            Some(retry_after) => NoServer::Unavailable { retry_after: retry_after.max(MIN_RETRY_AFTER) },
+        }
+    }
+
+    fn connected(&self, endpoint: &Endpoint) {
+        endpoint.state.connected();
+        if let Some(server) = self.servers.get(endpoint.server_index)
+            && server.is_name()
+        {
+            server.connected(&endpoint.address);
+        }
+    }
+
+    /// Whether a response with this status is a failure of the server.
+    pub(crate) fn is_failure_status(&self, status: u16) -> bool {
+        self.settings.failure_status.contains(&status)
+    }
+
+    /// Records the outcome of an attempt.
+    pub(crate) fn record(&self, guard: &mut AttemptGuard, outcome: Outcome, now: Instant) {
+        if let Some(settings) = self.ejection() {
+            let change = guard.record(outcome, settings, now);
+            self.log_change(guard.endpoint(), change);
+        }
+    }
+
+    /// The settings of ejection, if any address may be ejected.
+    fn ejection(&self) -> Option<&EjectionSettings> {
+        self.settings.ejection.as_ref().filter(|_| self.ejects.load(Ordering::Relaxed))
+    }
+
+    fn log_change(&self, endpoint: &Endpoint, change: ejection::Change) {
+        let (upstream, server, address) = (self.name(), &*endpoint.server, endpoint.address);
+        match change {
+            ejection::Change::None => {}
+            ejection::Change::Ejected { duration } => {
+                warn!(upstream, server, %address, for_ms = duration.as_millis(), "server ejected");
+            }
+            ejection::Change::Readmitted => info!(upstream, server, %address, "server admitted again"),
+        }
+    }
+
+    /// The breaker, if configured.
+    pub(crate) fn breaker(&self) -> Option<&Arc<SharedBreaker>> {
+        self.breaker.as_ref()
+    }
+
+    /// Records which addresses of a candidate connected and failed. `guard` moves to the one that connected.
+    ///
+    /// The families of a name are alternatives: while one of them connects, an address of the other family that does not
+    /// is no failure of the server.
+    pub(crate) fn connected_after(
+        &self,
+        guard: &mut AttemptGuard,
+        winner: &Arc<Endpoint>,
+        failed: &[Arc<Endpoint>],
+        now: Instant,
+    ) {
+        for endpoint in failed {
+            if Family::of(&endpoint.address) == Family::of(&winner.address) {
+                self.address_failed(guard, endpoint, now);
+            }
+        }
+        guard.move_to(winner);
+        self.connected(winner);
+    }
+
+    /// Records that an address of a candidate failed, while others are tried.
+    pub(crate) fn address_failed(&self, guard: &mut AttemptGuard, endpoint: &Arc<Endpoint>, now: Instant) {
+        if Arc::ptr_eq(guard.endpoint(), endpoint) {
+            self.record(guard, Outcome::Failure, now);
+        } else if let Some(settings) = self.ejection() {
+            let change = endpoint.state.record(Outcome::Failure, settings, now);
+            self.log_change(endpoint, change);
+        }
+    }
+
+    /// Closes idle connections that have expired or that the server has closed. `watcher` is the calling task, which is
+    /// woken for the next such event.
+    pub(crate) fn sweep(&self, watcher: &Waker) {
+        let now = Instant::now();
+        self.for_each_endpoint(|endpoint| self.transport.sweep(endpoint, now, watcher));
+    }
+
+    fn for_each_endpoint(&self, action: impl Fn(&Endpoint)) {
+        for server in &self.servers {
+            server.endpoints().iter().for_each(|endpoint| action(endpoint));
+        }
     }
 
     /// Closes idle connections and stops pooling, because a reload has removed the upstream.
-    pub(crate) async fn close_gracefully(&self) {
-        let candidates = self.servers.iter().flat_map(|server| {
-            let addresses = Arc::clone(&server.addresses.current());
-            (0..addresses.len()).filter_map(move |at| Some(server.candidate_at(*addresses.get(at)?)))
-        });
-        self.transport.close_gracefully(candidates).await;
-    }
-
-    /// Copies the resolved addresses of servers that `previous` also has, so that changing another setting does not
-    /// require new DNS lookups.
-    #[must_use]
-    pub(crate) fn with_known_addresses(self, previous: &UpstreamRuntime) -> Self {
-        for server in &self.servers {
-            let same_server = |candidate: &&ServerState| {
-                candidate.addresses.host_and_port() == server.addresses.host_and_port()
-            };
-            if let Some(previous_server) = previous.servers.iter().find(same_server) {
-                server.addresses.update(previous_server.addresses.current().to_vec());
-            }
-        }
-        self
+    pub(crate) fn close_gracefully(&self) {
+        self.transport.close_gracefully();
+        self.for_each_endpoint(|endpoint| self.transport.drain(endpoint));
     }
 }
 
-impl ServerState {
-    fn candidate(&self, tried: &[Candidate]) -> Option<Candidate> {
-        let addresses = self.addresses.current();
-        let start = if addresses.len() > 1 { self.next_address.fetch_add(1, Ordering::Relaxed) } else { 0 };
-        (0..addresses.len()).find_map(|offset| {
-            let address = *addresses.get(start.wrapping_add(offset) % addresses.len())?;
-            let already_tried =
-                tried.iter().any(|tried| tried.address == address && tried.server == self.label);
-            (!already_tried).then(|| self.candidate_at(address))
-        })
-    }
+/// A hash that is the same in every process, so that all gateways in front of an upstream agree.
+pub(crate) fn hash_of(value: impl AsRef<[u8]>) -> u64 {
+    let mut hasher = SipHasher13::new();
+    hasher.write(value.as_ref());
+    hasher.finish()
+}
 
-    fn candidate_at(&self, address: SocketAddr) -> Candidate {
-        Candidate { server: Arc::clone(&self.label), address, tls_name: self.tls_name.clone() }
-    }
+fn breaker_state(
+    settings: &UpstreamSettings,
+    previous: Option<&UpstreamRuntime>,
+    now: Instant,
+) -> Option<Arc<SharedBreaker>> {
+    let configured = settings.breaker.as_ref()?;
+    let known = previous.and_then(|previous| previous.breaker.as_ref());
+    let same = known.filter(|known| known.settings() == configured);
+    Some(same.map_or_else(|| Arc::new(SharedBreaker::new(configured.clone(), now)), Arc::clone))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn upstream(servers: &[(&str, u16)]) -> UpstreamRuntime {
-        let servers: Vec<ServerSpec> = servers
-            .iter()
-            .map(|(host, port)| ServerSpec {
-                host: (*host).into(),
-                port: *port,
-                weight: 1,
-                label: format!("{host}:{port}"),
-                tls_name: None,
-            })
-            .collect();
-        UpstreamRuntime::new(UpstreamSettings {
-            name: "shop".into(),
-            servers,
-            keepalive_max: 8,
-            keepalive_idle: Duration::from_secs(4),
-            dns_refresh: Duration::from_secs(30),
-            trust: None,
-            http2: HttpVersionPolicy::Http1,
-        })
-    }
-
-    #[test]
-    fn candidates_rotate_and_skip_tried_servers() {
-        let shop = upstream(&[("127.0.0.1", 1), ("127.0.0.1", 2)]);
-        let first = shop.next_candidate(&[]).unwrap();
-        let second = shop.next_candidate(&[]).unwrap();
-        assert_eq!((first.address.port(), second.address.port()), (1, 2));
-        let other = shop.next_candidate(std::slice::from_ref(&first)).unwrap();
-        assert_eq!(other.address.port(), 2);
-        assert_eq!(shop.next_candidate(&[first, second]), None);
-    }
-
-    #[test]
-    fn server_without_an_address_is_skipped() {
-        let shop = upstream(&[("shop.internal", 1), ("127.0.0.1", 2)]);
-        for _ in 0..4 {
-            assert_eq!(shop.next_candidate(&[]).unwrap().address.port(), 2);
-        }
-        assert!(upstream(&[("shop.internal", 1)]).next_candidate(&[]).is_none());
-    }
-}
+#[path = "runtime_tests.rs"]
+mod tests;

@@ -3,12 +3,12 @@
 //! Pingora's connect errors are mapped to a [`Fault`] here.
 
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::protocols::Stream;
 use pingora::protocols::l4::socket::SocketAddr as PeerAddress;
@@ -16,7 +16,9 @@ use pingora::upstreams::peer::Peer;
 use pingora::{Error, ErrorType};
 use rustls::pki_types::ServerName;
 
+use super::address_order::CONNECTION_ATTEMPT_DELAY;
 use super::candidate::Candidate;
+use super::endpoint::Endpoint;
 use super::http2::{Http2Pool, HttpVersionPolicy};
 use super::timer::timeout_at;
 use crate::contract::{Cause, Evidence, Fault, Phase};
@@ -26,9 +28,13 @@ use crate::tls::stream::TlsConnection;
 /// The connections of one upstream.
 pub(crate) struct Transport {
     connector: TransportConnector,
+    /// The idle HTTP/1 connections of all addresses.
+    idle_count: AtomicUsize,
     max_idle: usize,
     idle_timeout: Duration,
     pooling_enabled: AtomicBool,
+    /// Wakes the task that closes idle connections. Without the task they are checked only when they are taken.
+    watcher: OnceLock<Waker>,
     verification: Option<Arc<CertVerification>>,
     http2: Http2Pool,
 }
@@ -48,14 +54,17 @@ impl Transport {
         verification: Option<Arc<CertVerification>>,
         version_policy: HttpVersionPolicy,
     ) -> Self {
-        // Pingora's pool has a capacity of at least 1. With `max_idle` 0, `release` does not use the pool.
-        let connector = TransportConnector::new(Some(ConnectorOptions::new(max_idle.max(1))));
+        // Pingora's pool is not used. It starts a task for every connection that is released, and does not tell how long
+        // a connection has been idle.
+        let connector = TransportConnector::new(Some(ConnectorOptions::new(1)));
         let http2 = Http2Pool::new(version_policy, max_idle, idle_timeout);
         Transport {
             connector,
+            idle_count: AtomicUsize::new(0),
             max_idle,
             idle_timeout,
             pooling_enabled: AtomicBool::new(max_idle > 0),
+            watcher: OnceLock::new(),
             verification,
             http2,
         }
@@ -66,19 +75,69 @@ impl Transport {
         &self.http2
     }
 
-    /// Takes an idle connection from the pool, unless the server has closed it.
-    pub(crate) async fn reuse(&self, candidate: &Candidate) -> Option<Stream> {
-        self.connector.reused_stream(&PlainPeer::new(candidate)).await
+    /// Takes an idle connection that has been idle for at most `max_idle`, unless the server has closed it.
+    pub(crate) fn reuse(&self, candidate: &Candidate, max_idle: Duration) -> Option<Stream> {
+        candidate.idle.take(max_idle, Instant::now(), &self.idle_count)
     }
 
-    /// Opens a new TCP connection within `timeout`.
+    /// Opens a TCP connection to the first of these addresses that accepts one (RFC 8305): the next one is tried when
+    /// the previous one has failed, or has not connected within 250 ms. Each has `timeout`, and all end at `deadline`.
     ///
     /// # Errors
-    /// The connection failed or timed out.
-    pub(crate) async fn connect(&self, candidate: &Candidate, timeout: Duration) -> Result<Stream, Fault> {
-        let peer = PlainPeer::new(candidate);
+    /// All addresses failed; the fault of the last one.
+    pub(crate) async fn connect_first(
+        &self,
+        addresses: &[Arc<Endpoint>],
+        timeout: Duration,
+        deadline: Instant,
+    ) -> ConnectOutcome {
+        let mut failed = Vec::new();
+        let mut fault = Fault::new(Cause::ConnectionTimeout, Phase::Connect);
+        let mut running = FuturesUnordered::new();
+        let mut waiting = addresses.iter();
+        let mut start_next_at = Instant::now();
+        loop {
+            let now = Instant::now();
+            if (running.is_empty() || now >= start_next_at)
+                && let Some(endpoint) = waiting.next()
+            {
+                let limit = deadline.min(now + timeout);
+                running.push(async move { (endpoint, self.connect(endpoint, limit).await) });
+                start_next_at = now + CONNECTION_ATTEMPT_DELAY;
+            }
+            let finished = if waiting.len() == 0 {
+                running.next().await
+            } else {
+                match timeout_at(start_next_at, running.next()).await {
+                    Some(finished) => finished,
+                    None => continue,
+                }
+            };
+            match finished {
+                Some((endpoint, Ok(stream))) => {
+                    // Slower addresses come later next time, but have not failed.
+                    let now = Instant::now();
+                    let started = addresses.len() - waiting.len();
+                    let slower = addresses.iter().take(started).filter(|other| !Arc::ptr_eq(other, endpoint));
+                    slower.for_each(|slower| slower.state.connect_failed(now));
+                    return ConnectOutcome { result: Ok((Arc::clone(endpoint), stream)), failed };
+                }
+                Some((endpoint, Err(error))) => {
+                    failed.push(Arc::clone(endpoint));
+                    endpoint.state.connect_failed(Instant::now());
+                    fault = error;
+                    start_next_at = Instant::now();
+                }
+                None => return ConnectOutcome { result: Err(fault), failed },
+            }
+        }
+    }
+
+    /// Opens a TCP connection until `deadline`.
+    async fn connect(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Stream, Fault> {
+        let peer = PlainPeer(PeerAddress::Inet(endpoint.address));
         let connecting = self.connector.new_stream(&peer);
-        match timeout_at(Instant::now() + timeout, connecting).await {
+        match timeout_at(deadline, connecting).await {
             Some(Ok(stream)) => Ok(stream),
             Some(Err(error)) => Err(connect_fault(&error)),
             None => Err(Fault::new(Cause::ConnectionTimeout, Phase::Connect)),
@@ -126,25 +185,45 @@ impl Transport {
         }
     }
 
-    /// Stops pooling and closes the idle connections to these candidates. Requests in flight are not affected.
-    pub(crate) async fn close_gracefully(&self, candidates: impl Iterator<Item = Candidate>) {
+    /// Stops pooling. Requests in flight are not affected.
+    pub(crate) fn close_gracefully(&self) {
         self.pooling_enabled.store(false, Ordering::Release);
         self.http2.close_gracefully();
-        for candidate in candidates {
-            // The pool closes connections only on their idle timeout, not when it is dropped: take all out. It returns
-            // `None` for a connection that the server has closed, too, not only when there are no more.
-            for _ in 0..self.max_idle {
-                drop(self.reuse(&candidate).await);
-            }
-        }
     }
 
-    /// Returns a connection to the pool. Both directions must be idle.
-    pub(crate) fn release(&self, stream: Stream, candidate: &Candidate) {
-        if self.pooling_enabled.load(Ordering::Acquire) {
-            self.connector.release_stream(stream, pool_key(candidate), Some(self.idle_timeout));
+    /// Closes the idle connections to an address, and those in use after their last request.
+    pub(crate) fn drain(&self, endpoint: &Endpoint) {
+        endpoint.idle.clear(&self.idle_count);
+        self.http2.drain(endpoint);
+    }
+
+    /// Closes idle HTTP/1 connections to an address that have expired or that the server has closed. `watcher` is the
+    /// calling task, which is woken for the next such event.
+    pub(crate) fn sweep(&self, endpoint: &Endpoint, now: Instant, watcher: &Waker) {
+        endpoint.idle.sweep(now, &self.idle_count, self.watcher.get_or_init(|| watcher.clone()));
+    }
+
+    /// Keeps an idle connection for later requests. Both directions must be idle. `server_timeout` is how long the
+    /// server keeps it, if it has announced that.
+    pub(crate) fn release(&self, stream: Stream, endpoint: &Endpoint, server_timeout: Option<Duration>) {
+        // The server counts from the moment it sent the response, and its close takes time to arrive.
+        let limit =
+            server_timeout.map_or(Duration::MAX, |timeout| timeout.saturating_sub(Duration::from_secs(1)));
+        let timeout = self.idle_timeout.min(limit);
+        let keeps = self.pooling_enabled.load(Ordering::Acquire) && !endpoint.is_removed();
+        if keeps && !timeout.is_zero() {
+            let watcher = self.watcher.get().unwrap_or(Waker::noop());
+            endpoint.idle.put(stream, (Instant::now(), timeout), (&self.idle_count, self.max_idle), watcher);
         }
     }
+}
+
+/// The result of trying to connect to several addresses.
+pub(crate) struct ConnectOutcome {
+    /// The address that accepted the connection.
+    pub result: Result<(Arc<Endpoint>, Stream), Fault>,
+    /// The addresses that failed before.
+    pub failed: Vec<Arc<Endpoint>>,
 }
 
 /// Maps a connect error of pingora to a [`Fault`].
@@ -166,43 +245,19 @@ fn connect_fault(error: &Error) -> Fault {
     Fault::new(cause, Phase::Connect).with_evidence(Evidence::owned(message))
 }
 
-/// The pool key of a connection: its address and TLS name. The name is included because a certificate verified for one
-/// name must not be used for another on the same address. Each upstream has its own pool.
-fn pool_key(candidate: &Candidate) -> u64 {
-    match (candidate.address, &candidate.tls_name) {
-        (SocketAddr::V4(v4), None) => (u64::from(u32::from(*v4.ip())) << 16) | u64::from(v4.port()),
-        // IPv6 addresses and names do not fit into 63 bits, so hash them.
-        (address, name) => {
-            let mut hasher = std::hash::DefaultHasher::new();
-            address.hash(&mut hasher);
-            name.hash(&mut hasher);
-            hasher.finish() | (1 << 63)
-        }
-    }
-}
-
 /// A server, for pingora's connector. TLS is done in [`TlsConnection`], not by pingora.
 #[derive(Clone, Debug)]
-struct PlainPeer {
-    address: PeerAddress,
-    key: u64,
-}
-
-impl PlainPeer {
-    fn new(candidate: &Candidate) -> Self {
-        PlainPeer { address: PeerAddress::Inet(candidate.address), key: pool_key(candidate) }
-    }
-}
+struct PlainPeer(PeerAddress);
 
 impl fmt::Display for PlainPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.address)
+        write!(f, "{}", self.0)
     }
 }
 
 impl Peer for PlainPeer {
     fn address(&self) -> &PeerAddress {
-        &self.address
+        &self.0
     }
 
     fn tls(&self) -> bool {
@@ -213,47 +268,15 @@ impl Peer for PlainPeer {
         ""
     }
 
+    // The key of pingora's pool, which is not used.
     fn reuse_hash(&self) -> u64 {
-        self.key
-    }
-
-    // The pool key identifies the address, so a pooled descriptor cannot belong to another server. Checking would cost
-    // one getpeername() call per reuse.
-    fn matches_fd<V: std::os::fd::AsRawFd>(&self, _fd: V) -> bool {
-        true
+        0
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pool_keys_differ_by_address_and_name() {
-        let addresses = [
-            "127.0.0.1:80",
-            "127.0.0.1:81",
-            "127.0.0.2:80",
-            "[::1]:80",
-            "[::1]:81",
-            "[::2]:80",
-            "[::7f00:1]:80",
-            "[2001:db8:0:1::1]:80",
-            "[2001:db8:0:2::2]:80",
-        ];
-        let names = [None, Some("a.test"), Some("b.test"), Some("127.0.0.1")];
-        let mut keys = Vec::new();
-        for address in addresses {
-            for name in names {
-                let name = name.map(|name| Arc::new(ServerName::try_from(name).unwrap()));
-                let address = address.parse().unwrap();
-                keys.push(pool_key(&Candidate { server: Arc::from(""), address, tls_name: name }));
-            }
-        }
-        keys.sort_unstable();
-        keys.dedup();
-        assert_eq!(keys.len(), addresses.len() * names.len());
-    }
 
     #[tokio::test]
     async fn tls_server_without_verification_is_an_error_and_receives_no_byte() {
@@ -267,21 +290,19 @@ mod tests {
         assert_eq!(sent, b"");
     }
 
-    /// The pool reports a connection that the server has closed like an empty pool.
     #[tokio::test]
-    async fn graceful_close_goes_on_after_a_connection_closed_by_the_server() {
-        let candidate =
-            Candidate { server: Arc::from("a"), address: ([127, 0, 0, 1], 1).into(), tls_name: None };
+    async fn drain_closes_every_idle_connection_also_after_one_that_the_server_closed() {
+        let candidate = Candidate::for_test("a", ([127, 0, 0, 1], 1).into());
         for closed in 0..3 {
             let transport = Transport::new(3, Duration::from_secs(60), None, HttpVersionPolicy::Http1);
             let mut servers = Vec::new();
             for _ in 0..3 {
                 let (client_io, server_io) = tokio::io::duplex(16);
-                transport.release(Box::new(client_io), &candidate);
+                transport.release(Box::new(client_io), &candidate, None);
                 servers.push(server_io);
             }
             drop(servers.remove(closed));
-            transport.close_gracefully([candidate.clone()].into_iter()).await;
+            transport.drain(&candidate);
             for mut server in servers {
                 let mut received = Vec::new();
                 let end = tokio::io::AsyncReadExt::read_to_end(&mut server, &mut received);
@@ -289,6 +310,34 @@ mod tests {
                 assert_eq!(end.map(Result::unwrap), Some(0), "{closed}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn server_timeout_limits_how_long_a_connection_is_kept() {
+        let candidate = Candidate::for_test("a", ([127, 0, 0, 1], 1).into());
+        let transport = Transport::new(3, Duration::from_secs(60), None, HttpVersionPolicy::Http1);
+        for (seconds, kept) in [(0, false), (1, false), (3, true)] {
+            let (client_io, _server_io) = tokio::io::duplex(16);
+            transport.release(Box::new(client_io), &candidate, Some(Duration::from_secs(seconds)));
+            assert_eq!(transport.reuse(&candidate, Duration::MAX).is_some(), kept, "{seconds}");
+        }
+    }
+
+    /// RFC 8305: an address that does not answer delays the connection by 250 ms, one that refuses by nothing.
+    #[tokio::test]
+    async fn first_address_that_accepts_is_used() {
+        let transport = Transport::new(1, Duration::from_secs(1), None, HttpVersionPolicy::Http1);
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let accepting = Candidate::for_test("a", listener.local_addr().unwrap());
+        let refusing = Candidate::for_test("a", ([127, 0, 0, 1], 1).into());
+        let addresses = [Arc::clone(refusing.endpoint()), Arc::clone(accepting.endpoint())];
+        let limit = Duration::from_secs(60);
+        let outcome = transport.connect_first(&addresses, limit, Instant::now() + limit).await;
+        let (connected, _stream) = outcome.result.unwrap();
+        assert_eq!(connected.address, accepting.address);
+        assert!(matches!(outcome.failed.as_slice(), [failed] if failed.address == refusing.address));
+        let none = transport.connect_first(&addresses[..1], limit, Instant::now() + limit).await;
+        assert_eq!(none.result.err().unwrap().cause(), Cause::ConnectionRefused);
     }
 
     #[test]

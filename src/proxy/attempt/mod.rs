@@ -2,159 +2,215 @@
 //! safe.
 //!
 //! The result is the header section of a final response, or the [`Fault`] for the error response. Only interim
-//! responses are sent to the client here, through [`super::relay`].
+//! responses are sent to the client here, through [`super::relay`]. [`retry`] decides, [`connect`] gets a connection,
+//! [`outcome`] tells the upstream's ejection and breaker how it went.
 
+mod connect;
+pub(super) mod outcome;
 pub(super) mod queue;
 pub(super) mod retry;
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use pingora::protocols::Stream;
-
+use self::connect::{Acquired, Reuse};
 use self::retry::{FailedAttempt, Retry};
-use super::context::{Exchange, Forwarding, Interrupt};
+use super::context::{Exchange, FailedServer, Forwarding, Interrupt};
 use super::deadlines::TimeLimit;
-use super::downstream::Downstream;
 use super::message::request::ForwardingInfo;
 use super::relay;
 use super::upload::{UploadEvent, WaitingFor};
 use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead};
 use super::wait::Wait;
 use crate::contract::{Cause, Evidence, Fault, Phase, RequestSent};
-use crate::upstream::Candidate;
-use crate::upstream::http2::HttpVersionPolicy;
+use crate::upstream::runtime::NoServer;
 use crate::upstream::timer::timeout_at;
+use crate::upstream::{Candidate, UpstreamRuntime};
 
 /// Maximum number of interim responses forwarded per attempt.
 const MAX_INTERIM_RESPONSES: u32 = 16;
+/// How often a request moves to another connection without a further attempt.
+const MAX_MOVES: u32 = 3;
+/// How long a pooled connection may have been idle for a request that may not be repeated: a server closes idle
+/// connections at any time, and such a request could then not be sent again.
+const MAX_IDLE_WITHOUT_REPEAT: Duration = Duration::from_secs(1);
 
 /// Makes attempts until one gets the headers of a final response or no further attempt is allowed.
 pub(super) async fn forward(
     exchange: &mut Exchange<'_>,
     forwarding: &mut Forwarding<'_>,
 ) -> Result<UpstreamResponse, Interrupt> {
-    let mut tried: Vec<Candidate> = Vec::new();
-    // Whether a pooled connection may be used.
-    let mut reuse = true;
-    let mut attempt = 1;
-    let mut candidate =
-        forwarding.route.upstream.next_candidate(&tried).ok_or_else(|| no_address_interrupt(forwarding))?;
+    let route = forwarding.route;
+    let upstream = &route.upstream;
+    let hash = outcome::request_hash(exchange.context, forwarding);
+    let now = exchange.context.started;
+    upstream.budget().record_request(now);
+    let mut progress = Progress { tried: Vec::new(), attempt: 1, moves: 0 };
+    let selected = upstream.select(&progress.tried, hash, now);
+    let (mut candidate, guard) = selected.map_err(|reason| no_server(forwarding, reason))?;
+    exchange.record.go_to(guard);
     loop {
-        exchange.record.attempts = attempt;
-        exchange.record.server = Some(candidate.server.clone());
-        let is_last = attempt >= forwarding.route.attempts;
-        let (fault, response_started, unprocessed) =
-            match try_once(exchange, forwarding, &candidate, reuse, !is_last).await {
-                Ok(response) => {
-                    forwarding.route.upstream_metrics.attempt(Ok(()));
-                    if attempt > 1 {
-                        forwarding.route.upstream_metrics.retry(Ok(()));
-                    }
-                    let status = response.response_head.parsed.status;
-                    let retries_status = !is_last
-                        && forwarding.route.retry_on_status.contains(&status)
-                        && forwarding.can_repeat_safely();
-                    if !retries_status {
-                        return Ok(response);
-                    }
-                    tried.push(candidate.clone());
-                    candidate = forwarding.route.upstream.next_candidate(&tried).unwrap_or(candidate);
-                    response.conn.release(&forwarding.route.upstream);
-                    attempt += 1;
-                    continue;
+        exchange.record.attempts = progress.attempt;
+        let started = if progress.attempt == 1 { now } else { Instant::now() };
+        let is_last = progress.attempt >= route.attempts;
+        let (fault, failed) = match try_once(exchange, forwarding, &candidate, &progress).await {
+            Ok(response) => {
+                let metrics = &route.upstream_metrics;
+                metrics.attempt(candidate.server_index, Ok(()));
+                if progress.attempt > 1 || progress.moves > 0 {
+                    metrics.retry(candidate.server_index, Ok(()));
                 }
-                Err(AttemptError { interrupt: Interrupt::ClientDisconnected, .. }) => {
-                    return Err(Interrupt::ClientDisconnected);
+                let status = response.response_head.parsed.status;
+                outcome::responded(exchange, upstream, status);
+                let retries_status = !is_last
+                    && route.retry_on_status.contains(&status)
+                    && forwarding.can_repeat_safely()
+                    && upstream.budget().try_retry(route.retry_budget, Instant::now());
+                if !retries_status {
+                    return Ok(response);
                 }
-                Err(AttemptError { interrupt: Interrupt::Fault(fault), response_started, unprocessed }) => {
-                    (fault, response_started, unprocessed)
-                }
-            };
-        count_failure(forwarding, &fault, attempt);
-        let failed_attempt = FailedAttempt {
+                exchange.record.note_failed(&candidate, FailedServer::Status(status), started);
+                progress.tried.push(candidate.clone());
+                response.conn.release(upstream);
+                candidate = next_candidate(exchange, upstream, &progress, hash).unwrap_or(candidate);
+                progress.attempt += 1;
+                continue;
+            }
+            Err(AttemptError { interrupt: Interrupt::ClientDisconnected, .. }) => {
+                return Err(Interrupt::ClientDisconnected);
+            }
+            Err(AttemptError { interrupt: Interrupt::Fault(fault), facts }) => (fault, facts),
+        };
+        let decision = retry::decide(FailedAttempt {
             cause: fault.cause(),
             phase: fault.phase(),
             method: &forwarding.request.method,
-            response_started,
-            unprocessed,
-            can_replay: !is_last && forwarding.upload.can_replay(),
-        };
-        let decision = retry::decide(failed_attempt);
-        if decision == Retry::Never {
+            connection: failed,
+            can_replay: forwarding.upload.can_replay(),
+        });
+        if decision == Retry::Move && progress.moves < MAX_MOVES {
+            // Not a failure of the server, and not an attempt.
+            progress.moves += 1;
+            continue;
+        }
+        record_failure(exchange, forwarding, &candidate, &fault, progress.attempt);
+        if is_last || decision == Retry::Never {
             return Err(Interrupt::Fault(fault));
         }
-        tried.push(candidate.clone());
-        candidate = match (forwarding.route.upstream.next_candidate(&tried), decision) {
+        progress.tried.push(candidate.clone());
+        let next = match (next_candidate(exchange, upstream, &progress, hash), decision) {
             (Some(next), _) => next,
-            (None, Retry::AnyServer) => candidate,
-            (None, Retry::OtherServer | Retry::Never) => return Err(Interrupt::Fault(fault)),
+            (None, Retry::AnyServer | Retry::Move) if exchange.record.reuse_server(&candidate) => {
+                candidate.clone()
+            }
+            (None, Retry::AnyServer | Retry::OtherServer | Retry::Move | Retry::Never) => {
+                return Err(Interrupt::Fault(fault));
+            }
         };
-        // Another pooled connection may be stale too, which would waste the retry.
-        reuse = false;
-        attempt += 1;
+        if !upstream.budget().try_retry(route.retry_budget, Instant::now()) {
+            return Err(Interrupt::Fault(fault));
+        }
+        exchange.record.note_failed(&candidate, FailedServer::Fault(fault.cause()), started);
+        candidate = next;
+        progress.attempt += 1;
     }
 }
 
-/// Counts a failed attempt. What the client caused, for example with a malformed or slow body, is not a failure of the
-/// upstream.
-fn count_failure(forwarding: &Forwarding<'_>, fault: &Fault, attempt: u32) {
+/// How far a request has come.
+struct Progress {
+    tried: Vec<Candidate>,
+    attempt: u32,
+    /// How often it moved to another connection without a further attempt.
+    moves: u32,
+}
+
+impl Progress {
+    /// Which connections may be used.
+    fn reuse(&self, repeatable: bool, server_is_idle_only: bool) -> Reuse {
+        // Another pooled connection may be stale too: after the first stale HTTP/1 connection, and for the last move, a
+        // new one is opened. A retry does not risk it either.
+        if self.moves >= MAX_MOVES || self.attempt > 1 || (self.moves > 0 && server_is_idle_only) {
+            Reuse::Never
+        } else if repeatable {
+            Reuse::IdleFor(Duration::MAX)
+        } else {
+            Reuse::IdleFor(MAX_IDLE_WITHOUT_REPEAT)
+        }
+    }
+}
+
+/// The next server, which becomes the one that the request is at.
+fn next_candidate(
+    exchange: &mut Exchange<'_>,
+    upstream: &UpstreamRuntime,
+    progress: &Progress,
+    hash: u64,
+) -> Option<Candidate> {
+    let (candidate, guard) = upstream.select(&progress.tried, hash, Instant::now()).ok()?;
+    exchange.record.go_to(guard);
+    Some(candidate)
+}
+
+/// Records an attempt that failed.
+fn record_failure(
+    exchange: &mut Exchange<'_>,
+    forwarding: &Forwarding<'_>,
+    candidate: &Candidate,
+    fault: &Fault,
+    attempt: u32,
+) {
+    let (route, cause) = (forwarding.route, fault.cause());
+    // What the client caused, for example with a malformed or slow body, is not a failure of the upstream.
     let waits_for_client = forwarding.upload.waiting() == WaitingFor::Client;
-    if fault.cause().is_client_error() || (fault.phase() == Phase::Send && waits_for_client) {
+    if cause.is_client_error() || (fault.phase() == Phase::Send && waits_for_client) {
+        exchange.record.leave_server();
         return;
     }
-    forwarding.route.upstream_metrics.attempt(Err(fault.cause()));
+    route.upstream_metrics.attempt(candidate.server_index, Err(cause));
     if attempt > 1 {
-        forwarding.route.upstream_metrics.retry(Err(fault.cause()));
+        route.upstream_metrics.retry(candidate.server_index, Err(cause));
     }
+    outcome::attempt_failed(exchange, &route.upstream, fault);
+}
+
+/// What is known about the connection of a failed attempt.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct ConnectionFacts {
+    /// It served another request before, or at the same time.
+    pub(super) reused: bool,
+    /// Any byte of a response was received.
+    pub(super) response_started: bool,
+    /// What was received does not begin like a response.
+    pub(super) garbage: bool,
+    /// The upstream reported that it did not process the request.
+    pub(super) unprocessed: bool,
 }
 
 /// An attempt that got no final response headers.
 struct AttemptError {
     interrupt: Interrupt,
-    /// Any byte of a response was received.
-    response_started: bool,
-    /// The upstream reported that it did not process the request.
-    unprocessed: bool,
+    facts: ConnectionFacts,
 }
 
 impl From<Interrupt> for AttemptError {
     fn from(interrupt: Interrupt) -> Self {
-        AttemptError { interrupt, response_started: false, unprocessed: false }
+        AttemptError { interrupt, facts: ConnectionFacts::default() }
     }
 }
 
-/// Cancels `future` when an HTTP/2 client resets its stream. Otherwise a client that opens and resets streams quickly
-/// could start more upstream connections than it may have streams (rapid reset). HTTP/1 clients have one request per
-/// connection, so they do not need this.
-async fn cancel_on_disconnect<T>(
-    client: &mut Downstream,
-    future: impl Future<Output = T>,
-) -> Result<T, Interrupt> {
-    let is_h2 = client.is_h2();
-    let mut future = pin!(future);
-    poll_fn(|cx| {
-        // Check the client first, so that nothing starts for a stream that was already reset.
-        if is_h2 && client.poll_disconnect(cx).is_ready() {
-            return Poll::Ready(Err(Interrupt::ClientDisconnected));
-        }
-        future.as_mut().poll(cx).map(Ok)
-    })
-    .await
-}
-
-/// Makes one attempt: connects, sends the request and waits for the response headers. `reuse` allows a pooled
-/// connection; `may_retry` keeps the request body for another attempt.
+/// Makes one attempt: connects, sends the request and waits for the response headers.
 async fn try_once(
     exchange: &mut Exchange<'_>,
     forwarding: &mut Forwarding<'_>,
     candidate: &Candidate,
-    reuse: bool,
-    may_retry: bool,
+    progress: &Progress,
 ) -> Result<UpstreamResponse, AttemptError> {
-    let mut conn = acquire_connection(exchange, forwarding, candidate, reuse).await?;
+    let is_last = progress.attempt >= forwarding.route.attempts;
+    let multiplexes = forwarding.route.upstream.transport().http2().may_serve(candidate);
+    let reuse = progress.reuse(forwarding.may_be_repeated(), !multiplexes);
+    let Acquired { mut conn, reused } =
+        connect::acquire_connection(exchange, forwarding, candidate, reuse).await?;
     let forwarding_info = ForwardingInfo {
         forwarded_for: &forwarding.forwarded_for,
         proto: exchange.client.scheme(),
@@ -165,14 +221,14 @@ async fn try_once(
         upstream_tls: candidate.tls_name.is_some(),
     };
     if let Err(fault) = conn.queue_request_head(forwarding.request, &forwarding_info) {
-        let unprocessed = conn.is_unprocessed();
-        return Err(AttemptError {
-            interrupt: Interrupt::Fault(fault),
-            response_started: false,
-            unprocessed,
-        });
+        let facts =
+            ConnectionFacts { reused, unprocessed: conn.is_unprocessed(), ..ConnectionFacts::default() };
+        return Err(AttemptError { interrupt: Interrupt::Fault(fault), facts });
     }
-    forwarding.upload.begin(&mut conn, may_retry);
+    // The body is kept for a retry, or for a move: only a connection that was used before, or that other requests use
+    // too, can require one.
+    let may_move = progress.moves < MAX_MOVES && (reused || multiplexes);
+    forwarding.upload.begin(&mut conn, !is_last || may_move);
     // The response may arrive before the first poll of the upload.
     let sent = if conn.has_sent_request() { RequestSent::Full } else { RequestSent::Partial };
     exchange.record.request_sent = exchange.record.request_sent.max(sent);
@@ -186,184 +242,14 @@ async fn try_once(
             Ok(UpstreamResponse { conn, response_head })
         }
         Err(interrupt) => {
-            let (response_started, unprocessed) = (conn.response_started(), conn.is_unprocessed());
-            Err(AttemptError { interrupt, response_started, unprocessed })
+            let facts = ConnectionFacts {
+                reused,
+                response_started: conn.response_started(),
+                garbage: conn.received_garbage(),
+                unprocessed: conn.is_unprocessed(),
+            };
+            Err(AttemptError { interrupt, facts })
         }
-    }
-}
-
-/// Takes a connection from the pool or opens one: an HTTP/2 stream if the request and the server can use it, otherwise
-/// an HTTP/1 connection.
-async fn acquire_connection(
-    exchange: &mut Exchange<'_>,
-    forwarding: &mut Forwarding<'_>,
-    candidate: &Candidate,
-    reuse: bool,
-) -> Result<UpstreamConn, Interrupt> {
-    let transport = forwarding.route.upstream.transport();
-    // Upgrades and connection-based authentication (NTLM, Negotiate) need an HTTP/1 connection.
-    if !forwarding.needs_http1() && transport.http2().may_serve(candidate) {
-        // Boxed because most upstreams use HTTP/1: their futures should not include this one.
-        return Box::pin(acquire_stream(exchange, forwarding, candidate, reuse)).await;
-    }
-    let framing = forwarding.request.framing;
-    if reuse && let Some(stream) = transport.reuse(candidate).await {
-        forwarding.route.upstream_metrics.connection(true);
-        return Ok(UpstreamConn::h1(stream, candidate.clone(), framing));
-    }
-    let (stream, negotiated_h2) = open_connection(exchange, forwarding, candidate).await?;
-    if negotiated_h2 {
-        // The server has switched to HTTP/2 since the last handshake.
-        return Box::pin(start_http(exchange, forwarding, candidate, stream, negotiated_h2)).await;
-    }
-    Ok(UpstreamConn::h1(stream, candidate.clone(), framing))
-}
-
-/// Acquires a stream on a shared HTTP/2 connection, or an HTTP/1 connection if the server does not support HTTP/2.
-async fn acquire_stream(
-    exchange: &mut Exchange<'_>,
-    forwarding: &mut Forwarding<'_>,
-    candidate: &Candidate,
-    reuse: bool,
-) -> Result<UpstreamConn, Interrupt> {
-    let transport = forwarding.route.upstream.transport();
-    let http2 = transport.http2();
-    let framing = forwarding.request.framing;
-    let use_slot = |slot| {
-        forwarding.route.upstream_metrics.connection(true);
-        Ok(UpstreamConn::h2(slot, framing))
-    };
-    if let Some(slot) = http2.acquire_stream(candidate) {
-        return use_slot(slot);
-    }
-    // The request that holds the connect lock has a timeout for each step: connect, TLS, SETTINGS. The other
-    // requests wait for at most the sum of these timeouts.
-    let timeouts = forwarding.route.timeouts();
-    let tls_timeout = if candidate.tls_name.is_some() { timeouts.tls } else { Duration::ZERO };
-    let at = Instant::now() + timeouts.connect + tls_timeout + timeouts.connect;
-    let limit = forwarding
-        .with_deadlines(TimeLimit::new(at, Cause::ConnectionTimeout, Phase::Connect), Phase::Connect);
-    let started = Instant::now();
-    let connect_guard =
-        cancel_on_disconnect(exchange.client, timeout_at(limit.at, http2.lock_connect(candidate))).await;
-    exchange.client.add_wait(started.elapsed());
-    let Some(connect_guard) = connect_guard? else { return Err(limit.fault().into()) };
-    if let Some(slot) = http2.acquire_stream(candidate) {
-        return use_slot(slot);
-    }
-    if !http2.may_serve(candidate) {
-        // The previous holder of the lock found that the server uses HTTP/1: every request opens its own connection.
-        drop(connect_guard);
-        if reuse && let Some(stream) = transport.reuse(candidate).await {
-            forwarding.route.upstream_metrics.connection(true);
-            return Ok(UpstreamConn::h1(stream, candidate.clone(), framing));
-        }
-    }
-    let (stream, negotiated_h2) = open_connection(exchange, forwarding, candidate).await?;
-    start_http(exchange, forwarding, candidate, stream, negotiated_h2).await
-}
-
-/// Starts HTTP/2 or HTTP/1 on a new connection, as ALPN selected. Without TLS there is no ALPN: this function is then
-/// called only for an upstream that is configured to use HTTP/2.
-async fn start_http(
-    exchange: &mut Exchange<'_>,
-    forwarding: &mut Forwarding<'_>,
-    candidate: &Candidate,
-    stream: Stream,
-    negotiated_h2: bool,
-) -> Result<UpstreamConn, Interrupt> {
-    let http2 = forwarding.route.upstream.transport().http2();
-    let framing = forwarding.request.framing;
-    if candidate.tls_name.is_some() {
-        http2.set_negotiated(candidate, negotiated_h2);
-    }
-    if candidate.tls_name.is_none() || negotiated_h2 {
-        let started = Instant::now();
-        let attempt_limit = TimeLimit::new(
-            started + forwarding.route.timeouts().connect,
-            Cause::ConnectionTimeout,
-            Phase::Connect,
-        );
-        let limit = forwarding.with_deadlines(attempt_limit, Phase::Connect);
-        let slot = cancel_on_disconnect(
-            exchange.client,
-            timeout_at(limit.at, http2.start_connection(candidate, stream)),
-        )
-        .await;
-        exchange.client.add_wait(started.elapsed());
-        return match slot? {
-            Some(slot) => Ok(UpstreamConn::h2(slot?, framing)),
-            None => Err(limit.fault().with_evidence(Evidence::from_static("no SETTINGS received")).into()),
-        };
-    }
-    if http2.version_policy() == HttpVersionPolicy::Http2 {
-        let evidence = Evidence::from_static("the server did not select HTTP/2 (ALPN)");
-        return Err(Fault::new(Cause::TlsProtocolError, Phase::Connect).with_evidence(evidence).into());
-    }
-    Ok(UpstreamConn::h1(stream, candidate.clone(), framing))
-}
-
-/// Opens a new connection, with TLS if configured. The flag is true if ALPN selected HTTP/2.
-async fn open_connection(
-    exchange: &mut Exchange<'_>,
-    forwarding: &mut Forwarding<'_>,
-    candidate: &Candidate,
-) -> Result<(Stream, bool), Interrupt> {
-    let transport = forwarding.route.upstream.transport();
-    // Each request has at most one upstream connection. If these used up all file descriptors, the listeners could not
-    // accept connections.
-    if exchange.context.snapshot.in_flight() > exchange.context.gateway.max_upstream_connections() {
-        let evidence = Evidence::from_static("file descriptors for upstream connections are exhausted");
-        return Err(Fault::new(Cause::ResourceExhausted, Phase::Connect).with_evidence(evidence).into());
-    }
-    let started = Instant::now();
-    let attempt_limit = TimeLimit::new(
-        started + forwarding.route.timeouts().connect,
-        Cause::ConnectionTimeout,
-        Phase::Connect,
-    );
-    let limit = forwarding.with_deadlines(attempt_limit, Phase::Connect);
-    // Boxed because the future is large and most requests reuse a connection.
-    let time_left = limit.at.saturating_duration_since(started);
-    let stream =
-        cancel_on_disconnect(exchange.client, Box::pin(transport.connect(candidate, time_left))).await;
-    let elapsed = started.elapsed();
-    exchange.client.add_wait(elapsed);
-    let stream = stream?;
-    exchange.record.connect_time = Some(elapsed);
-    forwarding.route.upstream_metrics.connect_time(elapsed);
-    let stream = match stream {
-        Ok(stream) => tls_handshake(exchange, forwarding, candidate, stream).await?,
-        Err(fault) if fault.cause() == Cause::ConnectionTimeout => return Err(limit.fault().into()),
-        Err(fault) => return Err(fault.into()),
-    };
-    forwarding.route.upstream_metrics.connection(false);
-    Ok(stream)
-}
-
-/// Performs the TLS handshake if the server uses TLS. The flag is true if ALPN selected HTTP/2.
-async fn tls_handshake(
-    exchange: &mut Exchange<'_>,
-    forwarding: &mut Forwarding<'_>,
-    candidate: &Candidate,
-    stream: Stream,
-) -> Result<(Stream, bool), Interrupt> {
-    let Some(name) = &candidate.tls_name else { return Ok((stream, false)) };
-    let started = Instant::now();
-    let attempt_limit =
-        TimeLimit::new(started + forwarding.route.timeouts().tls, Cause::TlsTimeout, Phase::Connect);
-    let limit = forwarding.with_deadlines(attempt_limit, Phase::Connect);
-    let transport = forwarding.route.upstream.transport();
-    let time_left = limit.at.saturating_duration_since(started);
-    let handshake = transport.encrypt(stream, name, time_left, forwarding.needs_http1());
-    let stream = cancel_on_disconnect(exchange.client, handshake).await;
-    let elapsed = started.elapsed();
-    exchange.client.add_wait(elapsed);
-    let stream = stream?;
-    forwarding.route.upstream_metrics.tls_time(elapsed);
-    match stream {
-        Err(fault) if fault.cause() == Cause::TlsTimeout => Err(limit.fault().into()),
-        Ok(_) | Err(_) => Ok(stream?),
     }
 }
 
@@ -483,10 +369,20 @@ fn response_head_limit(
     }
 }
 
-fn no_address_interrupt(forwarding: &Forwarding<'_>) -> Interrupt {
-    forwarding.route.upstream_metrics.attempt(Err(Cause::DnsError));
-    Interrupt::Fault(
-        Fault::new(Cause::DnsError, Phase::Connect)
-            .with_evidence(Evidence::from_static("no server has been resolved to an address")),
-    )
+/// The response to a request that no server may get.
+fn no_server(forwarding: &Forwarding<'_>, reason: NoServer) -> Interrupt {
+    let metrics = &forwarding.route.upstream_metrics;
+    Interrupt::Fault(match reason {
+        NoServer::Unresolved(cause) => {
+            metrics.attempt(0, Err(cause));
+            Fault::new(cause, Phase::Connect)
+                .with_evidence(Evidence::from_static("no server has been resolved to an address"))
+        }
+        NoServer::Unavailable { retry_after } => {
+            metrics.shed(Cause::DestinationUnavailable);
+            Fault::new(Cause::DestinationUnavailable, Phase::Admit).with_retry_after(retry_after)
+        }
+        // Not possible for the first attempt, before which nothing is tried.
+        NoServer::AllTried => Fault::new(Cause::DestinationUnavailable, Phase::Admit),
+    })
 }

@@ -4,6 +4,7 @@
 
 use http::Method;
 
+use super::ConnectionFacts;
 use crate::contract::{Cause, Phase, RetryRule};
 
 /// What is known about a failed attempt.
@@ -12,20 +13,19 @@ pub(in crate::proxy) struct FailedAttempt<'a> {
     pub(in crate::proxy) cause: Cause,
     pub(in crate::proxy) phase: Phase,
     pub(in crate::proxy) method: &'a Method,
-    /// Any byte of a response was received.
-    pub(in crate::proxy) response_started: bool,
-    /// The upstream reported that it did not process the request: REFUSED_STREAM, or a GOAWAY
-    /// whose last stream identifier is lower.
-    pub(in crate::proxy) unprocessed: bool,
+    pub(super) connection: ConnectionFacts,
     /// The request body can be sent again from the beginning.
     pub(in crate::proxy) can_replay: bool,
 }
 
-/// Where to send the next attempt, if there is one.
+/// Where to send the request next, if anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Retry {
     /// No retry.
     Never,
+    /// On another connection, without counting an attempt: the connection failed, not the server. If the request has
+    /// moved too often, as [`Retry::AnyServer`].
+    Move,
     /// Only to another server or address.
     OtherServer,
     /// To another server if possible, otherwise to the same one on a new connection.
@@ -37,16 +37,22 @@ pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
     if !attempt.can_replay {
         return Retry::Never;
     }
-    if attempt.unprocessed {
-        return Retry::AnyServer;
+    let ConnectionFacts { reused, response_started, garbage, unprocessed } = attempt.connection;
+    if unprocessed {
+        return Retry::Move;
+    }
+    let idempotent = attempt.method.is_idempotent();
+    // What arrives on a reused connection before a response belongs to an earlier request.
+    if reused && idempotent && garbage && attempt.phase == Phase::ResponseHeaders {
+        return Retry::Move;
     }
     let connecting = attempt.phase == Phase::Connect;
     match attempt.cause.retry_rule() {
         RetryRule::NothingSent => Retry::OtherServer,
         RetryRule::WhileConnecting | RetryRule::BeforeResponse if connecting => Retry::OtherServer,
-        // The server closed an idle connection, or crashed during the request.
-        RetryRule::BeforeResponse if !attempt.response_started && attempt.method.is_idempotent() => {
-            Retry::AnyServer
+        RetryRule::BeforeResponse if !response_started && idempotent => {
+            // The server closed a connection that was idle too long, or crashed during the request.
+            if reused { Retry::Move } else { Retry::AnyServer }
         }
         RetryRule::WhileConnecting | RetryRule::BeforeResponse | RetryRule::Never => Retry::Never,
     }
@@ -56,36 +62,60 @@ pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
 mod tests {
     use super::*;
 
+    const NEW: ConnectionFacts =
+        ConnectionFacts { reused: false, response_started: false, garbage: false, unprocessed: false };
+    const REUSED: ConnectionFacts = ConnectionFacts { reused: true, ..NEW };
+
     fn failed(cause: Cause, method: &Method) -> FailedAttempt<'_> {
-        FailedAttempt {
-            cause,
-            phase: Phase::ResponseHeaders,
-            method,
-            response_started: false,
-            unprocessed: false,
-            can_replay: true,
+        FailedAttempt { cause, phase: Phase::ResponseHeaders, method, connection: NEW, can_replay: true }
+    }
+
+    #[test]
+    fn failure_to_connect_is_retried_on_another_server_for_any_method() {
+        for cause in [
+            Cause::ConnectionRefused,
+            Cause::ConnectionTimeout,
+            Cause::DnsError,
+            Cause::DnsTimeout,
+            Cause::TlsTimeout,
+            Cause::TlsCertificateError,
+            Cause::TlsProtocolError,
+            Cause::ConnectionTerminated,
+        ] {
+            let attempt = FailedAttempt { phase: Phase::Connect, ..failed(cause, &Method::POST) };
+            assert_eq!(decide(attempt), Retry::OtherServer, "{cause}");
         }
     }
 
     #[test]
-    fn refused_connection_is_retried_on_another_server_for_any_method() {
-        assert_eq!(decide(failed(Cause::ConnectionRefused, &Method::POST)), Retry::OtherServer);
-    }
-
-    #[test]
     fn close_before_any_byte_retries_idempotent_methods_only() {
-        assert_eq!(decide(failed(Cause::ConnectionTerminated, &Method::PUT)), Retry::AnyServer);
-        assert_eq!(decide(failed(Cause::ConnectionTerminated, &Method::POST)), Retry::Never);
-        let started =
-            FailedAttempt { response_started: true, ..failed(Cause::ConnectionTerminated, &Method::GET) };
-        assert_eq!(decide(started), Retry::Never);
+        for (connection, decision) in [(NEW, Retry::AnyServer), (REUSED, Retry::Move)] {
+            let attempt =
+                |method| FailedAttempt { connection, ..failed(Cause::ConnectionTerminated, method) };
+            assert_eq!(decide(attempt(&Method::PUT)), decision);
+            assert_eq!(decide(attempt(&Method::POST)), Retry::Never);
+            let started = ConnectionFacts { response_started: true, ..connection };
+            assert_eq!(decide(FailedAttempt { connection: started, ..attempt(&Method::GET) }), Retry::Never);
+        }
     }
 
     #[test]
-    fn unprocessed_request_is_retried_for_any_method() {
-        let unprocessed =
-            FailedAttempt { unprocessed: true, ..failed(Cause::ConnectionTerminated, &Method::POST) };
-        assert_eq!(decide(unprocessed), Retry::AnyServer);
+    fn garbage_on_a_reused_connection_moves_idempotent_requests() {
+        let garbage = ConnectionFacts { response_started: true, garbage: true, ..REUSED };
+        let attempt = FailedAttempt { connection: garbage, ..failed(Cause::HttpProtocolError, &Method::GET) };
+        assert_eq!(decide(attempt), Retry::Move);
+        assert_eq!(decide(FailedAttempt { method: &Method::POST, ..attempt }), Retry::Never);
+        let new = ConnectionFacts { reused: false, ..garbage };
+        assert_eq!(decide(FailedAttempt { connection: new, ..attempt }), Retry::Never);
+        let response = ConnectionFacts { garbage: false, ..garbage };
+        assert_eq!(decide(FailedAttempt { connection: response, ..attempt }), Retry::Never);
+    }
+
+    #[test]
+    fn unprocessed_request_moves_for_any_method() {
+        let connection = ConnectionFacts { unprocessed: true, ..NEW };
+        let unprocessed = FailedAttempt { connection, ..failed(Cause::ConnectionTerminated, &Method::POST) };
+        assert_eq!(decide(unprocessed), Retry::Move);
         assert_eq!(decide(FailedAttempt { can_replay: false, ..unprocessed }), Retry::Never);
     }
 
@@ -97,12 +127,17 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_and_requests_without_replay_are_never_retried() {
-        for cause in Cause::ALL
-            .iter()
-            .filter(|cause| cause.name().contains("timeout") || **cause == Cause::DeadlineExceeded)
-        {
-            assert_eq!(decide(failed(*cause, &Method::GET)), Retry::Never, "{cause}");
+    fn later_timeouts_and_requests_without_replay_are_never_retried() {
+        for cause in [
+            Cause::HttpResponseTimeout,
+            Cause::DeadlineExceeded,
+            Cause::ConnectionReadTimeout,
+            Cause::ConnectionWriteTimeout,
+        ] {
+            for connection in [NEW, REUSED] {
+                let attempt = FailedAttempt { connection, ..failed(cause, &Method::GET) };
+                assert_eq!(decide(attempt), Retry::Never, "{cause}");
+            }
         }
         for cause in Cause::ALL {
             let without_replay = FailedAttempt { can_replay: false, ..failed(*cause, &Method::GET) };

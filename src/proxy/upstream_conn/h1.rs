@@ -1,6 +1,7 @@
 //! The upstream side of one attempt on an HTTP/1 connection: writes the request and reads the response.
 
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::Method;
@@ -35,6 +36,10 @@ pub(in crate::proxy) struct UpstreamH1 {
     request_complete: bool,
     /// Any byte of a response was received.
     response_started: bool,
+    /// What was received does not begin like a response.
+    received_garbage: bool,
+    /// How long the server keeps an idle connection, if it has announced that.
+    server_timeout: Option<Duration>,
     /// The request offered a protocol upgrade, so a 101 is allowed.
     upgrade_offered: bool,
     /// The request authenticates this connection (NTLM, Negotiate): it is closed after the response.
@@ -53,6 +58,8 @@ impl UpstreamH1 {
             write_failed: false,
             request_complete: !framing.has_body(),
             response_started: false,
+            received_garbage: false,
+            server_timeout: None,
             upgrade_offered: false,
             authenticates_connection: false,
         }
@@ -70,6 +77,10 @@ impl UpstreamH1 {
 
     pub(in crate::proxy) const fn response_started(&self) -> bool {
         self.response_started
+    }
+
+    pub(in crate::proxy) const fn received_garbage(&self) -> bool {
+        self.received_garbage
     }
 
     pub(in crate::proxy) const fn write_failed(&self) -> bool {
@@ -133,14 +144,20 @@ impl UpstreamH1 {
                 FramerProgress::Complete(length) => {
                     let response_head = self.io.input.split_to(length).freeze();
                     self.framer = ResponseFramer::default();
-                    let parsed = response_head::parse(&response_head, method)
-                        .map_err(|message| protocol_error(message, &response_head))?;
+                    let parsed = match response_head::parse(&response_head, method) {
+                        Ok(parsed) => parsed,
+                        Err(message) => {
+                            self.received_garbage = !response_head.starts_with(RESPONSE_START);
+                            return Poll::Ready(Err(protocol_error(message, &response_head)));
+                        }
+                    };
                     if parsed.status == 101 && !self.upgrade_offered {
                         let message = "101 without an upgrade offer";
                         return Poll::Ready(Err(protocol_error(message, &response_head)));
                     }
                     // After a 101 the connection uses another protocol.
                     self.keep_alive = parsed.keep_alive && parsed.status != 101;
+                    self.server_timeout = parsed.keep_alive_timeout;
                     self.body = BodyDecoder::response(parsed.framing);
                     let reason = reason_phrase(&response_head);
                     return Poll::Ready(Ok(UpstreamResponseHead {
@@ -152,6 +169,7 @@ impl UpstreamH1 {
                 }
                 FramerProgress::NeedMore => {}
                 FramerProgress::Malformed(message) => {
+                    self.received_garbage = !self.io.input.starts_with(RESPONSE_START);
                     return Poll::Ready(Err(protocol_error(message, &self.io.input)));
                 }
                 FramerProgress::TooLarge => {
@@ -250,10 +268,13 @@ impl UpstreamH1 {
             return;
         }
         if let Some(stream) = self.io.into_idle_stream() {
-            upstream.transport().release(stream, &self.candidate);
+            upstream.transport().release(stream, &self.candidate, self.server_timeout);
         }
     }
 }
+
+/// How every HTTP/1 response begins.
+const RESPONSE_START: &[u8] = b"HTTP/1.";
 
 /// The reason phrase of a valid status line, which starts after `HTTP/1.1 200 `.
 fn reason_phrase(response_head: &Bytes) -> Bytes {

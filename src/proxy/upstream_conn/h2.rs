@@ -255,6 +255,7 @@ impl UpstreamH2 {
             status,
             framing,
             content_length,
+            keep_alive_timeout: None,
             keep_alive: true,
             // The `h2` crate rejects responses with a Connection field (RFC 9113 8.2.2).
             has_connection_options: false,
@@ -399,7 +400,7 @@ mod tests {
         });
         let http2 = Http2Pool::new(HttpVersionPolicy::Http2, 1, Duration::from_secs(60));
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let candidate = Candidate { server: "test".into(), address, tls_name: None };
+        let candidate = Candidate::for_test("test", address);
         let slot = http2.start_connection(&candidate, client_io).await.unwrap();
         let header_section = Bytes::from_static(header_section.as_bytes());
         let parsed = request_head::parse(&header_section).unwrap();

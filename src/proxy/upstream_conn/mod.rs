@@ -118,6 +118,14 @@ impl UpstreamConn {
         by_protocol!(UpstreamConn, self, side => side.response_started())
     }
 
+    /// Whether what was received does not begin like a response.
+    pub(super) const fn received_garbage(&self) -> bool {
+        match self {
+            UpstreamConn::H1(h1) => h1.received_garbage(),
+            UpstreamConn::H2(_) => false,
+        }
+    }
+
     /// Whether the upstream has reported that it did not process the request (RFC 9113 8.7).
     pub(super) const fn is_unprocessed(&self) -> bool {
         match self {

@@ -1,0 +1,114 @@
+//! Tells ejection and the circuit breaker how a request went.
+//!
+//! A failure is a fault of the upstream, or a status in `ejection.failure_status`. What the client caused is neither a
+//! failure nor a success.
+
+use std::borrow::Cow;
+use std::time::Instant;
+
+use crate::contract::{Cause, Fault, Phase};
+use crate::http::selectors;
+use crate::proxy::context::{Exchange, Forwarding, Interrupt, RequestContext};
+use crate::proxy::record::RequestEnd;
+use crate::snapshot::Route;
+use crate::upstream::UpstreamRuntime;
+use crate::upstream::breaker::Change;
+use crate::upstream::outcome_window::Outcome;
+use crate::upstream::runtime::hash_of;
+use crate::upstream::settings::{Balance, HashKey};
+
+/// Whether a fault is a failure of the upstream, unless it was caused by a client that was waited for.
+fn is_of_upstream(fault: &Fault) -> bool {
+    let cause = fault.cause();
+    let of_gateway = matches!(cause, Cause::ProxyInternalError | Cause::ProxyConfigurationError);
+    !of_gateway && !cause.is_client_error() && !cause.is_overload()
+}
+
+/// Asks the circuit breaker of the route's upstream.
+pub(in crate::proxy) fn pass_breaker(exchange: &mut Exchange<'_>, route: &Route) -> Result<(), Interrupt> {
+    let Some(breaker) = route.upstream.breaker() else { return Ok(()) };
+    match breaker.admit(Instant::now()) {
+        Ok(pass) => {
+            exchange.record.breaker_pass = Some(pass);
+            Ok(())
+        }
+        Err(retry_after) => {
+            route.upstream_metrics.shed(Cause::BreakerOpen);
+            Err(Fault::new(Cause::BreakerOpen, Phase::Admit).with_retry_after(retry_after).into())
+        }
+    }
+}
+
+/// Records the header section of a response: a trial ends with its status.
+pub(super) fn responded(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
+    if let Some(guard) = &mut exchange.record.at_server
+        && guard.is_trial()
+    {
+        let failed = upstream.is_failure_status(status);
+        let outcome = if failed { Outcome::Failure } else { Outcome::Success };
+        upstream.record(guard, outcome, Instant::now());
+        exchange.record.at_server_recorded = true;
+    }
+}
+
+/// Records an attempt that failed before the response headers.
+pub(super) fn attempt_failed(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, fault: &Fault) {
+    if is_of_upstream(fault)
+        && let Some(guard) = &mut exchange.record.at_server
+    {
+        upstream.record(guard, Outcome::Failure, Instant::now());
+        exchange.record.at_server_recorded = true;
+    }
+}
+
+/// Records the end of a request.
+pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd) {
+    let Some(route) = exchange.context.route else { return };
+    let record = &mut exchange.record;
+    if record.at_server.is_none() && record.breaker_pass.is_none() {
+        return;
+    }
+    let upstream = &route.upstream;
+    let outcome = match end {
+        RequestEnd::Forwarded { .. } | RequestEnd::Replaced { .. } | RequestEnd::TunnelIdle { .. } => {
+            let failed = record.upstream_status.is_some_and(|status| upstream.is_failure_status(status));
+            Some(if failed { Outcome::Failure } else { Outcome::Success })
+        }
+        RequestEnd::Replied { fault, .. } | RequestEnd::Aborted { fault, .. } => {
+            is_of_upstream(fault).then_some(Outcome::Failure)
+        }
+        RequestEnd::Preflight { .. } | RequestEnd::ClientDisconnected => None,
+    };
+    let (guard, pass) = (record.at_server.as_mut(), record.breaker_pass.take());
+    let Some(outcome) = outcome else { return };
+    let now = Instant::now();
+    if let Some(guard) = guard
+        && !record.at_server_recorded
+    {
+        upstream.record(guard, outcome, now);
+    }
+    if let Some(pass) = pass {
+        match pass.record(outcome, now) {
+            Change::None => {}
+            Change::Opened => tracing::error!(upstream = upstream.name(), "circuit breaker opened"),
+            Change::Closed => tracing::info!(upstream = upstream.name(), "circuit breaker closed"),
+        }
+    }
+}
+
+/// The hash of the request for `balance: { hash: .. }`. A request without the field or cookie is sent by client address.
+pub(super) fn request_hash(context: &RequestContext<'_>, forwarding: &Forwarding<'_>) -> u64 {
+    let fields = &forwarding.request.fields;
+    let value = match &forwarding.route.upstream.settings().balance {
+        Balance::RoundRobin | Balance::Random | Balance::LeastBusy => return 0,
+        Balance::Hash(HashKey::ClientIp) => None,
+        Balance::Hash(HashKey::Header(name)) => fields.values(name).next().map(Cow::Borrowed),
+        Balance::Hash(HashKey::Cookie(name)) => {
+            selectors::cookie_value(fields.values("cookie"), name).map(Cow::Borrowed)
+        }
+    };
+    match value {
+        Some(value) => hash_of(value),
+        None => hash_of(context.client_ip.to_string()),
+    }
+}

@@ -1,0 +1,394 @@
+//! One address of one server: whether it gets requests, and its idle connections.
+//!
+//! The decisions are those of [`super::ejection`] and [`super::health`]. Choosing an address without a failure or
+//! restriction reads one flag; recording an outcome takes one short lock.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustls::pki_types::ServerName;
+
+use super::ejection::{Admission, Change, Ejection, EjectionSettings};
+use super::health::{CheckResult, Health, HealthSettings};
+use super::idle_pool::IdlePool;
+use super::outcome_window::Outcome;
+use crate::tls::stream::Stream;
+
+/// How long a client should wait while another request is on trial.
+const TRIAL_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// The identity of an address, and its state.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    /// The server's label: `host:port` as configured.
+    pub server: Arc<str>,
+    /// The position of the server in the configuration.
+    pub server_index: usize,
+    /// The address to connect to.
+    pub address: SocketAddr,
+    /// The name to verify the certificate against; `None` without TLS.
+    pub tls_name: Option<Arc<ServerName<'static>>>,
+    /// Survives reloads, and is shared by equal servers.
+    pub(super) state: Arc<EndpointState>,
+    /// The idle HTTP/1 connections.
+    pub(super) idle: IdlePool<Stream>,
+    /// The address is no longer one of the server's: its connections are not kept.
+    removed: AtomicBool,
+}
+
+/// What is known about an address from its requests and checks.
+#[derive(Debug)]
+pub(crate) struct EndpointState {
+    /// Whether `inner` says anything but: admitted, healthy, did not fail.
+    flagged: AtomicBool,
+    in_flight: AtomicU32,
+    inner: Mutex<Inner>,
+    slots: Arc<EjectionSlots>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    ejection: Ejection,
+    /// Counted in `slots`: from the ejection until the address is admitted again.
+    holds_slot: bool,
+    health: Health,
+    next_check: Option<Instant>,
+    /// When a connection failed, if none has succeeded since.
+    failed_at: Option<Instant>,
+}
+
+/// How many addresses of an upstream are ejected or recovering.
+#[derive(Debug, Default)]
+pub(crate) struct EjectionSlots {
+    used: AtomicUsize,
+    total: AtomicUsize,
+}
+
+impl EjectionSlots {
+    /// Sets the number of addresses of the upstream. The families of a name are alternatives and count once.
+    pub(crate) fn set_total(&self, total: usize) {
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    /// Whether any address may be ejected.
+    pub(crate) fn is_possible(&self, settings: &EjectionSettings) -> bool {
+        settings.limit(self.total.load(Ordering::Relaxed)) > 0
+    }
+
+    fn try_reserve(&self, settings: &EjectionSettings) -> bool {
+        let limit = settings.limit(self.total.load(Ordering::Relaxed));
+        let reserve = |used| (used < limit).then_some(used + 1);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve).is_ok()
+    }
+}
+
+/// Whether an address gets requests. The order is from best to worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ServerHealth {
+    /// It gets its share.
+    Healthy,
+    /// It was ejected, and gets one request at a time until one has succeeded.
+    Recovering,
+    /// Its requests failed: it gets none for some time.
+    Ejected,
+    /// Its health checks failed: it gets none until they pass.
+    Unhealthy,
+}
+
+impl ServerHealth {
+    /// All states.
+    pub(crate) const ALL: [ServerHealth; 4] =
+        [ServerHealth::Healthy, ServerHealth::Recovering, ServerHealth::Ejected, ServerHealth::Unhealthy];
+
+    /// The name in metrics and logs.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            ServerHealth::Healthy => "healthy",
+            ServerHealth::Recovering => "recovering",
+            ServerHealth::Ejected => "ejected",
+            ServerHealth::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// What the selection needs to know about an address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EndpointView {
+    /// Whether it gets requests.
+    pub health: ServerHealth,
+    /// A recovering address has a trial in progress.
+    pub on_trial: bool,
+    /// When a connection failed, if none has succeeded since.
+    pub failed_at: Option<Instant>,
+    /// How long until it may get a request; zero if it may now.
+    pub wait: Duration,
+}
+
+impl EndpointView {
+    const USABLE: EndpointView = EndpointView {
+        health: ServerHealth::Healthy,
+        on_trial: false,
+        failed_at: None,
+        wait: Duration::ZERO,
+    };
+}
+
+impl EndpointState {
+    /// An address without history.
+    pub(crate) fn new(settings: &EjectionSettings, slots: &Arc<EjectionSlots>, now: Instant) -> Self {
+        EndpointState {
+            flagged: AtomicBool::new(false),
+            in_flight: AtomicU32::new(0),
+            inner: Mutex::new(Inner {
+                ejection: Ejection::new(settings, now),
+                holds_slot: false,
+                health: Health::default(),
+                next_check: None,
+                failed_at: None,
+            }),
+            slots: Arc::clone(slots),
+        }
+    }
+
+    /// The requests in flight, where they are counted.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether the address gets requests.
+    pub(crate) fn view(&self, now: Instant) -> EndpointView {
+        if !self.flagged.load(Ordering::Acquire) {
+            return EndpointView::USABLE;
+        }
+        let inner = self.inner.lock();
+        let view = EndpointView { failed_at: inner.failed_at, ..EndpointView::USABLE };
+        if !inner.health.is_healthy() {
+            let next = inner.next_check.unwrap_or(now).saturating_duration_since(now);
+            let wait = next.saturating_add(Health::RISE_TIME);
+            return EndpointView { health: ServerHealth::Unhealthy, wait, ..view };
+        }
+        match inner.ejection.admission(now) {
+            Admission::Admitted => view,
+            Admission::Recovering { trial_in_progress } => EndpointView {
+                health: ServerHealth::Recovering,
+                on_trial: trial_in_progress,
+                wait: if trial_in_progress { TRIAL_RETRY_AFTER } else { Duration::ZERO },
+                ..view
+            },
+            Admission::Ejected { until } => {
+                let wait = until.saturating_duration_since(now);
+                EndpointView { health: ServerHealth::Ejected, wait, ..view }
+            }
+        }
+    }
+
+    /// Records a health check and when the next one is due. Returns whether the state changed.
+    pub(crate) fn record_check(
+        &self,
+        result: CheckResult,
+        settings: &HealthSettings,
+        next: impl FnOnce(Health) -> Instant,
+    ) -> Option<ServerHealth> {
+        let mut inner = self.inner.lock();
+        let before = inner.health;
+        inner.health = before.after(result, settings);
+        inner.next_check = Some(next(inner.health));
+        let changed = before.is_healthy() != inner.health.is_healthy();
+        self.update_flag(&inner);
+        changed.then_some(if inner.health.is_healthy() {
+            ServerHealth::Healthy
+        } else {
+            ServerHealth::Unhealthy
+        })
+    }
+
+    /// Makes the address healthy, because checks are switched off.
+    pub(crate) fn forget_health(&self) {
+        let mut inner = self.inner.lock();
+        inner.health = Health::default();
+        self.update_flag(&inner);
+    }
+
+    /// Records that a connection failed.
+    pub(crate) fn connect_failed(&self, now: Instant) {
+        let mut inner = self.inner.lock();
+        inner.failed_at = Some(now);
+        self.update_flag(&inner);
+    }
+
+    /// Records that a connection succeeded.
+    pub(crate) fn connected(&self) {
+        if self.flagged.load(Ordering::Acquire) {
+            let mut inner = self.inner.lock();
+            inner.failed_at = None;
+            self.update_flag(&inner);
+        }
+    }
+
+    /// Records the outcome of a request that was no trial.
+    pub(crate) fn record(&self, outcome: Outcome, settings: &EjectionSettings, now: Instant) -> Change {
+        let mut inner = self.inner.lock();
+        let slots = &self.slots;
+        let change = inner.ejection.record(outcome, settings, now, || slots.try_reserve(settings));
+        self.after_change(&mut inner, change);
+        change
+    }
+
+    fn begin_trial(&self, now: Instant) -> bool {
+        self.inner.lock().ejection.begin_trial(now)
+    }
+
+    fn end_trial(&self, outcome: Option<Outcome>, settings: &EjectionSettings, now: Instant) -> Change {
+        let mut inner = self.inner.lock();
+        let change = inner.ejection.end_trial(outcome, settings, now);
+        self.after_change(&mut inner, change);
+        change
+    }
+
+    fn after_change(&self, inner: &mut Inner, change: Change) {
+        match change {
+            Change::None => {}
+            Change::Ejected { .. } => {
+                inner.holds_slot = true;
+                self.update_flag(inner);
+            }
+            Change::Readmitted => {
+                if std::mem::take(&mut inner.holds_slot) {
+                    self.slots.used.fetch_sub(1, Ordering::Relaxed);
+                }
+                self.update_flag(inner);
+            }
+        }
+    }
+
+    fn update_flag(&self, inner: &Inner) {
+        let flagged = inner.holds_slot || !inner.health.is_healthy() || inner.failed_at.is_some();
+        self.flagged.store(flagged, Ordering::Release);
+    }
+}
+
+impl Drop for EndpointState {
+    fn drop(&mut self) {
+        if self.inner.get_mut().holds_slot {
+            self.slots.used.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Endpoint {
+    /// An address with this state.
+    pub(crate) fn new(
+        server: Arc<str>,
+        server_index: usize,
+        address: SocketAddr,
+        tls_name: Option<Arc<ServerName<'static>>>,
+        state: Arc<EndpointState>,
+    ) -> Self {
+        Endpoint {
+            server,
+            server_index,
+            address,
+            tls_name,
+            state,
+            idle: IdlePool::default(),
+            removed: AtomicBool::new(false),
+        }
+    }
+
+    /// Records that a connection failed.
+    pub(crate) fn connect_failed(&self, now: Instant) {
+        self.state.connect_failed(now);
+    }
+
+    /// Whether connections to it may be kept.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
+    }
+
+    /// Keeps no further connection.
+    pub(crate) fn remove(&self) {
+        self.removed.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A request at an address, from its selection until its outcome is recorded. Without an outcome, nothing is recorded.
+#[derive(Debug)]
+pub(crate) struct AttemptGuard {
+    endpoint: Arc<Endpoint>,
+    is_trial: bool,
+    is_counted: bool,
+}
+
+impl AttemptGuard {
+    /// Selects the address for a request; `None` if it recovers and another request is on trial. `count` is whether the
+    /// requests in flight are counted.
+    pub(crate) fn begin(
+        endpoint: Arc<Endpoint>,
+        view: EndpointView,
+        count: bool,
+        now: Instant,
+    ) -> Option<Self> {
+        let is_trial = match view.health {
+            ServerHealth::Healthy => false,
+            ServerHealth::Recovering if endpoint.state.begin_trial(now) => true,
+            ServerHealth::Recovering | ServerHealth::Ejected | ServerHealth::Unhealthy => return None,
+        };
+        if count {
+            endpoint.state.in_flight.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(AttemptGuard { endpoint, is_trial, is_counted: count })
+    }
+
+    /// Selects the address again, for another attempt of the same request.
+    pub(crate) fn again(endpoint: &Arc<Endpoint>, now: Instant) -> Option<Self> {
+        AttemptGuard::begin(Arc::clone(endpoint), endpoint.state.view(now), false, now)
+    }
+
+    /// The address.
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// The request goes to another address of the same server, because the first one did not connect.
+    pub(crate) fn move_to(&mut self, endpoint: &Arc<Endpoint>) {
+        if Arc::ptr_eq(&self.endpoint, endpoint) {
+            return;
+        }
+        if std::mem::take(&mut self.is_trial) {
+            self.endpoint.state.end_trial(None, &EjectionSettings::default(), Instant::now());
+        }
+        if self.is_counted {
+            self.endpoint.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+            endpoint.state.in_flight.fetch_add(1, Ordering::Relaxed);
+        }
+        self.endpoint = Arc::clone(endpoint);
+    }
+
+    /// Whether the request decides whether a recovering address is admitted again.
+    pub(crate) const fn is_trial(&self) -> bool {
+        self.is_trial
+    }
+
+    /// Records the outcome.
+    pub(crate) fn record(&mut self, outcome: Outcome, settings: &EjectionSettings, now: Instant) -> Change {
+        if std::mem::take(&mut self.is_trial) {
+            self.endpoint.state.end_trial(Some(outcome), settings, now)
+        } else {
+            self.endpoint.state.record(outcome, settings, now)
+        }
+    }
+}
+
+impl Drop for AttemptGuard {
+    fn drop(&mut self) {
+        if self.is_trial {
+            self.endpoint.state.end_trial(None, &EjectionSettings::default(), Instant::now());
+        }
+        if self.is_counted {
+            self.endpoint.state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}

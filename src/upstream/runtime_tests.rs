@@ -1,0 +1,222 @@
+//! Selection of servers and addresses, and what is carried over to the next state.
+
+use super::*;
+use crate::upstream::endpoint::ServerHealth;
+use crate::upstream::settings::{HashKey, ServerSpec};
+
+fn settings(servers: &[(&str, u16)]) -> UpstreamSettings {
+    let servers = servers.iter().map(|(host, port)| ServerSpec {
+        host: (*host).into(),
+        port: *port,
+        weight: 1,
+        label: format!("{host}:{port}"),
+        tls_name: None,
+    });
+    UpstreamSettings { servers: servers.collect(), ..UpstreamSettings::for_test() }
+}
+
+fn upstream(servers: &[(&str, u16)]) -> UpstreamRuntime {
+    UpstreamRuntime::new(settings(servers), None)
+}
+
+const THREE: [(&str, u16); 3] = [("127.0.0.1", 1), ("127.0.0.1", 2), ("127.0.0.1", 3)];
+
+fn select(shop: &UpstreamRuntime, tried: &[Candidate], now: Instant) -> (Candidate, AttemptGuard) {
+    shop.select(tried, 0, now).unwrap()
+}
+
+fn ports(shop: &UpstreamRuntime, count: usize, now: Instant) -> Vec<u16> {
+    (0..count).map(|_| select(shop, &[], now).0.address.port()).collect()
+}
+
+/// Ejects the server with this port.
+fn eject(shop: &UpstreamRuntime, port: u16, now: Instant) {
+    loop {
+        let (candidate, mut guard) = select(shop, &[], now);
+        let failed = candidate.address.port() == port;
+        shop.record(&mut guard, if failed { Outcome::Failure } else { Outcome::Success }, now);
+        if failed && candidate.endpoint().state.view(now).health == ServerHealth::Ejected {
+            return;
+        }
+    }
+}
+
+#[test]
+fn candidates_rotate_and_skip_tried_servers() {
+    let (shop, now) = (upstream(&[("127.0.0.1", 1), ("127.0.0.1", 2)]), Instant::now());
+    let (first, _) = select(&shop, &[], now);
+    let (second, _) = select(&shop, &[], now);
+    assert_eq!((first.address.port(), second.address.port()), (1, 2));
+    let (other, _) = select(&shop, std::slice::from_ref(&first), now);
+    assert_eq!(other.address.port(), 2);
+    assert_eq!(shop.select(&[first, second], 0, now).unwrap_err(), NoServer::AllTried);
+}
+
+#[test]
+fn server_without_an_address_is_skipped() {
+    let (shop, now) = (upstream(&[("shop.internal", 1), ("127.0.0.1", 2)]), Instant::now());
+    assert_eq!(ports(&shop, 4, now), [2, 2, 2, 2]);
+    let unresolved = upstream(&[("shop.internal", 1)]);
+    assert_eq!(unresolved.select(&[], 0, now).unwrap_err(), NoServer::Unresolved(Cause::DnsError));
+    unresolved.servers()[0].set_lookup_timed_out(true);
+    assert_eq!(unresolved.select(&[], 0, now).unwrap_err(), NoServer::Unresolved(Cause::DnsTimeout));
+}
+
+#[test]
+fn ejected_server_gets_no_request_then_one_at_a_time_until_one_has_succeeded() {
+    let (shop, start) = (upstream(&THREE), Instant::now());
+    eject(&shop, 2, start);
+    assert!(!ports(&shop, 30, start).contains(&2));
+    let recovering = start + Duration::from_secs(5);
+    let selected: Vec<_> = (0..30).map(|_| select(&shop, &[], recovering)).collect();
+    assert_eq!(selected.iter().filter(|(candidate, _)| candidate.address.port() == 2).count(), 1);
+    drop(selected);
+    let (_, mut guard) = (0..3)
+        .map(|_| select(&shop, &[], recovering))
+        .find(|(candidate, _)| candidate.address.port() == 2)
+        .expect("a trial without an outcome is repeated");
+    shop.record(&mut guard, Outcome::Success, recovering);
+    assert_eq!(ports(&shop, 30, recovering).iter().filter(|port| **port == 2).count(), 10);
+}
+
+#[test]
+fn at_most_half_of_the_servers_are_ejected_and_recovering_ones_count() {
+    let (shop, start) = (upstream(&THREE), Instant::now());
+    eject(&shop, 1, start);
+    for now in [start, start + Duration::from_secs(6)] {
+        for _ in 0..100 {
+            let (candidate, mut guard) = select(&shop, &[], now);
+            if candidate.address.port() == 2 {
+                shop.record(&mut guard, Outcome::Failure, now);
+            }
+        }
+        assert!(ports(&shop, 30, now).contains(&2));
+    }
+}
+
+#[test]
+fn upstream_without_an_available_server_reports_when_to_retry() {
+    let mut settings = settings(&THREE[..2]);
+    settings.ejection = Some(EjectionSettings { max_ejected: 100, ..EjectionSettings::default() });
+    let (shop, start) = (UpstreamRuntime::new(settings, None), Instant::now());
+    eject(&shop, 1, start);
+    eject(&shop, 2, start + Duration::from_secs(1));
+    let unavailable = shop.select(&[], 0, start + Duration::from_secs(2)).unwrap_err();
+    assert_eq!(unavailable, NoServer::Unavailable { retry_after: Duration::from_secs(3) });
+    let recovering = start + Duration::from_secs(5);
+    let (_trial, _guard) = select(&shop, &[], recovering);
+    let unavailable = shop.select(&[], 0, recovering).unwrap_err();
+    assert_eq!(unavailable, NoServer::Unavailable { retry_after: Duration::from_secs(1) });
+}
+
+#[test]
+fn single_server_is_never_ejected() {
+    let (shop, now) = (upstream(&THREE[..1]), Instant::now());
+    for _ in 0..100 {
+        let (_, mut guard) = select(&shop, &[], now);
+        shop.record(&mut guard, Outcome::Failure, now);
+    }
+    assert!(shop.select(&[], 0, now).is_ok());
+}
+
+#[test]
+fn families_of_a_name_are_alternatives_of_one_candidate() {
+    let (shop, now) = (upstream(&[("localhost", 1)]), Instant::now());
+    let server = &shop.servers()[0];
+    shop.update_addresses(server, vec!["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()]);
+    let (candidate, mut guard) = select(&shop, &[], now);
+    let addresses = candidate.addresses();
+    assert!(addresses[0].address.is_ipv6() && addresses[1].address.is_ipv4());
+    addresses[0].state.connect_failed(now);
+    shop.connected_after(&mut guard, &addresses[1], &[Arc::clone(&addresses[0])], now);
+    assert!(guard.endpoint().address.is_ipv4());
+    let later = now + Duration::from_secs(60);
+    assert!(select(&shop, &[], later).0.address.is_ipv4(), "the family that works is remembered");
+}
+
+#[test]
+fn addresses_of_one_family_take_turns_and_are_ejected_separately() {
+    let (shop, now) = (upstream(&[("shop.internal", 1)]), Instant::now());
+    let address = |last| SocketAddr::from(([10, 0, 0, last], 1));
+    shop.update_addresses(&shop.servers()[0], vec![address(1), address(2), address(3)]);
+    let mut counts = [0_u32; 4];
+    for _ in 0..300 {
+        let (candidate, mut guard) = select(&shop, &[], now);
+        let SocketAddr::V4(chosen) = candidate.address else { panic!("IPv6") };
+        counts[usize::from(chosen.ip().octets()[3])] += 1;
+        let failed = chosen.ip().octets()[3] == 2;
+        shop.record(&mut guard, if failed { Outcome::Failure } else { Outcome::Success }, now);
+    }
+    assert_eq!(counts[2], 5, "{counts:?}");
+    assert!(counts[1].abs_diff(counts[3]) <= 5, "{counts:?}");
+}
+
+#[test]
+fn changed_addresses_keep_the_state_of_those_that_remain() {
+    let (shop, now) = (upstream(&[("shop.internal", 1)]), Instant::now());
+    let address = |last| SocketAddr::from(([10, 0, 0, last], 1));
+    let server = &shop.servers()[0];
+    shop.update_addresses(server, vec![address(1), address(2)]);
+    let endpoints = server.endpoints().clone();
+    shop.update_addresses(server, vec![address(3), address(2)]);
+    assert!(Arc::ptr_eq(&server.endpoints()[0], &endpoints[1]));
+    assert!(endpoints[0].is_removed() && !endpoints[1].is_removed());
+    shop.update_addresses(server, Vec::new());
+    assert_eq!(server.endpoints().len(), 2, "a failed lookup keeps the addresses");
+    assert!(select(&shop, &[], now).0.address.port() == 1);
+}
+
+#[test]
+fn reload_keeps_addresses_and_ejections_of_equal_servers() {
+    let (shop, now) = (upstream(&THREE), Instant::now());
+    eject(&shop, 2, now);
+    let mut changed = settings(&[("127.0.0.1", 4), ("127.0.0.1", 2), ("127.0.0.1", 3)]);
+    changed.keepalive_max = 3;
+    let reloaded = UpstreamRuntime::new(changed, Some(&shop));
+    assert!(!ports(&reloaded, 30, now).contains(&2));
+    drop(shop);
+    eject_attempt_is_refused(&reloaded, now);
+}
+
+/// One of three is ejected: no other server may be.
+fn eject_attempt_is_refused(shop: &UpstreamRuntime, now: Instant) {
+    for _ in 0..60 {
+        let (_, mut guard) = select(shop, &[], now);
+        shop.record(&mut guard, Outcome::Failure, now);
+    }
+    let mut left = ports(shop, 30, now);
+    left.sort_unstable();
+    left.dedup();
+    assert_eq!(left, [3, 4]);
+}
+
+#[test]
+fn hash_sends_equal_keys_to_one_server_and_moves_to_another_when_it_is_ejected() {
+    let mut settings = settings(&THREE);
+    settings.balance = Balance::Hash(HashKey::ClientIp);
+    let (shop, now) = (UpstreamRuntime::new(settings, None), Instant::now());
+    let port = |key: u64| shop.select(&[], key, now).unwrap().0.address.port();
+    let before: Vec<u16> = (0..100).map(|key| port(hash_of(key.to_string()))).collect();
+    assert_eq!(before, (0..100).map(|key| port(hash_of(key.to_string()))).collect::<Vec<_>>());
+    assert!((1..=3).all(|port| before.contains(&port)));
+    for key in 0..100 {
+        let (candidate, mut guard) = shop.select(&[], hash_of(key.to_string()), now).unwrap();
+        if candidate.address.port() == 1 {
+            shop.record(&mut guard, Outcome::Failure, now);
+        }
+    }
+    for (key, before) in before.iter().enumerate().filter(|(_, before)| **before != 1) {
+        assert_eq!(port(hash_of(key.to_string())), *before);
+    }
+}
+
+#[test]
+fn least_busy_avoids_a_server_with_requests_in_flight() {
+    let mut settings = settings(&THREE[..2]);
+    settings.balance = Balance::LeastBusy;
+    let (shop, now) = (UpstreamRuntime::new(settings, None), Instant::now());
+    let (first, _guard) = select(&shop, &[], now);
+    for _ in 0..20 {
+        assert_ne!(select(&shop, &[], now).0.address, first.address);
+    }
+}
