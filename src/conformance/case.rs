@@ -268,6 +268,8 @@ pub struct UpstreamFault {
     /// The body of a forwarded response. For a truncated response: the complete body, of which the client receives a
     /// prefix.
     pub body: Bytes,
+    /// `body` without its content coding, if it has one.
+    pub decoded_body: Option<Bytes>,
     /// The minimum `request_sent` that the gateway may report; a higher value is also correct.
     pub min_request_sent: RequestSent,
 }

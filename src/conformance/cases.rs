@@ -204,6 +204,8 @@ struct UpstreamExpectation {
     /// The upstream's message that a local reply keeps.
     message: Option<String>,
     body: Payload,
+    /// `body` without its content coding.
+    decoded: Option<Payload>,
     kept: Vec<String>,
     removed: Vec<String>,
     interim: Vec<u16>,
@@ -258,6 +260,7 @@ impl UpstreamEntry {
             removed_headers: expect.removed.iter().map(|name| &*name.clone().leak()).collect(),
             interim_statuses: expect.interim.clone(),
             body: expect.body.bytes(scope).into(),
+            decoded_body: expect.decoded.as_ref().map(|body| body.bytes(scope).into()),
             min_request_sent: expect.request_sent.unwrap_or(RequestSent::Full),
             name: self.name.value.leak(),
             description: self.shows.leak(),
@@ -520,7 +523,7 @@ fn check_steps(steps: &[FileStep], side: Side) -> Result<(), CaseError> {
         Side::Upstream => ("a client", "an upstream"),
     };
     let message = format!("only {whose} can run this step");
-    Err(error_at(&step.referenced, message, &format!("use a step of {other}: docs/verify.md lists them")))
+    Err(error_at(&step.referenced, message, &format!("use a step of {other}: docs/operations.md lists them")))
 }
 
 /// Reads the name of a cause.
@@ -570,7 +573,7 @@ fn to_case_error(error: &serde_saphyr::Error) -> CaseError {
         None if text.ends_with("is not a cause") => {
             (text.to_owned(), "docs/codes.md lists the causes".to_owned())
         }
-        None => (text.to_owned(), "see the example in docs/verify.md".to_owned()),
+        None => (text.to_owned(), "see the example in docs/operations.md".to_owned()),
     };
     error_at(&error.location().unwrap_or(Location::UNKNOWN), message, &help)
 }

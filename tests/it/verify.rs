@@ -83,6 +83,38 @@ fn contract_with_further_codes_passes_verify() {
     assert_eq!((status, &report["passed"]), (Some(0), &Value::from(true)));
 }
 
+/// A contract of two codes, and the worked example of docs/operations.md.
+#[test]
+fn cases_of_a_file_run_under_a_contract_of_400_and_500() {
+    let folder = TestFolder::new();
+    let contract = "contract: { codes: [{ code: 400, message: Bad. }, { code: 500, message: Broken. }] }";
+    let minimal = include_str!("../../config/minimal.yaml")
+        .replace("- name: app", "- name: app\n    match: { methods: [GET, POST] }");
+    let file = folder.write("statusquo.yaml", &format!("{contract}\n{minimal}"));
+    let page = include_str!("../../docs/operations.md");
+    let example = page.split("```yaml\n# billing.yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let cases = folder.write("billing.yaml", example);
+    let (file, cases) = (file.to_str().unwrap(), cases.to_str().unwrap());
+    let (status, report) = run_verify(file, None, &["--allow-flaky", "--cases", cases]);
+    assert_no_failures(&report, "two codes");
+    assert_eq!((status, &report["passed"]), (Some(0), &Value::from(true)));
+    let row =
+        |fault: &str| report["rows"].as_array().unwrap().iter().find(|row| row["fault"] == fault).unwrap();
+    assert_eq!(row("billing-out-of-memory")["expected"], "500 upstream_response");
+    assert_eq!(row("method-not-allowed")["expected"], "400 method_not_allowed");
+    assert_eq!(row("method-not-allowed")["verdict"], "passed");
+
+    let wrong = folder.write("wrong.yaml", &example.replace("status: 503", "cause: out_of_memory"));
+    let output = run(file, None, &["--cases", wrong.to_str().unwrap()]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{message}");
+    assert!(message.contains("\"out_of_memory\" is not a cause"), "{message}");
+    assert!(
+        message.contains("wrong.yaml:13:") && message.contains("docs/codes.md lists the causes"),
+        "{message}"
+    );
+}
+
 const CUSTOM_CONFIG: &str = "version: 1
 listen: [{ address: \"127.0.0.1:1\" }, { address: \"127.0.0.1:3\", SECOND }]
 telemetry: { address: \"127.0.0.1:2\" }

@@ -129,16 +129,16 @@ impl ExpectationContext<'_> {
             Expectation::Forwarded { status, body: Some(fault.body.to_vec()), or_replaced_with: None };
         let decision = self.error_context().decide(Trigger::UpstreamStatus(status));
         let media_type = Some(&b"application/json"[..]);
-        let body = ErrorBody { status, media_type, body: &fault.body };
+        let plain = fault.decoded_body.as_ref().unwrap_or(&fault.body);
+        let body = ErrorBody { status, media_type, body: plain };
         let messages = self.error_rules().upstream_messages;
         let contract = &self.config.contract;
-        let conforms = fault.body.is_empty()
-            || (has_coding && messages.allowed_with(status))
+        let conforms = plain.is_empty()
             || conform::check_conformance(contract, &body, messages) == Conformance::Conforms;
         if contract.code(status).is_some() && conforms && decision.allows_upstream_body() {
             return forwarded;
         }
-        self.replaced(&decision, &crate::contract::extract::extract(contract, &fault.body))
+        self.replaced(&decision, &crate::contract::extract::extract(contract, plain))
     }
 
     fn for_status(&self, status: u16, fault: &UpstreamFault) -> Expectation {

@@ -1,4 +1,5 @@
-//! Tests the requests that the configuration rejects: rate limits, denied methods and `allow_from`.
+//! Tests the requests that the configuration rejects: rate limits, methods that no route accepts, denied methods and
+//! `allow_from`.
 //!
 //! One row per rule and route.
 
@@ -20,6 +21,8 @@ use crate::limit::LimiterMode;
 
 const RATE_LIMITED: (&str, &str) = ("rate-limited", "sends more requests than the route's rate limits allow");
 const DENIED_METHOD: (&str, &str) = ("denied-method", "uses a method that the route denies");
+const METHOD_NOT_ALLOWED: (&str, &str) =
+    ("method-not-allowed", "uses a method that no route accepts for the path");
 const NOT_ALLOWED_FROM: (&str, &str) = ("not-allowed-from", "connects from an address outside allow_from");
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
 /// The second request exceeds the limit; one more is allowed as a margin.
@@ -37,6 +40,15 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
             None => {}
             Some(false) => rows.push(skip(RATE_LIMITED, "its rate limits run in shadow mode")),
             Some(true) => rows.push(retry::at_most_twice(|| check_rate_limit(harness, route, probe)).await),
+        }
+        if !route.methods.is_empty() {
+            match unrouted_method(harness, probe) {
+                Some(method) => {
+                    let play = || check_unrouted_method(harness, route, probe, &method);
+                    rows.push(retry::at_most_twice(play).await);
+                }
+                None => rows.push(skip(METHOD_NOT_ALLOWED, "other routes accept every method for its path")),
+            }
         }
         for method in &route.deny_methods {
             let reaches_route = harness.probes.accepts(probe, method);
@@ -78,6 +90,26 @@ fn has_enforced_rule(harness: &Harness, route: &RouteConfig) -> Option<bool> {
     (!modes.is_empty()).then(|| modes.contains(&LimiterMode::Enforce))
 }
 
+/// A method for which no route matches the probe's host and path.
+fn unrouted_method(harness: &Harness, probe: &RouteProbe) -> Option<Method> {
+    let methods = [Method::DELETE, Method::PATCH, Method::PUT, Method::POST, Method::GET];
+    methods.into_iter().find(|method| harness.probes.route_for(&probe.host, &probe.path, method).is_none())
+}
+
+async fn check_unrouted_method(
+    harness: &Harness,
+    route: &RouteConfig,
+    probe: &RouteProbe,
+    method: &Method,
+) -> ReportRow {
+    let cause = Cause::MethodNotAllowed;
+    let outcome = send_request(harness, &harness.client_gateway, None, (probe, method), cause).await;
+    let rules = ExpectationContext { config: &harness.config, route: None, method };
+    judge_row(harness, (route, rules), METHOD_NOT_ALLOWED, cause, outcome, |response| {
+        response.header("allow").map(|_| ()).ok_or_else(|| "method not allowed without Allow".to_owned())
+    })
+}
+
 /// CONNECT and TRACE are rejected before routing.
 fn is_never_routed(method: &Method) -> bool {
     *method == Method::CONNECT || *method == Method::TRACE
@@ -100,7 +132,8 @@ async fn check_rate_limit(harness: &Harness, route: &RouteConfig, probe: &RouteP
             other => break other,
         }
     };
-    judge_row(harness, route, RATE_LIMITED, &probe.method, Cause::RateLimited, outcome, |response| {
+    let rules = ExpectationContext { config: &harness.config, route: Some(route), method: &probe.method };
+    judge_row(harness, (route, rules), RATE_LIMITED, Cause::RateLimited, outcome, |response| {
         let header_names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
         match header_names.iter().find(|name| response.header(name).is_none()) {
             Some(name) => Err(format!("429 without {name}")),
@@ -118,21 +151,20 @@ async fn check_rejection(
 ) -> ReportRow {
     let cause = Cause::HttpRequestDenied;
     let outcome = send_request(harness, &harness.client_gateway, from, (probe, method), cause).await;
-    judge_row(harness, route, fault, method, cause, outcome, |_| Ok(()))
+    let rules = ExpectationContext { config: &harness.config, route: Some(route), method };
+    judge_row(harness, (route, rules), fault, cause, outcome, |_| Ok(()))
 }
 
 fn judge_row(
     harness: &Harness,
-    route: &RouteConfig,
+    (route, rules): (&RouteConfig, ExpectationContext<'_>),
     fault: (&'static str, &'static str),
-    method: &Method,
     cause: Cause,
     outcome: Result<ReceivedResponse, String>,
     extra_check: impl Fn(&ReceivedResponse) -> Result<(), String>,
 ) -> ReportRow {
-    let rules = ExpectationContext { config: &harness.config, route: Some(route), method };
     let expectation = rules.for_fault(cause, RequestSent::None);
-    let request_kind = RequestKind { head: *method == Method::HEAD, http10: false };
+    let request_kind = RequestKind { head: *rules.method == Method::HEAD, http10: false };
     let (actual, verdict) = match outcome {
         Err(none) => (none.clone(), Verdict::Failed(none)),
         Ok(response) => {
