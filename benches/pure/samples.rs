@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use statusquo::config;
 use statusquo::contract::{
-    Cause, Conformance, Contract, Decision, ErrorBody, ErrorOrigin, ExtractedError, Include, LocalReply,
+    BodyFormat, Cause, Conformance, Contract, Decision, ErrorBody, ErrorOrigin, ExtractedError, LocalReply,
     Overrides, PolicyInput, ReplyContext, RequestSent, Trigger, UpstreamMessages, compose, conform, decide,
     extract,
 };
@@ -106,11 +106,14 @@ impl Samples {
             grpc: false,
             message: None,
             kind: None,
-            include: Include::default(),
+            details: None,
+            declared: &[],
+            format: BodyFormat::Contract,
             request_id: Some(&self.request_id),
             retryable: true,
             request_sent: RequestSent::None,
             retry_after: 5,
+            now: std::time::SystemTime::UNIX_EPOCH,
             headers: Vec::new(),
         };
         compose(&self.contract, decision, facts)

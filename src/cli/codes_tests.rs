@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
-use crate::contract::causes::preferences_for_upstream;
 
 fn appwrite() -> Contract {
     Contract::builtin("appwrite").unwrap()
@@ -50,10 +49,8 @@ fn page_lists_every_upstream_error_status_once_under_its_code() {
             if rows.is_empty() {
                 rows = page.upstream_statuses.iter().filter(other).collect();
             }
-            let expected = contract
-                .code(status)
-                .unwrap_or_else(|| contract.preferred(preferences_for_upstream(status)))
-                .status();
+            let expected =
+                contract.code(status).unwrap_or_else(|| contract.code_for_upstream(status)).status();
             assert_eq!(rows.iter().map(|row| row.code).collect::<Vec<_>>(), [expected], "{name}: {status}");
         }
     }

@@ -1,20 +1,22 @@
 //! The structs that mirror the configuration file. `docs/configuration.md` is generated from their field comments.
 //!
 //! Every key is optional here and text is stored as written; [`super::validate`] checks required keys and values, and
-//! applies defaults. Larger sections are in [`errors`] (contract and errors), [`cors`], [`limits`] (rate limits) and
+//! applies defaults. Larger sections are in [`contract`] (contracts), [`errors`], [`cors`], [`limits`] (rate limits) and
 //! [`routing`] (timeouts, upstreams, routes).
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) mod contract;
 pub(crate) mod cors;
 pub(crate) mod errors;
 pub(crate) mod forms;
 pub(crate) mod limits;
 pub(crate) mod routing;
 
+use contract::{ContractFile, ContractForm};
 use cors::CorsFile;
-use errors::{ContractForm, ErrorsForm};
+use errors::ErrorsForm;
 use forms::{FieldName, ListenAddress, Named, Network, OneOrMany, Size, SizeOrOff, Time, TimeOrZero};
 use limits::{LimitHeaders, RateLimitFile, StoreFile};
 use routing::{RouteFile, TimeoutsFile, UpstreamFile};
@@ -68,9 +70,15 @@ pub(crate) struct ConfigFile {
     #[schemars(extend("default" = {}))]
     pub client: ClientFile,
 
-    /// The error codes that clients may receive, and their messages.
+    /// Error contracts by name: the codes that clients may receive, their messages, and the form of a body.
     ///
-    /// The name of a built-in contract (`appwrite`, `appwrite-current`), or a custom contract with the keys below.
+    /// A route or listener uses one by its name. Built in are `appwrite`, `appwrite-current` and `problem`.
+    #[schemars(extend("x-default" = "none"))]
+    pub contracts: Option<Named<ContractFile>>,
+
+    /// The contract of routes that name none, and of requests that reach no route.
+    ///
+    /// The name of one of `contracts`, of a built-in one (`appwrite`, `appwrite-current`, `problem`), or a contract.
     #[schemars(extend("default" = "appwrite", "x-unit" = "name or mapping"))]
     pub contract: Option<ContractForm>,
 
@@ -135,6 +143,10 @@ pub(crate) struct ListenFile {
     /// is printed at startup.
     #[schemars(required, extend("x-missing" = "write an address, for example address: \":8080\"", "x-reload" = "no"))]
     pub address: Option<ListenAddress>,
+
+    /// The contract of requests on this address whose host no route matches, or cannot be read.
+    #[schemars(extend("x-default" = "the default contract", "x-unit" = "name of a contract"))]
+    pub contract: Option<String>,
 
     /// Whether this listener accepts HTTP/2 without TLS, with prior knowledge.
     ///

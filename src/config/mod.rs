@@ -17,6 +17,7 @@ pub(crate) mod schema;
 pub(crate) mod tree;
 pub(crate) mod units;
 pub(crate) mod validate;
+pub(crate) mod validate_contracts;
 pub(crate) mod validate_cors;
 pub(crate) mod validate_errors;
 pub(crate) mod validate_limits;
@@ -37,7 +38,7 @@ use http::Method;
 use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
-use crate::contract::{Contract, Override};
+use crate::contract::{Contract, JsonPath, Override};
 use crate::http::cors;
 use crate::limit::LimiterSettings;
 use crate::tls::cert_verification::CertVerification;
@@ -70,11 +71,11 @@ pub struct Config {
     pub log: LogConfig,
     /// Limits for clients.
     pub client: ClientLimits,
-    /// The error contract.
+    /// The default contract.
     pub contract: Arc<Contract>,
     /// The top-level overrides (`errors.overrides`), which apply after those of the route.
     pub overrides: Vec<Override>,
-    /// Error rules for requests without a route.
+    /// The top-level error rules, with the default contract.
     pub errors: ErrorRules,
     /// CORS policy for requests without a route.
     pub cors: Option<Arc<cors::CorsPolicy>>,
@@ -103,6 +104,8 @@ pub struct Listener {
     pub proxy_protocol: Option<Arc<[IpNet]>>,
     /// `None` is plaintext.
     pub tls: Option<ListenerTls>,
+    /// The error rules for requests whose host no route matches, if the listener has a contract of its own.
+    pub errors: Option<ErrorRules>,
 }
 
 /// The TLS settings of a listener.
@@ -175,8 +178,16 @@ pub struct ErrorRules {
     pub mode: ErrorMode,
     /// Which upstream messages clients may receive.
     pub upstream_messages: UpstreamMessages,
-    /// Additional members of error bodies.
+    /// The contract, with the additional members of a flat body.
+    pub contract: Arc<Contract>,
+    /// The additional members of a flat body, which `contract` has.
     pub include: Include,
+    /// Whether a client may choose problem documents.
+    pub negotiate: bool,
+    /// Further places of the message in an upstream's body.
+    pub message_paths: Vec<JsonPath>,
+    /// The members of an upstream's body that are kept as details.
+    pub keep_details: Vec<Box<str>>,
     /// How many bytes of an upstream error body are read to classify it (at most 64 KiB).
     pub upstream_body_limit: usize,
     /// How long that may take.

@@ -211,6 +211,11 @@ impl Tree {
         }
     }
 
+    /// The value at `path`.
+    pub(crate) fn node(&self, path: &KeyPath<'_>) -> Option<&Node> {
+        self.locate(path).node
+    }
+
     /// Whether a value, valid or invalid, is present at `path`, so that it must not be reported as missing.
     pub(crate) fn is_written(&self, path: &KeyPath<'_>) -> bool {
         self.locate(path).node.is_some_and(|node| !node.is_null())

@@ -14,11 +14,14 @@ use super::file::{ClientFile, ConfigFile, ListenFile};
 use super::parse_yaml::{Environment, parse};
 use super::problem::{Diagnostic, Problem, Problems, quoted};
 use super::tree::KeyPath;
+use super::validate_contracts::Contracts;
+use super::validate_errors::{ErrorScope, OverrideTarget};
 use super::validator::Validator;
 use super::{
     ClientLimits, Config, Listener, LogConfig, RateLimit, TelemetryConfig, units, validate_cors,
     validate_errors, validate_limits, validate_routing, validate_stores, validate_tls,
 };
+use crate::contract::Contract;
 use crate::http::cors::CorsPolicy;
 
 /// Loads a configuration from a file. `parallelism` is the value of `workers: auto`, at least 1.
@@ -122,7 +125,7 @@ fn from_text(
     }
 }
 
-/// Validates section by section. `None` only without a contract, which is recorded as a problem.
+/// Validates section by section. `None` only if the built-in contract is missing: a bug of ours.
 fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: usize) -> Option<Config> {
     let root = KeyPath::Root;
     if file.version != 1 {
@@ -131,19 +134,42 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
     }
     let workers = workers(validator, file.workers.as_deref(), parallelism);
     let telemetry = TelemetryConfig { address: *file.telemetry.address };
-    let listen = listeners(validator, file.listen.as_ref(), &telemetry);
+    let mut listen = listeners(validator, file.listen.as_ref(), &telemetry);
     let client = client(validator, &file.client);
 
-    let contract = validate_errors::contract(validator, file.contract.as_ref());
+    let contracts = Contracts::read(validator, file)?;
+    let default = contracts.named(validator, &root, None);
+    let route_contracts =
+        contracts_of(validator, &contracts, "routes", file.routes.iter().flatten(), |route| {
+            route.contract.as_deref()
+        });
+    let listener_contracts =
+        contracts_of(validator, &contracts, "listen", file.listen.iter().flatten(), |listener| {
+            listener.contract.as_deref()
+        });
     let upstream_names = validator.tree.keys(&root.key("upstreams"));
-    let mut global_errors = validate_errors::rules(
-        validator,
-        &root.key("errors"),
-        &file.errors,
-        contract.as_ref(),
-        &upstream_names,
-    )?;
+    let upstreams_of_routes = file.routes.iter().flatten().map(|route| route.upstream.as_deref());
+    let mut targets: Vec<OverrideTarget<'_>> = route_contracts
+        .iter()
+        .zip(upstreams_of_routes)
+        .map(|(contract, upstream)| OverrideTarget { contract: Arc::clone(contract), upstream })
+        .collect();
+    targets.extend(
+        listener_contracts
+            .iter()
+            .chain([&default])
+            .map(|contract| OverrideTarget { contract: Arc::clone(contract), upstream: None }),
+    );
+    let errors_at = root.key("errors");
+    let scope = ErrorScope { contract: &default, targets: &targets, upstreams: &upstream_names };
+    let mut global_errors = validate_errors::rules(validator, &errors_at, &file.errors, &scope)?;
     let overrides = std::mem::take(&mut global_errors.overrides);
+    let include = global_errors.include;
+    let listed = listen.iter_mut().zip(file.listen.iter().flatten()).zip(&listener_contracts);
+    for ((listener, _), contract) in listed.filter(|((_, file), _)| file.contract.is_some()) {
+        let contract = validate_errors::with_include(validator, &errors_at, contract, include);
+        listener.errors = Some(super::ErrorRules { contract, ..global_errors.clone() });
+    }
     let upstreams = validate_routing::upstreams(validator, file);
     let cors = validate_cors::top_level(validator, file.cors.as_ref());
     let stores = validate_stores::stores(validator, file.stores.as_ref());
@@ -152,7 +178,7 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
         upstreams: &upstreams,
         errors: &global_errors,
         cors: cors.as_ref(),
-        contract: contract.as_ref(),
+        contracts: &route_contracts,
         upstream_names: &upstream_names,
         limits: &limits,
         max_body: client.max_body,
@@ -167,7 +193,7 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
         telemetry,
         log: LogConfig { format: file.log.format, level: file.log.level, requests: file.log.requests },
         client,
-        contract: Arc::new(contract?),
+        contract: default,
         errors: global_errors,
         overrides,
         cors: cors.map(|rules| Arc::new(CorsPolicy::new(rules))),
@@ -241,9 +267,25 @@ fn listeners(
         let proxy_protocol = file.proxy_protocol.as_ref().map(|file| {
             validator.networks(&item.key("proxy_protocol").key("from"), file.from.as_ref()).into()
         });
-        listeners.push(Listener { address, h2c, proxy_protocol, tls });
+        listeners.push(Listener { address, h2c, proxy_protocol, tls, errors: None });
     }
     listeners
+}
+
+/// The contract of every item of a list: the one that it names, else the default.
+fn contracts_of<'f, T: 'f>(
+    validator: &mut Validator<'_>,
+    contracts: &Contracts,
+    list: &str,
+    items: impl Iterator<Item = &'f T>,
+    name: impl Fn(&'f T) -> Option<&'f str>,
+) -> Vec<Arc<Contract>> {
+    let root = KeyPath::Root;
+    let list = root.key(list);
+    items
+        .enumerate()
+        .map(|(index, item)| contracts.named(validator, &list.item(index).key("contract"), name(item)))
+        .collect()
 }
 
 /// Whether binding both would fail. Port 0 is a different port each time.

@@ -1,173 +1,54 @@
-//! Checks the sections `contract` and `errors`: the codes, the overrides, and the settings of error bodies.
+//! Checks the section `errors`: the overrides, and the settings of error bodies.
 //!
-//! [`Contract::declare`] checks that a contract is complete; its problems get their locations here.
+//! An override may apply to routes of several contracts: each of them must document its code.
 
 use std::sync::Arc;
 
 use super::ErrorRules;
-use super::deserialize::did_you_mean;
 use super::file::errors::{
-    CodeFile, ContractFile, ContractForm, ErrorFormat, ErrorsForm, IncludeWord, OverrideFile,
-    UpstreamMessagesWord, WhenFile,
+    ErrorFormat, ErrorsForm, IncludeWord, OverrideFile, UpstreamMessagesWord, WhenFile,
 };
 use super::file::forms::{Either, StringOrList};
-use super::problem::{Diagnostic, closest_match, quoted};
+use super::problem::{Diagnostic, closest_match, join_or, quoted};
 use super::tree::KeyPath;
-use super::units::is_digits;
-use super::units::method;
+use super::units::{is_digits, method};
+use super::validate_contracts::{self, parse_cause, warn_if_reserved};
 use super::validator::Validator;
 use crate::contract::policy::UPSTREAM_RESPONSE;
-use crate::contract::{
-    Cause, CodeDeclaration, Contract, ContractProblem, Declaration, DocumentedCode, Include, Matcher,
-    Override, UpstreamMessages, builtin, conform, text,
-};
-use crate::http::reason_phrase::reason_phrase;
+use crate::contract::{Contract, Include, Matcher, Override, UpstreamMessages, conform};
 
-/// The contract, or `None` if it has problems, which are recorded.
-pub(crate) fn contract(validator: &mut Validator<'_>, form: Option<&ContractForm>) -> Option<Contract> {
-    let root = KeyPath::Root;
-    let at = root.key("contract");
-    match form {
-        None if validator.tree.any_invalid(&at) => None,
-        None => Contract::builtin("appwrite"),
-        Some(Either::Short(name)) => {
-            let contract = Contract::builtin(name);
-            if contract.is_none() {
-                let message = format!("unknown built-in contract {}", quoted(name));
-                validator.report(&at, Diagnostic::new(message, did_you_mean(name, builtin::CONTRACT_NAMES)));
-            }
-            contract
-        }
-        Some(Either::Long(file)) => declare_contract(validator, &at, file),
-    }
+/// What a section of `errors` refers to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ErrorScope<'a> {
+    /// The contract of the bodies.
+    pub contract: &'a Arc<Contract>,
+    /// The contracts of everything that the overrides can apply to, each with the upstream of its route.
+    pub targets: &'a [OverrideTarget<'a>],
+    /// The names of the upstreams.
+    pub upstreams: &'a [&'a str],
 }
 
-fn declare_contract(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &ContractFile,
-) -> Option<Contract> {
-    let problem_count = validator.problems.len();
-    let list = at.key("codes");
-    let mut codes = Vec::new();
-    for (index, file) in file.codes.iter().flatten().enumerate() {
-        let item = list.item(index);
-        let status = file.code;
-        let registered = status.and_then(reason_phrase);
-        let reason = file.text.as_deref().or(registered);
-        if let (Some(status), None) = (status, reason) {
-            validator.missing(
-                &item.key("text"),
-                format!("write a reason phrase, because {status} has no registered one"),
-            );
-        }
-        let (Some(status), Some(reason), Some(message)) = (status, reason, &file.message) else { continue };
-        let (reason, message) = (reason.to_owned(), message.clone());
-        codes.push(CodeDeclaration { status, reason, message, kind: file.kind.clone() });
-    }
-    if file.codes.as_ref().is_some_and(Vec::is_empty) && !validator.tree.any_invalid(&list) {
-        validator.report(
-            &list,
-            Diagnostic::new("no codes are declared", "list the codes that clients may receive"),
-        );
-    }
-    let causes = causes(validator, &at.key("causes"), file);
-    // An incomplete contract would cause follow-up problems.
-    if validator.problems.len() > problem_count || validator.tree.any_invalid(at) {
-        return None;
-    }
-    let declaration = Declaration { name: "custom".to_owned(), codes, causes, types: file.types.clone() };
-    match Contract::declare(declaration) {
-        Ok(contract) => Some(contract),
-        Err(problems) => {
-            problems.iter().for_each(|problem| report_contract_problem(validator, at, file, problem));
-            None
-        }
-    }
+/// A contract that an override can apply to.
+#[derive(Clone, Debug)]
+pub(crate) struct OverrideTarget<'a> {
+    /// The contract.
+    pub contract: Arc<Contract>,
+    /// The upstream; `None` for requests that reach no route.
+    pub upstream: Option<&'a str>,
 }
 
-fn causes(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &ContractFile) -> Vec<(Cause, String)> {
-    let mut causes = Vec::new();
-    for (name, file) in file.causes.iter().flat_map(|named| &named.0) {
-        let at = at.key(name);
-        let cause = validator.check(&at, parse_cause(name));
-        warn_if_reserved(validator, &at, cause);
-        causes.extend(cause.zip(file.message.clone()));
-    }
-    causes
-}
-
-/// Reports a problem of the contract at the value that causes it.
-fn report_contract_problem(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &ContractFile,
-    problem: &ContractProblem,
-) {
-    let text = problem.to_string();
-    let (message, help) = text.split_once("; ").unwrap_or((&text, ""));
-    let diagnostic = Diagnostic::new(message, help);
-    let list = at.key("codes");
-    // If a code is declared twice, the row that matches the problem is reported.
-    let row = |status: u16, matches: &dyn Fn(&CodeFile) -> bool| {
-        let mut rows = file.codes.iter().flatten().enumerate();
-        rows.find(|(_, row)| row.code == Some(status) && matches(row)).map_or(0, |(index, _)| index)
-    };
-    let mut report_row = |index: usize, key: &str, diagnostic: Diagnostic| {
-        validator.report(&list.item(index).key(key), diagnostic);
-    };
-    match problem {
-        ContractProblem::NotAnErrorCode { status } => report_row(row(*status, &|_| true), "code", diagnostic),
-        ContractProblem::DuplicateCode { status } => {
-            let rows = file.codes.iter().flatten().enumerate();
-            let last = rows.filter(|(_, row)| row.code == Some(*status)).last();
-            let last = last.map_or(0, |(index, _)| index);
-            report_row(last, "code", Diagnostic::new(message, "remove one of them"));
-        }
-        ContractProblem::BadReason { status } => {
-            report_row(row(*status, &|row| row.text.is_some()), "text", diagnostic)
-        }
-        ContractProblem::BadMessage { status, .. } => {
-            let bad =
-                |row: &CodeFile| row.message.as_deref().is_some_and(|message| !text::is_allowed(message));
-            report_row(row(*status, &bad), "message", diagnostic);
-        }
-        ContractProblem::BadType { status, kind } => {
-            report_row(row(*status, &|row| row.kind.as_ref() == Some(kind)), "type", diagnostic);
-        }
-        ContractProblem::UnlistedType { status, kind } => {
-            let diagnostic = Diagnostic::new(message, "add it to contract.types");
-            report_row(row(*status, &|row| row.kind.as_ref() == Some(kind)), "type", diagnostic);
-        }
-        ContractProblem::BadListedType { kind } => {
-            let index = file.types.iter().flatten().position(|listed| listed == kind).unwrap_or(0);
-            validator.report(&at.key("types").item(index), diagnostic);
-        }
-        ContractProblem::DuplicateCause { cause } | ContractProblem::BadCauseMessage { cause, .. } => {
-            validator.report(&at.key("causes").key(cause.name()).key("message"), diagnostic);
-        }
-        ContractProblem::MissingTarget { status, .. } => {
-            validator.report(&list, Diagnostic::new(text.clone(), format!("declare the code {status}")));
-        }
-    }
-}
-
-/// One `errors` section, top-level or of a route, with its own overrides. `upstreams` are the names that overrides may
-/// refer to.
+/// One `errors` section, top-level or of a route, with its own overrides.
 pub(crate) fn rules(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
     form: &ErrorsForm,
-    contract: Option<&Contract>,
-    upstreams: &[&str],
+    scope: &ErrorScope<'_>,
 ) -> Option<ErrorRules> {
     // The short form is already resolved.
     let Either::Long(file) = form else { return None };
-    match file.format {
-        ErrorFormat::Contract => {}
-    }
     let list = at.key("overrides");
     let overrides = file.overrides.iter().enumerate();
+    let include = include(&file.include);
     Some(ErrorRules {
         mode: file.mode,
         upstream_messages: match file.upstream_messages {
@@ -175,15 +56,45 @@ pub(crate) fn rules(
             UpstreamMessagesWord::All => UpstreamMessages::All,
             UpstreamMessagesWord::None => UpstreamMessages::None,
         },
-        include: include(&file.include),
+        contract: with_include(validator, at, scope.contract, include),
+        include,
+        negotiate: match file.format {
+            ErrorFormat::Contract => false,
+            ErrorFormat::Negotiate => true,
+        },
+        message_paths: file.message_paths.iter().map(|path| path.0.clone()).collect(),
+        keep_details: file.keep_details.iter().map(|name| name.as_str().into()).collect(),
         upstream_body_limit: usize::try_from(*file.upstream_body.limit).unwrap_or(conform::BODY_LIMIT),
         upstream_body_timeout: *file.upstream_body.timeout,
         retry_after: *file.retry_after,
         overrides: overrides
-            .map(|(index, file)| build_override(validator, &list.item(index), file, contract, upstreams))
+            .map(|(index, file)| build_override(validator, &list.item(index), file, scope))
             .collect(),
         keep_headers: file.keep_headers.iter().map(|name| name.0.clone()).collect(),
     })
+}
+
+/// The contract with the members of `include`, which only a flat body can have.
+pub(crate) fn with_include(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    contract: &Arc<Contract>,
+    include: Include,
+) -> Arc<Contract> {
+    if include == Include::default() {
+        return Arc::clone(contract);
+    }
+    if !contract.is_flat() {
+        let root = KeyPath::Root;
+        let errors = root.key("errors");
+        let own = at.key("include");
+        let at = if validator.tree.is_written(&own) { own } else { errors.key("include") };
+        let message = format!("the bodies of the contract {} are not flat", quoted(contract.name()));
+        let help =
+            "remove it, and place the members in the template, for example request_id: \"{request_id}\"";
+        validator.report_once(&at, Diagnostic::new(message, help));
+    }
+    Arc::new(contract.with_include(include))
 }
 
 fn include(words: &[IncludeWord]) -> Include {
@@ -191,7 +102,9 @@ fn include(words: &[IncludeWord]) -> Include {
     for word in words {
         match word {
             IncludeWord::Type => include.kind = true,
+            IncludeWord::Details => include.details = true,
             IncludeWord::RequestId => include.request_id = true,
+            IncludeWord::Cause => include.cause = true,
             IncludeWord::Retryable => include.retryable = true,
             IncludeWord::RequestSent => include.request_sent = true,
         }
@@ -203,18 +116,42 @@ fn build_override(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
     file: &OverrideFile,
-    contract: Option<&Contract>,
-    upstreams: &[&str],
+    scope: &ErrorScope<'_>,
 ) -> Override {
     let message = file.message.as_deref().filter(|text| validator.message(&at.key("message"), text));
+    let matcher = build_matcher(validator, &at.key("when"), file.when.as_ref(), scope.upstreams);
+    let upstream = matcher.upstream.as_deref();
+    let targets: Vec<&Contract> = scope
+        .targets
+        .iter()
+        .filter(|target| upstream.is_none() || target.upstream == upstream)
+        .map(|target| &*target.contract)
+        .collect();
+    check_code(validator, &at.key("code"), file.code, &targets);
+    check_type(validator, &at.key("type"), file.kind.as_deref(), &targets);
+    let names = file.values.iter().flat_map(|named| &named.0).map(|(name, _)| name.as_str());
+    let values = validate_contracts::constants(validator, &at.key("values"), names);
+    for (name, value) in &values {
+        let section = at.key("values");
+        for contract in &targets {
+            if let Err(problem) = contract.accepts_value(name, value) {
+                let message = format!("{problem} in the contract {}", quoted(contract.name()));
+                let help = "declare it in the contract's values, or correct it";
+                validator.report_once(&section.key(name), Diagnostic::new(message, help));
+            }
+        }
+    }
     let result = Override {
-        matcher: build_matcher(validator, &at.key("when"), file.when.as_ref(), upstreams),
-        code: override_code(validator, &at.key("code"), file.code, contract),
+        matcher,
+        code: file.code,
         message: message.map(Arc::from),
+        kind: file.kind.as_deref().map(Arc::from),
+        values: values.iter().map(|(name, value)| (name.as_str().into(), value.to_json().into())).collect(),
         retry_after: file.retry_after.map(|seconds| *seconds),
     };
-    let has_change =
-        ["code", "message", "retry_after"].iter().any(|key| validator.tree.is_written(&at.key(key)));
+    let has_change = ["code", "message", "type", "values", "retry_after"]
+        .iter()
+        .any(|key| validator.tree.is_written(&at.key(key)));
     if !has_change {
         validator
             .report(at, Diagnostic::new("the override changes nothing", "add code, message or retry_after"));
@@ -222,22 +159,41 @@ fn build_override(
     result
 }
 
-fn override_code(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    code: Option<u16>,
-    contract: Option<&Contract>,
-) -> Option<DocumentedCode> {
-    let (code, contract) = (code?, contract?);
-    let documented = contract.code(code);
-    if documented.is_none() {
-        let codes: Vec<String> =
-            contract.codes().iter().map(|entry| entry.code().status().to_string()).collect();
-        let message = format!("{code} is not in the contract {}", quoted(contract.name()));
-        validator
-            .report(at, Diagnostic::new(message, format!("expected {}", super::problem::join_or(&codes))));
-    }
-    documented
+/// Every contract must document the code.
+fn check_code(validator: &mut Validator<'_>, at: &KeyPath<'_>, code: Option<u16>, targets: &[&Contract]) {
+    let Some(code) = code else { return };
+    let mut without: Vec<&str> = targets
+        .iter()
+        .filter(|contract| contract.code(code).is_none())
+        .map(|contract| contract.name())
+        .collect();
+    without.sort_unstable();
+    without.dedup();
+    let [first, rest @ ..] = without.as_slice() else { return };
+    let names = rest.iter().fold(quoted(first), |names, name| format!("{names} and {}", quoted(name)));
+    let noun = if rest.is_empty() { "contract" } else { "contracts" };
+    let common = |code: &u16| targets.iter().all(|contract| contract.code(*code).is_some());
+    let codes: Vec<String> = (400..=599).filter(common).map(|code| code.to_string()).collect();
+    let message = format!("{code} is not in the {noun} {names}");
+    validator.report(at, Diagnostic::new(message, format!("expected {}", join_or(&codes))));
+}
+
+/// Every contract must allow the type.
+fn check_type(validator: &mut Validator<'_>, at: &KeyPath<'_>, kind: Option<&str>, targets: &[&Contract]) {
+    let Some(kind) = kind else { return };
+    let refusing = targets.iter().find(|contract| !contract.allows_declared_type(kind));
+    let Some(contract) = refusing else { return };
+    let diagnostic = match contract.types() {
+        Some(listed) => Diagnostic::new(
+            format!("{} is not a type of the contract {}", quoted(kind), quoted(contract.name())),
+            format!("expected {}", join_or(listed)),
+        ),
+        None => Diagnostic::new(
+            format!("{} is not a type", quoted(kind)),
+            "use a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI",
+        ),
+    };
+    validator.report(at, diagnostic);
 }
 
 fn build_matcher(
@@ -310,24 +266,6 @@ pub(crate) fn unknown_upstream(name: &str, upstreams: &[&str]) -> Diagnostic {
         ),
         None => Diagnostic::new(message, format!("expected {}", super::problem::join_or(upstreams))),
     }
-}
-
-fn warn_if_reserved(validator: &mut Validator<'_>, at: &KeyPath<'_>, cause: Option<Cause>) {
-    if let Some(cause) = cause.filter(|cause| cause.is_reserved()) {
-        let message = format!("the cause {} is reserved for a later version: it never occurs", cause.name());
-        validator.warn(at, Diagnostic::new(message, "remove it"));
-    }
-}
-
-fn parse_cause(name: &str) -> Result<Cause, Diagnostic> {
-    Cause::from_name(name).ok_or_else(|| {
-        let known = Cause::ALL.iter().map(|cause| cause.name()).chain([UPSTREAM_RESPONSE]);
-        let help = match closest_match(name, known) {
-            Some(near) => format!("did you mean {}?", quoted(near)),
-            None => "expected the name of a cause, for example connection_refused".to_owned(),
-        };
-        Diagnostic::new(format!("unknown cause {}", quoted(name)), help)
-    })
 }
 
 fn parse_status(text: &str) -> Result<u16, Diagnostic> {

@@ -3,6 +3,7 @@
 //! Timeouts are resolved for each route: from the route, its upstream, the top level, then the default.
 //! [`super::route_patterns`] detects conflicting routes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::file::ConfigFile;
@@ -14,7 +15,7 @@ use super::problem::{Diagnostic, quoted};
 use super::route_patterns::{self, RouteTable};
 use super::tree::KeyPath;
 use super::validate_cors;
-use super::validate_errors::{self, unknown_upstream};
+use super::validate_errors::{self, ErrorScope, OverrideTarget, unknown_upstream};
 use super::validate_limits::{self, ValidatedLimit};
 use super::validate_tls;
 use super::validator::{Validator, metric_name};
@@ -33,8 +34,8 @@ pub(crate) struct RouteContext<'a> {
     pub errors: &'a ErrorRules,
     /// The top-level `cors`.
     pub cors: Option<&'a CorsRules>,
-    /// The contract, if valid.
-    pub contract: Option<&'a Contract>,
+    /// The contract of every route, in the order of the file.
+    pub contracts: &'a [Arc<Contract>],
     /// The names under `upstreams`, including invalid ones.
     pub upstream_names: &'a [&'a str],
     /// The rules under `rate_limits`, including invalid ones.
@@ -200,7 +201,8 @@ pub(crate) fn routes(
     for (index, file) in files.into_iter().flatten().enumerate() {
         let at = list.item(index);
         let name = route_name(validator, &at.key("name"), file, &routes);
-        routes.push(route(validator, &at, name, file, context, &mut table));
+        let Some(contract) = context.contracts.get(index) else { break };
+        routes.push(route(validator, &at, (name, contract), file, context, &mut table));
     }
     routes
 }
@@ -222,14 +224,14 @@ fn route_name(
 fn route(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
-    name: String,
+    (name, contract): (String, &Arc<Contract>),
     file: &RouteFile,
     context: &RouteContext<'_>,
     table: &mut RouteTable,
 ) -> RouteConfig {
     let upstream = route_upstream(validator, &at.key("upstream"), file, context);
     check_timeouts(validator, &at.key("timeouts"), &file.timeouts);
-    let errors = route_errors(validator, &at.key("errors"), file, context);
+    let errors = route_errors(validator, &at.key("errors"), contract, file, context);
     let lenient_paths = matches!(file.paths, Some(PathsWord::Lenient));
     let display_name = if name.is_empty() { "without a name" } else { &name };
     let (host, path, methods) =
@@ -304,10 +306,14 @@ fn route_upstream(
 fn route_errors(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
+    contract: &Arc<Contract>,
     file: &RouteFile,
     context: &RouteContext<'_>,
 ) -> ErrorRules {
-    let rules = validate_errors::rules(validator, at, &file.errors, context.contract, context.upstream_names);
+    // An override with another upstream is reported below, and only there.
+    let targets = [OverrideTarget { contract: Arc::clone(contract), upstream: file.upstream.as_deref() }];
+    let scope = ErrorScope { contract, targets: &targets, upstreams: context.upstream_names };
+    let rules = validate_errors::rules(validator, at, &file.errors, &scope);
     for (index, route_override) in rules.iter().flat_map(|rules| &rules.overrides).enumerate() {
         if let (Some(override_upstream), Some(route_upstream_name)) =
             (&route_override.matcher.upstream, &file.upstream)

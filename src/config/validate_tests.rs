@@ -159,7 +159,8 @@ fn custom_contract_is_validated_with_locations() {
     let rows = |skip: u16| {
         let codes = [400, 403, 404, 409, 429, 500, 503, 504];
         let rows = codes.iter().filter(|code| **code != skip);
-        rows.map(|code| format!("    - {{ code: {code}, message: \"Text {code}.\" }}\n")).collect::<String>()
+        rows.map(|code| format!("    - {{ code: {code}, message: \"Text {code}.\", type: a_b }}\n"))
+            .collect::<String>()
     };
     let file = |skip: u16, more: &str| config_with(&format!("contract:\n  codes:\n{}{more}", rows(skip)));
     let config =
@@ -179,15 +180,221 @@ fn custom_contract_is_validated_with_locations() {
     assert_eq!(
         messages(&file(
             0,
-            "    - { code: 408, message: x }\n    - { code: 404, message: \"<p>\", type: A }\n  types: [B]\n"
+            "    - { code: 408, type: a_b }\n    - { code: 404, message: \"<p>\", type: 1a }\n  types: [a_b, _B]\n"
         )),
         [
             "contract.codes[8].code: code 408 cannot be documented: clients retry it automatically, even with POST; use 504 or 400",
             "contract.codes[9].code: code 404 is declared twice; remove one of them",
             "contract.codes[9].message: the message of code 404 looks like markup or a stack trace; expected one plain sentence",
-            "contract.codes[9].type: the type \"A\" of code 404 is invalid; expected a lower-case letter, then up to 63 of a-z, 0-9 and _",
-            "contract.types[0]: \"B\" in the list of types is invalid; expected a lower-case letter, then up to 63 of a-z, 0-9 and _",
+            "contract.codes[9].type: the type \"1a\" of code 404 is invalid; expected a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI",
+            "contract.types[1]: \"_B\" in the list of types is invalid; expected a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI",
         ]
+    );
+}
+
+/// A file with these contracts, used by two routes of two upstreams; `more` goes below `errors`.
+fn shop_file(contracts: &str, more: &str) -> String {
+    format!(
+        r#"
+listen: [{{ address: ":8080", contract: problem }}]
+contracts:
+{contracts}
+contract: appwrite
+errors: {{ {more} }}
+upstreams: {{ shop: {{ servers: ["127.0.0.1:1"] }}, auth: {{ servers: ["127.0.0.1:2"] }} }}
+routes:
+  - {{ name: shop, match: {{ path: "/shop" }}, upstream: shop, contract: shop }}
+  - {{ name: auth, match: {{ path: "/auth" }}, upstream: auth }}
+"#
+    )
+}
+
+const SHOP: &str = r#"
+  shop:
+    body: { error: { code: "{type}", message: "{message}", doc: "{doc}", kind: error, n: 1.50, no: null, q: "1" } }
+    media_type: application/vnd.shop+json
+    codes:
+      - { code: 400, type: bad }
+      - { code: 404, text: Nothing Here, values: { doc: "https://shop.test/404" } }
+      - { code: 500, type: internal, message: "It is our fault." }
+    causes: { body_too_large: { message: "Too large.", type: too_large }, rate_limited: { code: 400 } }
+    statuses: { 422: 404 }
+    values: { doc: string }
+    keep_headers: [X-Shop-*]
+"#;
+
+#[test]
+fn routes_and_listeners_use_named_contracts() {
+    let config = load(&shop_file(SHOP, "")).unwrap();
+    let names = |config: &Config| -> Vec<String> {
+        let rules = config.routes.iter().map(|route| &route.errors);
+        let listeners = config.listeners.iter().filter_map(|listener| listener.errors.as_ref());
+        rules.chain(listeners).map(|rules| rules.contract.name().to_owned()).collect()
+    };
+    assert_eq!(names(&config), ["shop", "appwrite", "problem"]);
+    let shop = &config.routes[0].errors.contract;
+    assert_eq!(shop.media_type(), "application/vnd.shop+json");
+    let entry = shop.entry(shop.code(404).unwrap());
+    assert_eq!(
+        (entry.reason(), entry.message(), entry.type_or_title()),
+        ("Nothing Here", "Nothing Here", "nothing_here")
+    );
+    assert_eq!(shop.code_for_upstream(422).status(), 404);
+    assert_eq!(shop.code_for_cause(crate::contract::Cause::RateLimited).status(), 400);
+    assert_eq!(
+        shop.type_for(shop.code(400).unwrap(), Some(crate::contract::Cause::BodyTooLarge)),
+        "too_large"
+    );
+    assert_eq!(shop.keep_headers(), ["x-shop-*"]);
+}
+
+#[test]
+fn problems_of_contracts_have_locations_and_help() {
+    let change = |from: &str, to: &str| messages(&shop_file(&SHOP.replace(from, to), ""));
+    for (from, to, expected) in [
+        (
+            "\"{type}\"",
+            "{type}",
+            "contracts.shop.body.error.code: {type} without quotes is a mapping, not a placeholder; write \"{type}\"",
+        ),
+        (
+            "\"{doc}\"",
+            "\"{dok}\"",
+            "contracts.shop.body.error.doc: unknown placeholder {dok}; use {code}, {message}, {title}, {type}, {details}, {request_id}, {cause}, {retryable}, {request_sent}, {retry_after}, {doc}; declare another one in `values`, or write {{ for a brace",
+        ),
+        (
+            "\"{message}\"",
+            "\"{message\"",
+            "contracts.shop.body.error.message: a { is not closed; close it: \"{message}\"; or write {{ for a brace",
+        ),
+        (
+            "body: { error: { code: \"{type}\", message: \"{message}\",",
+            "body: { error: { code: 1, message: x,",
+            "contracts.shop.body: the body does not say what happened: no {message}, {title} or {type}; add one of them, for example message: \"{message}\"",
+        ),
+        (
+            "kind: error",
+            "doc?: error",
+            "contracts.shop.body.error.doc?: the object has two members \"doc\"; remove one of them, or rename it",
+        ),
+        (
+            "vnd.shop+json",
+            "html",
+            "contracts.shop.media_type: the media type is not one of JSON; write application/json, or another one that ends in +json",
+        ),
+        (
+            "422: 404",
+            "422: 418",
+            "contracts.shop.statuses.422: the code 418 is not documented; add it to the codes, or use one of them",
+        ),
+        (
+            "422: 404",
+            "404: 400",
+            "contracts.shop.statuses.404: the upstream's 404 is documented, so it is sent as it is; remove this row or the code 404",
+        ),
+        (
+            "422: 404",
+            "200: 400",
+            "contracts.shop.statuses.200: \"200\" is not an error status; expected 400 to 599",
+        ),
+        (
+            "{ code: 400 } }",
+            "{ code: 429 } }",
+            "contracts.shop.causes.rate_limited.code: the code 429 of cause rate_limited is not documented; add it to the codes, or use one of them",
+        ),
+        (
+            "doc: \"https",
+            "dok: \"https",
+            "contracts.shop.codes[1].values.dok: the value \"dok\" of code 404 is not declared; add it to the contract's values: { dok: string }",
+        ),
+        (
+            "doc: string",
+            "doc: integer",
+            "contracts.shop.codes[1].values.doc: the value \"doc\" of code 404 does not fit; expected type integer, and texts without markup",
+        ),
+        (
+            "values: { doc: string }",
+            "values: { doc: string, code: string }",
+            "contracts.shop.values.code: {code} is a placeholder of every template; choose another name",
+        ),
+        (
+            "[X-Shop-*]",
+            "[\"*\"]",
+            "contracts.shop.keep_headers[0]: \"*\" is not a field name; write a name such as x-shop-hint, or x-shop-* for every name that begins so",
+        ),
+        (
+            "  shop:\n",
+            "  appwrite:\n",
+            "contracts.appwrite: the contract \"appwrite\" is built in; choose another name",
+        ),
+    ] {
+        let found = change(from, to);
+        assert_eq!(found.first().map(String::as_str), Some(expected), "{from} -> {to}");
+    }
+    let found = change("doc: string", "doc: text");
+    assert!(
+        found[0].starts_with("contracts.shop.values.doc: unknown value \"text\"; expected string, "),
+        "{found:?}"
+    );
+    let list = change("body: { error:", "body: [{ error:");
+    assert!(!list.is_empty());
+    let form =
+        messages(&shop_file("  shop: { body: error_objet, codes: [{ code: 400 }, { code: 500 }] }", ""));
+    assert_eq!(
+        form,
+        ["contracts.shop.body: unknown form of the body \"error_objet\"; did you mean \"error_object\"?"]
+    );
+    let list =
+        messages(&shop_file("  shop: { body: [\"{message}\"], codes: [{ code: 400 }, { code: 500 }] }", ""));
+    assert_eq!(
+        list,
+        [
+            "contracts.shop.body: the body is a list; an error body is an object; write an object, for example body: { error: \"{message}\" }"
+        ]
+    );
+}
+
+#[test]
+fn every_contract_that_an_override_applies_to_must_document_its_code() {
+    let overrides = |text: &str| messages(&shop_file(SHOP, &format!("overrides: [{{ {text} }}]")));
+    assert_eq!(
+        overrides("when: { cause: dns_error }, code: 503"),
+        ["errors.overrides[0].code: 503 is not in the contract \"shop\"; expected 400, 404 or 500"]
+    );
+    assert_eq!(
+        overrides("when: { cause: dns_error }, code: 422"),
+        [
+            "errors.overrides[0].code: 422 is not in the contracts \"appwrite\" and \"shop\"; expected 400, 404 or 500"
+        ]
+    );
+    for valid in [
+        "when: { cause: dns_error, upstream: auth }, code: 503",
+        "when: { cause: dns_error, upstream: shop }, type: gone, values: { doc: x }",
+    ] {
+        assert!(load(&shop_file(SHOP, &format!("overrides: [{{ {valid} }}]"))).is_ok(), "{valid}");
+    }
+    assert_eq!(
+        overrides("when: { cause: dns_error, upstream: shop }, values: { doc: 1 }"),
+        [
+            "errors.overrides[0].values.doc: the value \"doc\" is not of type string, or has a text with markup, in the contract \"shop\"; declare it in the contract's values, or correct it"
+        ]
+    );
+    assert_eq!(
+        overrides("when: { cause: dns_error, upstream: shop }, type: \"a b\""),
+        [
+            "errors.overrides[0].type: \"a b\" is not a type; use a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI"
+        ]
+    );
+    assert_eq!(
+        messages(&shop_file(SHOP, "include: [cause]")),
+        [
+            "errors.include: the bodies of the contract \"problem\" are not flat; remove it, and place the members in the template, for example request_id: \"{request_id}\"",
+            "errors.include: the bodies of the contract \"shop\" are not flat; remove it, and place the members in the template, for example request_id: \"{request_id}\"",
+        ]
+    );
+    assert_eq!(
+        messages(&shop_file(SHOP, "").replace("upstream: auth }\n", "upstream: auth, contract: shopp }\n")),
+        ["routes[1].contract: unknown contract \"shopp\"; did you mean \"shop\"?"]
     );
 }
 

@@ -41,6 +41,14 @@ impl Validator<'_> {
         self.problems.push(self.tree.problem(at, diagnostic));
     }
 
+    /// Records a problem, unless the same one is recorded already: several routes may find it in one inherited key.
+    pub(crate) fn report_once(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
+        let problem = self.tree.problem(at, diagnostic);
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
     /// Records a warning about the value at `at`.
     pub(crate) fn warn(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
         self.warnings.push(self.tree.problem(at, diagnostic));

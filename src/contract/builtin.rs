@@ -4,10 +4,11 @@
 //! invalid row fails a test. The messages are constants: they never contain request data, error values or host names.
 
 use super::causes::Cause;
-use super::code::{CodeDeclaration, Declaration};
+use super::declaration::{BodyForm, CauseDeclaration, CodeDeclaration, Declaration};
+use super::template::presets::Preset;
 
 /// The names that [`Contract::builtin`](super::code::Contract::builtin) accepts, the default first.
-pub(crate) const CONTRACT_NAMES: &[&str] = &["appwrite", "appwrite-current"];
+pub(crate) const CONTRACT_NAMES: &[&str] = &["appwrite", "appwrite-current", "problem"];
 
 /// The contract used when the configuration names none.
 pub(crate) const DEFAULT_CONTRACT: &str = "appwrite";
@@ -17,18 +18,79 @@ pub(crate) fn declaration(name: &str) -> Option<Declaration> {
     let rows: Vec<&BuiltinCode> = match name {
         "appwrite" => DOCUMENTED_CODES.iter().collect(),
         "appwrite-current" => DOCUMENTED_CODES.iter().chain(CODES_ADDED_LATER).collect(),
+        "problem" => return Some(problem_declaration()),
         _ => return None,
+    };
+    let cause = |cause: &Cause| {
+        let message = cause.builtin_message()?.to_owned();
+        Some((*cause, CauseDeclaration { message: Some(message), ..CauseDeclaration::default() }))
     };
     Some(Declaration {
         name: name.to_owned(),
+        body: BodyForm::Appwrite,
         codes: rows.into_iter().map(BuiltinCode::declaration).collect(),
-        causes: Cause::ALL
-            .iter()
-            .filter_map(|cause| Some((*cause, cause.builtin_message()?.to_owned())))
-            .collect(),
-        types: None,
+        causes: Cause::ALL.iter().filter_map(cause).collect(),
+        keep_headers: vec!["x-appwrite-*".to_owned()],
+        ..Declaration::default()
     })
 }
+
+/// Every registered error code except 408, each with its phrase as the message, as problem documents (RFC 9457).
+fn problem_declaration() -> Declaration {
+    let code = |(status, phrase): &(u16, &str)| CodeDeclaration {
+        status: *status,
+        reason: (*phrase).to_owned(),
+        message: (*phrase).to_owned(),
+        ..CodeDeclaration::default()
+    };
+    Declaration {
+        name: "problem".to_owned(),
+        body: BodyForm::Preset(Preset::Problem),
+        codes: REGISTERED_CODES.iter().map(code).collect(),
+        ..Declaration::default()
+    }
+}
+
+/// The codes of the IANA registry with the phrases of RFC 9110.
+const REGISTERED_CODES: &[(u16, &str)] = &[
+    (400, "Bad Request"),
+    (401, "Unauthorized"),
+    (402, "Payment Required"),
+    (403, "Forbidden"),
+    (404, "Not Found"),
+    (405, "Method Not Allowed"),
+    (406, "Not Acceptable"),
+    (407, "Proxy Authentication Required"),
+    (409, "Conflict"),
+    (410, "Gone"),
+    (411, "Length Required"),
+    (412, "Precondition Failed"),
+    (413, "Content Too Large"),
+    (414, "URI Too Long"),
+    (415, "Unsupported Media Type"),
+    (416, "Range Not Satisfiable"),
+    (417, "Expectation Failed"),
+    (421, "Misdirected Request"),
+    (422, "Unprocessable Content"),
+    (423, "Locked"),
+    (424, "Failed Dependency"),
+    (425, "Too Early"),
+    (426, "Upgrade Required"),
+    (428, "Precondition Required"),
+    (429, "Too Many Requests"),
+    (431, "Request Header Fields Too Large"),
+    (451, "Unavailable For Legal Reasons"),
+    (500, "Internal Server Error"),
+    (501, "Not Implemented"),
+    (502, "Bad Gateway"),
+    (503, "Service Unavailable"),
+    (504, "Gateway Timeout"),
+    (505, "HTTP Version Not Supported"),
+    (506, "Variant Also Negotiates"),
+    (507, "Insufficient Storage"),
+    (508, "Loop Detected"),
+    (511, "Network Authentication Required"),
+];
 
 struct BuiltinCode {
     status: u16,
@@ -44,6 +106,7 @@ impl BuiltinCode {
             reason: self.reason.to_owned(),
             message: self.message.to_owned(),
             kind: Some(self.kind.to_owned()),
+            ..CodeDeclaration::default()
         }
     }
 }

@@ -273,6 +273,11 @@ impl Cause {
         self.row().overload
     }
 
+    /// Whether the upstream could not be reached, or did not answer correctly or in time.
+    pub const fn is_upstream_fault(self) -> bool {
+        !self.is_overload() && matches!(self.preferences(), [.., 503, 500])
+    }
+
     /// Whether the client caused it: the last resort of its preferences is 400.
     pub const fn is_client_error(self) -> bool {
         matches!(self.preferences(), [.., 400])

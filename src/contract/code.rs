@@ -3,14 +3,25 @@
 //!
 //! Code that sends errors accepts only a [`DocumentedCode`], so an undocumented status cannot be sent. A contract is
 //! validated as a whole when it is declared: every default of the policy maps to a code in the table. [`super::policy`]
-//! chooses the code, [`super::declaration`] has the checks, and [`super::builtin`] has the built-in tables.
+//! chooses the code, [`super::declaration`] and [`super::declaration_check`] have the checks, [`super::builtin`] the built-in tables.
 
 use std::sync::Arc;
 
-use super::builtin;
-use super::causes::Cause;
-use super::declaration::{self, is_valid_type};
+use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
 
+use super::body::Include;
+use super::builtin;
+use super::causes::{Cause, preferences_for_upstream};
+use super::declaration::{BodyForm, Constants};
+use super::declaration_check;
+use super::fault::RequestSent;
+use super::template::presets::{Preset, UpstreamMembers};
+use super::template::render::BodyValues;
+use super::template::{Template, TemplateSource};
+use super::types::{self, Types};
+
+use super::declaration::CauseDeclaration;
 pub use super::declaration::{CodeDeclaration, ContractProblem, Declaration};
 
 /// A status code that a contract documents. Only a [`Contract`] issues one.
@@ -39,6 +50,19 @@ pub struct CodeEntry {
     reason: Arc<str>,
     message: Box<str>,
     kind: Option<Box<str>>,
+    /// The title in snake case: the type where none is declared.
+    title_kind: Box<str>,
+    /// The constants of declared values, as JSON, by their index.
+    values: Vec<Option<Box<str>>>,
+}
+
+/// What a contract declares for a cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct CauseEntry {
+    code: DocumentedCode,
+    message: Option<Box<str>>,
+    kind: Option<Box<str>>,
+    values: Vec<Option<Box<str>>>,
 }
 
 impl CodeEntry {
@@ -62,9 +86,14 @@ impl CodeEntry {
         &self.message
     }
 
-    /// The `type` of local replies with this code.
+    /// The `type` that is declared for this code.
     pub fn kind(&self) -> Option<&str> {
         self.kind.as_deref()
+    }
+
+    /// The `type` of local replies with this code: the declared one, or the title in snake case.
+    pub fn type_or_title(&self) -> &str {
+        self.kind.as_deref().unwrap_or(&self.title_kind)
     }
 }
 
@@ -75,10 +104,18 @@ pub struct Contract {
     entries: Vec<CodeEntry>,
     /// Slot, indexed by status - 400; [`NO_SLOT`] if the status is not documented.
     slots: [u8; 200],
-    /// The code of each cause, by its index.
-    cause_codes: Vec<DocumentedCode>,
-    cause_messages: Vec<Option<Box<str>>>,
-    types: Option<Vec<String>>,
+    /// By the index of the cause.
+    causes: Vec<CauseEntry>,
+    /// The codes of single statuses of the upstream.
+    statuses: Vec<(u16, DocumentedCode)>,
+    types: Types,
+    template: Template,
+    /// The form of the body without `errors.include`.
+    body: BodyForm,
+    media_type: HeaderValue,
+    keep_headers: Vec<String>,
+    /// The bodies of faults by the index of their cause, where they do not depend on the request.
+    prepared: Vec<Bytes>,
     /// The entry of the internal-error code, used when a handle of another contract has no match here.
     fallback: CodeEntry,
 }
@@ -95,7 +132,7 @@ impl Contract {
     /// # Errors
     /// All problems, in the order of the declaration; missing targets come last.
     pub fn declare(declaration: Declaration) -> Result<Contract, Vec<ContractProblem>> {
-        let problems = declaration::problems(&declaration);
+        let problems = declaration_check::problems(&declaration);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -105,6 +142,13 @@ impl Contract {
 
     /// Builds the lookup tables. `None` if the internal-error code is missing, which the checks have already rejected.
     fn build(declaration: Declaration) -> Option<Contract> {
+        let template = declaration_check::template(&declaration).ok()?;
+        let media_type = HeaderValue::from_str(declaration_check::media_type(&declaration)).ok()?;
+        let constants = |constants: &Constants| -> Vec<Option<Box<str>>> {
+            let of = |name: &str| constants.iter().find(|(known, _)| known == name);
+            let values = declaration.values.iter();
+            values.map(|value| of(&value.name).map(|(_, constant)| constant.to_json().into())).collect()
+        };
         let mut codes = declaration.codes;
         codes.sort_by_key(|code| code.status);
         let mut slots = [NO_SLOT; 200];
@@ -116,34 +160,146 @@ impl Contract {
             }
             entries.push(CodeEntry {
                 code: DocumentedCode { status: code.status, slot },
+                title_kind: types::from_title(&code.reason).into(),
                 reason: code.reason.into(),
                 message: code.message.into(),
                 kind: code.kind.map(Into::into),
+                values: constants(&code.values),
             });
         }
-        let mut cause_messages = vec![None; Cause::ALL.len()];
-        for (cause, text) in declaration.causes {
-            if let Some(message_entry) = cause_messages.get_mut(cause.index()) {
-                *message_entry = Some(text.into_boxed_str());
-            }
-        }
-        let preferred = |statuses: &[u16]| {
-            statuses.iter().find_map(|status| entries.iter().find(|entry| entry.code.status == *status))
+        let documented = |status: u16| entries.iter().find(|entry| entry.code.status == status);
+        let preferred = |statuses: &[u16]| statuses.iter().find_map(|status| documented(*status));
+        let none = CauseDeclaration::default();
+        let cause_entry = |cause: &Cause| {
+            let row = declaration.causes.iter().find(|(known, _)| known == cause);
+            let row = row.map_or(&none, |(_, row)| row);
+            let code = row.code.and_then(documented).or_else(|| preferred(cause.preferences()))?.code;
+            Some(CauseEntry {
+                code,
+                message: row.message.as_deref().map(Into::into),
+                kind: row.kind.as_deref().map(Into::into),
+                values: constants(&row.values),
+            })
         };
-        let fallback = preferred(Cause::ProxyInternalError.preferences())?.clone();
-        let cause_codes = Cause::ALL
+        let causes: Vec<CauseEntry> = Cause::ALL.iter().map(cause_entry).collect::<Option<_>>()?;
+        let statuses = declaration
+            .statuses
             .iter()
-            .map(|cause| Some(preferred(cause.preferences())?.code))
-            .collect::<Option<_>>()?;
-        Some(Contract {
+            .filter_map(|(status, target)| Some((*status, documented(*target)?.code)))
+            .collect();
+        let fallback = documented(causes.get(Cause::ProxyInternalError.index())?.code.status)?.clone();
+        let contract = Contract {
             name: declaration.name,
             entries,
             slots,
-            cause_codes,
-            cause_messages,
-            types: declaration.types,
+            causes,
+            statuses,
+            types: Types { listed: declaration.types },
+            template,
+            body: declaration.body,
+            media_type,
+            keep_headers: declaration.keep_headers,
+            prepared: Vec::new(),
             fallback,
+        };
+        Some(contract.with_prepared_bodies())
+    }
+
+    /// Renders the bodies of all causes, if they do not depend on the request.
+    fn with_prepared_bodies(mut self) -> Contract {
+        let body = |cause: &Cause| {
+            let code = self.code_for_cause(*cause);
+            let entry = self.entry(code);
+            let declared: Vec<Option<&str>> = self.declared_values(code, Some(*cause)).collect();
+            let values = BodyValues {
+                code: code.status,
+                title: &entry.reason,
+                message: self.message_for(code, Some(*cause)),
+                kind: self.type_for(code, Some(*cause)),
+                kind_of_upstream: false,
+                details: None,
+                request_id: None,
+                cause: cause.name(),
+                retryable: false,
+                request_sent: RequestSent::None,
+                retry_after: None,
+                declared: &declared,
+            };
+            let mut out = BytesMut::new();
+            self.template.render(&values, &mut out);
+            out.freeze()
+        };
+        self.prepared =
+            if self.template.varies() { Vec::new() } else { Cause::ALL.iter().map(body).collect() };
+        self
+    }
+
+    /// This contract with these members of a flat body. Bodies of another form stay as they are.
+    #[must_use]
+    pub fn with_include(&self, include: Include) -> Contract {
+        let template = match self.body {
+            BodyForm::Preset(Preset::Flat) => Template::flat(include, UpstreamMembers::Refused),
+            BodyForm::Appwrite => Template::flat(include, UpstreamMembers::Accepted),
+            BodyForm::Preset(Preset::ErrorObject | Preset::ErrorsList | Preset::Problem)
+            | BodyForm::Template(_) => return self.clone(),
+        };
+        Contract { template, ..self.clone() }.with_prepared_bodies()
+    }
+
+    /// Whether `errors.include` may add members to its bodies.
+    pub fn is_flat(&self) -> bool {
+        match self.body {
+            BodyForm::Preset(Preset::Flat) | BodyForm::Appwrite => true,
+            BodyForm::Preset(Preset::ErrorObject | Preset::ErrorsList | Preset::Problem)
+            | BodyForm::Template(_) => false,
+        }
+    }
+
+    /// The template of its bodies.
+    pub(crate) const fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// The media type of its bodies.
+    pub const fn media_type(&self) -> &HeaderValue {
+        &self.media_type
+    }
+
+    /// The upstream header fields that replaced 4xx keep; a final `*` stands for any rest.
+    pub(crate) fn keep_headers(&self) -> &[String] {
+        &self.keep_headers
+    }
+
+    /// The body of a fault that has no override, if it does not depend on the request.
+    pub(super) fn prepared_body(&self, cause: Cause) -> Option<Bytes> {
+        self.prepared.get(cause.index()).cloned()
+    }
+
+    /// The types that may be sent.
+    pub(crate) const fn allowed_types(&self) -> &Types {
+        &self.types
+    }
+
+    /// The declared value of the cause, else of the code, by index, as JSON. (A cause that is sent with another code
+    /// does not keep its values.)
+    pub(super) fn declared_values<'a>(
+        &'a self,
+        code: DocumentedCode,
+        cause: Option<Cause>,
+    ) -> impl Iterator<Item = Option<&'a str>> {
+        let of_cause = self.default_entry(code, cause).map_or(&[][..], |entry| &entry.values);
+        let of_code = &self.entry(code).values;
+        (0..self.template.values().len()).map(move |index| {
+            let constant = |values: &'a [Option<Box<str>>]| values.get(index).and_then(Option::as_deref);
+            constant(of_cause).or_else(|| constant(of_code))
         })
+    }
+
+    /// What is declared for a cause, if it is sent with its own code.
+    fn default_entry(&self, code: DocumentedCode, cause: Option<Cause>) -> Option<&CauseEntry> {
+        cause
+            .and_then(|cause| self.causes.get(cause.index()))
+            .filter(|entry| entry.code == self.entry(code).code)
     }
 
     /// The contract's name in pages and logs.
@@ -177,31 +333,68 @@ impl Contract {
     /// Returns the client message: the cause's message if `code` is the cause's default, else the code's message. (An
     /// override that maps a cause to another code must not keep a message that explains the default code.)
     pub fn message_for(&self, code: DocumentedCode, cause: Option<Cause>) -> &str {
-        cause
-            .filter(|&cause| self.code_for_cause(cause) == code)
-            .and_then(|cause| self.cause_messages.get(cause.index())?.as_deref())
+        self.default_entry(code, cause)
+            .and_then(|entry| entry.message.as_deref())
             .unwrap_or_else(|| self.entry(code).message())
     }
 
-    /// Whether a `type` value may be sent: it matches the pattern and is in the closed list, if the contract has one.
+    /// Returns the type: the cause's if `code` is the cause's default, else the code's, else the title in snake case.
+    pub fn type_for(&self, code: DocumentedCode, cause: Option<Cause>) -> &str {
+        self.default_entry(code, cause)
+            .and_then(|entry| entry.kind.as_deref())
+            .unwrap_or_else(|| self.entry(code).type_or_title())
+    }
+
+    /// Whether an upstream's `type` may be sent: it is on the closed list, or well-formed if there is none.
     pub fn allows_type(&self, kind: &str) -> bool {
-        is_valid_type(kind)
-            && self.types.as_ref().is_none_or(|listed| listed.iter().any(|known| known == kind))
+        self.types.accept(kind)
+    }
+
+    /// Whether an operator may declare this type: it is on the closed list, or well-formed, an integer or a URI.
+    pub(crate) fn allows_declared_type(&self, kind: &str) -> bool {
+        match &self.types.listed {
+            Some(_) => self.types.accept(kind),
+            None => types::is_declarable(kind),
+        }
+    }
+
+    /// Checks a constant of a declared value.
+    ///
+    /// # Errors
+    /// Why it cannot be sent.
+    pub(crate) fn accepts_value(&self, name: &str, value: &TemplateSource) -> Result<(), String> {
+        let Some(declared) = self.template.values().iter().find(|declared| declared.name == name) else {
+            return Err(format!("the value {name:?} is not declared"));
+        };
+        if declaration_check::constant_fits(declared, value) {
+            Ok(())
+        } else {
+            let expected = declared.value_type.name();
+            Err(format!("the value {name:?} is not of type {expected}, or has a text with markup,"))
+        }
     }
 
     /// The closed list of `type` values, if the contract declares one.
     pub fn types(&self) -> Option<&[String]> {
-        self.types.as_deref()
+        self.types.listed.as_deref()
     }
 
-    /// The code of a cause: the first of its preferences that is documented.
+    /// The code of a cause: its own, else the first of its preferences that is documented.
     pub fn code_for_cause(&self, cause: Cause) -> DocumentedCode {
-        self.cause_codes.get(cause.index()).copied().unwrap_or(self.fallback.code)
+        self.causes.get(cause.index()).map_or(self.fallback.code, |entry| entry.code)
     }
 
-    /// The first of these statuses that is documented. There is one: [`Contract::declare`] checks every list.
-    pub fn preferred(&self, statuses: &[u16]) -> DocumentedCode {
-        statuses.iter().find_map(|status| self.code(*status)).unwrap_or(self.fallback.code)
+    /// The code of a status of the upstream that is not documented: its own row, else the first of its preferences that
+    /// is documented. There is one: [`Contract::declare`] checks every list.
+    pub fn code_for_upstream(&self, status: u16) -> DocumentedCode {
+        let row = self.statuses.iter().find(|(known, _)| *known == status);
+        let preferred = || preferences_for_upstream(status).iter().find_map(|status| self.code(*status));
+        row.map(|(_, code)| *code).or_else(preferred).unwrap_or(self.fallback.code)
+    }
+
+    /// Whether the contract declares its own code for a cause or a status of the upstream.
+    pub fn has_own_row(&self, status: u16) -> bool {
+        self.statuses.iter().any(|(known, _)| *known == status)
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use super::*;
+use crate::contract::declaration::Owner;
 use crate::contract::text::TextProblem;
 
 /// A minimal custom contract: only the codes that the default tables need.
@@ -11,14 +12,18 @@ fn small_declaration() -> Declaration {
         status,
         reason: "Some Reason".to_owned(),
         message: format!("It is a {status}."),
-        kind: None,
+        ..CodeDeclaration::default()
     };
     Declaration {
         name: "own".to_owned(),
         codes: [504, 400, 403, 404, 409, 429, 500, 503].map(code).into(),
-        causes: vec![(Cause::DnsError, "No address.".to_owned())],
-        types: None,
+        causes: vec![(Cause::DnsError, message("No address."))],
+        ..Declaration::default()
     }
+}
+
+fn message(text: &str) -> CauseDeclaration {
+    CauseDeclaration { message: Some(text.to_owned()), ..CauseDeclaration::default() }
 }
 
 fn problems(change: impl FnOnce(&mut Declaration)) -> Vec<ContractProblem> {
@@ -66,7 +71,7 @@ fn contract_holds_all_199_error_codes() {
             status,
             reason: "R".to_owned(),
             message: status.to_string(),
-            kind: None,
+            ..CodeDeclaration::default()
         })
         .collect();
     let contract = Contract::declare(declaration).unwrap();
@@ -91,7 +96,7 @@ fn duplicate_codes_and_causes_are_rejected() {
         [ContractProblem::DuplicateCode { status: 400 }]
     );
     assert_eq!(
-        problems(|declaration| declaration.causes.push((Cause::DnsError, "Again.".to_owned()))),
+        problems(|declaration| declaration.causes.push((Cause::DnsError, message("Again.")))),
         [ContractProblem::DuplicateCause { cause: Cause::DnsError }]
     );
 }
@@ -109,7 +114,7 @@ fn invalid_messages_and_reasons_are_rejected() {
             [ContractProblem::BadMessage { status: 504, problem }]
         );
         assert_eq!(
-            problems(|declaration| declaration.causes[0].1 = text.clone()),
+            problems(|declaration| declaration.causes[0].1 = message(&text)),
             [ContractProblem::BadCauseMessage { cause: Cause::DnsError, problem }]
         );
     }
@@ -123,22 +128,33 @@ fn invalid_messages_and_reasons_are_rejected() {
 
 #[test]
 fn types_must_match_the_pattern_and_the_closed_list() {
-    for kind in ["", "Bad", "1a", "_a", "a-b", "ä", &"a".repeat(65)] {
+    for kind in ["", "1a", "_a", "a b", "ä", &"a".repeat(65)] {
         let kind = kind.to_owned();
         assert_eq!(
             problems(|declaration| declaration.codes[0].kind = Some(kind.clone())),
-            [ContractProblem::BadType { status: 504, kind: kind.clone() }]
+            [ContractProblem::BadType { owner: Owner::Code(504), kind: kind.clone() }]
         );
         assert_eq!(
-            problems(|declaration| declaration.types = Some(vec![kind.clone()])),
-            [ContractProblem::BadListedType { kind: kind.clone() }]
+            problems(|declaration| declaration.types = Some(vec![kind.clone()])).first(),
+            Some(&ContractProblem::BadListedType { kind: kind.clone() })
         );
     }
-    let unlisted_type = problems(|declaration| {
+    let closed = |declaration: &mut Declaration| {
         declaration.types = Some(vec!["known".to_owned()]);
+        declaration.codes.iter_mut().for_each(|code| code.kind = Some("known".to_owned()));
+    };
+    let unlisted_type = problems(|declaration| {
+        closed(declaration);
         declaration.codes[0].kind = Some("other".to_owned());
     });
-    assert_eq!(unlisted_type, [ContractProblem::UnlistedType { status: 504, kind: "other".to_owned() }]);
+    let expected = ContractProblem::UnlistedType { owner: Owner::Code(504), kind: "other".to_owned() };
+    assert_eq!(unlisted_type, [expected]);
+    let missing_type = problems(|declaration| {
+        closed(declaration);
+        declaration.codes[0].kind = None;
+    });
+    let expected = ContractProblem::MissingType { status: 504, example: "known".to_owned() };
+    assert_eq!(missing_type, [expected]);
 }
 
 #[test]
@@ -147,10 +163,10 @@ fn allows_type_accepts_only_valid_and_listed_types() {
     assert!(
         open.allows_type("a") && open.allows_type(&"a".repeat(64)) && open.allows_type("user_not_found2")
     );
-    assert!(!open.allows_type("") && !open.allows_type(&"a".repeat(65)) && !open.allows_type("User"));
-    let closed =
-        Contract::declare(Declaration { types: Some(vec!["known".to_owned()]), ..small_declaration() })
-            .unwrap();
+    assert!(!open.allows_type("") && !open.allows_type(&"a".repeat(65)) && !open.allows_type("1"));
+    let mut declaration = Declaration { types: Some(vec!["known".to_owned()]), ..small_declaration() };
+    declaration.codes.iter_mut().for_each(|code| code.kind = Some("known".to_owned()));
+    let closed = Contract::declare(declaration).unwrap();
     assert!(closed.allows_type("known") && !closed.allows_type("other"));
 }
 
@@ -163,6 +179,37 @@ fn missing_target_error_names_every_cause_and_status() {
             "code 500 is missing: no other code is documented for causes proxy_internal_error, proxy_configuration_error, \
              proxy_loop_detected; upstream statuses 500-501, 505-506, 508, 510-519, 528, 531-597"
         ]
+    );
+}
+
+#[test]
+fn own_rows_of_causes_and_statuses_replace_the_preference_lists() {
+    let mut declaration = small_declaration();
+    declaration.codes.retain(|code| [400, 503].contains(&code.status));
+    declaration.causes =
+        [Cause::ProxyInternalError, Cause::ProxyConfigurationError, Cause::ProxyLoopDetected]
+            .map(|cause| (cause, CauseDeclaration { code: Some(503), ..CauseDeclaration::default() }))
+            .into();
+    declaration.statuses = (500..=599)
+        .filter(|status| ![502, 503, 504].contains(status))
+        .map(|status| (status, 503))
+        .chain([(422, 400), (599, 400)])
+        .collect();
+    declaration.statuses.retain(|row| *row != (599, 503));
+    let contract = Contract::declare(declaration).unwrap();
+    assert_eq!(contract.code_for_cause(Cause::ProxyInternalError).status(), 503);
+    assert_eq!(contract.code_for_upstream(500).status(), 503);
+    assert_eq!(contract.code_for_upstream(599).status(), 400);
+    assert_eq!(contract.code_for_upstream(502).status(), 503);
+    for (row, documented) in [((404, 400), true), ((422, 418), false)] {
+        let found = problems(|declaration| declaration.statuses.push(row));
+        let (status, target) = row;
+        assert_eq!(found, [ContractProblem::BadStatusRow { status, target, documented }]);
+    }
+    let undocumented = CauseDeclaration { code: Some(418), ..CauseDeclaration::default() };
+    assert_eq!(
+        problems(|declaration| declaration.causes.push((Cause::Draining, undocumented))),
+        [ContractProblem::UndocumentedCauseCode { cause: Cause::Draining, status: 418 }]
     );
 }
 
@@ -193,7 +240,7 @@ fn all_problems_are_reported_together() {
         declaration.codes[0].message.clear();
         declaration.codes[1].reason.clear();
         declaration.codes[2].status = 408;
-        declaration.causes.push((Cause::Draining, "<p>".to_owned()));
+        declaration.causes.push((Cause::Draining, message("<p>")));
     });
     assert_eq!(
         found.iter().map(ToString::to_string).collect::<Vec<_>>(),

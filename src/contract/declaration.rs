@@ -1,43 +1,111 @@
-//! An unvalidated contract as declared in the configuration, and its validation.
+//! An unvalidated contract as declared in the configuration.
 //!
-//! [`problems`] returns all problems as messages for the operator, without their location in the file. The validated
-//! form is [`Contract`](super::code::Contract).
+//! [`problems`](super::declaration_check::problems) has the checks. The validated form is
+//! [`Contract`](super::code::Contract).
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use super::causes::{Cause, preferences_for_upstream};
-use super::text::{self, TextProblem};
+use super::causes::Cause;
+use super::template::presets::Preset;
+use super::template::{DeclaredValue, TemplateProblem, TemplateSource};
+use super::text::TextProblem;
 
 /// A contract as declared, not yet validated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Declaration {
     /// The contract's name in pages and logs.
     pub name: String,
+    /// The form of a body.
+    pub body: BodyForm,
+    /// The media type of a body; by default the preset's, or `application/json`.
+    pub media_type: Option<String>,
     /// The codes, in any order.
     pub codes: Vec<CodeDeclaration>,
-    /// Client messages of individual causes.
-    pub causes: Vec<(Cause, String)>,
+    /// What is declared for single causes.
+    pub causes: Vec<(Cause, CauseDeclaration)>,
+    /// The codes that replace single statuses of the upstream which are not documented.
+    pub statuses: Vec<(u16, u16)>,
     /// The closed list of `type` values; `None` allows every value that matches the pattern.
     pub types: Option<Vec<String>>,
+    /// The declared placeholders.
+    pub values: Vec<DeclaredValue>,
+    /// Upstream header fields that are kept on replaced 4xx, in lower case; a final `*` stands for any rest.
+    pub keep_headers: Vec<String>,
 }
+
+/// The form of an error body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyForm {
+    /// A built-in form.
+    Preset(Preset),
+    /// `flat`, and a body of the upstream may have the members `type` and `version`.
+    Appwrite,
+    /// A template.
+    Template(TemplateSource),
+}
+
+impl Default for BodyForm {
+    fn default() -> Self {
+        BodyForm::Preset(Preset::Flat)
+    }
+}
+
+/// Constants of declared values, by name.
+pub type Constants = Vec<(String, TemplateSource)>;
 
 /// One code as declared, not yet validated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CodeDeclaration {
     /// The HTTP status code: 400-599, never 408.
     pub status: u16,
-    /// The reason phrase.
+    /// The reason phrase, which is also the title.
     pub reason: String,
     /// The default client message.
     pub message: String,
     /// The `type` of local replies with this code.
     pub kind: Option<String>,
+    /// The declared values of local replies with this code.
+    pub values: Constants,
+}
+
+/// What is declared for a cause, not yet validated.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CauseDeclaration {
+    /// The code that is sent instead of the first documented one of the preference list.
+    pub code: Option<u16>,
+    /// The client message.
+    pub message: Option<String>,
+    /// The `type`.
+    pub kind: Option<String>,
+    /// The declared values.
+    pub values: Constants,
+}
+
+/// What a problem belongs to: a code or a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The code with this status.
+    Code(u16),
+    /// The cause.
+    Cause(Cause),
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Owner::Code(status) => write!(f, "code {status}"),
+            Owner::Cause(cause) => write!(f, "cause {cause}"),
+        }
+    }
 }
 
 /// A problem of a declared contract. Its `Display` is a message for the operator, without the location in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContractProblem {
+    /// The template of the body.
+    Template(TemplateProblem),
+    /// The media type is not one of JSON.
+    BadMediaType,
     /// A code outside 400-599, or 408.
     NotAnErrorCode {
         /// The status declared.
@@ -60,26 +128,33 @@ pub enum ContractProblem {
         /// Why the message is not allowed.
         problem: TextProblem,
     },
-    /// The `type` of a code does not match the pattern.
+    /// The `type` of a code or cause does not match the pattern.
     BadType {
-        /// The code it belongs to.
-        status: u16,
+        /// What it belongs to.
+        owner: Owner,
         /// The value.
         kind: String,
     },
-    /// The `type` of a code is not in the closed list.
+    /// The `type` of a code or cause is not in the closed list.
     UnlistedType {
-        /// The code it belongs to.
-        status: u16,
+        /// What it belongs to.
+        owner: Owner,
         /// The value.
         kind: String,
+    },
+    /// A code without a `type`, although the list of types is closed.
+    MissingType {
+        /// The code.
+        status: u16,
+        /// The first type of the list, or an example.
+        example: String,
     },
     /// A value of the closed list does not match the pattern.
     BadListedType {
         /// The value.
         kind: String,
     },
-    /// A cause with two messages.
+    /// A cause declared twice.
     DuplicateCause {
         /// The cause.
         cause: Cause,
@@ -90,6 +165,45 @@ pub enum ContractProblem {
         cause: Cause,
         /// Why the message is not allowed.
         problem: TextProblem,
+    },
+    /// The code of a cause is not documented.
+    UndocumentedCauseCode {
+        /// The cause.
+        cause: Cause,
+        /// Its code.
+        status: u16,
+    },
+    /// The replacement of an upstream's status is not documented, or the status is documented itself.
+    BadStatusRow {
+        /// The status of the upstream.
+        status: u16,
+        /// What replaces it.
+        target: u16,
+        /// The status is documented, so it is never replaced.
+        documented: bool,
+    },
+    /// The name of a declared value cannot be a placeholder.
+    BadValueName {
+        /// The name.
+        name: String,
+        /// Every template has it.
+        reserved: bool,
+    },
+    /// A constant of a value that is not declared.
+    UndeclaredValue {
+        /// What it belongs to.
+        owner: Owner,
+        /// The name.
+        name: String,
+    },
+    /// A constant does not have the declared type, or has a text that may not be sent.
+    BadValue {
+        /// What it belongs to.
+        owner: Owner,
+        /// The name.
+        name: String,
+        /// The declared type.
+        expected: &'static str,
     },
     /// A code that the default tables map to is missing.
     MissingTarget {
@@ -113,6 +227,10 @@ impl ContractProblem {
 impl fmt::Display for ContractProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ContractProblem::Template(problem) => write!(f, "{problem}; {}", problem.help),
+            ContractProblem::BadMediaType => f.write_str(
+                "the media type is not one of JSON; write application/json, or another one that ends in +json",
+            ),
             ContractProblem::NotAnErrorCode { status: 408 } => {
                 f.write_str("code 408 cannot be documented: clients retry it automatically, even with POST; use 504 or 400")
             }
@@ -127,19 +245,48 @@ impl fmt::Display for ContractProblem {
             ContractProblem::BadMessage { status, problem } => {
                 write!(f, "the message of code {status} {problem}")
             }
-            ContractProblem::BadType { status, kind } => {
-                write!(f, "the type {kind:?} of code {status} is invalid; expected {TYPE_PATTERN_HELP}")
+            ContractProblem::BadType { owner, kind } => {
+                write!(f, "the type {kind:?} of {owner} is invalid; expected {TYPE_PATTERN_HELP}")
             }
-            ContractProblem::UnlistedType { status, kind } => {
-                write!(f, "the type {kind:?} of code {status} is not in the contract's list of types")
+            ContractProblem::UnlistedType { owner, kind } => {
+                write!(f, "the type {kind:?} of {owner} is not in the contract's list of types")
+            }
+            ContractProblem::MissingType { status, example } => {
+                write!(f, "code {status} has no type, but the list of types is closed; add type: {example}")
             }
             ContractProblem::BadListedType { kind } => {
                 write!(f, "{kind:?} in the list of types is invalid; expected {TYPE_PATTERN_HELP}")
             }
-            ContractProblem::DuplicateCause { cause } => write!(f, "cause {cause} has two messages"),
+            ContractProblem::DuplicateCause { cause } => write!(f, "cause {cause} is declared twice"),
             ContractProblem::BadCauseMessage { cause, problem } => {
                 write!(f, "the message of cause {cause} {problem}")
             }
+            ContractProblem::UndocumentedCauseCode { cause, status } => write!(
+                f,
+                "the code {status} of cause {cause} is not documented; add it to the codes, or use one of them"
+            ),
+            ContractProblem::BadStatusRow { status, documented: true, .. } => write!(
+                f,
+                "the upstream's {status} is documented, so it is sent as it is; remove this row or the code {status}"
+            ),
+            ContractProblem::BadStatusRow { target, documented: false, .. } => {
+                write!(f, "the code {target} is not documented; add it to the codes, or use one of them")
+            }
+            ContractProblem::BadValueName { name, reserved: true } => {
+                write!(f, "{{{name}}} is a placeholder of every template; choose another name")
+            }
+            ContractProblem::BadValueName { name, reserved: false } => write!(
+                f,
+                "{name:?} cannot be a placeholder; use a letter, then up to 63 of A-Z, a-z, 0-9 and _"
+            ),
+            ContractProblem::UndeclaredValue { owner, name } => write!(
+                f,
+                "the value {name:?} of {owner} is not declared; add it to the contract's values: {{ {name}: string }}"
+            ),
+            ContractProblem::BadValue { owner, name, expected } => write!(
+                f,
+                "the value {name:?} of {owner} does not fit; expected type {expected}, and texts without markup"
+            ),
             ContractProblem::MissingTarget { status, causes, upstream_statuses } => {
                 write!(f, "code {status} is missing: no other code is documented for")?;
                 for (index, cause) in causes.iter().enumerate() {
@@ -153,7 +300,8 @@ impl fmt::Display for ContractProblem {
 
 impl std::error::Error for ContractProblem {}
 
-const TYPE_PATTERN_HELP: &str = "a lower-case letter, then up to 63 of a-z, 0-9 and _";
+const TYPE_PATTERN_HELP: &str =
+    "a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI";
 
 /// Writes `upstream statuses 402, 405-407`. `statuses` is in ascending order; adjacent statuses become a range.
 fn write_ranges(f: &mut fmt::Formatter<'_>, statuses: &[u16], prefix: &str) -> fmt::Result {
@@ -171,99 +319,4 @@ fn write_ranges(f: &mut fmt::Formatter<'_>, statuses: &[u16], prefix: &str) -> f
         }
     }
     Ok(())
-}
-
-/// Returns all problems of a declaration: types, codes, causes, then missing targets.
-pub(super) fn problems(declaration: &Declaration) -> Vec<ContractProblem> {
-    let mut problems = Vec::new();
-    check_types(declaration, &mut problems);
-    check_codes(declaration, &mut problems);
-    check_causes(declaration, &mut problems);
-    check_targets(declaration, &mut problems);
-    problems
-}
-
-fn check_types(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
-    let listed = declaration.types.iter().flatten();
-    problems.extend(
-        listed
-            .filter(|kind| !is_valid_type(kind))
-            .map(|kind| ContractProblem::BadListedType { kind: kind.clone() }),
-    );
-}
-
-fn check_codes(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
-    for (index, code) in declaration.codes.iter().enumerate() {
-        let status = code.status;
-        if !is_allowed_code(status) {
-            problems.push(ContractProblem::NotAnErrorCode { status });
-        }
-        if declaration.codes.iter().take(index).any(|earlier| earlier.status == status) {
-            problems.push(ContractProblem::DuplicateCode { status });
-        }
-        if !is_valid_reason(&code.reason) {
-            problems.push(ContractProblem::BadReason { status });
-        }
-        if let Some(problem) = text::problem(&code.message) {
-            problems.push(ContractProblem::BadMessage { status, problem });
-        }
-        let Some(kind) = &code.kind else { continue };
-        if !is_valid_type(kind) {
-            problems.push(ContractProblem::BadType { status, kind: kind.clone() });
-        } else if declaration.types.as_ref().is_some_and(|listed| !listed.contains(kind)) {
-            problems.push(ContractProblem::UnlistedType { status, kind: kind.clone() });
-        }
-    }
-}
-
-fn check_causes(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
-    for (index, (cause, message)) in declaration.causes.iter().enumerate() {
-        if declaration.causes.iter().take(index).any(|(earlier, _)| earlier == cause) {
-            problems.push(ContractProblem::DuplicateCause { cause: *cause });
-        }
-        if let Some(problem) = text::problem(message) {
-            problems.push(ContractProblem::BadCauseMessage { cause: *cause, problem });
-        }
-    }
-}
-
-/// Adds one problem for each code that must be added because a preference list ends in it and none of the list is
-/// documented, with all causes and statuses that need it.
-fn check_targets(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
-    let documented = |status: u16| declaration.codes.iter().any(|code| code.status == status);
-    let missing_target = |preferences: &[u16]| match preferences {
-        [.., last] if !preferences.iter().any(|status| documented(*status)) => Some(*last),
-        _ => None,
-    };
-    let mut missing: BTreeMap<u16, (Vec<Cause>, Vec<u16>)> = BTreeMap::new();
-    for &cause in Cause::ALL {
-        if let Some(target) = missing_target(cause.preferences()) {
-            missing.entry(target).or_default().0.push(cause);
-        }
-    }
-    for status in (400..=599).filter(|&status| !documented(status)) {
-        if let Some(target) = missing_target(preferences_for_upstream(status)) {
-            missing.entry(target).or_default().1.push(status);
-        }
-    }
-    problems.extend(missing.into_iter().map(|(status, (causes, upstream_statuses))| {
-        ContractProblem::MissingTarget { status, causes, upstream_statuses }
-    }));
-}
-
-/// 408 is never sent: clients retry the request automatically, even with POST.
-fn is_allowed_code(status: u16) -> bool {
-    (400..=599).contains(&status) && status != 408
-}
-
-fn is_valid_reason(reason: &str) -> bool {
-    (1..=64).contains(&reason.len()) && reason.bytes().all(|b| (0x20..0x7f).contains(&b))
-}
-
-/// The pattern of `type`: `[a-z][a-z0-9_]{0,63}`.
-pub(super) fn is_valid_type(kind: &str) -> bool {
-    let bytes = kind.as_bytes();
-    bytes.len() <= 64
-        && bytes.first().is_some_and(u8::is_ascii_lowercase)
-        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'_')
 }

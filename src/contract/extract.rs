@@ -1,258 +1,357 @@
-//! Extracts one message and one `type` from an upstream's error body that does not conform.
+//! Extracts from an upstream's error body what may be sent in a body that is rendered anew: one message, one `type`,
+//! details, and declared values.
 //!
-//! It supports the usual JSON error formats. Parsing is strict: if parsers could read different messages, nothing is
-//! extracted. [`UpstreamMessages`](super::conform::UpstreamMessages) decides whether the message may be sent.
-//!
-//! serde_json limits nesting to 128 levels: from a deeper body nothing is extracted.
+//! It supports the usual JSON error formats. Reading is strict: if parsers could read different messages, nothing is
+//! extracted. [`Extraction`] says what may be sent; the statuses decide about it, not this module.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::code::Contract;
-use super::conform::{BODY_LIMIT, parse_json};
+use super::conform::BODY_LIMIT;
+use super::json::{self, Kind, Value};
+use super::path::JsonPath;
+use super::template::conform::{FreeBounds, MAX_FREE_DEPTH};
 use super::text;
 
-/// The parts of a non-conforming upstream error body that may be sent.
+/// The parts of an upstream's error body that may be sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExtractedError {
     /// The sanitized message: it passes [`super::text::is_allowed`].
     pub message: Option<String>,
     /// A `type` that the contract allows.
     pub kind: Option<String>,
+    /// The details, as JSON without whitespace.
+    pub details: Option<String>,
+    /// The declared values that were found, as JSON, by their index.
+    pub declared: Vec<Option<String>>,
+    /// How many strings of the details, or whole details, were left out.
+    pub details_dropped: u32,
 }
 
-/// Extracts the message and the `type` from an error body, regardless of its media type. A duplicate member in any
-/// object discards the whole body. A message that may not be sent is skipped and the next candidate is used.
+/// What may be extracted, and from where.
+#[derive(Clone, Copy, Debug)]
+pub struct Extraction<'a> {
+    /// The message may be sent.
+    pub message: bool,
+    /// A well-formed type may be sent, not only one on a closed list.
+    pub any_type: bool,
+    /// Details and declared values may be sent.
+    pub details: bool,
+    /// Places of the message that are tried first.
+    pub message_paths: &'a [JsonPath],
+    /// The members whose value is kept as details.
+    pub keep_details: &'a [Box<str>],
+}
+
+impl Extraction<'static> {
+    /// Message, type and declared values, from the usual places.
+    pub const ALL: Extraction<'static> =
+        Extraction { message: true, any_type: true, details: true, message_paths: &[], keep_details: &[] };
+}
+
+/// Extracts the message and the `type` from an error body, regardless of its media type.
 pub fn extract(contract: &Contract, body: &[u8]) -> ExtractedError {
+    extract_with(contract, body, &Extraction::ALL)
+}
+
+/// Extracts from an error body what `extraction` allows. A duplicate member in any object discards the whole body. A
+/// message that may not be sent is skipped and the next place is tried.
+pub(crate) fn extract_with(contract: &Contract, body: &[u8], extraction: &Extraction<'_>) -> ExtractedError {
     if body.len() > BODY_LIMIT {
         return ExtractedError::default();
     }
     let Ok(text) = std::str::from_utf8(body) else { return ExtractedError::default() };
-    let mut collected = Collected::default();
-    let visitor = ExtractVisitor { position: JsonPosition::Root, collected: &mut collected };
-    if parse_json(text, |reader| visitor.deserialize(reader)).is_none() {
+    let Ok(value) = json::read(text.strip_prefix('\u{feff}').unwrap_or(text)) else {
+        return ExtractedError::default();
+    };
+    if value.members().is_none() {
         return ExtractedError::default();
     }
-    let message = collected
-        .candidates
-        .iter()
-        .flatten()
-        .find_map(|candidate| text::sanitize(candidate))
-        .map(Cow::into_owned);
-    ExtractedError {
-        message,
-        kind: collected.kind.filter(|kind| contract.allows_type(kind)).map(Cow::into_owned),
+    let template = contract.template();
+    let mut extracted = ExtractedError::default();
+    if extraction.message {
+        extracted.message = find_message(contract, &value, extraction).map(Cow::into_owned);
     }
-}
-
-/// The members that can contain the message, in order of preference.
-#[derive(Clone, Copy)]
-enum Candidate {
-    Message,
-    ErrorMessage,
-    Detail,
-    ErrorDescription,
-    Error,
-    Title,
-    FirstErrorMessage,
-    FirstErrorDetail,
-}
-
-/// The values collected so far, not yet sanitized.
-#[derive(Default)]
-struct Collected<'de> {
-    /// Indexed by [`Candidate`].
-    candidates: [Option<Cow<'de, str>>; 8],
-    kind: Option<Cow<'de, str>>,
-}
-
-impl<'de> Collected<'de> {
-    fn record(&mut self, position: JsonPosition, text: Cow<'de, str>) {
-        let candidate = match position {
-            JsonPosition::Text(candidate) => candidate,
-            JsonPosition::Error => Candidate::Error,
-            JsonPosition::Type => {
-                self.kind = Some(text);
-                return;
+    extracted.kind = find_type(contract, &value, extraction.any_type).map(str::to_owned);
+    if extraction.details {
+        let mut bounds = FreeBounds::default();
+        if !template.values().is_empty() {
+            let find = |index| {
+                let found = template.declared_in(index, &value)?;
+                let mut after = bounds;
+                if !after.accepts(found) {
+                    return None;
+                }
+                bounds = after;
+                Some(compact(found))
+            };
+            extracted.declared = (0..template.values().len()).map(find).collect();
+        }
+        let kept = extraction.keep_details.iter().find_map(|name| {
+            let inner = || value.member("error").and_then(|error| error.member(name));
+            value.member(name).or_else(inner)
+        });
+        // `detail` is often the message: a text is no detail.
+        if let Some(kept) = kept.filter(|kept| template.has_details() && !matches!(kept.kind, Kind::Null)) {
+            let mut cleaner = Cleaner { bounds, dropped: 0, out: String::new() };
+            if cleaner.write(kept, 0) == Written::Whole {
+                extracted.details = Some(cleaner.out);
             }
-            JsonPosition::Root | JsonPosition::Errors | JsonPosition::FirstError | JsonPosition::Other => {
-                return;
-            }
-        };
-        if let Some(candidate_text) = self.candidates.get_mut(candidate as usize) {
-            *candidate_text = Some(text);
+            extracted.details_dropped = cleaner.dropped;
         }
     }
+    extracted
 }
 
-/// The position of a value in the body.
-#[derive(Clone, Copy)]
-enum JsonPosition {
-    /// The body itself.
-    Root,
-    /// `error`: a string, or an object with a message.
-    Error,
-    /// `errors`.
-    Errors,
-    /// `errors[0]`.
-    FirstError,
-    /// A member that is a candidate.
-    Text(Candidate),
-    /// The top-level `type`.
-    Type,
-    /// Any other value: read only to detect duplicate members.
-    Other,
+/// The message of a `text/plain` body: one line of at most 200 characters.
+pub(crate) fn plain_text_message(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body.get(..body.len().min(MAX_PLAIN * 4 + 8))?).ok()?;
+    let line = text.strip_prefix('\u{feff}').unwrap_or(text).trim();
+    let is_one_line = !line.contains(['\n', '\r']) && line.chars().nth(MAX_PLAIN).is_none();
+    is_one_line.then(|| text::sanitize(line).map(Cow::into_owned)).flatten()
 }
 
-impl JsonPosition {
-    fn member(self, name: &str) -> JsonPosition {
-        match self {
-            JsonPosition::Root => match name {
-                "message" => JsonPosition::Text(Candidate::Message),
-                "error" => JsonPosition::Error,
-                "detail" => JsonPosition::Text(Candidate::Detail),
-                "error_description" => JsonPosition::Text(Candidate::ErrorDescription),
-                "title" => JsonPosition::Text(Candidate::Title),
-                "errors" => JsonPosition::Errors,
-                "type" => JsonPosition::Type,
-                _ => JsonPosition::Other,
-            },
-            JsonPosition::Error => match name {
-                "message" => JsonPosition::Text(Candidate::ErrorMessage),
-                _ => JsonPosition::Other,
-            },
-            JsonPosition::FirstError => match name {
-                "message" => JsonPosition::Text(Candidate::FirstErrorMessage),
-                "detail" => JsonPosition::Text(Candidate::FirstErrorDetail),
-                _ => JsonPosition::Other,
-            },
-            JsonPosition::Errors | JsonPosition::Text(_) | JsonPosition::Type | JsonPosition::Other => {
-                JsonPosition::Other
-            }
-        }
-    }
+const MAX_PLAIN: usize = 200;
 
-    fn element(self, first: bool) -> JsonPosition {
-        match self {
-            JsonPosition::Errors if first => JsonPosition::FirstError,
-            JsonPosition::Root
-            | JsonPosition::Error
-            | JsonPosition::Errors
-            | JsonPosition::FirstError
-            | JsonPosition::Text(_)
-            | JsonPosition::Type
-            | JsonPosition::Other => JsonPosition::Other,
-        }
-    }
-}
-
-/// Reads the value at one position.
-struct ExtractVisitor<'f, 'de> {
-    position: JsonPosition,
-    collected: &'f mut Collected<'de>,
-}
-
-impl<'de> DeserializeSeed<'de> for ExtractVisitor<'_, 'de> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ExtractVisitor<'_, 'de> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<(), E> {
-        self.collected.record(self.position, Cow::Borrowed(text));
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.collected.record(self.position, Cow::Owned(text.to_owned()));
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut names = BTreeSet::new();
-        while let Some(name) = map.next_key_seed(MemberName)? {
-            map.next_value_seed(ExtractVisitor {
-                position: self.position.member(&name),
-                collected: self.collected,
-            })?;
-            if !names.insert(name) {
-                return Err(A::Error::custom("duplicate member"));
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let mut first = true;
-        while seq
-            .next_element_seed(ExtractVisitor {
-                position: self.position.element(first),
-                collected: self.collected,
-            })?
-            .is_some()
+/// The first place that has a message which may be sent; a bare status phrase only where there is nothing else.
+fn find_message<'v>(
+    contract: &Contract,
+    body: &'v Value<'_>,
+    extraction: &Extraction<'_>,
+) -> Option<Cow<'v, str>> {
+    let mut phrase = None;
+    let mut found = None;
+    let mut offer = |text: &'v str| {
+        if found.is_none()
+            && let Some(message) = text::sanitize(text)
         {
-            first = false;
+            if is_phrase(&message) {
+                phrase.get_or_insert(message);
+            } else {
+                found = Some(message);
+            }
         }
-        Ok(())
+        found.is_some()
+    };
+    let declared_places = extraction.message_paths.iter().chain(contract.template().message_places());
+    let found_there =
+        declared_places.filter_map(|path| path.find(body)).filter_map(Value::as_text).any(&mut offer);
+    if !found_there {
+        for_each_usual_place(body, &mut offer);
     }
+    found.or(phrase)
+}
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+/// Calls `offer` with the text at every usual place, in order of preference, until it returns true.
+fn for_each_usual_place<'v>(body: &'v Value<'_>, offer: &mut dyn FnMut(&'v str) -> bool) -> bool {
+    let member = |value: Option<&'v Value<'_>>, name: &str| value.and_then(|value| value.member(name));
+    let first = |value: Option<&'v Value<'_>>| value.and_then(|value| value.items()?.first());
+    let root = Some(body);
+    let (error, errors, detail) = (member(root, "error"), member(root, "errors"), member(root, "detail"));
+    let mut try_value =
+        |value: Option<&'v Value<'_>>| value.and_then(Value::as_text).is_some_and(&mut *offer);
+    if try_value(member(root, "message"))
+        || try_value(member(error, "message"))
+        || try_value(member(root, "error_description"))
+        || try_value(detail)
+        || try_value(error)
+        || try_value(member(first(errors), "message"))
+        || try_value(member(first(errors), "detail"))
+        || try_value(member(detail, "message"))
+        || try_value(member(first(detail), "msg"))
+        || try_value(first(member(root, "message")))
+        || try_value(first(errors))
+    {
+        return true;
     }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
+    for field in errors.and_then(Value::members).unwrap_or_default() {
+        if try_value(first(Some(&field.value))) || try_value(Some(&field.value)) {
+            return true;
+        }
     }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
+    if try_value(first(member(root, "non_field_errors"))) {
+        return true;
     }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
+    let members = body.members().unwrap_or_default();
+    let is_texts = |value: &Value<'_>| {
+        value.items().is_some_and(|items| items.iter().all(|item| item.as_text().is_some()))
+    };
+    if members.iter().all(|field| is_texts(&field.value)) {
+        for field in members {
+            if try_value(first(Some(&field.value))) {
+                return true;
+            }
+        }
     }
+    try_value(member(error, "reason"))
+        || ["reason", "msg", "Message", "error_message", "title"]
+            .iter()
+            .any(|name| try_value(member(root, name)))
+}
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+/// Whether a message only repeats the phrase of a status code.
+fn is_phrase(message: &str) -> bool {
+    let message = message.trim_end_matches('.');
+    (400..=599)
+        .filter_map(|status| http::StatusCode::from_u16(status).ok()?.canonical_reason())
+        .chain(["Content Too Large", "Unprocessable Content"])
+        .any(|phrase| phrase.eq_ignore_ascii_case(message))
+}
+
+/// The first place that has a type which may be sent.
+fn find_type<'v>(contract: &Contract, body: &'v Value<'_>, any_type: bool) -> Option<&'v str> {
+    let types = contract.allowed_types();
+    if !any_type && !types.is_closed() {
+        return None;
+    }
+    let error = body.member("error");
+    let inner = |name| error.and_then(|error| error.member(name));
+    let usual = [body.member("type"), body.member("code"), inner("code"), inner("type"), error];
+    let places = contract.template().type_places().iter().map(|place| place.find(body));
+    places.chain(usual).flatten().find_map(|value| types.kind_of(value))
+}
+
+/// The type of a conforming body, where its template has it.
+pub(super) fn type_in<'v>(contract: &Contract, body: &'v Value<'_>) -> Option<&'v str> {
+    let mut places = contract.template().type_places().iter();
+    places.find_map(|place| contract.allowed_types().kind_of(place.find(body)?))
+}
+
+/// A value without whitespace; numbers and strings as written.
+pub(super) fn compact(value: &Value<'_>) -> String {
+    let mut out = String::with_capacity(value.raw.len());
+    write_compact(value, &mut out);
+    out
+}
+
+fn write_compact(value: &Value<'_>, out: &mut String) {
+    match &value.kind {
+        Kind::Null | Kind::Bool(_) | Kind::Number | Kind::Text(_) => out.push_str(value.raw),
+        Kind::List(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                write_compact(item, out);
+            }
+            out.push(']');
+        }
+        Kind::Object(members) => {
+            out.push('{');
+            for (index, member) in members.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                push_name(&member.name, out);
+                write_compact(&member.value, out);
+            }
+            out.push('}');
+        }
     }
 }
 
-/// Reads the name of a member.
-struct MemberName;
-
-impl<'de> DeserializeSeed<'de> for MemberName {
-    type Value = Cow<'de, str>;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Cow<'de, str>, D::Error> {
-        reader.deserialize_str(self)
-    }
+fn push_name(name: &str, out: &mut String) {
+    let mut bytes = bytes::BytesMut::new();
+    super::body::write_string(name, &mut bytes);
+    out.push_str(&String::from_utf8_lossy(&bytes));
+    out.push(':');
 }
 
-impl<'de> Visitor<'de> for MemberName {
-    type Value = Cow<'de, str>;
+/// Writes details without the strings that fail the text rule.
+struct Cleaner {
+    bounds: FreeBounds,
+    dropped: u32,
+    out: String,
+}
 
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member's name")
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Whole,
+    /// A string that may not be sent.
+    LeftOut,
+    /// The details exceed a bound: none of them is kept.
+    TooMuch,
+}
+
+impl Cleaner {
+    fn write(&mut self, value: &Value<'_>, depth: usize) -> Written {
+        match &value.kind {
+            Kind::Null | Kind::Bool(_) | Kind::Number => self.push(value.raw, 0),
+            Kind::Text(text) if !text::passes_rule(text) => {
+                self.dropped += 1;
+                Written::LeftOut
+            }
+            Kind::Text(_) => self.push(value.raw, 1),
+            Kind::List(_) | Kind::Object(_) if depth == MAX_FREE_DEPTH => self.too_much(),
+            Kind::List(items) => {
+                let mut written = self.push("[", 0);
+                let mut first = true;
+                for item in items {
+                    written = self.child("", item, depth, &mut first, written);
+                }
+                if written == Written::Whole { self.push("]", 0) } else { written }
+            }
+            Kind::Object(members) => {
+                let mut written = self.push("{", 0);
+                let mut first = true;
+                for member in members {
+                    if !text::passes_rule(&member.name) {
+                        self.dropped += 1;
+                        continue;
+                    }
+                    let mut name = String::new();
+                    push_name(&member.name, &mut name);
+                    written = self.child(&name, &member.value, depth, &mut first, written);
+                }
+                if written == Written::Whole { self.push("}", 0) } else { written }
+            }
+        }
     }
 
-    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Borrowed(name))
+    /// Writes a member or an item; nothing of it if it is left out.
+    fn child(
+        &mut self,
+        name: &str,
+        value: &Value<'_>,
+        depth: usize,
+        first: &mut bool,
+        so_far: Written,
+    ) -> Written {
+        if so_far != Written::Whole {
+            return so_far;
+        }
+        let before = self.out.len();
+        if !*first {
+            self.out.push(',');
+        }
+        self.out.push_str(name);
+        match self.write(value, depth + 1) {
+            Written::Whole => {
+                *first = false;
+                Written::Whole
+            }
+            Written::LeftOut => {
+                self.out.truncate(before);
+                Written::Whole
+            }
+            Written::TooMuch => Written::TooMuch,
+        }
     }
 
-    fn visit_str<E>(self, name: &str) -> Result<Cow<'de, str>, E> {
-        Ok(Cow::Owned(name.to_owned()))
+    fn push(&mut self, raw: &str, texts: usize) -> Written {
+        self.out.push_str(raw);
+        let mut bounds = self.bounds;
+        if !bounds.add(self.out.len(), texts) {
+            return self.too_much();
+        }
+        self.bounds.add(0, texts);
+        Written::Whole
+    }
+
+    const fn too_much(&mut self) -> Written {
+        self.dropped += 1;
+        Written::TooMuch
     }
 }
 

@@ -12,12 +12,12 @@ use http::{HeaderName, HeaderValue};
 pub struct HeaderFilterContext<'a> {
     /// The status sent to the client.
     pub status_sent: u16,
-    /// The status of the upstream's response.
-    pub upstream_status: u16,
     /// The route has a CORS policy: the gateway sets `Access-Control-*`.
     pub gateway_cors: bool,
-    /// Additional field names that the operator keeps.
+    /// Additional field names that the operator keeps on a 4xx.
     pub extra_kept: &'a [HeaderName],
+    /// Those of the contract; a final `*` stands for any rest.
+    pub contract_kept: &'a [String],
     /// The current time, for a `Retry-After` that is a date.
     pub now: SystemTime,
 }
@@ -28,30 +28,63 @@ pub(crate) fn keep_on_replaced(
     value: &HeaderValue,
     context: HeaderFilterContext<'_>,
 ) -> bool {
+    let client_error = context.status_sent < 500;
     match name.as_str() {
         "retry-after" => is_valid_retry_after(value, context.now),
-        "content-range" => context.upstream_status == 416,
-        "set-cookie" => (400..=499).contains(&context.status_sent),
         listed if listed.starts_with("access-control-") => !context.gateway_cors,
-        listed
-            if KEPT_HEADERS.contains(&listed)
-                || KEPT_HEADER_PREFIXES.iter().any(|prefix| listed.starts_with(prefix)) =>
-        {
-            true
+        "date" | "strict-transport-security" => true,
+        "vary" => client_error || names_only_fields(value),
+        "x-ratelimit-limit" | "x-ratelimit-remaining" | "x-ratelimit-reset" => {
+            client_error || is_digits(value)
         }
-        other => !NEVER_KEPT.contains(&other) && context.extra_kept.contains(name),
+        _ if !client_error => false,
+        "content-range" => context.status_sent == 416,
+        listed if KEPT_HEADERS.contains(&listed) || listed.starts_with("x-ratelimit-") => true,
+        other => {
+            !NEVER_KEPT.contains(&other)
+                && (context.extra_kept.contains(name) || is_listed(context.contract_kept, other))
+        }
     }
+}
+
+/// Whether a list has the name, or a pattern that ends in `*` and matches it.
+fn is_listed(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
+        Some(prefix) => name.starts_with(prefix),
+        None => pattern == name,
+    })
+}
+
+/// Whether a `Vary` names nothing but registered request fields, or any (`*`).
+fn names_only_fields(value: &HeaderValue) -> bool {
+    value.to_str().is_ok_and(|text| {
+        text.split(',').map(str::trim).all(|name| {
+            name.is_empty()
+                || name == "*"
+                || REQUEST_FIELDS.iter().any(|known| known.eq_ignore_ascii_case(name))
+        })
+    })
+}
+
+fn is_digits(value: &HeaderValue) -> bool {
+    (1..=19).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_digit)
 }
 
 /// Whether a `Retry-After` is valid: 1 to 86400 seconds, or a date at most that far in the future.
 pub(crate) fn is_valid_retry_after(value: &HeaderValue, now: SystemTime) -> bool {
-    let Ok(text) = value.to_str() else { return false };
-    let text = text.trim_ascii();
+    retry_after_seconds(value, now).is_some()
+}
+
+/// The seconds of a valid `Retry-After`, those until a date rounded up.
+pub(crate) fn retry_after_seconds(value: &HeaderValue, now: SystemTime) -> Option<u64> {
+    let text = value.to_str().ok()?.trim_ascii();
     if text.bytes().all(|b| b.is_ascii_digit()) {
-        return text.parse::<u64>().is_ok_and(|seconds| (1..=MAX_RETRY_AFTER.as_secs()).contains(&seconds));
+        let seconds = text.parse::<u64>().ok()?;
+        return (1..=MAX_RETRY_AFTER.as_secs()).contains(&seconds).then_some(seconds);
     }
-    let Ok(date) = httpdate::parse_http_date(text) else { return false };
-    date.duration_since(now).is_ok_and(|wait| !wait.is_zero() && wait <= MAX_RETRY_AFTER)
+    let wait = httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?;
+    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    (seconds > 0 && wait <= MAX_RETRY_AFTER).then_some(seconds)
 }
 
 /// Whether to remove a header field from a conforming error: fields that reveal the upstream's software.
@@ -60,35 +93,55 @@ pub(crate) fn drop_on_conforming(name: &HeaderName) -> bool {
     name == "server" || name == "x-powered-by" || name.starts_with("x-debug-")
 }
 
-/// Kept regardless of their value.
-const KEPT_HEADERS: &[&str] = &[
-    "allow",
-    "date",
-    "dpop-nonce",
-    "link",
-    "ratelimit",
-    "ratelimit-policy",
-    "strict-transport-security",
-    "vary",
-    "www-authenticate",
-];
+/// Kept on a 4xx, regardless of their value.
+const KEPT_HEADERS: &[&str] =
+    &["allow", "dpop-nonce", "link", "ratelimit", "ratelimit-policy", "set-cookie", "www-authenticate"];
 
-const KEPT_HEADER_PREFIXES: &[&str] = &["x-ratelimit-", "x-appwrite-"];
+/// Request fields that a `Vary` of a 5xx may name: the registered ones that servers select responses by.
+const REQUEST_FIELDS: &[&str] = &[
+    "accept",
+    "accept-charset",
+    "accept-datetime",
+    "accept-encoding",
+    "accept-language",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "cookie",
+    "dnt",
+    "dpop",
+    "host",
+    "origin",
+    "prefer",
+    "range",
+    "referer",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+    "sec-gpc",
+    "user-agent",
+    "x-requested-with",
+];
 
 /// Fields about the body, the connection or the reply: the gateway sets them, and an operator's list cannot keep them.
 const NEVER_KEPT: &[&str] = &[
     "accept-ranges",
     "cache-control",
     "connection",
+    "content-digest",
     "content-disposition",
     "content-encoding",
     "content-length",
+    "content-md5",
     "content-type",
+    "digest",
     "etag",
     "expires",
     "keep-alive",
     "last-modified",
     "proxy-connection",
+    "repr-digest",
     "te",
     "trailer",
     "transfer-encoding",
@@ -96,6 +149,15 @@ const NEVER_KEPT: &[&str] = &[
     "x-content-type-options",
     "x-request-id",
 ];
+
+/// Whether a field describes the bytes of a body that the gateway has decoded or completed.
+pub(crate) fn describes_content(name: &HeaderName) -> bool {
+    CONTENT_FIELDS.contains(&name.as_str())
+}
+
+/// Fields about the bytes of a body.
+pub(crate) const CONTENT_FIELDS: &[&str] =
+    &["content-encoding", "etag", "content-md5", "digest", "content-digest", "repr-digest"];
 
 /// The maximum accepted `Retry-After`: 1 day.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
@@ -116,9 +178,9 @@ mod tests {
     fn context<'a>() -> HeaderFilterContext<'a> {
         HeaderFilterContext {
             status_sent: 404,
-            upstream_status: 404,
             gateway_cors: false,
             extra_kept: &[],
+            contract_kept: &[],
             now: now(),
         }
     }
@@ -142,7 +204,6 @@ mod tests {
             "Allow",
             "Link",
             "Strict-Transport-Security",
-            "X-Appwrite-Warning",
             "Access-Control-Allow-Origin",
             "Set-Cookie",
         ] {
@@ -172,17 +233,56 @@ mod tests {
     #[test]
     fn set_cookie_needs_4xx_and_content_range_needs_416() {
         assert!(!is_kept("set-cookie", "a=b", HeaderFilterContext { status_sent: 503, ..context() }));
-        assert!(is_kept("set-cookie", "a=b", HeaderFilterContext { upstream_status: 502, ..context() }));
-        assert!(is_kept(
-            "content-range",
-            "bytes */9",
-            HeaderFilterContext { status_sent: 400, upstream_status: 416, ..context() }
-        ));
-        assert!(!is_kept(
-            "content-range",
-            "bytes */9",
-            HeaderFilterContext { status_sent: 416, upstream_status: 400, ..context() }
-        ));
+        assert!(is_kept("set-cookie", "a=b", context()));
+        let sent_with = |status_sent| HeaderFilterContext { status_sent, ..context() };
+        assert!(is_kept("content-range", "bytes */9", sent_with(416)));
+        assert!(!is_kept("content-range", "bytes */9", sent_with(400)));
+    }
+
+    #[test]
+    fn server_error_keeps_no_text_of_the_upstream() {
+        let context = HeaderFilterContext {
+            status_sent: 503,
+            extra_kept: &[HeaderName::from_static("x-shop-hint")],
+            contract_kept: &["x-appwrite-*".to_owned()],
+            ..context()
+        };
+        for (name, value) in [
+            ("Retry-After", "7"),
+            ("Date", "Sat, 01 Jan 2000 00:00:00 GMT"),
+            ("Vary", "Origin, accept-encoding"),
+            ("Strict-Transport-Security", "max-age=1"),
+            ("X-RateLimit-Limit", "100"),
+            ("X-RateLimit-Remaining", "0"),
+            ("X-RateLimit-Reset", "1700000000"),
+            ("Access-Control-Allow-Origin", "*"),
+        ] {
+            assert!(is_kept(name, value, context), "{name}");
+        }
+        for (name, value) in [
+            ("WWW-Authenticate", "Basic realm=db7"),
+            ("Link", "</internal>"),
+            ("Allow", "GET"),
+            ("Set-Cookie", "a=b"),
+            ("Vary", "X-Internal-Shard"),
+            ("X-RateLimit-Reset", "node7"),
+            ("X-RateLimit-Node", "7"),
+            ("RateLimit", "1"),
+            ("DPoP-Nonce", "x"),
+            ("X-Shop-Hint", "x"),
+            ("X-Appwrite-Warning", "x"),
+            ("Content-Range", "bytes */9"),
+        ] {
+            assert!(!is_kept(name, value, context), "{name}");
+        }
+    }
+
+    #[test]
+    fn contract_keeps_fields_by_name_and_by_prefix() {
+        let kept = ["x-appwrite-*".to_owned(), "x-shop".to_owned()];
+        let context = HeaderFilterContext { contract_kept: &kept, ..context() };
+        assert!(is_kept("X-Appwrite-Warning", "x", context) && is_kept("X-Shop", "x", context));
+        assert!(!is_kept("X-Shop-2", "x", context) && !is_kept("X-Other", "x", context));
     }
 
     #[test]

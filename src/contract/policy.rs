@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::causes::{Cause, preferences_for_upstream};
+use super::causes::Cause;
 use super::code::{Contract, DocumentedCode};
 
 /// The name used instead of a cause when the upstream sent an error response: metric label, override key, log value.
@@ -79,15 +79,22 @@ impl Matcher {
     }
 }
 
+/// Declared values by name, as JSON.
+pub(crate) type OverrideValues = Arc<[(Box<str>, Box<str>)]>;
+
 /// An operator's exception to the default tables. Values that are not set keep their default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Override {
     /// When it applies.
     pub matcher: Matcher,
-    /// The code to send instead.
-    pub code: Option<DocumentedCode>,
+    /// The status to send instead. A contract that does not document it ignores it.
+    pub code: Option<u16>,
     /// The client message to send instead; it must pass [`super::text::is_allowed`].
     pub message: Option<Arc<str>>,
+    /// The type to send instead.
+    pub kind: Option<Arc<str>>,
+    /// Declared values to send instead, as JSON.
+    pub values: OverrideValues,
     /// `Retry-After`, in seconds.
     pub retry_after: Option<u64>,
 }
@@ -132,6 +139,8 @@ pub struct Decision {
     rule: PolicyRule,
     trigger: Trigger,
     message: Option<Arc<str>>,
+    kind: Option<Arc<str>>,
+    values: Option<OverrideValues>,
     retry_after: Option<u64>,
 }
 
@@ -169,6 +178,25 @@ impl Decision {
         self.message.as_deref()
     }
 
+    /// The type of an override; it precedes the upstream's type.
+    pub fn override_type(&self) -> Option<&str> {
+        self.kind.as_deref()
+    }
+
+    /// The declared value of an override, as JSON.
+    pub fn override_value(&self, name: &str) -> Option<&str> {
+        let (_, json) = self.values.as_ref()?.iter().find(|(known, _)| **known == *name)?;
+        Some(json)
+    }
+
+    /// Whether the body is that of the contract for this cause: no override changes it.
+    pub fn has_default_body(&self) -> bool {
+        match self.rule {
+            PolicyRule::Documented | PolicyRule::Default => true,
+            PolicyRule::RouteOverride(_) | PolicyRule::GlobalOverride(_) => false,
+        }
+    }
+
     /// The client message: from the override, else the cause, else the code.
     pub fn message<'a>(&'a self, contract: &'a Contract) -> &'a str {
         match &self.message {
@@ -178,11 +206,16 @@ impl Decision {
     }
 
     /// Whether the upstream's body may be forwarded if it conforms: the upstream sent a response, its status is kept,
-    /// and no override sets a message.
+    /// and no override changes the body.
     pub fn allows_upstream_body(&self) -> bool {
         match self.trigger {
             Trigger::Fault(_) => false,
-            Trigger::UpstreamStatus(status) => status == self.code.status() && self.message.is_none(),
+            Trigger::UpstreamStatus(status) => {
+                status == self.code.status()
+                    && self.message.is_none()
+                    && self.kind.is_none()
+                    && self.values.is_none()
+            }
         }
     }
 }
@@ -193,10 +226,18 @@ pub fn decide(contract: &Contract, input: &PolicyInput<'_>, overrides: &Override
         Trigger::Fault(cause) => (contract.code_for_cause(cause), PolicyRule::Default),
         Trigger::UpstreamStatus(status) => match contract.code(status) {
             Some(code) => (code, PolicyRule::Documented),
-            None => (contract.preferred(preferences_for_upstream(status)), PolicyRule::Default),
+            None => (contract.code_for_upstream(status), PolicyRule::Default),
         },
     };
-    let mut decision = Decision { code, rule, trigger: input.trigger, message: None, retry_after: None };
+    let mut decision = Decision {
+        code,
+        rule,
+        trigger: input.trigger,
+        message: None,
+        kind: None,
+        values: None,
+        retry_after: None,
+    };
 
     let route = first_match(overrides.route, input)
         .map(|(index, matched)| (PolicyRule::RouteOverride(index), matched));
@@ -206,8 +247,10 @@ pub fn decide(contract: &Contract, input: &PolicyInput<'_>, overrides: &Override
     });
     if let Some((rule, matched)) = matched {
         decision.rule = rule;
-        decision.code = matched.code.unwrap_or(code);
+        decision.code = matched.code.and_then(|status| contract.code(status)).unwrap_or(code);
         decision.message = matched.message.clone();
+        decision.kind = matched.kind.clone();
+        decision.values = (!matched.values.is_empty()).then(|| Arc::clone(&matched.values));
         decision.retry_after = matched.retry_after;
     }
     decision

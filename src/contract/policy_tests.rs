@@ -177,7 +177,7 @@ fn contract_of(statuses: &[u16]) -> Result<Contract, Vec<crate::contract::Contra
                 status: *status,
                 reason: "Reason".to_owned(),
                 message: "Message.".to_owned(),
-                kind: None,
+                ..crate::contract::CodeDeclaration::default()
             })
             .collect(),
         ..crate::contract::Declaration::default()
@@ -224,7 +224,7 @@ fn contract_of_400_and_500_alone_is_complete() {
 }
 
 fn override_to(status: u16, matcher: Matcher) -> Override {
-    Override { matcher, code: Some(contract().code(status).unwrap()), ..Override::default() }
+    Override { matcher, code: Some(status), ..Override::default() }
 }
 
 #[test]
@@ -332,9 +332,9 @@ fn any_override() -> impl Strategy<Value = Override> {
                     upstream,
                     methods: Vec::new(),
                 },
-                code: code.map(|slot| contract().codes()[slot].code()),
-                message: None,
+                code: code.map(|slot| contract().codes()[slot].code().status()),
                 retry_after,
+                ..Override::default()
             }
         },
     )
@@ -354,7 +354,7 @@ proptest! {
         let first = route.iter().chain(&global).find(|candidate| candidate.matcher.matches(&input(trigger)));
         prop_assert_eq!(decision.retry_after(), first.and_then(|matched| matched.retry_after));
         if let Some(code) = first.and_then(|matched| matched.code) {
-            prop_assert_eq!(decision.code(), code);
+            prop_assert_eq!(decision.code().status(), code);
         }
     }
 }

@@ -5,17 +5,43 @@
 //! operator's override, or an upstream message that passes [`super::text::is_allowed`].
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue};
 
-use super::body::{self, ErrorBodyMembers, Include};
+use super::causes::Cause;
 use super::code::{CodeEntry, Contract, DocumentedCode};
 use super::fault::RequestSent;
 use super::grpc;
+use super::header_filter::retry_after_seconds;
 use super::policy::Decision;
+use super::template::presets::PROBLEM;
+use super::template::render::BodyValues;
 use super::text;
+
+/// The format of an error body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyFormat {
+    /// The contract's, whatever the client prefers (`errors.format: contract`).
+    #[default]
+    Contract,
+    /// The contract's; a client that prefers problem documents gets them (`errors.format: negotiate`).
+    NegotiatedContract,
+    /// A problem document (RFC 9457), which the client prefers.
+    NegotiatedProblem,
+}
+
+impl BodyFormat {
+    /// Whether the format depends on the Accept of the request.
+    pub const fn is_negotiated(self) -> bool {
+        match self {
+            BodyFormat::Contract => false,
+            BodyFormat::NegotiatedContract | BodyFormat::NegotiatedProblem => true,
+        }
+    }
+}
 
 /// Where the error originated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,16 +66,22 @@ pub struct ReplyContext<'a> {
     pub message: Option<&'a str>,
     /// The upstream's `type`; a value that the contract does not allow is ignored.
     pub kind: Option<&'a str>,
-    /// The optional body members.
-    pub include: Include,
+    /// The upstream's details, as JSON.
+    pub details: Option<&'a str>,
+    /// The upstream's declared values, as JSON, by their index.
+    pub declared: &'a [Option<String>],
+    /// The format of the body.
+    pub format: BodyFormat,
     /// The request ID, sent as `X-Request-Id`.
     pub request_id: Option<&'a HeaderValue>,
-    /// The `retryable` member, see [`body::retryable`].
+    /// The `retryable` member, see [`super::body::retryable_after`].
     pub retryable: bool,
     /// How much of the request was sent to the upstream.
     pub request_sent: RequestSent,
-    /// Fallback `Retry-After` of a 429 or 503, in seconds; 0 is sent as 1.
+    /// Fallback `Retry-After` of a 429 or 503, a rate limit or an overload, in seconds; 0 is sent as 1.
     pub retry_after: u64,
+    /// The current time, for a `Retry-After` of the upstream that is a date.
+    pub now: SystemTime,
     /// Upstream header fields to keep, and fields of other modules (rate limits, CORS). Their first `Retry-After`
     /// precedes the fallback.
     pub headers: Vec<(HeaderName, HeaderValue)>,
@@ -120,7 +152,8 @@ pub fn compose(contract: &Contract, decision: &Decision, context: ReplyContext<'
     if context.grpc {
         return compose_grpc(contract, decision, entry, context);
     }
-    let text = write_body(contract, decision, entry, &context);
+    let retry_after = retry_after_of(decision, entry, &context);
+    let text = write_body(contract, decision, entry, &context, retry_after);
 
     // A HEAD reply has the length of the GET reply. If the response is replaced, GET might have forwarded another body.
     let content_length = match context.origin {
@@ -129,7 +162,11 @@ pub fn compose(contract: &Contract, decision: &Decision, context: ReplyContext<'
     };
     let body = if context.is_head_request { Bytes::new() } else { text };
 
-    let headers = reply_headers(decision, entry, context);
+    let media_type = match context.format {
+        BodyFormat::Contract | BodyFormat::NegotiatedContract => contract.media_type().clone(),
+        BodyFormat::NegotiatedProblem => PROBLEM_MEDIA_TYPE,
+    };
+    let headers = reply_headers(decision, media_type, context, retry_after);
     LocalReply {
         code: Some(entry.code()),
         status: entry.code().status(),
@@ -154,12 +191,10 @@ fn compose_grpc(
         .filter(|_| decision.override_message().is_none())
         .filter(|text| text::is_allowed(text));
     let message = grpc::encode_message(upstream_message.unwrap_or_else(|| decision.message(contract)));
-    let mut headers = reply_headers(decision, entry, context);
-    for (name, value) in &mut headers {
-        if *name == CONTENT_TYPE {
-            *value = HeaderValue::from_static("application/grpc");
-        }
-    }
+    let retry_after = retry_after_of(decision, entry, &context);
+    let media_type = HeaderValue::from_static("application/grpc");
+    let context = ReplyContext { format: BodyFormat::Contract, ..context };
+    let mut headers = reply_headers(decision, media_type, context, retry_after);
     headers.push((GRPC_STATUS, HeaderValue::from_static(status.number())));
     // The message is percent-encoded, so the conversion never fails.
     if let Ok(message) = HeaderValue::from_str(&message) {
@@ -180,31 +215,91 @@ fn write_body(
     decision: &Decision,
     entry: &CodeEntry,
     context: &ReplyContext<'_>,
+    retry_after: Option<RetryAfter>,
 ) -> Bytes {
+    let template = match context.format {
+        BodyFormat::Contract | BodyFormat::NegotiatedContract => contract.template(),
+        BodyFormat::NegotiatedProblem => &PROBLEM,
+    };
+    if let (Some(cause), true) = (decision.cause(), decision.has_default_body())
+        && context.format != BodyFormat::NegotiatedProblem
+        && let Some(body) = contract.prepared_body(cause)
+    {
+        return body;
+    }
     let upstream_message = context
         .message
         .filter(|_| decision.override_message().is_none())
         .filter(|text| text::is_allowed(text));
-    let upstream_kind = context.kind.filter(|kind| contract.allows_type(kind));
-    let include = context.include;
-    let members = ErrorBodyMembers {
-        code: entry.code(),
+    let upstream_kind =
+        context.kind.filter(|kind| decision.override_type().is_none() && contract.allows_type(kind));
+    let own_kind =
+        || decision.override_type().unwrap_or_else(|| contract.type_for(entry.code(), decision.cause()));
+    let names = contract.template().values().iter();
+    let declared: Vec<Option<&str>> = names
+        .zip(contract.declared_values(entry.code(), decision.cause()))
+        .enumerate()
+        .map(|(index, (value, constant))| {
+            let upstream = context.declared.get(index).and_then(Option::as_deref);
+            decision.override_value(&value.name).or(upstream).or(constant)
+        })
+        .collect();
+    let values = BodyValues {
+        code: entry.code().status(),
+        title: entry.reason(),
         message: upstream_message.unwrap_or_else(|| decision.message(contract)),
-        kind: upstream_kind.or_else(|| entry.kind().filter(|_| include.kind)),
-        request_id: context.request_id.filter(|_| include.request_id).and_then(|id| id.to_str().ok()),
-        retryable: include.retryable.then_some(context.retryable),
-        request_sent: include.request_sent.then_some(context.request_sent),
+        kind: upstream_kind.unwrap_or_else(own_kind),
+        kind_of_upstream: upstream_kind.is_some(),
+        details: context.details,
+        request_id: context.request_id.and_then(|id| id.to_str().ok()),
+        cause: decision.trigger().name(),
+        retryable: context.retryable,
+        request_sent: context.request_sent,
+        retry_after: retry_after.map(RetryAfter::seconds),
+        declared: &declared,
     };
     let mut out = BytesMut::new();
-    body::write_json(&members, &mut out);
+    template.render(&values, &mut out);
     out.freeze()
+}
+
+/// The `Retry-After` of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RetryAfter {
+    /// Among the fields already.
+    Kept(u64),
+    /// To be added.
+    Added(u64),
+}
+
+impl RetryAfter {
+    const fn seconds(self) -> u64 {
+        match self {
+            RetryAfter::Kept(seconds) | RetryAfter::Added(seconds) => seconds,
+        }
+    }
+}
+
+/// The override's, else the first of the fields, else the fallback where the reply must have one.
+fn retry_after_of(decision: &Decision, entry: &CodeEntry, context: &ReplyContext<'_>) -> Option<RetryAfter> {
+    if let Some(seconds) = decision.retry_after() {
+        return Some(RetryAfter::Added(seconds.max(1)));
+    }
+    if let Some((_, value)) = context.headers.iter().find(|(name, _)| *name == RETRY_AFTER) {
+        return Some(RetryAfter::Kept(retry_after_seconds(value, context.now).unwrap_or(1)));
+    }
+    let is_overload =
+        decision.cause().is_some_and(|cause| cause.is_overload() || cause == Cause::RateLimited);
+    let needed = matches!(entry.code().status(), 429 | 503) || is_overload;
+    needed.then(|| RetryAfter::Added(context.retry_after.max(1)))
 }
 
 /// Returns the fields of `context`, then the reply's fields in a fixed order.
 fn reply_headers(
     decision: &Decision,
-    entry: &CodeEntry,
+    media_type: HeaderValue,
     context: ReplyContext<'_>,
+    retry_after: Option<RetryAfter>,
 ) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = context.headers;
     let mut retry_after_count = 0;
@@ -216,26 +311,24 @@ fn reply_headers(
         retry_after_count += 1;
         retry_after_count == 1 && decision.retry_after().is_none()
     });
-    let needs_retry_after = matches!(entry.code().status(), 429 | 503);
-    let retry_after = match decision.retry_after() {
-        Some(seconds) => Some(seconds),
-        None if needs_retry_after && retry_after_count == 0 => Some(context.retry_after),
-        None => None,
-    };
-
-    headers.reserve(5);
-    headers.push((CONTENT_TYPE, HeaderValue::from_static(body::JSON_MEDIA_TYPE)));
+    headers.reserve(6);
+    headers.push((CONTENT_TYPE, media_type));
     headers.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
     headers.push((X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
     if let Some(id) = context.request_id {
         headers.push((REQUEST_ID, id.clone()));
     }
-    if let Some(seconds) = retry_after {
-        headers.push((RETRY_AFTER, HeaderValue::from(seconds.max(1))));
+    if let Some(RetryAfter::Added(seconds)) = retry_after {
+        headers.push((RETRY_AFTER, HeaderValue::from(seconds)));
+    }
+    if context.format.is_negotiated() {
+        headers.push((VARY, HeaderValue::from_static("Accept")));
     }
     headers
 }
 
+/// The media type of problem documents.
+pub(crate) const PROBLEM_MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

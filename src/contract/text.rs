@@ -1,12 +1,13 @@
-//! The rule for client messages: one plain sentence, without markup and without a stack trace.
+//! The rule for texts that clients receive: no markup, no stack trace, no credentials.
 //!
-//! [`is_allowed`] checks a text that is sent unchanged (conforming bodies, operators' messages); [`sanitize`] cleans or
-//! rejects an upstream's message. [`super::conform::UpstreamMessages`] decides which upstream messages are sent.
+//! [`passes_rule`] is the rule itself. [`is_allowed`] is for an operator's messages, one line each; [`sanitize`] cleans
+//! or rejects an upstream's message. [`super::conform::UpstreamMessages`] decides which upstream messages are sent.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
 use regex::Regex;
 
 /// Maximum length of a message, in characters.
@@ -40,7 +41,7 @@ impl fmt::Display for TextProblem {
     }
 }
 
-/// Returns why a text may not be sent unchanged, or `None` if it is allowed.
+/// Returns why an operator's message may not be sent, or `None` if it may.
 pub fn problem(text: &str) -> Option<TextProblem> {
     if text.is_empty() {
         return Some(TextProblem::Empty);
@@ -52,50 +53,82 @@ pub fn problem(text: &str) -> Option<TextProblem> {
     if text.contains(char::is_control) {
         return Some(TextProblem::ControlCharacter);
     }
-    has_markup_or_stack_trace(text).then_some(TextProblem::MarkupOrStackTrace)
+    reveals_internals(text).then_some(TextProblem::MarkupOrStackTrace)
 }
 
-/// Whether a text may be sent unchanged.
+/// Whether an operator's message may be sent.
 pub fn is_allowed(text: &str) -> bool {
     problem(text).is_none()
 }
 
-/// Cleans an upstream's text: removes control characters and truncates to [`MAX_CHARS`] characters. Returns `None` if
-/// nothing remains, or if the text looks like markup or a stack trace. The result always passes [`is_allowed`].
+/// Whether a text passes the text rule: no control characters but tab and line feed, nothing that looks like markup, a
+/// stack trace or credentials. It may be empty, and of any length.
+pub fn passes_rule(text: &str) -> bool {
+    !text.contains(|c: char| c.is_control() && c != '\t' && c != '\n') && !reveals_internals(text)
+}
+
+/// Takes the first line of an upstream's text, without control characters, and truncates it to [`MAX_CHARS`] characters.
+/// Returns `None` if nothing remains, or if the text looks like markup or a stack trace. The result always passes
+/// [`is_allowed`].
 pub fn sanitize(text: &str) -> Option<Cow<'_, str>> {
     // Check before and after removing control characters: a line break can separate a word from a stack frame, and a
     // NUL can be inside a tag. Check the complete text, not only the truncated one: a sentence before a stack trace may
     // be part of it.
-    if has_markup_or_stack_trace(text) {
+    if reveals_internals(text) {
         return None;
     }
-    let plain = if text.contains(char::is_control) {
+    let has_controls = text.contains(char::is_control);
+    if has_controls {
         let plain: String = text.chars().filter(|c| !c.is_control()).collect();
-        if has_markup_or_stack_trace(&plain) {
+        let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if reveals_internals(&plain) || reveals_internals(&spaced) {
             return None;
         }
-        Cow::Owned(plain)
+    }
+    let line = text.trim().lines().next().unwrap_or_default().trim();
+    let plain = if has_controls && line.contains(char::is_control) {
+        Cow::Owned(line.chars().filter(|c| !c.is_control()).collect::<String>())
     } else {
-        Cow::Borrowed(text)
+        Cow::Borrowed(line)
     };
-    if plain.is_empty() {
+    if plain.trim().is_empty() {
         return None;
     }
-    match plain.char_indices().nth(MAX_CHARS) {
-        None => Some(plain),
-        Some(_) => Some(Cow::Owned(plain.chars().take(MAX_CHARS).collect())),
-    }
+    let kept = match plain.char_indices().nth(MAX_CHARS) {
+        None => plain,
+        Some(_) => Cow::Owned(plain.chars().take(MAX_CHARS).collect()),
+    };
+    is_allowed(&kept).then_some(kept)
 }
 
-fn has_markup_or_stack_trace(text: &str) -> bool {
+fn reveals_internals(text: &str) -> bool {
+    // Every form that the pattern matches has one of these. Most messages have none, and the pattern is not run.
+    if memchr::memchr3(b'<', b':', b'"', text.as_bytes()).is_none() {
+        return WORDS.iter().any(|word| word.find(text.as_bytes()).is_some());
+    }
     FORBIDDEN_TEXT.as_ref().is_none_or(|rule| rule.is_match(text))
 }
 
-/// Matches a tag, a comment or a doctype; a stack frame of JavaScript or Java; the first line of a Python traceback. It
-/// has no lookahead, so if a text does not match, no prefix of it matches. `None` would reject every text, but cannot
-/// occur: a test compiles the pattern.
-static FORBIDDEN_TEXT: LazyLock<Option<Regex>> =
-    LazyLock::new(|| Regex::new(r"<[a-zA-Z/!]|\bat \S+:\d+|Traceback").ok());
+/// Words that are forbidden by themselves.
+static WORDS: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| [Finder::new("Traceback"), Finder::new("SQLSTATE")]);
+
+/// Matches a tag, a comment or a doctype; a stack frame of JavaScript, Java, .NET or Python; the first line of a Python
+/// traceback; a database's error state; a URL with user information. `None` would reject every text, but cannot occur: a
+/// test compiles the pattern.
+static FORBIDDEN_TEXT: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"<[a-zA-Z/!]",
+        r"|\bat \S*[(/\\.]\S*:\d+",
+        r"|\bat (?:async |new )?\S+ (?:\[as \S+\] )?\(.*:\d+",
+        r"|:line \d+",
+        r#"|File ".*", line \d+"#,
+        r"|Traceback",
+        r"|SQLSTATE",
+        r"|[A-Za-z][A-Za-z0-9+]*://[^/\s]*@",
+    ))
+    .ok()
+});
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -114,6 +147,9 @@ mod tests {
             "1 <2",
             "größer als 5 €",
             "look at me",
+            "The meeting is at 10:30.",
+            "See https://example.com/docs?mail=a@b and ask.",
+            "File \"a.txt\" not found",
         ] {
             assert!(is_allowed(text), "{text}");
             assert!(matches!(sanitize(text), Some(Cow::Borrowed(kept)) if kept == text), "{text}");
@@ -129,6 +165,13 @@ mod tests {
             "<!-- x -->",
             "x at foo.js:12",
             "TypeError at Object.<anonymous>:3",
+            "boom at f (file:1:2)",
+            "at Function.executeUserEntryPoint [as run] (node:internal/modules:170:12)",
+            "at App.Main() in C:\\app\\Main.cs:line 12",
+            "File \"/srv/app.py\", line 12, in f",
+            "SQLSTATE[42S02]: Base table not found",
+            "cannot reach postgres://app:secret@db:5432/main",
+            "REDIS://:secret@cache",
             "Traceback (most recent call last)",
             "é at /srv/app.py:9",
         ] {
@@ -147,7 +190,8 @@ mod tests {
 
     #[test]
     fn control_characters_are_removed_and_long_text_truncated() {
-        assert_eq!(sanitize("a\r\nb\u{7f}c\u{85}d\u{0}").as_deref(), Some("abcd"));
+        assert_eq!(sanitize("a\u{7f}c\u{85}d\u{0}\r\nsecond").as_deref(), Some("acd"));
+        assert_eq!(sanitize("\n\t first \nsecond").as_deref(), Some("first"));
         assert_eq!(sanitize("\u{0}\n"), None);
         assert_eq!(sanitize(""), None);
         let long = "é".repeat(1001);

@@ -12,6 +12,7 @@
 //! [`cors`] and [`origin`] (CORS). [`partial_request`] parses rejected requests as far as possible. [`ascii_class`] has
 //! the character tables, and [`h2_frame`] splits HTTP/2 byte streams into frames.
 
+pub(crate) mod accept;
 pub(crate) mod accept_encoding;
 pub(crate) mod ascii_class;
 pub(crate) mod authentication;

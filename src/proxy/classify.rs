@@ -5,21 +5,25 @@
 
 use std::borrow::Cow;
 use std::future::poll_fn;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method};
 
-use super::context::{Exchange, Forwarding};
+use super::context::{Exchange, Forwarding, RequestContext};
 use super::deadlines::TimeLimit;
 use super::message::HeaderFields;
-use super::upstream_conn::{UpstreamConn, UpstreamResponse};
+use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead};
 use super::wait::measured_timeout;
 use crate::config::ErrorMode;
-use crate::contract::conform::{self, Conformance, ErrorBody};
+use crate::contract::conform::{self, Conformance, ConformingError, ErrorBody};
 use crate::contract::decode::{self, ContentCoding, DecodeError};
 use crate::contract::extract::{self, ExtractedError};
-use crate::contract::{Cause, Contract, Decision, EXCERPT_LIMIT, Evidence, Phase, Trigger};
+use crate::contract::forwarded::{self, ForwardedFacts};
+use crate::contract::{
+    BodyFormat, Cause, Decision, EXCERPT_LIMIT, Evidence, Phase, RequestSent, Trigger, header_filter,
+    retryable,
+};
 
 /// Read size for error bodies. Most are smaller, and many may be buffered at once.
 const ERROR_BUFFER_SIZE: usize = 8 * 1024;
@@ -40,8 +44,22 @@ pub(super) enum Classification {
 pub(super) struct ConformingBody {
     /// The body to send; `None` for a HEAD request.
     pub(super) body: Option<Bytes>,
+    /// How it differs from the one received.
+    pub(super) change: BodyChange,
+}
+
+/// What was changed in a conforming body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum BodyChange {
+    Unchanged,
     /// The content coding was removed, because the client does not accept it.
-    pub(super) decoded: bool,
+    Decoded,
+    /// The gateway added what only it knows.
+    Completed,
+    /// The client prefers problem documents.
+    Problem,
+    /// A response to HEAD, whose body for GET would have been changed.
+    UnknownLength,
 }
 
 /// Why a response is replaced, and with what.
@@ -100,7 +118,7 @@ pub(super) async fn classify(
     let decision = context.error_context().decide(Trigger::UpstreamStatus(status));
     let documented = context.contract().code(status).is_some();
     if forwarding.request.method == Method::HEAD {
-        let checked = check_head_response(documented, &response.response_head.fields);
+        let checked = check_head_response(context, documented, &response.response_head);
         return classification(forwarding, response, decision, checked, None);
     }
     let mut body = BytesMut::new();
@@ -112,7 +130,7 @@ pub(super) async fn classify(
         }
         Buffering::TooLarge => CheckedBody::unread(Conformance::TooLarge, &body),
         Buffering::Incomplete | Buffering::TimedOut => CheckedBody::unread(Conformance::Incomplete, &body),
-        Buffering::Complete => check_body(forwarding, response, documented, &body),
+        Buffering::Complete => check_body(forwarding, response, &decision, &body),
     };
     // A truncated response is replaced in `observe` mode too, because it cannot be forwarded. A large or slow one can:
     // the relay reads the rest of its body.
@@ -124,16 +142,30 @@ pub(super) async fn classify(
 }
 
 /// Checks the response to a HEAD request, which has no body.
-fn check_head_response(documented: bool, fields: &HeaderFields) -> CheckedBody {
+fn check_head_response(
+    context: &RequestContext<'_>,
+    documented: bool,
+    response_head: &UpstreamResponseHead,
+) -> CheckedBody {
+    let contract = context.contract();
+    let status = response_head.parsed.status;
+    let messages = context.error_config().upstream_messages;
     let conformance = if !documented {
         Conformance::Undocumented
-    } else if conform::head_response_conforms(media_type(fields)) {
+    } else if conform::head_response_conforms(contract, status, media_type(&response_head.fields), messages) {
         Conformance::Conforms
     } else {
         Conformance::WrongShape
     };
+    let change = if context.body_format() == BodyFormat::NegotiatedProblem {
+        BodyChange::Problem
+    } else if contract.template().completes() {
+        BodyChange::UnknownLength
+    } else {
+        BodyChange::Unchanged
+    };
     CheckedBody {
-        conforming_body: Some(ConformingBody { body: None, decoded: false }),
+        conforming_body: Some(ConformingBody { body: None, change }),
         ..CheckedBody::unread(conformance, &Bytes::new())
     }
 }
@@ -161,7 +193,7 @@ fn classification(
             unchanged(body)
         }
         ErrorMode::Enforce if may_forward => Classification::ForwardConforming(
-            checked.conforming_body.unwrap_or(ConformingBody { body, decoded: false }),
+            checked.conforming_body.unwrap_or(ConformingBody { body, change: BodyChange::Unchanged }),
         ),
         ErrorMode::Enforce => replacement(forwarding, response, decision, checked),
     }
@@ -224,10 +256,12 @@ async fn read_body(conn: &mut UpstreamConn, body: &mut BytesMut, limit: usize) -
 fn check_body(
     forwarding: &Forwarding<'_>,
     response: &UpstreamResponse,
-    documented: bool,
+    decision: &Decision,
     body: &Bytes,
 ) -> CheckedBody {
     let contract = forwarding.context.contract();
+    let status = response.response_head.parsed.status;
+    let documented = contract.code(status).is_some();
     let error_config = &forwarding.route.config.errors;
     let codings: Vec<HeaderValue> = response
         .response_head
@@ -253,26 +287,20 @@ fn check_body(
             }
         }
     };
-    let conformance = if documented {
-        let error = ErrorBody {
-            status: response.response_head.parsed.status,
-            media_type: media_type(&response.response_head.fields),
-            body: &decoded,
-        };
-        conform::check_conformance(contract, &error, error_config.upstream_messages)
-    } else {
-        Conformance::Undocumented
+    let media_type = media_type(&response.response_head.fields);
+    let error = ErrorBody { status, media_type, body: &decoded };
+    let conformance = match conform::check_body(contract, &error, error_config.upstream_messages) {
+        Ok(conforming) if !forwarding.request.is_grpc() && decision.allows_upstream_body() => {
+            let conforming_body = conforming_body(forwarding, response, (coding, body), &conforming);
+            return CheckedBody {
+                conforming_body: Some(conforming_body),
+                ..CheckedBody::unread(Conformance::Conforms, body)
+            };
+        }
+        Ok(_) => Conformance::Conforms,
+        Err(conformance) => conformance,
     };
-    if conformance == Conformance::Conforms && !forwarding.request.is_grpc() {
-        let client_accepts = coding == ContentCoding::Identity || accepts(forwarding, coding);
-        let conforming_body = if client_accepts { body.clone() } else { Bytes::from(decoded.into_owned()) };
-        let conforming_body = ConformingBody { body: Some(conforming_body), decoded: !client_accepts };
-        return CheckedBody {
-            conforming_body: Some(conforming_body),
-            ..CheckedBody::unread(conformance, body)
-        };
-    }
-    let extracted = extract_error(contract, &decoded);
+    let extracted = extract_error(forwarding.context, &error, decision);
     let readable_body = match decoded {
         Cow::Borrowed(_) => body.clone(),
         Cow::Owned(decoded) => Bytes::from(decoded),
@@ -280,12 +308,68 @@ fn check_body(
     CheckedBody { conformance, extracted, conforming_body: None, readable_body }
 }
 
-/// The error message and type in a body that is replaced.
-fn extract_error(contract: &Contract, body: &[u8]) -> ExtractedError {
+/// The body that the client receives of a conforming error. `body` is what was received, in this coding.
+fn conforming_body(
+    forwarding: &Forwarding<'_>,
+    response: &UpstreamResponse,
+    (coding, body): (ContentCoding, &Bytes),
+    conforming: &ConformingError<'_>,
+) -> ConformingBody {
+    let context = forwarding.context;
+    let contract = context.contract();
+    let status = response.response_head.parsed.status;
+    let is_problem = context.body_format() == BodyFormat::NegotiatedProblem;
+    if let (Some(code), true) = (contract.code(status), is_problem || contract.template().completes()) {
+        let default = context.error_config().retry_after;
+        let facts = ForwardedFacts {
+            request_id: context.request_id.to_str().ok(),
+            retryable: retryable(status, RequestSent::Full, &forwarding.request.method),
+            retry_after: retry_after_of(&response.response_head.fields, status, default, SystemTime::now()),
+        };
+        if is_problem {
+            let body = forwarded::problem_document(contract, code, conforming, facts);
+            return ConformingBody { body: Some(body), change: BodyChange::Problem };
+        }
+        if let Some(body) = forwarded::complete(contract, code, conforming, facts) {
+            return ConformingBody { body: Some(body), change: BodyChange::Completed };
+        }
+    }
+    if coding == ContentCoding::Identity || accepts(forwarding, coding) {
+        return ConformingBody { body: Some(body.clone()), change: BodyChange::Unchanged };
+    }
+    let decoded = Bytes::copy_from_slice(conforming.text.as_bytes());
+    ConformingBody { body: Some(decoded), change: BodyChange::Decoded }
+}
+
+/// The seconds of the `Retry-After` that the client receives with a conforming error.
+fn retry_after_of(fields: &HeaderFields, status: u16, default: u64, now: SystemTime) -> Option<u64> {
+    let first = fields.values("retry-after").next().and_then(|value| HeaderValue::from_bytes(value).ok());
+    let seconds = first.and_then(|value| header_filter::retry_after_seconds(&value, now));
+    seconds.or_else(|| matches!(status, 429 | 503).then(|| default.max(1)))
+}
+
+/// What may be sent of a body that is replaced.
+fn extract_error(context: &RequestContext<'_>, error: &ErrorBody<'_>, decision: &Decision) -> ExtractedError {
+    let error_context = context.error_context();
+    let extraction = error_context.extraction(error.status, decision);
     // Most replaced bodies are HTML pages: checking the first byte avoids parsing them.
+    let text = error.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(error.body);
     let starts_json =
-        body.iter().find(|octet| !octet.is_ascii_whitespace()).is_some_and(|octet| *octet == b'{');
-    if starts_json { extract::extract(contract, body) } else { ExtractedError::default() }
+        text.iter().find(|octet| !octet.is_ascii_whitespace()).is_some_and(|octet| *octet == b'{');
+    let may_be_used = extraction.message || extraction.details || error_context.contract.types().is_some();
+    if starts_json && may_be_used {
+        let extracted = extract::extract_with(error_context.contract, error.body, &extraction);
+        if extracted.details_dropped > 0 {
+            context.gateway.metrics.details_dropped(extracted.details_dropped);
+        }
+        return extracted;
+    }
+    let is_text = error.media_type.is_some_and(|value| {
+        let essence = value.split(|octet| *octet == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"text/plain")
+    });
+    let message = (is_text && extraction.message).then(|| extract::plain_text_message(error.body)).flatten();
+    ExtractedError { message, ..ExtractedError::default() }
 }
 
 /// Whether the client accepts this content coding.

@@ -18,10 +18,11 @@ use super::response_headers::ResponseHeaderMutations;
 use super::upload::{MAX_REPLAY_BYTES, Upload};
 use super::upstream_conn::UpstreamConn;
 use crate::config::ErrorRules;
-use crate::contract::{Cause, Contract, Evidence, Fault, Phase, RequestSent};
-use crate::http::forwarded;
+use crate::contract::reply::PROBLEM_MEDIA_TYPE;
+use crate::contract::{BodyFormat, Cause, Contract, Evidence, Fault, Phase, RequestSent};
 use crate::http::framing::RequestFraming;
 use crate::http::upgrade::UpgradeOffer;
+use crate::http::{accept, forwarded};
 use crate::snapshot::error_context::ErrorContext;
 use crate::snapshot::rate_limits::RateLimitRule;
 use crate::snapshot::{Route, Snapshot};
@@ -123,7 +124,7 @@ impl<'a> RequestContext<'a> {
 
     /// The contract that the response follows.
     pub(super) fn contract(&self) -> &'a Contract {
-        &self.snapshot.contract
+        &self.error_config().contract
     }
 
     /// The `errors` configuration of the route, or the top-level one without a route.
@@ -149,7 +150,25 @@ impl<'a> RequestContext<'a> {
             upstream: self.route.map(|route| route.upstream.name()),
             method,
             grpc,
+            format: self.body_format(),
         }
+    }
+
+    /// The format of the error bodies for this request.
+    pub(super) fn body_format(&self) -> BodyFormat {
+        let error_config = self.error_config();
+        if !error_config.negotiate {
+            return BodyFormat::Contract;
+        }
+        let prefers_problem = match self.received {
+            ReceivedRequest::Valid(request) => accept::prefers(
+                request.fields.values("accept"),
+                PROBLEM_MEDIA_TYPE.as_bytes(),
+                error_config.contract.media_type().as_bytes(),
+            ),
+            ReceivedRequest::Rejected { .. } => false,
+        };
+        if prefers_problem { BodyFormat::NegotiatedProblem } else { BodyFormat::NegotiatedContract }
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use http::{HeaderName, HeaderValue};
 
-use super::classify::ConformingBody;
+use super::classify::{BodyChange, ConformingBody};
 use super::context::{Exchange, Forwarding};
 use super::deadlines::TimeLimit;
 use super::downstream::{Downstream, FieldWriter};
@@ -27,6 +27,7 @@ use super::upload::{UploadEvent, WaitingFor};
 use super::upstream_conn::h1::UpstreamH1;
 use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead};
 use super::wait::Wait;
+use crate::contract::reply::PROBLEM_MEDIA_TYPE;
 use crate::contract::{Cause, Fault, Phase, RequestSent, header_filter};
 use crate::http::hop_by_hop;
 use crate::http::response_head::ResponseFraming;
@@ -186,9 +187,12 @@ pub(super) async fn forward_error(
     let status = response_head.parsed.status;
     let length = match (&error.body, response_head.parsed.content_length) {
         (Some(body), _) => BodyLength::Exactly(body.len() as u64),
-        (None, Some(length)) => BodyLength::Exactly(length),
-        (None, None) => BodyLength::Absent,
+        (None, Some(length)) if error.change == BodyChange::Unchanged => BodyLength::Exactly(length),
+        (None, Some(_) | None) => BodyLength::Absent,
     };
+    let changed = error.change != BodyChange::Unchanged;
+    let is_problem = error.change == BodyChange::Problem;
+    let negotiates = exchange.context.error_config().negotiate;
     let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
     let default_retry_after = exchange.context.error_config().retry_after;
     let discard_limit = local_reply::plan_discard(exchange.client);
@@ -213,11 +217,19 @@ pub(super) async fn forward_error(
                 || response_headers.overrides(name)
                 || is(b"cache-control")
                 || (sets_retry_after && is(b"retry-after"))
-                || (error.decoded && is(b"content-encoding"));
-            !replaced
-                && HeaderName::from_bytes(name).is_ok_and(|name| !header_filter::drop_on_conforming(&name))
+                || (is_problem && is(b"content-type"));
+            let is_removed = |name: &HeaderName| {
+                header_filter::drop_on_conforming(name) || (changed && header_filter::describes_content(name))
+            };
+            !replaced && HeaderName::from_bytes(name).is_ok_and(|name| !is_removed(&name))
         });
         writer.append(b"Cache-Control", b"no-store");
+        if is_problem {
+            writer.append(b"Content-Type", PROBLEM_MEDIA_TYPE.as_bytes());
+        }
+        if negotiates {
+            writer.append(b"Vary", b"Accept");
+        }
         write_response_headers(writer, request_id, response_headers, &response_head.fields);
         if let Some(retry_after_value) = retry_after_value {
             writer.append(b"Retry-After", &retry_after_value);

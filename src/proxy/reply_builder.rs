@@ -3,7 +3,7 @@
 //! This module collects the input; [`crate::contract`] decides what the reply contains.
 //! [`super::local_reply`] sends the reply.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue};
 
@@ -24,6 +24,8 @@ pub(super) fn for_fault(exchange: &Exchange<'_>, fault: &Fault) -> LocalReply {
         request_id: &exchange.context.request_id,
         request_sent: exchange.record.request_sent,
         retry_after: fault.retry_after(),
+        // Only the Retry-After of an upstream can be a date.
+        now: UNIX_EPOCH,
     };
     let fields = with_response_headers(Vec::with_capacity(6), &exchange.response_headers, None);
     error_context.local_reply(&decision, &request_state, fields)
@@ -36,10 +38,11 @@ pub(super) fn for_replacement(
     replacement: &Replacement,
 ) -> LocalReply {
     let Replacement { decision, extracted, evidence: _ } = replacement;
-    let kept = kept_fields(exchange, response_head, decision.code().status());
+    let now = SystemTime::now();
+    let kept = kept_fields(exchange, response_head, decision.code().status(), now);
     let fields = with_response_headers(kept, &exchange.response_headers, Some(&response_head.fields));
     let request_id = &exchange.context.request_id;
-    exchange.context.error_context().replacement_reply(decision, extracted, request_id, fields)
+    exchange.context.error_context().replacement_reply(decision, extracted, (request_id, now), fields)
 }
 
 /// Adds the fields that every response of this request gets.
@@ -58,14 +61,15 @@ fn kept_fields(
     exchange: &Exchange<'_>,
     response_head: &UpstreamResponseHead,
     status: u16,
+    now: SystemTime,
 ) -> Vec<(HeaderName, HeaderValue)> {
     let response_headers = &exchange.response_headers;
     let filter_context = HeaderFilterContext {
         status_sent: status,
-        upstream_status: response_head.parsed.status,
         gateway_cors: response_headers.overrides_cors(),
         extra_kept: &exchange.context.error_config().keep_headers,
-        now: SystemTime::now(),
+        contract_kept: exchange.context.contract().keep_headers(),
+        now,
     };
     let mut kept = Vec::with_capacity(8);
     let upstream_fields = &response_head.fields;

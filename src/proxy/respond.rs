@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::classify::{Classification, ConformingBody};
+use super::classify::{BodyChange, Classification, ConformingBody};
 use super::context::{Exchange, Forwarding};
 use super::local_reply::{self, SendResult};
 use super::record::{self, RelayOutcome, RequestEnd};
@@ -117,6 +117,10 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
             // The next request of the upstream must not wait for a slow client.
             let UpstreamResponse { conn, response_head } = response;
             forwarding.release(conn);
+            let origin = match error.change {
+                BodyChange::Completed | BodyChange::Problem => ResponseOrigin::Completed,
+                BodyChange::Unchanged | BodyChange::Decoded | BodyChange::UnknownLength => origin,
+            };
             Prepared { message: Message::ConformingError(response_head, error), origin, trigger: None, end }
         }
         Classification::Replace(replacement) => {

@@ -4,13 +4,15 @@
 //! The request path and `explain` both use it, so that they cannot differ. Pure. The sender of local replies adds the
 //! connection-specific header fields.
 
+use std::time::SystemTime;
+
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::config::ErrorRules;
 use crate::contract::reply::ErrorOrigin;
 use crate::contract::{
-    Contract, Decision, ExtractedError, LocalReply, Override, Overrides, PolicyInput, ReplyContext,
-    RequestSent, Trigger, body, compose, policy,
+    BodyFormat, Contract, Decision, ExtractedError, Extraction, LocalReply, Override, Overrides, PolicyInput,
+    ReplyContext, RequestSent, Trigger, UpstreamMessages, compose, policy, retryable,
 };
 
 /// The configuration that applies to one request, borrowed from its snapshot.
@@ -28,6 +30,8 @@ pub(crate) struct ErrorContext<'a> {
     pub method: &'a Method,
     /// Whether the request is a gRPC call.
     pub grpc: bool,
+    /// The format of the body.
+    pub format: BodyFormat,
 }
 
 /// The facts of the request at the time of the response.
@@ -39,6 +43,8 @@ pub(crate) struct RequestState<'a> {
     pub request_sent: RequestSent,
     /// Seconds after which the client may retry, if an earlier step determined them.
     pub retry_after: Option<u64>,
+    /// The current time.
+    pub now: SystemTime,
 }
 
 impl ErrorContext<'_> {
@@ -47,6 +53,20 @@ impl ErrorContext<'_> {
         let input = PolicyInput { trigger, upstream: self.upstream, method: self.method };
         let overrides = Overrides { route: &self.error_config.overrides, global: self.overrides };
         policy::decide(self.contract, &input, &overrides)
+    }
+
+    /// What of the body of an upstream's error may be sent with the status of `decision`.
+    pub(crate) fn extraction(&self, upstream_status: u16, decision: &Decision) -> Extraction<'_> {
+        let sent = decision.code().status();
+        let rules = self.error_config;
+        let client_error = upstream_status < 500 && sent < 500;
+        Extraction {
+            message: rules.upstream_messages.allowed(upstream_status, sent),
+            any_type: client_error || rules.upstream_messages == UpstreamMessages::All,
+            details: client_error,
+            message_paths: &rules.message_paths,
+            keep_details: &rules.keep_details,
+        }
     }
 
     /// Composes the reply to a fault. `fields` are header fields to add.
@@ -65,11 +85,12 @@ impl ErrorContext<'_> {
         &self,
         decision: &Decision,
         extract: &ExtractedError,
-        request_id: &HeaderValue,
+        (request_id, now): (&HeaderValue, SystemTime),
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> LocalReply {
         // The upstream responded, so it has received the request.
-        let request_state = RequestState { request_id, request_sent: RequestSent::Full, retry_after: None };
+        let request_state =
+            RequestState { request_id, request_sent: RequestSent::Full, retry_after: None, now };
         self.build_reply(decision, ErrorOrigin::Replaced, extract, &request_state, fields)
     }
 
@@ -86,16 +107,21 @@ impl ErrorContext<'_> {
             origin,
             is_head_request: *self.method == Method::HEAD,
             grpc: self.grpc,
-            message: extract
-                .message
-                .as_deref()
-                .filter(|_| self.error_config.upstream_messages.allowed_with(status)),
+            message: extract.message.as_deref(),
             kind: extract.kind.as_deref(),
-            include: self.error_config.include,
+            details: extract.details.as_deref(),
+            declared: &extract.declared,
+            format: self.format,
             request_id: Some(request_state.request_id),
-            retryable: body::retryable(status, request_state.request_sent, self.method),
+            retryable: retryable::retryable_after(
+                decision.trigger(),
+                status,
+                request_state.request_sent,
+                self.method,
+            ),
             request_sent: request_state.request_sent,
             retry_after: request_state.retry_after.unwrap_or(self.error_config.retry_after),
+            now: request_state.now,
             headers: fields,
         };
         compose(self.contract, decision, context)

@@ -14,7 +14,7 @@ mod stores;
 use std::sync::Arc;
 
 use crate::config::{self, ClientLimits, Config, ErrorRules, Timeouts};
-use crate::contract::{Contract, Override};
+use crate::contract::Override;
 use crate::http::cors;
 use crate::limit::redis::RedisBackend;
 use crate::telemetry::{AccessLog, CodeLabels, Metrics, RouteMetrics, UpstreamMetrics, definitions};
@@ -29,8 +29,6 @@ use router::Router;
 /// Everything that the request path reads, behind one pointer.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    /// The contract.
-    pub(crate) contract: Arc<Contract>,
     /// Overrides for all routes.
     pub(crate) overrides: Vec<Override>,
     /// Limits for clients. Shared, because an idle connection keeps them between requests.
@@ -122,7 +120,6 @@ impl Snapshot {
         metrics: &Metrics,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, String> {
-        let code_labels = CodeLabels::for_contract(&config.contract);
         let upstreams: Vec<UpstreamHandle> = config
             .upstreams
             .iter()
@@ -150,12 +147,15 @@ impl Snapshot {
                 limits_read_body,
                 limits_need_io: limits_read_body || route_rules.iter().any(|rule| rule.store.is_some()),
                 rate_limits: route_rules,
-                metrics: metrics.route(&code_labels, &route.name, Some(upstream.runtime.name())),
+                metrics: metrics.route(
+                    &CodeLabels::for_contract(&route.errors.contract),
+                    &route.name,
+                    Some(upstream.runtime.name()),
+                ),
                 upstream_metrics: Arc::clone(&upstream.metrics),
             });
         }
         Ok(Snapshot {
-            contract: Arc::clone(&config.contract),
             overrides: config.overrides.clone(),
             client: Arc::new(config.client.clone()),
             access: AccessLog::new(logging::requests(config.log.requests), logging::level(config.log.level)),
@@ -164,7 +164,7 @@ impl Snapshot {
             unrouted: Unrouted {
                 errors: config.errors.clone(),
                 cors: config.cors.clone(),
-                metrics: metrics.route(&code_labels, definitions::NONE, None),
+                metrics: metrics.route(&CodeLabels::for_contract(&config.contract), definitions::NONE, None),
             },
             upstreams,
             rate_limits,

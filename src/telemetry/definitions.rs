@@ -91,7 +91,7 @@ const STORE_BUCKETS: &[f64] =
 pub(crate) const RESPONSES: MetricDefinition = MetricDefinition::counter(
     "responses_total",
     &["route", "code", "origin"],
-    "Responses whose headers were sent (interim responses excluded), by status code and origin: `upstream` (forwarded), `replaced` (sent in place of the upstream's error), or `proxy` (the gateway's own).",
+    "Responses whose headers were sent (interim responses excluded), by status code and origin: `upstream` (forwarded), `completed` (forwarded with members that only the gateway knows, or as a problem document), `replaced` (sent in place of the upstream's error), or `proxy` (the gateway's own).",
 );
 pub(crate) const ERRORS: MetricDefinition = MetricDefinition::counter(
     "errors_total",
@@ -231,6 +231,12 @@ pub(crate) const PANICS: MetricDefinition = MetricDefinition::counter(
     &[],
     "Panics caught while handling a request; the client got a 500 or an aborted response. Each is a bug.",
 );
+pub(crate) const DETAILS_DROPPED: MetricDefinition = MetricDefinition::counter(
+    "details_dropped_total",
+    &[],
+    "Texts in the details of upstream errors that were left out because they look like markup, a stack trace or credentials, \
+     and details that exceed a bound.",
+);
 pub(crate) const LOG_DROPPED: MetricDefinition = MetricDefinition::counter(
     "log_lines_dropped_total",
     &["reason"],
@@ -272,6 +278,7 @@ pub const ALL: &[MetricDefinition] = &[
     RELOAD_SUCCESSFUL,
     RELOAD_TIME,
     PANICS,
+    DETAILS_DROPPED,
     LOG_DROPPED,
     BUILD_INFO,
 ];

@@ -43,6 +43,7 @@ pub(crate) struct Metrics {
     limits: LimitSources,
     /// Panics caught around a request.
     pub panics: IntCounter,
+    details_dropped: IntCounter,
 }
 
 impl Default for Metrics {
@@ -84,8 +85,15 @@ impl Metrics {
             dropped_log_lines: Mutex::new(None),
             limits: LimitSources::default(),
             panics: counters(&registry, &definitions::PANICS).with_label_values::<&str>(&[]),
+            details_dropped: counters(&registry, &definitions::DETAILS_DROPPED)
+                .with_label_values::<&str>(&[]),
             registry,
         }
+    }
+
+    /// Counts texts of upstream details that were left out.
+    pub(crate) fn details_dropped(&self, texts: u32) {
+        self.details_dropped.inc_by(u64::from(texts));
     }
 
     /// The handles of one route; the name is `none` for requests that matched no route. Resolve once per snapshot.

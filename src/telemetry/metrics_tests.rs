@@ -159,6 +159,9 @@ statusquo_config_last_reload_timestamp_seconds 0
 # TYPE statusquo_config_reloads_total counter
 statusquo_config_reloads_total{result="applied"} 0
 statusquo_config_reloads_total{result="rejected"} 0
+# HELP statusquo_details_dropped_total Texts in the details of upstream errors that were left out because they look like markup, a stack trace or credentials, and details that exceed a bound.
+# TYPE statusquo_details_dropped_total counter
+statusquo_details_dropped_total 0
 # HELP statusquo_errors_total Responses with a status code of 400 or above, by the cause that determined it (`upstream_response`: the upstream's own status code).
 # TYPE statusquo_errors_total counter
 statusquo_errors_total{cause="breaker_open",code="503",route="shop",upstream="backend",upstream_status="none"} 1
@@ -189,7 +192,7 @@ statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="60"} 1
 statusquo_request_duration_seconds_bucket{class="2xx",route="shop",le="+Inf"} 1
 statusquo_request_duration_seconds_sum{class="2xx",route="shop"} 0.003
 statusquo_request_duration_seconds_count{class="2xx",route="shop"} 1
-# HELP statusquo_responses_total Responses whose headers were sent (interim responses excluded), by status code and origin: `upstream` (forwarded), `replaced` (sent in place of the upstream's error), or `proxy` (the gateway's own).
+# HELP statusquo_responses_total Responses whose headers were sent (interim responses excluded), by status code and origin: `upstream` (forwarded), `completed` (forwarded with members that only the gateway knows, or as a problem document), `replaced` (sent in place of the upstream's error), or `proxy` (the gateway's own).
 # TYPE statusquo_responses_total counter
 statusquo_responses_total{code="200",origin="upstream",route="shop"} 1
 statusquo_responses_total{code="400",origin="proxy",route="shop"} 0

@@ -17,6 +17,8 @@ use crate::contract::{Cause, Trigger};
 pub(crate) enum ResponseOrigin {
     /// The upstream; forwarded.
     Upstream,
+    /// The upstream; forwarded with what only the gateway knows, or as a problem document.
+    Completed,
     /// The gateway, in place of the upstream's response.
     Replaced,
     /// The gateway, without a usable response from the upstream.
@@ -25,13 +27,18 @@ pub(crate) enum ResponseOrigin {
 
 impl ResponseOrigin {
     /// Every origin.
-    pub(crate) const ALL: &'static [ResponseOrigin] =
-        &[ResponseOrigin::Upstream, ResponseOrigin::Replaced, ResponseOrigin::Proxy];
+    pub(crate) const ALL: &'static [ResponseOrigin] = &[
+        ResponseOrigin::Upstream,
+        ResponseOrigin::Completed,
+        ResponseOrigin::Replaced,
+        ResponseOrigin::Proxy,
+    ];
 
     /// The value of the label.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             ResponseOrigin::Upstream => "upstream",
+            ResponseOrigin::Completed => "completed",
             ResponseOrigin::Replaced => "replaced",
             ResponseOrigin::Proxy => "proxy",
         }

@@ -17,6 +17,7 @@
 mod admission;
 mod certificates;
 mod contract_check;
+mod contracts;
 mod gateway;
 mod h2_client;
 mod h2_upstream;

@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::ExplainInput;
 use crate::config::{Config, ErrorMode};
-use crate::contract::{Decision, Evidence, ExtractedError, PolicyRule, Trigger};
+use crate::contract::{BodyFormat, Decision, Evidence, ExtractedError, PolicyRule, Trigger};
 use crate::proxy::{closes_connection, preview_response_headers, render_h1};
 use crate::snapshot::error_context::{ErrorContext, RequestState};
 use crate::telemetry::formatter::LineFormat;
@@ -55,12 +55,13 @@ impl Explanation {
         let route = input.route.map(|(_, route)| route);
         let rules = route.map_or(&config.errors, |route| &route.errors);
         let error_context = ErrorContext {
-            contract: &config.contract,
+            contract: &rules.contract,
             overrides: &config.overrides,
             error_config: rules,
             upstream: input.upstream,
             method: input.method,
             grpc: false,
+            format: BodyFormat::Contract,
         };
         let decision = error_context.decide(input.trigger);
         let end = request_end(input, rules.mode, &decision);
@@ -107,9 +108,13 @@ fn client_response(
 ) -> (ExplainedResponse, u64) {
     let id = HeaderValue::from_static(REQUEST_ID);
     let limited = &input.rate_limits;
-    let facts =
-        RequestState { request_id: &id, request_sent: input.request_sent, retry_after: limited.retry_after };
     let now = SystemTime::UNIX_EPOCH + PLACEHOLDER_TIME;
+    let facts = RequestState {
+        request_id: &id,
+        request_sent: input.request_sent,
+        retry_after: limited.retry_after,
+        now,
+    };
     let origin = input.origin.map(str::as_bytes);
     let headers = preview_response_headers(
         input.cors_policy,
@@ -120,7 +125,7 @@ fn client_response(
     let reply = match end {
         ExplainedEnd::LocalReply => error_context.local_reply(decision, &facts, headers),
         ExplainedEnd::Replaced => {
-            error_context.replacement_reply(decision, &ExtractedError::default(), &id, headers)
+            error_context.replacement_reply(decision, &ExtractedError::default(), (&id, now), headers)
         }
         ExplainedEnd::Forwarded { .. } => return (ExplainedResponse::Forwarded, 0),
         ExplainedEnd::Truncated => return (ExplainedResponse::Truncated, 0),

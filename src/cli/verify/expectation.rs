@@ -3,6 +3,8 @@
 //! The expected code, message and type come from the error policy through [`crate::snapshot::error_context`], as for
 //! `explain` and for the request path. The response is checked from its bytes.
 
+use std::time::SystemTime;
+
 use http::{HeaderValue, Method};
 use serde_json::Value;
 
@@ -13,7 +15,9 @@ use crate::conformance::{
 };
 use crate::contract::conform::{self, Conformance, ErrorBody};
 use crate::contract::policy::UPSTREAM_RESPONSE;
-use crate::contract::{Cause, Contract, Decision, ExtractedError, LocalReply, RequestSent, Trigger};
+use crate::contract::{
+    BodyFormat, Cause, Contract, Decision, ExtractedError, LocalReply, RequestSent, Trigger,
+};
 use crate::snapshot::error_context::{ErrorContext, RequestState};
 
 /// The expected response.
@@ -58,12 +62,13 @@ impl ExpectationContext<'_> {
     fn error_context(&self) -> ErrorContext<'_> {
         let upstream = self.route.and_then(|route| self.config.upstreams.get(route.upstream));
         ErrorContext {
-            contract: &self.config.contract,
+            contract: &self.error_rules().contract,
             overrides: &self.config.overrides,
             error_config: self.error_rules(),
             upstream: upstream.map(|upstream| upstream.name.as_str()),
             method: self.method,
             grpc: false,
+            format: BodyFormat::Contract,
         }
     }
 
@@ -75,14 +80,23 @@ impl ExpectationContext<'_> {
     pub(super) fn for_fault(&self, cause: Cause, sent_at_least: RequestSent) -> Expectation {
         let error_context = self.error_context();
         let decision = error_context.decide(Trigger::Fault(cause));
-        let facts =
-            RequestState { request_id: &PLACEHOLDER_ID, request_sent: sent_at_least, retry_after: None };
+        let facts = RequestState {
+            request_id: &PLACEHOLDER_ID,
+            request_sent: sent_at_least,
+            retry_after: None,
+            now: SystemTime::UNIX_EPOCH,
+        };
         let reply = error_context.local_reply(&decision, &facts, Vec::new());
         local_reply(&decision, &reply, cause.name(), sent_at_least)
     }
 
     fn replaced(&self, decision: &Decision, extracted: &ExtractedError) -> Expectation {
-        let reply = self.error_context().replacement_reply(decision, extracted, &PLACEHOLDER_ID, Vec::new());
+        let reply = self.error_context().replacement_reply(
+            decision,
+            extracted,
+            (&PLACEHOLDER_ID, SystemTime::UNIX_EPOCH),
+            Vec::new(),
+        );
         local_reply(decision, &reply, UPSTREAM_RESPONSE, RequestSent::Full)
     }
 
@@ -132,13 +146,15 @@ impl ExpectationContext<'_> {
         let plain = fault.decoded_body.as_ref().unwrap_or(&fault.body);
         let body = ErrorBody { status, media_type, body: plain };
         let messages = self.error_rules().upstream_messages;
-        let contract = &self.config.contract;
+        let contract = &self.error_rules().contract;
         let conforms = plain.is_empty()
             || conform::check_conformance(contract, &body, messages) == Conformance::Conforms;
         if contract.code(status).is_some() && conforms && decision.allows_upstream_body() {
             return forwarded;
         }
-        self.replaced(&decision, &crate::contract::extract::extract(contract, plain))
+        let error_context = self.error_context();
+        let extraction = error_context.extraction(status, &decision);
+        self.replaced(&decision, &crate::contract::extract::extract_with(contract, plain, &extraction))
     }
 
     fn for_status(&self, status: u16, fault: &UpstreamFault) -> Expectation {
@@ -149,7 +165,9 @@ impl ExpectationContext<'_> {
                     ExpectedMessage::ContractDefault => None,
                     ExpectedMessage::FromUpstream(member) => Some(member.to_owned()),
                 };
-                self.replaced(&decision, &ExtractedError { message, kind: None })
+                let may_be_sent = self.error_context().extraction(status, &decision).message;
+                let message = message.filter(|_| may_be_sent);
+                self.replaced(&decision, &ExtractedError { message, ..ExtractedError::default() })
             }
             ErrorMode::Observe => Expectation::Forwarded {
                 status,

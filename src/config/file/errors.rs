@@ -1,72 +1,15 @@
-//! The sections `contract` and `errors` of the file. The comments on the fields are the documentation.
+//! The section `errors` of the file. The comments on the fields are the documentation.
 //!
 //! [`super::super::validate_errors`] checks them; [`crate::contract`] applies them.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::forms::{Either, KeptField, Named, RetryAfter, Size, StringOrList, Time};
-
-/// The name of a built-in contract, or a custom contract.
-pub(crate) type ContractForm = Either<String, ContractFile>;
+use super::contract::AnyJson;
+use super::forms::{Either, KeptField, MessagePath, Named, RetryAfter, Size, StringOrList, Time};
 
 /// `enforce`, `observe`, `pass`, or a mapping.
 pub(crate) type ErrorsForm = Either<ErrorMode, ErrorsFile>;
-
-/// A custom contract.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ContractFile {
-    /// The complete list of codes that clients may receive.
-    ///
-    /// Each cause, and each upstream status that is not listed here, has a list of preferred codes; the first of them
-    /// that is listed here is sent. 400 and 500 are sufficient for all of them; `check` reports if one is missing that
-    /// is needed.
-    #[schemars(required, extend("x-missing" = "list the codes that clients may receive"))]
-    pub codes: Option<Vec<CodeFile>>,
-
-    /// Messages for single causes, by the name of the cause.
-    ///
-    /// The message is used if the error is sent with the default code of its cause: the code without overrides.
-    pub causes: Option<Named<CauseFile>>,
-
-    /// The only values of the member `type` that clients may receive.
-    #[schemars(extend("x-default" = "any such word", "x-unit" = "list of words of `a-z`, `0-9` and `_`"))]
-    pub types: Option<Vec<String>>,
-}
-
-/// One documented code.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CodeFile {
-    /// The HTTP status code.
-    ///
-    /// 400 to 599, except 408, after which clients repeat the request.
-    #[schemars(required, range(min = 400, max = 599), extend("x-missing" = "write the status code, for example code: 404", "x-unit" = "number"))]
-    pub code: Option<u16>,
-
-    /// The reason phrase in the status line.
-    #[schemars(extend("x-default" = "the registered phrase of the code"))]
-    pub text: Option<String>,
-
-    /// The message for errors with this code, unless the cause or the upstream provides one.
-    #[schemars(required, extend("x-missing" = "write the message that clients receive", "x-unit" = "1 to 1000 characters of plain text"))]
-    pub message: Option<String>,
-
-    /// The member `type` of errors that the gateway generates, if `errors.include` contains `type`.
-    #[schemars(extend("x-default" = "none"))]
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
-}
-
-/// The message of one cause.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CauseFile {
-    /// The message that the client receives if this cause is sent with its default code.
-    #[schemars(required, extend("x-missing" = "write the message that clients receive", "x-unit" = "1 to 1000 characters of plain text"))]
-    pub message: Option<String>,
-}
 
 /// How error responses are produced.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -80,18 +23,36 @@ pub(crate) struct ErrorsFile {
     pub mode: ErrorMode,
 
     /// The format of error bodies.
+    ///
+    /// With `negotiate`, every error response has `Vary: Accept`.
     #[schemars(extend("default" = "contract"))]
     pub format: ErrorFormat,
 
     /// Which replaced errors may keep the message of the upstream.
     ///
-    /// Only a plain sentence is kept; markup and stack traces are rejected.
+    /// Only one plain line is kept; markup, stack traces and addresses with a password are rejected.
     #[schemars(extend("default" = "client_errors"))]
     pub upstream_messages: UpstreamMessagesWord,
 
-    /// Additional members of error bodies, besides `message` and `code`.
+    /// Additional members of a `flat` error body, besides `message` and `code`.
+    ///
+    /// In a body of another form, place them in the template of the contract.
     #[schemars(extend("default" = []))]
     pub include: Vec<IncludeWord>,
+
+    /// Further places of the message in an error body of the upstream; they are searched first.
+    ///
+    /// The usual places are searched anyway: `message`, `error.message`, `detail`, `errors[0].message` and others.
+    #[schemars(extend("default" = [], "x-unit" = "list of places such as `fault.faultstring` or `errors[0].text`"))]
+    pub message_paths: Vec<MessagePath>,
+
+    /// The members of an error body of the upstream whose value is kept as `{details}` when the body is replaced.
+    ///
+    /// The first one that is present is kept, at the top level or inside `error`, if the upstream's status and the one
+    /// sent are 4xx: for example the list of invalid fields. At most 16 KiB, 8 levels and 256 texts; a text that looks
+    /// like markup or a stack trace is left out and counted.
+    #[schemars(extend("default" = [], "x-unit" = "list of member names such as `errors` or `violations`"))]
+    pub keep_details: Vec<String>,
 
     /// Limits for reading the body of an upstream error to check it against the contract.
     #[schemars(extend("default" = {}))]
@@ -107,7 +68,7 @@ pub(crate) struct ErrorsFile {
     #[schemars(extend("default" = []))]
     pub overrides: Vec<OverrideFile>,
 
-    /// Additional header fields of the upstream response that a replaced error keeps.
+    /// Additional header fields of the upstream response that a replaced 4xx keeps.
     ///
     /// The built-in list (`WWW-Authenticate`, `Retry-After`, `X-RateLimit-*`, `Vary`, ...) always applies. Fields that
     /// describe framing, connection or content cannot be kept.
@@ -131,18 +92,20 @@ pub enum ErrorMode {
 /// The format of error bodies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-planned" = { "problem": "use \"contract\"", "negotiate": "use \"contract\"" }))]
+#[schemars(extend("x-planned" = { "problem": "use \"negotiate\", or contract: problem" }))]
 pub(crate) enum ErrorFormat {
-    /// `{"message":"...","code":...}`, regardless of `Accept`.
+    /// The contract's, regardless of `Accept`.
     #[default]
     Contract,
+    /// A problem document (RFC 9457) for a client that prefers `application/problem+json`, the contract's for others.
+    Negotiate,
 }
 
 /// Which errors may keep the message of the upstream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum UpstreamMessagesWord {
-    /// Errors that are sent to the client with a 4xx code.
+    /// Errors that the upstream sent with a 4xx code and the client receives with one.
     #[default]
     ClientErrors,
     /// All errors, 5xx included. Use it only if upstream messages never contain internal details.
@@ -155,10 +118,14 @@ pub(crate) enum UpstreamMessagesWord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum IncludeWord {
-    /// The `type` of the code, on errors that the gateway generates.
+    /// The machine-readable type: the upstream's, the cause's or the code's.
     Type,
+    /// What `errors.keep_details` keeps of the upstream's body.
+    Details,
     /// The request id, as in `X-Request-Id`.
     RequestId,
+    /// The name of the cause, or `upstream_response`.
+    Cause,
     /// Whether the client may retry the request.
     Retryable,
     /// How much of the request was sent to the upstream: `none`, `partial` or `full`.
@@ -195,13 +162,22 @@ pub(crate) struct OverrideFile {
     #[schemars(required, extend("x-missing" = "add a condition, for example when: { cause: connection_refused }"))]
     pub when: Option<WhenFile>,
 
-    /// The status code to send; it must be in the contract.
+    /// The status code to send; it must be in the contract of every route that the override applies to.
     #[schemars(extend("x-default" = "the code from the contract's mapping"))]
     pub code: Option<u16>,
 
     /// The message to send.
     #[schemars(extend("x-default" = "the message of the cause or of the code", "x-unit" = "1 to 1000 characters of plain text"))]
     pub message: Option<String>,
+
+    /// The machine-readable type to send.
+    #[schemars(extend("x-default" = "the type of the cause or of the code"))]
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+
+    /// The declared values to send, by name (`contracts.NAME.values`).
+    #[schemars(extend("x-default" = "those of the cause or of the code", "x-unit" = "mapping of names to values"))]
+    pub values: Option<Named<AnyJson>>,
 
     /// The `Retry-After` to send.
     #[schemars(extend("x-default" = "the exact value if known, else `errors.retry_after`"))]

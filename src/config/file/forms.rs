@@ -18,7 +18,7 @@ use serde::de::{Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor, v
 use super::super::problem::{Diagnostic, quoted};
 use super::super::units;
 use super::super::units::{ServerAddress, header_name};
-use crate::contract::header_filter;
+use crate::contract::{JsonPath, header_filter};
 use crate::http::hop_by_hop;
 
 /// The syntax of a value that is written as text.
@@ -70,6 +70,8 @@ pub(crate) type Network = Text<NetworkSyntax>;
 pub(crate) type FieldName = Text<FieldNameSyntax>;
 /// A field of an upstream response that a replaced error may keep.
 pub(crate) type KeptField = Text<KeptFieldSyntax>;
+/// A place in a JSON body.
+pub(crate) type MessagePath = Text<MessagePathSyntax>;
 /// A `Retry-After` in whole seconds.
 pub(crate) type RetryAfter = Text<RetryAfterSyntax>;
 /// The address of a listener.
@@ -284,13 +286,35 @@ impl Syntax for KeptFieldSyntax {
 /// Whether the contract can keep this field, in the case that keeps most fields.
 fn is_keepable(name: &HeaderName) -> bool {
     let context = header_filter::HeaderFilterContext {
-        status_sent: 400,
-        upstream_status: 416,
+        status_sent: 416,
         gateway_cors: false,
         extra_kept: std::slice::from_ref(name),
+        contract_kept: &[],
         now: SystemTime::UNIX_EPOCH,
     };
     header_filter::keep_on_replaced(name, &HeaderValue::from_static("1"), context)
+}
+
+/// The syntax of [`MessagePath`].
+#[derive(Debug)]
+pub(crate) struct MessagePathSyntax;
+
+impl Syntax for MessagePathSyntax {
+    type Value = JsonPath;
+    const NAME: &'static str = "MessagePath";
+    const UNIT: &'static str = "place in a JSON body";
+    const EXAMPLE: &'static str = "fault.faultstring";
+    const PATTERN: &'static str = r"[^.\[\]]+(\[[0-9]+\])*(\.[^.\[\]]+(\[[0-9]+\])*)*";
+
+    fn parse(text: &str) -> Result<JsonPath, Diagnostic> {
+        JsonPath::parse(text).ok_or_else(|| {
+            let message = format!("{} is not a place in a JSON body", quoted(text));
+            Diagnostic::new(
+                message,
+                "write names and indices, for example fault.faultstring or errors[0].text",
+            )
+        })
+    }
 }
 
 /// The syntax of [`RetryAfter`].

@@ -262,6 +262,10 @@ pub(crate) struct RouteFile {
     #[schemars(required, extend("x-missing" = "write the name of an upstream, for example upstream: shop", "x-unit" = "a name of `upstreams`"))]
     pub upstream: Option<String>,
 
+    /// The contract of this route.
+    #[schemars(extend("x-default" = "the default contract", "x-unit" = "name of a contract"))]
+    pub contract: Option<String>,
+
     /// How error responses of this route are produced. The keys override the top-level ones.
     ///
     /// Short form: `errors: enforce`, `errors: observe`, `errors: pass`.

@@ -1,0 +1,431 @@
+//! Checks the sections `contracts` and `contract`, and finds contracts by name.
+//!
+//! [`Contract::declare`] checks that a contract is complete; its problems get their locations here.
+
+use std::sync::Arc;
+
+use super::deserialize::did_you_mean;
+use super::file::ConfigFile;
+use super::file::contract::{AnyJson, CodeFile, ContractFile, ContractForm, ValueTypeWord};
+use super::file::forms::{Either, Named};
+use super::problem::{Diagnostic, closest_match, quoted};
+use super::tree::{KeyPath, Node, NodeKind};
+
+use super::validator::{Validator, metric_name};
+use crate::contract::path::Step;
+use crate::contract::policy::UPSTREAM_RESPONSE;
+use crate::contract::{
+    BodyForm, Cause, CauseDeclaration, CodeDeclaration, Constants, Contract, ContractProblem, Declaration,
+    DeclaredValue, Owner, Preset, TemplateProblem, TemplateSource, ValueType, builtin, text,
+};
+use crate::http::reason_phrase::reason_phrase;
+
+/// The contracts of the file.
+pub(crate) struct Contracts {
+    /// A contract with problems is `None`: they are recorded.
+    declared: Vec<(String, Option<Arc<Contract>>)>,
+    /// The contract of routes that name none.
+    pub default: Option<Arc<Contract>>,
+    /// Stands for a contract that has problems, so that the checks can go on.
+    stand_in: Arc<Contract>,
+}
+
+impl Contracts {
+    /// All contracts, and the default.
+    pub(crate) fn read(validator: &mut Validator<'_>, file: &ConfigFile) -> Option<Contracts> {
+        let root = KeyPath::Root;
+        let section = root.key("contracts");
+        let mut contracts = Contracts {
+            declared: Vec::new(),
+            default: None,
+            stand_in: Arc::new(Contract::builtin(builtin::DEFAULT_CONTRACT)?),
+        };
+        for (name, file) in file.contracts.iter().flat_map(|named| &named.0) {
+            let at = section.key(name);
+            if builtin::CONTRACT_NAMES.contains(&name.as_str()) {
+                let message = format!("the contract {} is built in", quoted(name));
+                validator.report(&at, Diagnostic::new(message, "choose another name"));
+            }
+            validator.check(&at, metric_name(name));
+            let contract = declare_contract(validator, &at, name, file);
+            contracts.declared.push((name.clone(), contract.map(Arc::new)));
+        }
+        // Invalid sections have a name, too.
+        for name in validator.tree.keys(&section) {
+            if !contracts.declared.iter().any(|(known, _)| known == name) {
+                contracts.declared.push((name.to_owned(), None));
+            }
+        }
+        contracts.default =
+            contracts.default_contract(validator, &root.key("contract"), file.contract.as_ref());
+        Some(contracts)
+    }
+
+    fn default_contract(
+        &self,
+        validator: &mut Validator<'_>,
+        at: &KeyPath<'_>,
+        form: Option<&ContractForm>,
+    ) -> Option<Arc<Contract>> {
+        match form {
+            None if validator.tree.any_invalid(at) => None,
+            None => Some(Arc::clone(&self.stand_in)),
+            Some(Either::Short(name)) => self.find(validator, at, name),
+            Some(Either::Long(file)) => declare_contract(validator, at, CUSTOM, file).map(Arc::new),
+        }
+    }
+
+    /// The contract of this name; an unknown one is recorded.
+    fn find(&self, validator: &mut Validator<'_>, at: &KeyPath<'_>, name: &str) -> Option<Arc<Contract>> {
+        if let Some((_, contract)) = self.declared.iter().find(|(known, _)| known == name) {
+            return contract.clone();
+        }
+        if name == self.stand_in.name() {
+            return Some(Arc::clone(&self.stand_in));
+        }
+        let contract = Contract::builtin(name);
+        if contract.is_none() {
+            let declared = self.declared.iter().map(|(name, _)| name.as_str());
+            let known: Vec<&str> = declared.chain(builtin::CONTRACT_NAMES.iter().copied()).collect();
+            let message = format!("unknown contract {}", quoted(name));
+            validator.report(at, Diagnostic::new(message, did_you_mean(name, &known)));
+        }
+        contract.map(Arc::new)
+    }
+
+    /// The contract that a route or listener names, else the default.
+    pub(crate) fn named(
+        &self,
+        validator: &mut Validator<'_>,
+        at: &KeyPath<'_>,
+        name: Option<&str>,
+    ) -> Arc<Contract> {
+        let named = name.and_then(|name| self.find(validator, at, name));
+        named.or_else(|| self.default.clone()).unwrap_or_else(|| Arc::clone(&self.stand_in))
+    }
+}
+
+/// The name of a contract that is declared under `contract`.
+const CUSTOM: &str = "custom";
+
+fn declare_contract(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    name: &str,
+    file: &ContractFile,
+) -> Option<Contract> {
+    let problem_count = validator.problems.len();
+    let list = at.key("codes");
+    let mut codes = Vec::new();
+    for (index, file) in file.codes.iter().flatten().enumerate() {
+        codes.extend(code(validator, &list.item(index), file));
+    }
+    if file.codes.as_ref().is_some_and(Vec::is_empty) && !validator.tree.any_invalid(&list) {
+        validator.report(
+            &list,
+            Diagnostic::new("no codes are declared", "list the codes that clients may receive"),
+        );
+    }
+    let declaration = Declaration {
+        name: name.to_owned(),
+        body: body(validator, &at.key("body"), file.body),
+        media_type: file.media_type.clone(),
+        codes,
+        causes: causes(validator, &at.key("causes"), file),
+        statuses: statuses(validator, &at.key("statuses"), file),
+        types: file.types.clone(),
+        values: file.values.iter().flat_map(|named| &named.0).map(declared_value).collect(),
+        keep_headers: keep_headers(validator, &at.key("keep_headers"), file.keep_headers.as_ref()),
+    };
+    // An incomplete contract would cause follow-up problems.
+    if validator.problems.len() > problem_count || validator.tree.any_invalid(at) {
+        return None;
+    }
+    match Contract::declare(declaration) {
+        Ok(contract) => Some(contract),
+        Err(problems) => {
+            problems.iter().for_each(|problem| report(validator, at, file, problem));
+            None
+        }
+    }
+}
+
+fn code(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &CodeFile) -> Option<CodeDeclaration> {
+    let status = file.code?;
+    let reason = file.text.as_deref().or_else(|| reason_phrase(status));
+    if reason.is_none() {
+        validator.missing(
+            &at.key("text"),
+            format!("write a reason phrase, because {status} has no registered one"),
+        );
+    }
+    let values = named_constants(validator, &at.key("values"), file.values.as_ref());
+    Some(CodeDeclaration {
+        status,
+        reason: reason?.to_owned(),
+        message: file.message.as_deref().or(reason)?.to_owned(),
+        kind: file.kind.clone(),
+        values,
+    })
+}
+
+fn causes(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    file: &ContractFile,
+) -> Vec<(Cause, CauseDeclaration)> {
+    let mut causes = Vec::new();
+    for (name, file) in file.causes.iter().flat_map(|named| &named.0) {
+        let at = at.key(name);
+        let cause = validator.check(&at, parse_cause(name));
+        warn_if_reserved(validator, &at, cause);
+        let values = named_constants(validator, &at.key("values"), file.values.as_ref());
+        let row = CauseDeclaration {
+            code: file.code,
+            message: file.message.clone(),
+            kind: file.kind.clone(),
+            values,
+        };
+        if row == CauseDeclaration::default() && !validator.tree.any_invalid(&at) {
+            validator.report(
+                &at,
+                Diagnostic::new("the cause declares nothing", "write the message that clients receive"),
+            );
+        }
+        causes.extend(cause.map(|cause| (cause, row)));
+    }
+    causes
+}
+
+fn statuses(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &ContractFile) -> Vec<(u16, u16)> {
+    let mut statuses = Vec::new();
+    for (status, code) in file.statuses.iter().flat_map(|named| &named.0) {
+        match status.parse::<u16>().ok().filter(|status| (400..=599).contains(status)) {
+            Some(status) => statuses.push((status, *code)),
+            None => validator.report(
+                &at.key(status),
+                Diagnostic::new(format!("{} is not an error status", quoted(status)), "expected 400 to 599"),
+            ),
+        }
+    }
+    statuses
+}
+
+fn declared_value((name, word): &(String, ValueTypeWord)) -> DeclaredValue {
+    let value_type = match word {
+        ValueTypeWord::String => ValueType::String,
+        ValueTypeWord::Integer => ValueType::Integer,
+        ValueTypeWord::Boolean => ValueType::Boolean,
+        ValueTypeWord::Object => ValueType::Object,
+        ValueTypeWord::List => ValueType::List,
+        ValueTypeWord::Any => ValueType::Any,
+    };
+    DeclaredValue { name: name.clone(), value_type }
+}
+
+fn keep_headers(validator: &mut Validator<'_>, at: &KeyPath<'_>, names: Option<&Vec<String>>) -> Vec<String> {
+    validator.list(at, names, |text| {
+        let pattern = text.to_ascii_lowercase();
+        let name = pattern.strip_suffix('*').unwrap_or(&pattern);
+        let is_name = !name.is_empty() && http::HeaderName::from_bytes(name.as_bytes()).is_ok();
+        if is_name && !name.contains('*') {
+            Ok(pattern)
+        } else {
+            let message = format!("{} is not a field name", quoted(text));
+            Err(Diagnostic::new(
+                message,
+                "write a name such as x-shop-hint, or x-shop-* for every name that begins so",
+            ))
+        }
+    })
+}
+
+/// The form of the body: a preset's name, or a template.
+fn body(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: Option<AnyJson>) -> BodyForm {
+    if file.is_none() {
+        return BodyForm::default();
+    }
+    match validator.tree.node(at).map(source) {
+        None | Some(TemplateSource::Null) => BodyForm::default(),
+        Some(TemplateSource::Text(name)) => match Preset::from_name(&name) {
+            Some(preset) => BodyForm::Preset(preset),
+            None => {
+                let known: Vec<&str> = Preset::ALL.iter().map(|(word, _)| *word).collect();
+                let message = format!("unknown form of the body {}", quoted(&name));
+                let help = match closest_match(&name, known.iter().copied()) {
+                    Some(near) => format!("did you mean {}?", quoted(near)),
+                    None => "write flat, error_object, errors_list or problem; or an object such as \
+                             { error: \"{message}\" }"
+                        .to_owned(),
+                };
+                validator.report(at, Diagnostic::new(message, help));
+                BodyForm::default()
+            }
+        },
+        Some(template) => BodyForm::Template(template),
+    }
+}
+
+/// A value of the file as JSON: what is not quoted is null, a boolean or a number where JSON has such a word.
+fn source(node: &Node) -> TemplateSource {
+    match &node.kind {
+        NodeKind::Scalar { .. } if node.is_null() => TemplateSource::Null,
+        NodeKind::Scalar { text, plain: false } => TemplateSource::Text(text.clone()),
+        NodeKind::Scalar { text, plain: true } => match text.as_str() {
+            "true" | "True" | "TRUE" => TemplateSource::Bool(true),
+            "false" | "False" | "FALSE" => TemplateSource::Bool(false),
+            _ => match TemplateSource::from_json(text) {
+                Some(TemplateSource::Number(number)) => TemplateSource::Number(number),
+                Some(_) | None => TemplateSource::Text(text.clone()),
+            },
+        },
+        NodeKind::Sequence(items) => TemplateSource::List(items.iter().map(source).collect()),
+        NodeKind::Mapping(entries) => TemplateSource::Object(
+            entries.iter().map(|entry| (entry.key.clone(), source(&entry.value))).collect(),
+        ),
+        NodeKind::Invalid => TemplateSource::Null,
+    }
+}
+
+fn named_constants(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    values: Option<&Named<AnyJson>>,
+) -> Constants {
+    constants(validator, at, values.iter().flat_map(|named| &named.0).map(|(name, _)| name.as_str()))
+}
+
+/// The constants of declared values in the section at `at`.
+pub(crate) fn constants<'n>(
+    validator: &Validator<'_>,
+    at: &KeyPath<'_>,
+    names: impl Iterator<Item = &'n str>,
+) -> Constants {
+    names.filter_map(|name| Some((name.to_owned(), source(validator.tree.node(&at.key(name))?)))).collect()
+}
+
+/// Reports a problem of the contract at the value that causes it.
+fn report(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &ContractFile, problem: &ContractProblem) {
+    let text = problem.to_string();
+    let (message, help) = text.split_once("; ").unwrap_or((&text, ""));
+    let diagnostic = Diagnostic::new(message, help);
+    let list = at.key("codes");
+    let causes = at.key("causes");
+    // If a code is declared twice, the row that matches the problem is reported.
+    let row = |status: u16, matches: &dyn Fn(&CodeFile) -> bool| {
+        let mut rows = file.codes.iter().flatten().enumerate();
+        rows.find(|(_, row)| row.code == Some(status) && matches(row)).map_or(0, |(index, _)| index)
+    };
+    let mut report_row = |index: usize, key: &str, diagnostic: Diagnostic| {
+        validator.report(&list.item(index).key(key), diagnostic);
+    };
+    match problem {
+        ContractProblem::Template(problem) => {
+            report_template(validator, &at.key("body"), &problem.place, problem);
+        }
+        ContractProblem::BadMediaType => validator.report(&at.key("media_type"), diagnostic),
+        ContractProblem::NotAnErrorCode { status } => report_row(row(*status, &|_| true), "code", diagnostic),
+        ContractProblem::DuplicateCode { status } => {
+            let rows = file.codes.iter().flatten().enumerate();
+            let last = rows.filter(|(_, row)| row.code == Some(*status)).last();
+            let last = last.map_or(0, |(index, _)| index);
+            report_row(last, "code", Diagnostic::new(message, "remove one of them"));
+        }
+        ContractProblem::BadReason { status } => {
+            report_row(row(*status, &|row| row.text.is_some()), "text", diagnostic)
+        }
+        ContractProblem::BadMessage { status, .. } => {
+            let bad =
+                |row: &CodeFile| row.message.as_deref().is_some_and(|message| !text::is_allowed(message));
+            report_row(row(*status, &bad), "message", diagnostic);
+        }
+        ContractProblem::BadType { owner: Owner::Code(status), kind } => {
+            report_row(row(*status, &|row| row.kind.as_ref() == Some(kind)), "type", diagnostic);
+        }
+        ContractProblem::UnlistedType { owner: Owner::Code(status), kind } => {
+            let diagnostic = Diagnostic::new(message, "add it to contract.types");
+            report_row(row(*status, &|row| row.kind.as_ref() == Some(kind)), "type", diagnostic);
+        }
+        ContractProblem::MissingType { status, .. } => {
+            validator.report(&list.item(row(*status, &|row| row.kind.is_none())), diagnostic);
+        }
+        ContractProblem::BadListedType { kind } => {
+            let index = file.types.iter().flatten().position(|listed| listed == kind).unwrap_or(0);
+            validator.report(&at.key("types").item(index), diagnostic);
+        }
+        ContractProblem::DuplicateCause { cause } | ContractProblem::BadCauseMessage { cause, .. } => {
+            validator.report(&causes.key(cause.name()).key("message"), diagnostic);
+        }
+        ContractProblem::UndocumentedCauseCode { cause, .. } => {
+            validator.report(&causes.key(cause.name()).key("code"), diagnostic);
+        }
+        ContractProblem::BadType { owner: Owner::Cause(cause), .. }
+        | ContractProblem::UnlistedType { owner: Owner::Cause(cause), .. } => {
+            validator.report(&causes.key(cause.name()).key("type"), diagnostic);
+        }
+        ContractProblem::BadStatusRow { status, .. } => {
+            validator.report(&at.key("statuses").key(&status.to_string()), diagnostic);
+        }
+        ContractProblem::BadValueName { name, .. } => {
+            validator.report(&at.key("values").key(name), diagnostic);
+        }
+        ContractProblem::UndeclaredValue { owner, name } | ContractProblem::BadValue { owner, name, .. } => {
+            match owner {
+                Owner::Code(status) => {
+                    let has_value = |row: &CodeFile| {
+                        row.values.iter().flat_map(|named| &named.0).any(|(known, _)| known == name)
+                    };
+                    let item = list.item(row(*status, &has_value));
+                    validator.report(&item.key("values").key(name), diagnostic);
+                }
+                Owner::Cause(cause) => {
+                    validator.report(&causes.key(cause.name()).key("values").key(name), diagnostic);
+                }
+            }
+        }
+        ContractProblem::MissingTarget { status, .. } => {
+            validator.report(&list, Diagnostic::new(text.clone(), format!("declare the code {status}")));
+        }
+    }
+}
+
+/// Reports a problem of a template at its place.
+fn report_template(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    place: &[Step],
+    problem: &TemplateProblem,
+) {
+    match place.split_first() {
+        Some((Step::Member(name), rest)) => report_template(validator, &at.key(name), rest, problem),
+        Some((Step::Item(index), rest)) => report_template(validator, &at.item(*index), rest, problem),
+        None => {
+            let message = if problem.place.is_empty() {
+                format!("the body {}", problem.message)
+            } else {
+                problem.message.clone()
+            };
+            validator.report(at, Diagnostic::new(message, problem.help.clone()));
+        }
+    }
+}
+
+/// Warns about a cause that nothing raises yet.
+pub(crate) fn warn_if_reserved(validator: &mut Validator<'_>, at: &KeyPath<'_>, cause: Option<Cause>) {
+    if let Some(cause) = cause.filter(|cause| cause.is_reserved()) {
+        let message = format!("the cause {} is reserved for a later version: it never occurs", cause.name());
+        validator.warn(at, Diagnostic::new(message, "remove it"));
+    }
+}
+
+/// The cause of this name.
+pub(crate) fn parse_cause(name: &str) -> Result<Cause, Diagnostic> {
+    Cause::from_name(name).ok_or_else(|| {
+        let known = Cause::ALL.iter().map(|cause| cause.name()).chain([UPSTREAM_RESPONSE]);
+        let help = match closest_match(name, known) {
+            Some(near) => format!("did you mean {}?", quoted(near)),
+            None => "expected the name of a cause, for example connection_refused".to_owned(),
+        };
+        Diagnostic::new(format!("unknown cause {}", quoted(name)), help)
+    })
+}
