@@ -124,7 +124,9 @@ pub(super) const EXPECTED_MESSAGES: &[(&str, &[&str])] = &[
     ),
     (
         "client: { ip_header: Forwarded }",
-        &["client.ip_header: the field Forwarded is not supported yet; use x-forwarded-for"],
+        &[
+            "client.ip_header: the field Forwarded is not a list of addresses; remove it, and write trusted_headers: [forwarded]",
+        ],
     ),
     ("client: { ipv6_prefix: 129 }", &["client.ipv6_prefix: 129 is out of range; expected 1 to 128"]),
     (

@@ -270,6 +270,22 @@ pub enum LogRequests {
     Off,
 }
 
+/// A field that reports how a client reached the proxy in front.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum TrustedHeader {
+    /// The client address, if `ip_header` is this field.
+    XForwardedFor,
+    /// The scheme.
+    XForwardedProto,
+    /// The host.
+    XForwardedHost,
+    /// The port.
+    XForwardedPort,
+    /// RFC 7239: scheme, host, and without `x-forwarded-for` the client address.
+    Forwarded,
+}
+
 /// Limits for clients.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -284,6 +300,14 @@ pub(crate) struct ClientFile {
     /// The request header field in which trusted proxies report the client address.
     #[schemars(extend("default" = "x-forwarded-for"))]
     pub ip_header: FieldName,
+
+    /// The other fields of trusted proxies from which the upstream's `X-Forwarded-*` and `Forwarded` are written.
+    ///
+    /// Without them, and for all other peers, these fields describe the connection to the gateway. A value that is not
+    /// exactly one scheme, host or port is ignored. List only fields that every trusted proxy overwrites: it passes
+    /// others on as the client sent them.
+    #[schemars(extend("default" = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-port"]))]
+    pub trusted_headers: Vec<TrustedHeader>,
 
     /// How many leading bits of an IPv6 address identify a client.
     ///

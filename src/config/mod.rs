@@ -39,7 +39,9 @@ use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
 use crate::contract::{Contract, JsonPath, Override};
+use crate::http::authority::UpstreamHost;
 use crate::http::cors;
+use crate::http::reported_origin::TrustedHeaders;
 use crate::limit::LimiterSettings;
 use crate::tls::cert_verification::CertVerification;
 use crate::tls::expiry::Validity;
@@ -151,6 +153,8 @@ pub struct ClientLimits {
     pub trusted_proxies: Vec<IpNet>,
     /// The field with the client address, in lower case.
     pub ip_header: http::HeaderName,
+    /// The other fields of these peers that are trusted.
+    pub trusted_headers: TrustedHeaders,
     /// The number of leading bits that identify an IPv6 client.
     pub ipv6_prefix: u8,
     /// For the complete header section.
@@ -169,6 +173,31 @@ pub struct ClientLimits {
     pub max_body: u64,
     /// Of concurrent client connections.
     pub max_connections: usize,
+}
+
+/// Where the client address is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AddressSource<'a> {
+    /// In this field, as a list of addresses.
+    Field(&'a http::HeaderName),
+    /// In `Forwarded`, as its `for` parameters.
+    Forwarded,
+    /// Nowhere: the client is the peer.
+    Connection,
+}
+
+impl ClientLimits {
+    /// Where trusted proxies report the client address. `X-Forwarded-For` counts only if it is a trusted header; another
+    /// `ip_header` is always trusted.
+    pub(crate) fn address_source(&self) -> AddressSource<'_> {
+        if self.ip_header != "x-forwarded-for" || self.trusted_headers.forwarded_for {
+            AddressSource::Field(&self.ip_header)
+        } else if self.trusted_headers.forwarded {
+            AddressSource::Forwarded
+        } else {
+            AddressSource::Connection
+        }
+    }
 }
 
 /// How error responses of a route are produced. The top-level section and the route's section are already merged.
@@ -236,6 +265,10 @@ pub struct UpstreamConfig {
     pub keepalive_idle: Duration,
     /// Attempts per request, including the first; at least 1.
     pub attempts: u32,
+    /// Whether requests have `Via`.
+    pub sends_via: bool,
+    /// The host that the servers receive.
+    pub host: UpstreamHost,
     /// Upstream status codes that are retried; usually empty.
     pub retry_on_status: Vec<u16>,
     /// The limit of concurrent requests; `None` is unlimited.

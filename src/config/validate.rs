@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::deserialize::deserialize;
-use super::file::{ClientFile, ConfigFile, ListenFile};
+use super::file::{ClientFile, ConfigFile, ListenFile, TrustedHeader};
 use super::parse_yaml::{Environment, parse};
 use super::problem::{Diagnostic, Problem, Problems, quoted};
 use super::tree::KeyPath;
@@ -23,6 +23,7 @@ use super::{
 };
 use crate::contract::Contract;
 use crate::http::cors::CorsPolicy;
+use crate::http::reported_origin::TrustedHeaders;
 
 /// Loads a configuration from a file. `parallelism` is the value of `workers: auto`, at least 1.
 ///
@@ -302,13 +303,23 @@ fn addresses_conflict(a: SocketAddr, b: SocketAddr) -> bool {
 fn client(validator: &mut Validator<'_>, file: &ClientFile) -> ClientLimits {
     let root = KeyPath::Root;
     if *file.ip_header == http::header::FORWARDED {
-        // RFC 7239 has a different syntax; only a list of bare addresses is parsed.
-        let diagnostic = Diagnostic::new("the field Forwarded is not supported yet", "use x-forwarded-for");
+        // RFC 7239 has a different syntax; this key names a list of bare addresses.
+        let diagnostic = Diagnostic::new(
+            "the field Forwarded is not a list of addresses",
+            "remove it, and write trusted_headers: [forwarded]",
+        );
         validator.report(&root.key("client").key("ip_header"), diagnostic);
     }
     ClientLimits {
         trusted_proxies: file.trusted_proxies.iter().map(|network| network.0).collect(),
         ip_header: file.ip_header.0.clone(),
+        trusted_headers: TrustedHeaders {
+            forwarded_for: file.trusted_headers.contains(&TrustedHeader::XForwardedFor),
+            forwarded_proto: file.trusted_headers.contains(&TrustedHeader::XForwardedProto),
+            forwarded_host: file.trusted_headers.contains(&TrustedHeader::XForwardedHost),
+            forwarded_port: file.trusted_headers.contains(&TrustedHeader::XForwardedPort),
+            forwarded: file.trusted_headers.contains(&TrustedHeader::Forwarded),
+        },
         ipv6_prefix: file.ipv6_prefix,
         header_timeout: *file.header_timeout,
         body_timeout: *file.body_timeout,

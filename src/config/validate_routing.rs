@@ -10,6 +10,7 @@ use super::file::ConfigFile;
 use super::file::forms::{Either, Server};
 use super::file::routing::{
     Balance, ForwardedWord, Http2, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile, UpstreamFile,
+    ViaWord,
 };
 use super::problem::{Diagnostic, quoted};
 use super::route_patterns::{self, RouteTable};
@@ -120,6 +121,11 @@ fn upstream(
         keepalive_max: file.keepalive.max,
         keepalive_idle: *file.keepalive.idle,
         attempts: file.retry.attempts,
+        sends_via: match file.via {
+            ViaWord::On => true,
+            ViaWord::Off => false,
+        },
+        host: file.host.0.clone(),
         retry_on_status: file.retry.on_status.clone(),
         concurrency,
         http2: match file.http2 {

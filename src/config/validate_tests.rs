@@ -60,6 +60,12 @@ fn minimal_file_loads_with_the_documented_defaults() {
         ClientLimits {
             trusted_proxies: Vec::new(),
             ip_header: HeaderName::from_static("x-forwarded-for"),
+            trusted_headers: TrustedHeaders {
+                forwarded_for: true,
+                forwarded_proto: true,
+                forwarded_port: true,
+                ..TrustedHeaders::default()
+            },
             ipv6_prefix: 64,
             header_timeout: seconds(10),
             body_timeout: seconds(30),

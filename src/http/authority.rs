@@ -16,6 +16,17 @@ use crate::contract::Cause;
 /// Maximum length of a host in bytes: a DNS name has at most 253 characters and a final dot.
 const MAX_HOST_LEN: usize = 255;
 
+/// The host that an upstream receives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamHost {
+    /// The client's, unchanged.
+    Client,
+    /// The configured address of the server.
+    Server,
+    /// This `host[:port]`.
+    Name(String),
+}
+
 /// Validates `host[:port]`.
 ///
 /// # Errors

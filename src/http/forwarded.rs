@@ -40,8 +40,8 @@ pub(crate) fn forwarded_for_chain<'a>(
     format_addresses(&chain)
 }
 
-/// Whether the gateway removes this field from client requests, because it sets its own value or the client may forge
-/// it.
+/// Whether the gateway removes this field from the requests of clients, because it sets its own value or a client may
+/// forge it. [`is_written_name`] are those that it removes from the requests of trusted proxies too.
 ///
 /// These are `X-Forwarded-*`, `Forwarded` and `X-Real-IP`, also with underscores, which CGI servers treat as hyphens.
 ///
@@ -54,6 +54,22 @@ pub(crate) fn is_forwarded_name(name: &[u8]) -> bool {
             is(rest, b"real-ip") || rest.get(..10).is_some_and(|start| is(start, b"forwarded-"))
         }
         [b'f' | b'F', ..] => name.eq_ignore_ascii_case(b"forwarded"),
+        _ => false,
+    }
+}
+
+/// Whether the gateway writes this field itself. Only for names of [`is_forwarded_name`].
+pub(crate) fn is_written_name(name: &[u8]) -> bool {
+    let is = |lower: &[u8]| {
+        name.iter()
+            .map(|octet| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() })
+            .eq(lower.iter().copied())
+    };
+    match name.len() {
+        9 => true,
+        15 => is(b"x-forwarded-for"),
+        16 => is(b"x-forwarded-host") || is(b"x-forwarded-port"),
+        17 => is(b"x-forwarded-proto"),
         _ => false,
     }
 }

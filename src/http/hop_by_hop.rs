@@ -6,6 +6,7 @@
 use http::HeaderName;
 
 use super::ascii_class::{is_token, list_elements};
+use super::forwarded::is_forwarded_name;
 
 /// Maximum number of options in `Connection`; real clients send up to 3.
 pub(crate) const MAX_CONNECTION_OPTIONS: usize = 16;
@@ -35,7 +36,10 @@ pub(crate) fn is_allowed_in_trailers(name: &[u8]) -> bool {
 /// Whether the field is allowed in a request trailer section. Fields for routing, identity and authorization are not: a
 /// server that merges trailers into the header section would trust them.
 pub(crate) fn is_allowed_in_request_trailers(name: &[u8]) -> bool {
-    is_allowed_in_trailers(name) && !is_protected(name)
+    // CGI-like servers do not distinguish underscores from hyphens.
+    let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
+    let is_request_id = || name.iter().map(fold).eq(*b"x-request-id");
+    is_allowed_in_trailers(name) && !is_protected(name) && !is_forwarded_name(name) && !is_request_id()
 }
 
 /// Like [`is_hop_by_hop`], for a name in any case. Matches the length first, which excludes most names.

@@ -12,6 +12,7 @@ use http::{HeaderValue, Method};
 use super::deadlines::{RequestDeadlines, TimeLimit};
 use super::downstream::Downstream;
 use super::gateway::Gateway;
+use super::message::forwarding::{PeerTrust, server_host};
 use super::message::request::Request;
 use super::request_id;
 use super::response_headers::ResponseHeaderMutations;
@@ -20,7 +21,9 @@ use super::upstream_conn::UpstreamConn;
 use crate::config::ErrorRules;
 use crate::contract::reply::PROBLEM_MEDIA_TYPE;
 use crate::contract::{BodyFormat, Cause, Contract, Evidence, Fault, Phase, RequestSent};
+use crate::http::authority::UpstreamHost;
 use crate::http::framing::RequestFraming;
+use crate::http::reported_origin::{Endpoint, ReportedOrigin, RequestOrigin};
 use crate::http::upgrade::UpgradeOffer;
 use crate::http::{accept, forwarded};
 use crate::snapshot::error_context::ErrorContext;
@@ -47,6 +50,8 @@ pub(super) struct RequestContext<'a> {
     pub(super) received: ReceivedRequest<'a>,
     /// The address of the connection.
     pub(super) peer_ip: IpAddr,
+    /// Whether the peer may report about its client.
+    pub(super) peer: PeerTrust,
     /// The address of the client, which a trusted proxy may report.
     pub(super) client_ip: IpAddr,
     pub(super) request_id: HeaderValue,
@@ -76,6 +81,7 @@ impl<'a> RequestContext<'a> {
         let client_config = &snapshot.client;
         let trusted = !client_config.trusted_proxies.is_empty()
             && client_config.trusted_proxies.iter().any(|network| network.contains(&peer_ip.to_canonical()));
+        let peer = if trusted { PeerTrust::Trusted } else { PeerTrust::Untrusted };
         let trusted_id = if trusted { request.trusted_id() } else { None };
         RequestContext {
             gateway,
@@ -83,6 +89,7 @@ impl<'a> RequestContext<'a> {
             route: None,
             received: ReceivedRequest::Valid(request),
             peer_ip,
+            peer,
             client_ip: request.client_ip(peer_ip, client_config),
             request_id: trusted_id.unwrap_or_else(request_id::generate),
             started: Instant::now(),
@@ -102,6 +109,7 @@ impl<'a> RequestContext<'a> {
             route: None,
             received,
             peer_ip,
+            peer: PeerTrust::Untrusted,
             client_ip: peer_ip.to_canonical(),
             request_id: request_id::generate(),
             started: Instant::now(),
@@ -290,6 +298,8 @@ pub(super) struct Forwarding<'a> {
     pub(super) upload: Upload,
     pub(super) deadlines: RequestDeadlines,
     pub(super) forwarded_for: HeaderValue,
+    /// What the client used to send the request, as the upstream is told.
+    pub(super) origin: RequestOrigin<'a>,
     /// The protocol upgrade to offer to the upstream.
     pub(super) offer: Option<UpgradeOffer<'a>>,
     lease: Option<UpstreamLease<'a>>,
@@ -329,6 +339,7 @@ impl<'a> Forwarding<'a> {
             upload,
             deadlines,
             forwarded_for: forwarded_for(context, route, request),
+            origin: request_origin(context, request, exchange.client.endpoint()),
             offer: upgrade_offer(route, request),
             lease: Some(UpstreamLease { _permit: permit, _in_flight: route.upstream_metrics.in_flight() }),
         }
@@ -344,6 +355,18 @@ impl<'a> Forwarding<'a> {
     /// The earliest of `limit`, `timeouts.deadline` and `timeouts.max_duration`.
     pub(super) fn with_deadlines(&self, limit: TimeLimit, phase: Phase) -> TimeLimit {
         limit.earlier(Some(self.deadlines.deadline(phase))).earlier(self.deadlines.max_duration(phase))
+    }
+
+    /// The authority that this server receives in Host or `:authority` (`upstreams.NAME.host`).
+    pub(super) fn upstream_host<'b>(&'b self, candidate: &'b Candidate) -> &'b [u8] {
+        match &self.route.upstream_host {
+            UpstreamHost::Name(name) => name.as_bytes(),
+            UpstreamHost::Client if !self.request.authority.is_empty() => &self.request.authority,
+            // HTTP/1.1 and HTTP/2 need a host, HTTP/1.0 clients may omit it.
+            UpstreamHost::Client | UpstreamHost::Server => {
+                server_host(&candidate.server, candidate.tls_name.is_some())
+            }
+        }
     }
 
     /// Whether the request needs an HTTP/1 connection: it offers an upgrade, authenticates the connection, or has a
@@ -380,8 +403,21 @@ fn forwarded_for(context: &RequestContext<'_>, route: &Route, request: &Request)
         return forwarded::forwarded_for_client(context.client_ip);
     }
     let client_config = &context.snapshot.client;
-    let values: Vec<&[u8]> = request.fields.values(client_config.ip_header.as_str()).collect();
+    let values = request.reported_addresses(client_config);
     forwarded::forwarded_for_chain(context.peer_ip, values.into_iter(), &client_config.trusted_proxies)
+}
+
+/// The scheme, host and port that the upstream is told: the connection's, or those that a trusted proxy reports.
+fn request_origin<'a>(
+    context: &RequestContext<'_>,
+    request: &'a Request,
+    endpoint: Endpoint,
+) -> RequestOrigin<'a> {
+    let reported = match context.peer {
+        PeerTrust::Trusted => request.reported_origin(context.snapshot.client.trusted_headers),
+        PeerTrust::Untrusted => ReportedOrigin::default(),
+    };
+    reported.resolve(&request.authority, endpoint)
 }
 
 /// The protocol upgrade to offer to the upstream. `None` for an upstream that uses HTTP/2 only, which has no Upgrade.

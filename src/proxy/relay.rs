@@ -10,8 +10,9 @@
 use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use http::header::DATE;
 use http::{HeaderName, HeaderValue};
 
 use super::classify::{BodyChange, ConformingBody};
@@ -19,7 +20,7 @@ use super::context::{Exchange, Forwarding};
 use super::deadlines::TimeLimit;
 use super::downstream::{Downstream, FieldWriter};
 use super::local_reply::{self, SendResult};
-use super::message::{self, BodyLength, HeaderFields, ResponseHeadParts};
+use super::message::{self, BodyLength, HeaderFields, ResponseHeadParts, h1_writer};
 use super::record::RelayOutcome;
 use super::response_headers::ResponseHeaderMutations;
 use super::tunnel::{self, TunnelTimeouts};
@@ -48,8 +49,9 @@ pub(super) fn forward_interim(client: &mut Downstream, response_head: &UpstreamR
     if !client.supports_interim() {
         return;
     }
-    client
-        .send_interim(response_head.parsed.status, |writer| forward_fields(writer, response_head, |_| true));
+    client.send_interim(response_head.parsed.status, |writer| {
+        forward_fields(writer, response_head, |_| true);
+    });
 }
 
 /// Forwards a response. `buffered` is the part of its body that was already read.
@@ -79,10 +81,9 @@ pub(super) async fn forward(
     let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
     let Some(sender) = exchange.client.response_sender() else { return RelayOutcome::ClientDisconnected };
     let sent = sender.send_response_head(&ResponseHeadParts { status, reason, length }, |writer| {
-        forward_fields(writer, response_head, |name| {
-            !name.eq_ignore_ascii_case(b"x-request-id") && !response_headers.overrides(name)
-        });
-        write_response_headers(writer, request_id, response_headers, &response_head.fields);
+        let forwarded = forward_fields(writer, response_head, |name| !response_headers.overrides(name));
+        forwarded.write_missing(writer, request_id);
+        write_response_headers(writer, response_headers, &response_head.fields);
     });
     if sent.is_err() {
         return RelayOutcome::ClientDisconnected;
@@ -136,10 +137,10 @@ pub(super) async fn forward_upgrade(
     let Some(sender) = exchange.client.response_sender() else { return RelayOutcome::ClientDisconnected };
     let parts = ResponseHeadParts { status: response_head.parsed.status, reason, length: BodyLength::Absent };
     let sent = sender.send_response_head(&parts, |writer| {
-        forward_fields(writer, &response_head, |name| {
-            !name.eq_ignore_ascii_case(b"x-request-id") && !response_headers.overrides(name)
-        });
-        write_response_headers(writer, request_id, response_headers, &response_head.fields);
+        let forwarded = forward_fields(writer, &response_head, |name| !response_headers.overrides(name));
+        // A 101 needs no Date (RFC 9110 6.6.1).
+        CommonFields { date: true, ..forwarded }.write_missing(writer, request_id);
+        write_response_headers(writer, response_headers, &response_head.fields);
         writer.append(b"Upgrade", protocol);
     });
     if sent.is_err() {
@@ -211,10 +212,9 @@ pub(super) async fn forward_error(
         let default_value =
             || needs_retry_after.then(|| Cow::Owned(default_retry_after.max(1).to_string().into_bytes()));
         let retry_after_value = sets_retry_after.then(|| first.or_else(default_value)).flatten();
-        forward_fields(writer, response_head, |name| {
+        let forwarded = forward_fields(writer, response_head, |name| {
             let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
-            let replaced = is(b"x-request-id")
-                || response_headers.overrides(name)
+            let replaced = response_headers.overrides(name)
                 || is(b"cache-control")
                 || (sets_retry_after && is(b"retry-after"))
                 || (is_problem && is(b"content-type"));
@@ -230,7 +230,8 @@ pub(super) async fn forward_error(
         if negotiates {
             writer.append(b"Vary", b"Accept");
         }
-        write_response_headers(writer, request_id, response_headers, &response_head.fields);
+        forwarded.write_missing(writer, request_id);
+        write_response_headers(writer, response_headers, &response_head.fields);
         if let Some(retry_after_value) = retry_after_value {
             writer.append(b"Retry-After", &retry_after_value);
         }
@@ -248,14 +249,32 @@ pub(super) async fn forward_error(
     }
 }
 
-/// Writes the fields that the gateway adds to every forwarded response.
+/// Fields that a forwarded response gets unless the upstream sent them.
+#[derive(Clone, Copy, Debug, Default)]
+struct CommonFields {
+    request_id: bool,
+    date: bool,
+}
+
+impl CommonFields {
+    /// Writes those that the upstream did not send.
+    fn write_missing(self, writer: &mut FieldWriter<'_>, request_id: &HeaderValue) {
+        if !self.date {
+            // RFC 9110 6.6.1: a recipient with a clock adds it.
+            writer.append_generated(&DATE, &h1_writer::http_date(SystemTime::now()));
+        }
+        if !self.request_id {
+            writer.append_generated(&REQUEST_ID, request_id);
+        }
+    }
+}
+
+/// Writes the fields that the gateway adds to every forwarded response of this request.
 fn write_response_headers(
     writer: &mut FieldWriter<'_>,
-    request_id: &HeaderValue,
     response_headers: &ResponseHeaderMutations,
     upstream_fields: &HeaderFields,
 ) {
-    writer.append_generated(&REQUEST_ID, request_id);
     for (name, value) in response_headers.fields() {
         writer.append_generated(name, value);
     }
@@ -269,13 +288,20 @@ fn forward_fields(
     writer: &mut FieldWriter<'_>,
     response_head: &UpstreamResponseHead,
     keep: impl Fn(&[u8]) -> bool,
-) {
+) -> CommonFields {
     let connection_options = response_head.connection_options();
+    let mut forwarded = CommonFields::default();
     for (name, value) in response_head.fields.iter() {
         if !connection_options.removes_name(name) && !hop_by_hop::is_framing_name(name) && keep(name) {
+            match name.len() {
+                4 => forwarded.date |= name.eq_ignore_ascii_case(b"date"),
+                12 => forwarded.request_id |= name.eq_ignore_ascii_case(b"x-request-id"),
+                _ => {}
+            }
             writer.append(name, value);
         }
     }
+    forwarded
 }
 
 /// Properties of the response body that select the idle timeout, and the reaction to a client that closes its sending

@@ -13,7 +13,6 @@ use super::deadlines::TimeLimit;
 use super::downstream::Downstream;
 use super::downstream::h1::BodyError;
 use super::message;
-use super::message::request::is_overridden;
 use super::upstream_conn::UpstreamConn;
 use crate::config;
 use crate::contract::{Cause, Evidence, Fault, Phase};
@@ -325,7 +324,7 @@ impl Upload {
     /// Marks the body as complete and takes its trailers.
     fn finish_body(&mut self, client: &mut Downstream) {
         self.ended = true;
-        let keep = |name: &[u8]| hop_by_hop::is_allowed_in_request_trailers(name) && !is_overridden(name);
+        let keep = |name: &[u8]| hop_by_hop::is_allowed_in_request_trailers(name);
         self.trailers =
             client.take_trailers().map(|trailers| Box::new(message::filter_trailers(trailers, keep)));
     }

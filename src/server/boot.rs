@@ -195,6 +195,7 @@ impl Process {
             let service = ListenerService {
                 gateway: Arc::clone(&self.gateway),
                 role: ListenerRole::Gateway,
+                port: bound.address.port(),
                 h2c: listener.h2c,
                 proxy_protocol: listener.proxy_protocol.clone(),
                 tls,
@@ -207,6 +208,7 @@ impl Process {
         let service = ListenerService {
             gateway: Arc::clone(&self.gateway),
             role: ListenerRole::Pages(Arc::new(pages), self.fd_budget.telemetry_connections),
+            port: sockets.telemetry.address.port(),
             h2c: false,
             proxy_protocol: None,
             tls: None,

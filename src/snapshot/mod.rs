@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::config::{self, ClientLimits, Config, ErrorRules, Timeouts};
 use crate::contract::Override;
+use crate::http::authority::UpstreamHost;
 use crate::http::cors;
 use crate::limit::redis::RedisBackend;
 use crate::telemetry::{AccessLog, CodeLabels, Metrics, RouteMetrics, UpstreamMetrics, definitions};
@@ -78,6 +79,10 @@ pub(crate) struct Route {
     pub(crate) retry_on_status: Vec<u16>,
     /// Retries as a share of the upstream's requests, in percent.
     pub(crate) retry_budget: u32,
+    /// Whether the upstream receives `Via`.
+    pub(crate) sends_via: bool,
+    /// The host that the upstream receives.
+    pub(crate) upstream_host: UpstreamHost,
     /// The rate limits that apply to the route.
     pub(crate) rate_limits: Vec<Arc<RateLimitRule>>,
     /// Whether the key of a rate limit has a member of the request body.
@@ -144,6 +149,8 @@ impl Snapshot {
                 attempts: upstream_config.attempts.max(1),
                 retry_budget: 20,
                 retry_on_status: upstream_config.retry_on_status.clone(),
+                sends_via: upstream_config.sends_via,
+                upstream_host: upstream_config.host.clone(),
                 limits_read_body,
                 limits_need_io: limits_read_body || route_rules.iter().any(|rule| rule.store.is_some()),
                 rate_limits: route_rules,

@@ -43,6 +43,7 @@ mod cors;
 mod coverage;
 mod early_responses;
 mod error_bodies;
+mod forwarded_fields;
 mod forwarding;
 mod grpc;
 mod http2;

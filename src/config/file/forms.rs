@@ -19,6 +19,7 @@ use super::super::problem::{Diagnostic, quoted};
 use super::super::units;
 use super::super::units::{ServerAddress, header_name};
 use crate::contract::{JsonPath, header_filter};
+use crate::http::authority::{self, UpstreamHost};
 use crate::http::hop_by_hop;
 
 /// The syntax of a value that is written as text.
@@ -68,6 +69,8 @@ pub(crate) type SizeOrOff = Text<OrOff<SizeSyntax>>;
 pub(crate) type Network = Text<NetworkSyntax>;
 /// A field name, in lower case.
 pub(crate) type FieldName = Text<FieldNameSyntax>;
+/// The host that an upstream receives.
+pub(crate) type HostChoice = Text<HostChoiceSyntax>;
 /// A field of an upstream response that a replaced error may keep.
 pub(crate) type KeptField = Text<KeptFieldSyntax>;
 /// A place in a JSON body.
@@ -240,6 +243,32 @@ impl Syntax for NetworkSyntax {
 
     fn parse(text: &str) -> Result<IpNet, Diagnostic> {
         units::network(text)
+    }
+}
+
+/// The syntax of [`HostChoice`].
+#[derive(Debug)]
+pub(crate) struct HostChoiceSyntax;
+
+impl Syntax for HostChoiceSyntax {
+    type Value = UpstreamHost;
+    const NAME: &'static str = "HostChoice";
+    const UNIT: &'static str = "`client`, `server` or `host[:port]`";
+    const EXAMPLE: &'static str = "api.internal";
+    const PATTERN: &'static str = "[^/@\\\\s]+";
+
+    fn parse(text: &str) -> Result<UpstreamHost, Diagnostic> {
+        match text {
+            "client" => Ok(UpstreamHost::Client),
+            "server" => Ok(UpstreamHost::Server),
+            name => match authority::check_authority(name.as_bytes()) {
+                Ok(()) => Ok(UpstreamHost::Name(name.to_owned())),
+                Err(rejection) => Err(Diagnostic::new(
+                    format!("{} is not a host: {}", quoted(name), rejection.evidence),
+                    "write client, server, or a host, for example \"api.internal\"",
+                )),
+            },
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::cors::CorsForm;
 use super::errors::ErrorsForm;
-use super::forms::{Either, Server, SizeText, Time, TimeOrOff};
+use super::forms::{Either, HostChoice, Server, SizeText, Time, TimeOrOff};
 
 /// Upstream timeouts.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -109,6 +109,20 @@ pub(crate) struct UpstreamFile {
     #[schemars(extend("default" = "auto"))]
     pub http2: Http2,
 
+    /// The Host that the servers receive.
+    ///
+    /// `client` is the client's, unchanged. `server` is the address of the server as written in `servers`, without the
+    /// default port of its scheme. Anything else is sent as it is. `X-Forwarded-Host` has the client's in every case.
+    #[schemars(extend("default" = "client"))]
+    pub host: HostChoice,
+
+    /// Whether requests have `Via`, which names the gateway.
+    ///
+    /// Some servers react to it; nginx, for example, does not compress its responses. With `off` no `Via` is sent, not
+    /// even the client's, and a request that this upstream sends back to the gateway is not recognised as a loop.
+    #[schemars(extend("default" = "on"))]
+    pub via: ViaWord,
+
     /// How often the names of servers are resolved again.
     ///
     /// If resolution fails, the last known addresses remain in use.
@@ -118,6 +132,17 @@ pub(crate) struct UpstreamFile {
     /// Timeouts of this upstream. They override the top-level ones.
     #[schemars(extend("default" = {}))]
     pub timeouts: TimeoutsFile,
+}
+
+/// Whether requests have `Via`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ViaWord {
+    /// `Via: 1.1 PSEUDONYM` is added.
+    #[default]
+    On,
+    /// None is sent.
+    Off,
 }
 
 /// How a server is selected.

@@ -18,7 +18,7 @@ use self::connect::{Acquired, Reuse};
 use self::retry::{FailedAttempt, Retry};
 use super::context::{Exchange, FailedServer, Forwarding, Interrupt};
 use super::deadlines::TimeLimit;
-use super::message::request::ForwardingInfo;
+use super::message::forwarding::ForwardingInfo;
 use super::relay;
 use super::upload::{UploadEvent, WaitingFor};
 use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead};
@@ -212,11 +212,12 @@ async fn try_once(
     let Acquired { mut conn, reused } =
         connect::acquire_connection(exchange, forwarding, candidate, reuse).await?;
     let forwarding_info = ForwardingInfo {
+        host: forwarding.upstream_host(candidate),
         forwarded_for: &forwarding.forwarded_for,
-        proto: exchange.client.scheme(),
+        origin: forwarding.origin,
+        peer: exchange.context.peer,
         request_id: &exchange.context.request_id,
-        via: &exchange.context.gateway.via,
-        server: &candidate.server,
+        via: forwarding.route.sends_via.then_some(&exchange.context.gateway.via[..]),
         offer: forwarding.offer.as_ref(),
         upstream_tls: candidate.tls_name.is_some(),
     };

@@ -38,6 +38,7 @@ use super::response_headers::ResponseHeaderMutations;
 use super::response_headers::cors;
 use crate::config::ClientLimits;
 use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::http::reported_origin::Endpoint;
 use crate::http::request_scanner::{Progress, RequestScanner, blank_len};
 use crate::http::{partial_request, request_head};
 use crate::telemetry::{CloseReason, Gauge};
@@ -79,6 +80,8 @@ pub(crate) struct ListenerService {
     pub gateway: Arc<Gateway>,
     /// What handles the requests.
     pub role: ListenerRole,
+    /// The TCP port.
+    pub port: u16,
     /// Whether connections use cleartext HTTP/2 with prior knowledge.
     pub h2c: bool,
     /// The networks whose connections must begin with a PROXY protocol header; `None` expects no header.
@@ -166,9 +169,9 @@ impl ListenerService {
         }
     }
 
-    /// The URI scheme of this listener.
-    pub(super) fn scheme(&self) -> &'static str {
-        if self.tls.is_some() { "https" } else { "http" }
+    /// The scheme and port of this listener.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        Endpoint { scheme: if self.tls.is_some() { "https" } else { "http" }, port: self.port }
     }
 
     /// Maximum number of connections served at once.
@@ -205,7 +208,8 @@ enum NextInput {
 
 impl Connection<'_> {
     async fn serve(&mut self, io: BufferedStream) {
-        let mut client = Downstream::h1(DownstreamH1::new(io, self.shutdown.clone()), self.listener.scheme());
+        let mut client =
+            Downstream::h1(DownstreamH1::new(io, self.shutdown.clone()), self.listener.endpoint());
         let mut is_first = true;
         loop {
             let Some(h1) = client.as_h1() else { return };
@@ -332,8 +336,7 @@ impl Connection<'_> {
     async fn read_request_head(&mut self, io: &mut BufferedStream, is_first: bool) -> NextInput {
         let mut idle_deadline = Instant::now() + self.clamp_timeout(self.client_config.idle_timeout);
         let mut draining = false;
-        // Empty lines before a request are not part of it (RFC 9112 2.2): they do not end the idle time. They stay in
-        // the buffer, so that they count towards the size limit.
+        // Empty lines (RFC 9112 2.2) do not end the idle time. They stay in the buffer: they count towards the size limit.
         let mut blank = 0;
         loop {
             blank += blank_len(io.input.get(blank..).unwrap_or_default());
@@ -548,52 +551,5 @@ async fn lingering_close(client: Downstream, had_permit: bool) {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::future::pending;
-
-    use rcgen::{CertificateParams, KeyPair};
-    use rustls::pki_types::ServerName;
-    use tokio::io::AsyncWriteExt;
-    use tokio::sync::watch;
-
-    use super::super::buffered_stream::BufferedStream;
-    use super::*;
-    use crate::proxy::downstream::h1::DownstreamH1;
-    use crate::tls::cert_verification::{Alpn, CertVerification};
-    use crate::tls::identity::Identity;
-    use crate::tls::server_config;
-    use crate::tls::stream::TlsConnection;
-
-    /// A TLS connection with full buffers whose client has stopped reading.
-    async fn stalled_tls_client() -> (TlsConnection, TlsConnection) {
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(["test".to_owned()]).unwrap().self_signed(&key).unwrap();
-        let identity = Identity::new(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap();
-        let (server_io, client_io) = tokio::io::duplex(1024);
-        let verification = CertVerification::from_pem(certificate.pem().as_bytes()).unwrap();
-        let name = ServerName::try_from("test").unwrap();
-        let (server, client) = tokio::join!(
-            TlsConnection::accept(Box::new(server_io), server_config::build(&[identity]).unwrap()),
-            TlsConnection::connect(Box::new(client_io), &verification, name, Alpn::Http1),
-        );
-        let (mut server, client) = (server.unwrap(), client.unwrap());
-        let fill_buffers = async {
-            server.write_all(&[b'x'; 4096]).await.unwrap();
-            server.flush().await.unwrap();
-            pending::<()>().await;
-        };
-        assert_eq!(timeout_at(Instant::now() + Duration::from_millis(50), fill_buffers).await, None);
-        (server, client)
-    }
-
-    #[tokio::test]
-    async fn lingering_close_is_bounded_when_the_client_does_not_read() {
-        let (server, _client) = stalled_tls_client().await;
-        let (_shutdown, shutdown) = watch::channel(false);
-        let h1 = DownstreamH1::new(BufferedStream::new(Box::new(server)), shutdown);
-        let started = Instant::now();
-        let closing = lingering_close(Downstream::h1(h1, "https"), true);
-        assert_eq!(timeout_at(started + Duration::from_secs(10), closing).await, Some(()));
-        assert!(started.elapsed() >= LINGER_IDLE_TIMEOUT);
-    }
-}
+#[path = "close_tests.rs"]
+mod tests;

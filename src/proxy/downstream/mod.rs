@@ -20,6 +20,7 @@ use self::h2::DownstreamH2;
 use super::by_protocol::by_protocol;
 use super::message::h1_writer;
 use super::message::{CloseMode, ResponseHeadParts};
+use crate::http::reported_origin::Endpoint;
 use crate::http::request_head::Version;
 
 /// The state of the response.
@@ -44,7 +45,7 @@ pub(super) enum ResponseState {
 pub(super) struct Downstream {
     protocol: DownstreamProtocol,
     state: ResponseState,
-    scheme: &'static str,
+    endpoint: Endpoint,
     /// Time spent waiting for the client to read its response or to send the rest of its request.
     waited: Duration,
 }
@@ -131,28 +132,28 @@ impl FieldWriter<'_> {
 }
 
 impl Downstream {
-    /// `scheme` is `http` or `https`. The state is `Complete` until [`Downstream::begin_request`] is called.
-    pub(super) fn h1(client: DownstreamH1, scheme: &'static str) -> Self {
+    /// The state is `Complete` until [`Downstream::begin_request`] is called.
+    pub(super) fn h1(client: DownstreamH1, endpoint: Endpoint) -> Self {
         Downstream {
             protocol: DownstreamProtocol::H1(client),
             state: ResponseState::Complete,
-            scheme,
+            endpoint,
             waited: Duration::ZERO,
         }
     }
 
-    pub(super) fn h2(client: DownstreamH2, scheme: &'static str) -> Self {
+    pub(super) fn h2(client: DownstreamH2, endpoint: Endpoint) -> Self {
         Downstream {
             protocol: DownstreamProtocol::H2(client),
             state: ResponseState::NotStarted,
-            scheme,
+            endpoint,
             waited: Duration::ZERO,
         }
     }
 
-    /// The scheme of the client's connection: `http` or `https`.
-    pub(super) const fn scheme(&self) -> &'static str {
-        self.scheme
+    /// The scheme and port of the client's connection.
+    pub(super) const fn endpoint(&self) -> Endpoint {
+        self.endpoint
     }
 
     /// The HTTP/1 connection, to read the next request from it.

@@ -171,7 +171,10 @@ async fn admit(snapshot: &Snapshot) -> Result<ResetCandidates, Cause> {
     let context = RequestContext::begin(&gateway, snapshot, &request, CLIENT_IP);
     let (_shutdown, shutdown) = tokio::sync::watch::channel(false);
     let stream = BufferedStream::new(Box::new(tokio::io::duplex(1).0));
-    let mut client = Downstream::h1(DownstreamH1::new(stream, shutdown), "http");
+    let mut client = Downstream::h1(
+        DownstreamH1::new(stream, shutdown),
+        crate::http::reported_origin::Endpoint { scheme: "http", port: 80 },
+    );
     let mut exchange = Exchange::begin(&context, &mut client);
     let subject = subject(&context, &snapshot.routes[0], &request, None);
     admit_with_stores(&mut exchange, &subject).await.map_err(|fault| fault.cause())

@@ -1,8 +1,8 @@
 //! A valid request, and the header section that the upstream receives for it.
 //!
 //! The upstream receives the target and Host unchanged, and every end-to-end field. Hop-by-hop fields and forwarding
-//! fields of the client are removed; the gateway adds `X-Forwarded-*`, `X-Request-Id`, `Via` and, if missing,
-//! `traceparent`.
+//! fields of the client are removed; the gateway adds `X-Forwarded-*`, `Forwarded`, `X-Real-IP`, `X-Request-Id` and
+//! `Via`: see [`super::forwarding`].
 
 use std::net::IpAddr;
 
@@ -10,9 +10,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::HeaderFields;
+use super::forwarding::ForwardingInfo;
 use super::h1_writer;
+use crate::config::{AddressSource, ClientLimits};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::framing::{self, RequestFraming};
+use crate::http::reported_origin::{ReportedOrigin, TrustedHeaders, forwarded_nodes};
 use crate::http::request_head::{self, RequestHead, Version};
 use crate::http::upgrade::UpgradeOffer;
 use crate::http::{Rejection, authentication, authority, forwarded, hop_by_hop, media_type, target};
@@ -46,22 +49,6 @@ pub(in crate::proxy) struct Request {
     /// The request uses authentication that is bound to the connection (NTLM, Negotiate): no other client may use the
     /// upstream connection afterwards.
     pub(in crate::proxy) authenticates_connection: bool,
-}
-
-/// Values for the fields that the gateway adds to a forwarded request.
-#[derive(Debug)]
-pub(in crate::proxy) struct ForwardingInfo<'a> {
-    pub(in crate::proxy) forwarded_for: &'a HeaderValue,
-    pub(in crate::proxy) proto: &'static str,
-    pub(in crate::proxy) request_id: &'a HeaderValue,
-    /// The `Via` value: `1.1 PSEUDONYM`.
-    pub(in crate::proxy) via: &'a [u8],
-    /// `host:port` of the upstream server.
-    pub(in crate::proxy) server: &'a str,
-    /// The upstream connection uses TLS.
-    pub(in crate::proxy) upstream_tls: bool,
-    /// The protocol upgrade to offer.
-    pub(in crate::proxy) offer: Option<&'a UpgradeOffer<'a>>,
 }
 
 /// The fault for a rejected header section.
@@ -169,16 +156,29 @@ impl Request {
     }
 
     /// The client address: the peer's, or the one that trusted proxies report.
-    pub(in crate::proxy) fn client_ip(
-        &self,
-        peer_ip: IpAddr,
-        client_config: &crate::config::ClientLimits,
-    ) -> IpAddr {
+    pub(in crate::proxy) fn client_ip(&self, peer_ip: IpAddr, client_config: &ClientLimits) -> IpAddr {
         if client_config.trusted_proxies.is_empty() {
             return peer_ip.to_canonical();
         }
-        let values: Vec<&[u8]> = self.fields.values(client_config.ip_header.as_str()).collect();
+        let values = self.reported_addresses(client_config);
         forwarded::client_ip(peer_ip, values.into_iter(), &client_config.trusted_proxies)
+    }
+
+    /// The addresses in the field that proxies are trusted to report them in, in message order.
+    pub(in crate::proxy) fn reported_addresses<'a>(
+        &'a self,
+        client_config: &'a ClientLimits,
+    ) -> Vec<&'a [u8]> {
+        match client_config.address_source() {
+            AddressSource::Field(name) => self.fields.values(name.as_str()).collect(),
+            AddressSource::Forwarded => forwarded_nodes(self.fields.values("forwarded")).collect(),
+            AddressSource::Connection => Vec::new(),
+        }
+    }
+
+    /// What a trusted proxy reports about its client's request.
+    pub(in crate::proxy) fn reported_origin(&self, trusted: TrustedHeaders) -> ReportedOrigin<'_> {
+        ReportedOrigin::from_fields(trusted, self.fields.iter())
     }
 
     /// Whether this is a gRPC or gRPC-Web request; gRPC-Web may use HTTP/1. Computed on demand, because most requests
@@ -204,10 +204,12 @@ impl Request {
             })
     }
 
-    /// The `X-Request-Id` that a trusted proxy sent, if it has 1 to 128 visible ASCII characters.
+    /// The `X-Request-Id` that a trusted proxy sent, if it has 8 to 64 letters, digits, dots, colons, hyphens and
+    /// underscores.
     pub(in crate::proxy) fn trusted_id(&self) -> Option<HeaderValue> {
         let value = self.fields.value("x-request-id")?;
-        let is_valid = (1..=128).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+        let is_id_byte = |octet: &u8| octet.is_ascii_alphanumeric() || b"._:-".contains(octet);
+        let is_valid = (8..=64).contains(&value.len()) && value.iter().all(is_id_byte);
         is_valid.then(|| HeaderValue::from_bytes(value).ok()).flatten()
     }
 
@@ -250,24 +252,17 @@ impl Request {
         out.put_u8(b' ');
         out.extend_from_slice(&self.target);
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        if self.authority.is_empty() {
-            // Optional in HTTP/1.0, required in HTTP/1.1: use the configured address of the server.
-            h1_writer::write_field(out, b"Host", forwarding_info.server.as_bytes());
-        } else {
-            h1_writer::write_field(out, b"Host", &self.authority);
-        }
+        h1_writer::write_field(out, b"Host", forwarding_info.host);
         let mut cookie_count = 0_u32;
-        let mut has_traceparent = false;
         let joins_cookies = matches!(self.fields, HeaderFields::Map(_));
         for (name, value) in self.fields.iter() {
-            if connection_options.removes_name(name) || is_overridden(name) {
+            if connection_options.removes_name(name) || forwarding_info.replaces(name) {
                 continue;
             }
             if joins_cookies && name == b"cookie" {
                 cookie_count += 1;
                 continue;
             }
-            has_traceparent |= name.eq_ignore_ascii_case(b"traceparent");
             h1_writer::write_field(out, name, value);
         }
         if cookie_count > 0 {
@@ -275,16 +270,11 @@ impl Request {
             let cookies: Vec<&[u8]> = self.fields.values("cookie").collect();
             h1_writer::write_field(out, b"cookie", &cookies.join(&b"; "[..]));
         }
-        h1_writer::write_field(out, b"X-Forwarded-For", forwarding_info.forwarded_for.as_bytes());
-        h1_writer::write_field(out, b"X-Forwarded-Proto", forwarding_info.proto.as_bytes());
-        if !self.authority.is_empty() {
-            h1_writer::write_field(out, b"X-Forwarded-Host", &self.authority);
-        }
+        forwarding_info.write_forwarded_fields(out);
         h1_writer::write_field(out, b"X-Request-Id", forwarding_info.request_id.as_bytes());
-        if !has_traceparent {
-            write_traceparent(out, forwarding_info.request_id.as_bytes());
+        if let Some(via) = forwarding_info.via {
+            h1_writer::write_field(out, b"Via", via);
         }
-        h1_writer::write_field(out, b"Via", forwarding_info.via);
         if self.expect_continue && self.framing.has_body() {
             out.extend_from_slice(b"Expect: 100-continue\r\n");
         }
@@ -300,74 +290,6 @@ impl Request {
         out.extend_from_slice(b"\r\n");
         Ok(())
     }
-}
-
-/// Whether the gateway replaces this request field of the client.
-pub(in crate::proxy) fn is_overridden(name: &[u8]) -> bool {
-    let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
-    let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
-    match name.len() {
-        4 => is(b"host"),
-        6 => is(b"expect"),
-        // With underscores too: CGI-like servers do not distinguish them from hyphens.
-        12 => name.iter().map(fold).eq(*b"x-request-id") || forwarded::is_forwarded_name(name),
-        14 => is(b"content-length") || forwarded::is_forwarded_name(name),
-        _ => forwarded::is_forwarded_name(name),
-    }
-}
-
-/// Writes a new W3C `traceparent`. The trace id is the request id without hyphens, the parent id its second half. The
-/// sampled flag is not set: the upstream decides about sampling. Writes nothing unless the request id has exactly
-/// 32 hexadecimal digits.
-fn write_traceparent(out: &mut BytesMut, request_id: &[u8]) {
-    let start = out.len();
-    out.extend_from_slice(b"traceparent: ");
-    if write_trace_value(out, request_id) {
-        out.extend_from_slice(b"\r\n");
-    } else {
-        out.truncate(start);
-    }
-}
-
-/// Writes the value of `traceparent`. Writes nothing and returns false unless the id has exactly 32 hexadecimal digits.
-pub(in crate::proxy) fn write_trace_value(out: &mut BytesMut, request_id: &[u8]) -> bool {
-    let digits = uuid_digits(request_id).or_else(|| hex_digits(request_id));
-    let Some(digits) = digits else { return false };
-    out.extend_from_slice(b"00-");
-    out.extend_from_slice(&digits);
-    out.put_u8(b'-');
-    out.extend_from_slice(digits.get(16..).unwrap_or_default());
-    out.extend_from_slice(b"-00");
-    true
-}
-
-/// The digits of a UUID with hyphens, the form of generated ids. Faster than [`hex_digits`]: it copies whole groups.
-fn uuid_digits(id: &[u8]) -> Option<[u8; 32]> {
-    let hyphens = [8, 13, 18, 23].iter().all(|at| id.get(*at) == Some(&b'-'));
-    if id.len() != 36 || !hyphens {
-        return None;
-    }
-    let mut digits = [0; 32];
-    let mut filled = 0;
-    for group in [0..8, 9..13, 14..18, 19..23, 24..36] {
-        let group = id.get(group)?;
-        digits.get_mut(filled..filled + group.len())?.copy_from_slice(group);
-        filled += group.len();
-    }
-    digits.make_ascii_lowercase();
-    // Checks all digits without a branch for each.
-    let is_valid = digits.iter().fold(true, |is_valid, digit| is_valid & digit.is_ascii_hexdigit());
-    is_valid.then_some(digits)
-}
-
-/// The hexadecimal digits of an id, if there are exactly 32.
-fn hex_digits(id: &[u8]) -> Option<[u8; 32]> {
-    let mut digits = [b'0'; 32];
-    let mut slots = digits.iter_mut();
-    for octet in id.iter().filter(|octet| octet.is_ascii_hexdigit()) {
-        *slots.next()? = octet.to_ascii_lowercase();
-    }
-    slots.next().is_none().then_some(digits)
 }
 
 /// The size of an HTTP/2 header list, in bytes (RFC 9113 6.5.2).

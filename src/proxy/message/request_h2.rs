@@ -3,11 +3,12 @@
 //! The fields are the same as on HTTP/1, see [`super::request`]. Requests that HTTP/2 cannot express are rejected.
 
 use bytes::BytesMut;
-use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST, TE, VIA};
+use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, VIA};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::request::{ForwardingInfo, Request, is_overridden, write_trace_value};
+use super::forwarding::ForwardingInfo;
+use super::request::Request;
 use super::{HeaderFields, never_indexed};
 use crate::contract::Cause;
 use crate::http::framing::RequestFraming;
@@ -30,9 +31,7 @@ pub(in crate::proxy) fn request_head(
 }
 
 fn uri(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Result<Uri, Rejection> {
-    let host =
-        if request.authority.is_empty() { forwarding_info.server.as_bytes() } else { &request.authority };
-    let authority = Authority::try_from(host)
+    let authority = Authority::try_from(forwarding_info.host)
         .map_err(|_| Rejection::new(Cause::InvalidHost, "HTTP/2 cannot express this authority"))?;
     let invalid = || Rejection::new(Cause::MalformedRequestLine, "HTTP/2 cannot express this request target");
     let target = PathAndQuery::try_from(&request.target[..]).map_err(|_| invalid())?;
@@ -54,7 +53,7 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
     let mut map = HeaderMap::with_capacity(24);
     for (name, raw_value) in request.fields.iter() {
         if connection_options.removes_name(name)
-            || is_overridden(name)
+            || forwarding_info.replaces(name)
             || name.eq_ignore_ascii_case(b"cookie")
         {
             continue;
@@ -72,18 +71,19 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
         map.insert(TE, HeaderValue::from_static("trailers"));
     }
     map.insert("x-forwarded-for", never_indexed(forwarding_info.forwarded_for.clone()));
-    map.insert("x-forwarded-proto", HeaderValue::from_static(forwarding_info.proto));
-    if !request.authority.is_empty() {
-        map.insert("x-forwarded-host", value(&request.authority)?);
+    map.insert("x-forwarded-proto", HeaderValue::from_static(forwarding_info.origin.scheme));
+    if !forwarding_info.origin.host.is_empty() {
+        map.insert("x-forwarded-host", value(forwarding_info.origin.host)?);
     }
+    map.insert("x-forwarded-port", forwarding_info.port_value());
+    map.insert("x-real-ip", never_indexed(value(forwarding_info.client_ip())?));
+    let mut forwarded = BytesMut::new();
+    forwarding_info.write_forwarded_value(&mut forwarded);
+    map.insert(FORWARDED, never_indexed(value(&forwarded)?));
     map.insert("x-request-id", never_indexed(forwarding_info.request_id.clone()));
-    if !map.contains_key("traceparent") {
-        let mut traceparent = BytesMut::new();
-        if write_trace_value(&mut traceparent, forwarding_info.request_id.as_bytes()) {
-            map.insert("traceparent", never_indexed(value(&traceparent)?));
-        }
+    if let Some(via) = forwarding_info.via {
+        map.append(VIA, value(via)?);
     }
-    map.append(VIA, value(forwarding_info.via)?);
     if request.expect_continue && request.framing.has_body() {
         map.insert(EXPECT, HeaderValue::from_static("100-continue"));
     }

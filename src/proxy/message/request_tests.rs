@@ -1,7 +1,9 @@
 //! Compares the whole header section that the upstream receives.
 #![allow(clippy::unwrap_used)]
 
+use super::super::forwarding::PeerTrust;
 use super::*;
+use crate::http::reported_origin::RequestOrigin;
 
 fn h1(request_head: &'static str) -> Request {
     let request_head = Bytes::from_static(request_head.as_bytes());
@@ -12,12 +14,13 @@ fn h1(request_head: &'static str) -> Request {
 fn header_section(request: &Request) -> String {
     let forwarding_info = ForwardingInfo {
         forwarded_for: &HeaderValue::from_static("192.0.2.7"),
-        proto: "http",
+        origin: RequestOrigin { scheme: "http", host: b"api.test:8080", port: 8080 },
+        peer: PeerTrust::Untrusted,
         request_id: &HeaderValue::from_static("0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"),
-        server: "127.0.0.1:3000",
+        host: &request.authority,
         upstream_tls: false,
         offer: None,
-        via: b"1.1 statusquo-1",
+        via: Some(b"1.1 statusquo-1"),
     };
     let mut out = BytesMut::new();
     request.write_request_head(&mut out, &forwarding_info).unwrap();
@@ -25,8 +28,9 @@ fn header_section(request: &Request) -> String {
 }
 
 const FORWARDED_HEADERS: &str = "X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: api.test:8080\r\n\
-    X-Request-Id: 0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee\r\n\
-    traceparent: 00-0190aaaabbbb7ccc8dddeeeeeeeeeeee-8dddeeeeeeeeeeee-00\r\nVia: 1.1 statusquo-1\r\n";
+    X-Forwarded-Port: 8080\r\nX-Real-IP: 192.0.2.7\r\n\
+    Forwarded: for=192.0.2.7;host=\"api.test:8080\";proto=http\r\n\
+    X-Request-Id: 0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee\r\nVia: 1.1 statusquo-1\r\n";
 
 #[test]
 fn request_head_keeps_target_and_end_to_end_fields_only() {
@@ -62,10 +66,54 @@ fn absolute_target_without_path_becomes_slash_or_asterisk() {
 }
 
 #[test]
-fn traceparent_of_the_client_is_forwarded() {
-    let request = h1("GET / HTTP/1.1\r\nHost: api.test:8080\r\nTraceparent: 00-1-2-01\r\n\r\n");
-    assert!(header_section(&request).contains("Traceparent: 00-1-2-01\r\n"));
-    assert!(!header_section(&request).contains("traceparent: 00-0190"));
+fn trace_context_is_forwarded_unchanged_and_never_invented() {
+    let trace = "Traceparent: 00-1-2-01\r\ntracestate: a=b,c=d\r\nbaggage: x=y\r\n";
+    let request = h1("GET / HTTP/1.1\r\nHost: api.test:8080\r\nTraceparent: 00-1-2-01\r\n\
+        tracestate: a=b,c=d\r\nbaggage: x=y\r\n\r\n");
+    assert!(header_section(&request).contains(trace));
+    let without = h1("GET / HTTP/1.1\r\nHost: api.test:8080\r\n\r\n");
+    assert!(!header_section(&without).contains("trace"));
+}
+
+#[test]
+fn underscore_spellings_of_written_fields_are_removed() {
+    let request = h1(
+        "GET / HTTP/1.1\r\nHost: api.test:8080\r\nX_Forwarded_For: 6.6.6.6\r\nx-forwarded_proto: https\r\n\
+        X_Forwarded-Host: a\r\nX_FORWARDED_PORT: 1\r\nx_real_ip: 6\r\nX_Real-IP: 6\r\nX_Request_Id: 6\r\n\
+        X_Other: 1\r\n\r\n",
+    );
+    assert_eq!(
+        header_section(&request),
+        format!("GET / HTTP/1.1\r\nHost: api.test:8080\r\nX_Other: 1\r\n{FORWARDED_HEADERS}\r\n")
+    );
+}
+
+#[test]
+fn what_trusted_proxies_report_besides_the_written_fields_is_kept() {
+    let fields = "X-Forwarded-Prefix: /a\r\nX-Forwarded-User: kim\r\n";
+    let request = h1("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Prefix: /a\r\nX-Forwarded-User: kim\r\n\
+        X-Forwarded-For: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\nVia: 1.1 b\r\n\r\n");
+    let forwarded_for = HeaderValue::from_static("2001:db8::1, 192.0.2.7");
+    let info = ForwardingInfo {
+        host: b"c.internal",
+        forwarded_for: &forwarded_for,
+        origin: RequestOrigin { scheme: "https", host: b"a", port: 443 },
+        peer: PeerTrust::Trusted,
+        request_id: &HeaderValue::from_static("abcdefgh"),
+        upstream_tls: false,
+        offer: None,
+        via: None,
+    };
+    let mut out = BytesMut::new();
+    request.write_request_head(&mut out, &info).unwrap();
+    assert_eq!(
+        String::from_utf8(out.to_vec()).unwrap(),
+        format!(
+            "GET / HTTP/1.1\r\nHost: c.internal\r\n{fields}X-Forwarded-For: 2001:db8::1, 192.0.2.7\r\n\
+             X-Forwarded-Proto: https\r\nX-Forwarded-Host: a\r\nX-Forwarded-Port: 443\r\nX-Real-IP: 2001:db8::1\r\n\
+             Forwarded: for=\"[2001:db8::1]\";host=a;proto=https, for=192.0.2.7\r\nX-Request-Id: abcdefgh\r\n\r\n"
+        )
+    );
 }
 
 #[test]
@@ -96,25 +144,4 @@ fn own_pseudonym_in_via_is_detected_as_a_loop() {
         h1("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 fred, 1.1 statusquo-1 (x)\r\nVia: 2 other\r\n\r\n");
     assert!(request.passed_through(b"statusquo-1"));
     assert!(!request.passed_through(b"statusquo-2"));
-}
-
-#[test]
-fn traceparent_uses_the_32_hex_digits_of_the_request_id() {
-    let trace_of = |id: &str| {
-        let mut out = BytesMut::new();
-        write_trace_value(&mut out, id.as_bytes()).then(|| String::from_utf8(out.to_vec()).unwrap())
-    };
-    let expected = Some("00-0190aaaabbbb7ccc8dddeeeeeeeeeeee-8dddeeeeeeeeeeee-00".to_owned());
-    for id in [
-        "0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee",
-        "0190AAAA-BBBB-7CCC-8DDD-EEEEEEEEEEEE",
-        "0190aaaabbbb7ccc8dddeeeeeeeeeeee",
-        "0190aaaab-bbb-7ccc-8ddd-eeeeeeeeeeee",
-        "z-0190aaaabbbb7ccc8dddeeeeeeeeeeee-z",
-    ] {
-        assert_eq!(trace_of(id), expected, "{id}");
-    }
-    for id in ["0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeez", "0190aaaa0bbbb07ccc08ddd0eeeeeeeeeeee", "7", ""] {
-        assert_eq!(trace_of(id), None, "{id}");
-    }
 }

@@ -15,8 +15,9 @@ use crate::http::response_framer::{FramerProgress, ResponseFramer};
 use crate::http::response_head::{self, ResponseFraming};
 use crate::proxy::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
 use crate::proxy::message::HeaderFields;
+use crate::proxy::message::forwarding::ForwardingInfo;
 use crate::proxy::message::h1_writer;
-use crate::proxy::message::request::{ForwardingInfo, Request, rejection_to_fault};
+use crate::proxy::message::request::{Request, rejection_to_fault};
 use crate::tls::cert_verification;
 use crate::upstream::{Candidate, UpstreamRuntime};
 

@@ -20,7 +20,8 @@ use crate::http::framing::{self, RequestFraming};
 use crate::http::media_type;
 use crate::http::response_head::{ResponseFraming, ResponseHead, Version};
 use crate::proxy::message::HeaderFields;
-use crate::proxy::message::request::{ForwardingInfo, Request, header_list_size, rejection_to_fault};
+use crate::proxy::message::forwarding::ForwardingInfo;
+use crate::proxy::message::request::{Request, header_list_size, rejection_to_fault};
 use crate::proxy::message::request_h2;
 use crate::upstream::http2::StreamSlot;
 
@@ -384,7 +385,9 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+    use crate::http::reported_origin::RequestOrigin;
     use crate::http::request_head;
+    use crate::proxy::message::forwarding::PeerTrust;
     use crate::upstream::Candidate;
     use crate::upstream::http2::{Http2Pool, HttpVersionPolicy};
 
@@ -407,12 +410,13 @@ mod tests {
         let request = Request::from_h1(header_section, &parsed);
         let forwarding = ForwardingInfo {
             forwarded_for: &HeaderValue::from_static("192.0.2.7"),
-            proto: "http",
+            origin: RequestOrigin { scheme: "http", host: b"test", port: 80 },
+            peer: PeerTrust::Untrusted,
             request_id: &HeaderValue::from_static("0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"),
-            server: "127.0.0.1:3000",
+            host: b"test",
             upstream_tls: false,
             offer: None,
-            via: b"1.1 statusquo-1",
+            via: Some(b"1.1 statusquo-1"),
         };
         let mut conn = UpstreamH2::new(slot, request.framing);
         assert!(!conn.has_sent_request());

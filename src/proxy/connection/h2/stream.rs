@@ -43,7 +43,7 @@ impl StreamTask {
         };
         let traits = RequestTraits { is_head_request, awaits_continue, length };
         let h2 = DownstreamH2::new(body, respond, traits, budget, table.clone());
-        let mut client = Downstream::h2(h2, listener.scheme());
+        let mut client = Downstream::h2(h2, listener.endpoint());
         let request = match (request, rejection) {
             (Ok(request), None) => Ok(request),
             (Ok(request), Some(fault)) => {
