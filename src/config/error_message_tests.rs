@@ -398,11 +398,13 @@ fn every_upstream_and_route_problem_has_help() {
             ],
         ),
         (
-            "upstreams: { shop: { servers: [\"a:80\"], balance: { hash: client_ip }, http2: sometimes, breaker: {} } }\nroutes: [{ name: r, upstream: shop }]",
+            "upstreams: { shop: { servers: [\"a:80\"], balance: { hash: ip }, http2: sometimes, health: {}, ejection: on, breaker: { failure_ratio: 20 } } }\nroutes: [{ name: r, upstream: shop }]",
             &[
-                "upstreams.shop.balance: \"hash\" is not supported yet; use \"round_robin\"",
+                "upstreams.shop.balance.hash: \"ip\" cannot be hashed; write client_ip, header:NAME or cookie:NAME, for example hash: client_ip",
                 "upstreams.shop.http2: unknown value \"sometimes\"; expected off, auto or always",
-                "upstreams.shop.breaker: not supported yet; remove it",
+                "upstreams.shop.health: nothing is checked; write a path, for example path: /healthz; or tcp: true to check only the connection",
+                "upstreams.shop.ejection: unknown value \"on\"; expected off",
+                "upstreams.shop.breaker.failure_ratio: \"20\" has no unit; write 20%",
             ],
         ),
         (

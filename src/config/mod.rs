@@ -22,6 +22,7 @@ pub(crate) mod validate_cors;
 pub(crate) mod validate_errors;
 pub(crate) mod validate_limits;
 pub(crate) mod validate_routing;
+pub(crate) mod validate_servers;
 pub(crate) mod validate_stores;
 pub(crate) mod validate_tls;
 pub(crate) mod validator;
@@ -46,8 +47,12 @@ use crate::limit::LimiterSettings;
 use crate::tls::cert_verification::CertVerification;
 use crate::tls::expiry::Validity;
 use crate::tls::server_config;
+use crate::upstream::breaker::BreakerSettings;
 use crate::upstream::concurrency;
+use crate::upstream::ejection::EjectionSettings;
+use crate::upstream::health::HealthSettings;
 use crate::upstream::http2::HttpVersionPolicy;
+use crate::upstream::settings::Balance;
 
 pub use crate::contract::{Include, UpstreamMessages};
 pub use file::errors::ErrorMode;
@@ -271,6 +276,18 @@ pub struct UpstreamConfig {
     pub host: UpstreamHost,
     /// Upstream status codes that are retried; usually empty.
     pub retry_on_status: Vec<u16>,
+    /// Retries as a share of the requests, in percent.
+    pub retry_budget: u32,
+    /// How a server is selected.
+    pub balance: Balance,
+    /// Active health checks; `None` is off.
+    pub health: Option<HealthSettings>,
+    /// Passive ejection; `None` is off.
+    pub ejection: Option<EjectionSettings>,
+    /// Upstream statuses that count as failures, for ejection and breaker.
+    pub failure_status: Vec<u16>,
+    /// The circuit breaker; `None` is off.
+    pub breaker: Option<BreakerSettings>,
     /// The limit of concurrent requests; `None` is unlimited.
     pub concurrency: Option<concurrency::ConcurrencyLimits>,
     /// How certificates are verified; `Some` if and only if the servers use TLS.

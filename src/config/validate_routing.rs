@@ -9,8 +9,7 @@ use std::time::Duration;
 use super::file::ConfigFile;
 use super::file::forms::{Either, Server};
 use super::file::routing::{
-    Balance, ForwardedWord, Http2, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile, UpstreamFile,
-    ViaWord,
+    ForwardedWord, Http2, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile, UpstreamFile, ViaWord,
 };
 use super::problem::{Diagnostic, quoted};
 use super::route_patterns::{self, RouteTable};
@@ -18,9 +17,9 @@ use super::tree::KeyPath;
 use super::validate_cors;
 use super::validate_errors::{self, ErrorScope, OverrideTarget, unknown_upstream};
 use super::validate_limits::{self, ValidatedLimit};
-use super::validate_tls;
 use super::validator::{Validator, metric_name};
 use super::{ErrorRules, RouteConfig, Timeouts, UpstreamConfig, UpstreamServer};
+use super::{validate_servers, validate_tls};
 use crate::contract::Contract;
 use crate::http::cors::CorsRules;
 use crate::http::upgrade;
@@ -104,9 +103,6 @@ fn upstream(
     name: &str,
     file: &UpstreamFile,
 ) -> UpstreamConfig {
-    match file.balance {
-        Balance::RoundRobin => {}
-    }
     let mut servers = servers(validator, &at.key("servers"), file);
     let cert_verification = validate_tls::upstream(validator, at, file.tls.as_ref(), &mut servers);
     let concurrency = file.concurrency.as_ref().and_then(|file| {
@@ -127,6 +123,12 @@ fn upstream(
         },
         host: file.host.0.clone(),
         retry_on_status: file.retry.on_status.clone(),
+        retry_budget: validate_servers::percent(file.retry.budget),
+        balance: validate_servers::balance(validator, at, &file.balance),
+        health: file.health.as_ref().and_then(|health| validate_servers::health(validator, at, health)),
+        ejection: validate_servers::ejection(&file.ejection),
+        failure_status: validate_servers::failure_status(&file.ejection),
+        breaker: file.breaker.as_ref().map(validate_servers::breaker),
         concurrency,
         http2: match file.http2 {
             Http2::Off => HttpVersionPolicy::Http1,

@@ -225,16 +225,15 @@ pub(super) struct RequestRecord {
 }
 
 /// An attempt that was followed by another one.
-#[allow(dead_code, reason = "used by the access log next")]
 #[derive(Debug)]
 pub(super) struct FailedServerAttempt {
     pub(super) server: Arc<str>,
     pub(super) reason: FailedServer,
     pub(super) elapsed: Duration,
+    pub(super) ended: Instant,
 }
 
 /// Why another attempt was made.
-#[allow(dead_code, reason = "used by the access log next")]
 #[derive(Clone, Copy, Debug)]
 pub(super) enum FailedServer {
     Fault(Cause),
@@ -246,7 +245,9 @@ impl RequestRecord {
     /// Records an attempt that is followed by another one.
     pub(super) fn note_failed(&mut self, candidate: &Candidate, reason: FailedServer, started: Instant) {
         let server = Arc::clone(&candidate.server);
-        self.failed_attempts.push(FailedServerAttempt { server, reason, elapsed: started.elapsed() });
+        let ended = Instant::now();
+        let elapsed = ended.saturating_duration_since(started);
+        self.failed_attempts.push(FailedServerAttempt { server, reason, elapsed, ended });
     }
 
     /// The request goes to this server.

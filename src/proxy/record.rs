@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::context::{Exchange, ReceivedRequest};
+use super::context::{Exchange, FailedServer, ReceivedRequest};
 use super::downstream::ResponseState;
 use super::gateway::Gateway;
 use super::response_headers::ResponseHeaderMutations;
@@ -140,7 +140,10 @@ pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd) {
     let is_error =
         !matches!(end, RequestEnd::Forwarded { status } | RequestEnd::Preflight { status } if *status < 400);
     if context.snapshot.access.is_enabled(is_error) {
-        context.snapshot.access.emit(&access_record(exchange, (status, fault, outcome), elapsed));
+        let attempts = attempt_list(exchange, fault);
+        let record = access_record(exchange, (status, fault, outcome), elapsed);
+        let record = AccessRecord { attempt_list: attempts.as_deref(), ..record };
+        context.snapshot.access.emit(&record);
     }
 }
 
@@ -169,6 +172,7 @@ fn access_record<'r>(
         upstream_status: record.upstream_status,
         bytes: record.response_bytes,
         attempts: record.attempts,
+        attempt_list: None,
         elapsed,
         connect: record.connect_time,
         response_headers: record.response_headers_time,
@@ -177,6 +181,23 @@ fn access_record<'r>(
         evidence: fault.map_or(&record.upstream_evidence, Fault::evidence),
         outcome,
     }
+}
+
+/// All attempts as a JSON list, if there was more than one.
+fn attempt_list(exchange: &Exchange<'_>, fault: Option<&Fault>) -> Option<String> {
+    let record = &exchange.record;
+    let last_started = record.failed_attempts.last()?.ended;
+    let entry = |server: &str, cause: &str, elapsed: Duration| serde_json::json!({ "server": server, "cause": cause, "ms": elapsed.as_millis() as u64 });
+    let failed = record.failed_attempts.iter().map(|attempt| {
+        let cause = match attempt.reason {
+            FailedServer::Fault(cause) => cause.name().to_owned(),
+            FailedServer::Status(status) => status.to_string(),
+        };
+        entry(&attempt.server, &cause, attempt.elapsed)
+    });
+    let cause = fault.map_or("ok", |fault| fault.cause().name());
+    let last = entry(record.server(), cause, last_started.elapsed());
+    serde_json::to_string(&failed.chain([last]).collect::<Vec<_>>()).ok()
 }
 
 /// The path in a request line, without the query; empty if the line has no target.

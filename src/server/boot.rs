@@ -204,7 +204,11 @@ impl Process {
             };
             acceptors.push(tokio::spawn(accept(bound, service, stopped.clone())));
         }
-        let pages = TelemetryPages { state: Arc::clone(&self.state), metrics: Arc::clone(&self.metrics) };
+        let pages = TelemetryPages {
+            state: Arc::clone(&self.state),
+            metrics: Arc::clone(&self.metrics),
+            gateway: Arc::clone(&self.gateway),
+        };
         let service = ListenerService {
             gateway: Arc::clone(&self.gateway),
             role: ListenerRole::Pages(Arc::new(pages), self.fd_budget.telemetry_connections),
@@ -269,10 +273,14 @@ fn log_panics() {
 struct TelemetryPages {
     state: Arc<ProcessState>,
     metrics: Arc<Metrics>,
+    gateway: Arc<Gateway>,
 }
 
 impl PageHandler for TelemetryPages {
     fn respond(&self, method: &http::Method, path: &str) -> Result<PageResponse, Fault> {
+        if path == "/metrics" {
+            self.gateway.snapshot.load().report_states(&self.metrics);
+        }
         telemetry::respond(
             method,
             path,

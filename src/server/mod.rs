@@ -10,6 +10,7 @@ pub(crate) mod boot;
 pub(crate) mod certificates;
 pub(crate) mod drain;
 pub(crate) mod fd_budget;
-pub(crate) mod listen;
+pub(crate) mod health_checks;
+mod listen;
 pub(crate) mod reload;
 pub(crate) mod tasks;

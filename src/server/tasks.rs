@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
 
+use super::health_checks;
 use crate::limit::redis::RedisBackend;
 use crate::upstream::timer::{sleep, timeout_at};
 use crate::upstream::{ServerState, UpstreamRuntime};
@@ -26,7 +27,7 @@ const TRIM_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a start or reload waits for rate-limit backends.
 const BACKEND_CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The tasks of the running upstreams: lookups of their host names, and sweeps of their idle connections.
+/// The tasks of the running upstreams: lookups of their host names, sweeps of their idle connections, health checks.
 #[derive(Debug, Default)]
 pub(crate) struct UpstreamTasks(Vec<RunningUpstream>);
 
@@ -62,6 +63,10 @@ impl UpstreamTasks {
 
 fn start_tasks(upstream: &Arc<UpstreamRuntime>) -> Vec<AbortHandle> {
     let mut tasks = vec![tokio::spawn(sweep_periodically(Arc::clone(upstream))).abort_handle()];
+    if let Some(settings) = upstream.settings().health.clone() {
+        let checks = health_checks::check_periodically(Arc::clone(upstream), settings);
+        tasks.push(tokio::spawn(checks).abort_handle());
+    }
     if has_names(upstream) {
         tasks.push(tokio::spawn(resolve_periodically(Arc::clone(upstream))).abort_handle());
     }
@@ -133,7 +138,6 @@ async fn resolve_name(runtime: &UpstreamRuntime, server: &ServerState) -> bool {
     let upstream = runtime.name();
     let had_address = server.is_resolved();
     let result = timeout_at(Instant::now() + LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await;
-    server.set_lookup_timed_out(result.is_none());
     let found: Vec<SocketAddr> = match result {
         Some(Ok(found)) => found.collect(),
         Some(Err(error)) => {

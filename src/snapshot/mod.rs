@@ -12,6 +12,7 @@ pub mod router;
 mod stores;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::{self, ClientLimits, Config, ErrorRules, Timeouts};
 use crate::contract::Override;
@@ -19,10 +20,11 @@ use crate::http::authority::UpstreamHost;
 use crate::http::cors;
 use crate::limit::redis::RedisBackend;
 use crate::telemetry::{AccessLog, CodeLabels, Metrics, RouteMetrics, UpstreamMetrics, definitions};
+use crate::upstream::ServerState;
 use crate::upstream::concurrency::{Concurrency, ConcurrencyLimits};
-use crate::upstream::ejection::EjectionSettings;
+use crate::upstream::endpoint::ServerHealth;
 use crate::upstream::runtime::UpstreamRuntime;
-use crate::upstream::settings::{Balance, ServerSpec, UpstreamSettings};
+use crate::upstream::settings::{ServerSpec, UpstreamSettings};
 
 use rate_limits::RateLimitRule;
 use router::Router;
@@ -147,7 +149,7 @@ impl Snapshot {
                 upstream: Arc::clone(&upstream.runtime),
                 concurrency: upstream.concurrency.clone(),
                 attempts: upstream_config.attempts.max(1),
-                retry_budget: 20,
+                retry_budget: upstream_config.retry_budget,
                 retry_on_status: upstream_config.retry_on_status.clone(),
                 sends_via: upstream_config.sends_via,
                 upstream_host: upstream_config.host.clone(),
@@ -191,6 +193,24 @@ impl Snapshot {
         let limited =
             self.upstreams.iter().filter_map(|upstream| Some((upstream, upstream.concurrency_limits?)));
         metrics.concurrency_limits(limited.map(|(upstream, limits)| (upstream.runtime.name(), limits.max)));
+    }
+
+    /// Exports the states of servers and breakers as they are now.
+    pub(crate) fn report_states(&self, metrics: &Metrics) {
+        let now = Instant::now();
+        let servers = self.upstreams.iter().flat_map(|upstream| {
+            let state = move |server: &ServerState| {
+                // A name without an address gets no requests.
+                server.health(now).unwrap_or(ServerHealth::Unhealthy)
+            };
+            let name = upstream.runtime.name();
+            upstream.runtime.servers().iter().map(move |server| (name, &*server.label, state(server).name()))
+        });
+        let breakers = self.upstreams.iter().filter_map(|upstream| {
+            let breaker = upstream.runtime.breaker()?;
+            Some((upstream.runtime.name(), breaker.state(now).name()))
+        });
+        metrics.upstream_states(servers, breakers);
     }
 
     /// The number of requests in progress at upstreams.
@@ -250,11 +270,11 @@ fn upstream_settings(upstream: &config::UpstreamConfig) -> UpstreamSettings {
         dns_refresh: upstream.dns_refresh,
         trust: upstream.cert_verification.clone(),
         http2: upstream.http2,
-        balance: Balance::RoundRobin,
-        ejection: Some(EjectionSettings::default()),
-        failure_status: vec![502, 503, 504],
-        health: None,
-        breaker: None,
+        balance: upstream.balance.clone(),
+        ejection: upstream.ejection.clone(),
+        failure_status: upstream.failure_status.clone(),
+        health: upstream.health.clone(),
+        breaker: upstream.breaker.clone(),
     }
 }
 

@@ -136,6 +136,9 @@ pub(crate) struct AccessRecord<'a> {
     pub bytes: u64,
     /// Attempts to forward the request.
     pub attempts: u32,
+    /// The attempts, if there was more than one: a JSON list of objects with `server`, `cause` and `ms`. It is logged
+    /// instead of the number.
+    pub attempt_list: Option<&'a str>,
     /// Time from the request headers to the end.
     pub elapsed: Duration,
     /// Connect time of the last attempt; `None` on a reused connection.
@@ -205,7 +208,8 @@ macro_rules! emit_at {
             code = $record.code,
             upstream_status = $record.upstream_status,
             bytes = $record.bytes,
-            attempts = $record.attempts,
+            attempts = $record.attempt_list.is_none().then_some($record.attempts),
+            attempts.json = $record.attempt_list,
             elapsed_ms = milliseconds($record.elapsed),
             connect_ms = $record.connect.map(milliseconds),
             response_headers_ms = $record.response_headers.map(milliseconds),

@@ -49,6 +49,7 @@ fn failed_record<'a>(evidence: &'a Evidence) -> AccessRecord<'a> {
         code: Some(504),
         upstream_status: None,
         bytes: 140,
+        attempt_list: None,
         attempts: 2,
         elapsed: Duration::from_micros(3_250),
         connect: Some(Duration::from_micros(750)),

@@ -157,10 +157,25 @@ pub(crate) const CONCURRENCY_LIMIT: MetricDefinition = MetricDefinition::gauge(
     &["upstream"],
     "Maximum concurrent requests to an upstream (`concurrency.max`). Absent without a limit.",
 );
+pub(crate) const SERVER_UP: MetricDefinition = MetricDefinition::gauge(
+    "upstream_server_up",
+    &["upstream", "server"],
+    "1 if the server gets requests, 0 while it is unhealthy or ejected (`health`, `ejection`).",
+);
+pub(crate) const SERVER_STATE: MetricDefinition = MetricDefinition::gauge(
+    "upstream_server_state",
+    &["upstream", "server", "state"],
+    "1 for the state of the server: `healthy`, `unhealthy`, `ejected` or `recovering`; 0 for the others.",
+);
+pub(crate) const BREAKER_STATE: MetricDefinition = MetricDefinition::gauge(
+    "breaker_state",
+    &["upstream", "state"],
+    "1 for the state of the circuit breaker: `closed`, `open` or `half_open`; 0 for the others. Absent without `breaker`.",
+);
 pub(crate) const SHED: MetricDefinition = MetricDefinition::counter(
     "shed_total",
     &["upstream", "cause"],
-    "Requests rejected because the upstream was at its concurrency limit. They were not forwarded.",
+    "Requests rejected because of overload, by cause: the concurrency limit, an open breaker, or no available server. They were not forwarded.",
 );
 pub(crate) const RELOADS: MetricDefinition = MetricDefinition::counter(
     "config_reloads_total",
@@ -263,6 +278,9 @@ pub const ALL: &[MetricDefinition] = &[
     IN_FLIGHT,
     QUEUED,
     CONCURRENCY_LIMIT,
+    SERVER_UP,
+    SERVER_STATE,
+    BREAKER_STATE,
     SHED,
     CONNECTIONS,
     ATTEMPTS,

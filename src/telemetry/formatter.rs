@@ -84,6 +84,14 @@ impl EventFields {
             ("message", LineFormat::Json) => write_json_text(value, &mut self.message),
             ("message", LineFormat::Text { .. }) => write_plain_text(value, &mut self.message),
             ("log.target", _) => self.target = Some(value.into()),
+            // A list that is JSON already.
+            ("attempts.json", LineFormat::Json) => {
+                self.json_key("attempts");
+                self.fields.push_str(value);
+            }
+            ("attempts.json", LineFormat::Text { .. }) => {
+                let _ = write!(self.fields, " attempts={value}");
+            }
             (name, _) if name.starts_with("log.") => {}
             (name, LineFormat::Json) => {
                 self.json_key(name);

@@ -35,6 +35,9 @@ pub(crate) struct Metrics {
     overhead: Histogram,
     connections: IntGaugeVec,
     concurrency_limits: IntGaugeVec,
+    server_up: IntGaugeVec,
+    server_state: IntGaugeVec,
+    breaker_state: IntGaugeVec,
     reloads: [IntCounter; 2],
     reload_successful: IntGauge,
     reload_time: IntGauge,
@@ -76,6 +79,9 @@ impl Metrics {
             overhead: histograms(&registry, &definitions::OVERHEAD).with_label_values::<&str>(&[]),
             connections: gauges(&registry, &definitions::CONNECTIONS),
             concurrency_limits: gauges(&registry, &definitions::CONCURRENCY_LIMIT),
+            server_up: gauges(&registry, &definitions::SERVER_UP),
+            server_state: gauges(&registry, &definitions::SERVER_STATE),
+            breaker_state: gauges(&registry, &definitions::BREAKER_STATE),
             reloads: ["applied", "rejected"].map(|result| reloads.with_label_values(&[result])),
             reload_successful: gauges(&registry, &definitions::RELOAD_SUCCESSFUL)
                 .with_label_values::<&str>(&[]),
@@ -141,6 +147,31 @@ impl Metrics {
         self.concurrency_limits.reset();
         for (upstream, limit) in limits {
             self.concurrency_limits.with_label_values(&[upstream]).set(i64::from(limit));
+        }
+    }
+
+    /// Replaces the exported states of servers, given as upstream, server and state, and of breakers, given as upstream
+    /// and state.
+    pub(crate) fn upstream_states<'a>(
+        &self,
+        servers: impl Iterator<Item = (&'a str, &'a str, &'static str)>,
+        breakers: impl Iterator<Item = (&'a str, &'static str)>,
+    ) {
+        self.server_up.reset();
+        self.server_state.reset();
+        for (upstream, server, state) in servers {
+            let up = matches!(state, "healthy" | "recovering");
+            self.server_up.with_label_values(&[upstream, server]).set(i64::from(up));
+            for other in SERVER_STATES {
+                let gauge = self.server_state.with_label_values(&[upstream, server, other]);
+                gauge.set(i64::from(other == state));
+            }
+        }
+        self.breaker_state.reset();
+        for (upstream, state) in breakers {
+            for other in BREAKER_STATES {
+                self.breaker_state.with_label_values(&[upstream, other]).set(i64::from(other == state));
+            }
         }
     }
 
@@ -221,6 +252,11 @@ impl Metrics {
         }
     }
 }
+
+/// The values of the label `state` of servers.
+const SERVER_STATES: [&str; 4] = ["healthy", "unhealthy", "ejected", "recovering"];
+/// The values of the label `state` of breakers.
+const BREAKER_STATES: [&str; 3] = ["closed", "open", "half_open"];
 
 /// Enough for a few routes and upstreams.
 const PAGE_CAPACITY: usize = 64 * 1024;

@@ -283,6 +283,8 @@ fn every_metric_has_its_documented_name_type_and_labels() {
     upstream.shed(Cause::QueueFull);
     drop(upstream.queued());
     metrics.concurrency_limits([("backend", 512)].into_iter());
+    let servers = [("backend", "backend:80", "healthy")];
+    metrics.upstream_states(servers.into_iter(), [("backend", "closed")].into_iter());
     upstream.conformance(Conformance::Conforms);
     let _open = metrics.connections("127.0.0.1:80").guard();
     metrics.limit("per_ip", None).record(LimitDecision::Allowed);

@@ -10,7 +10,7 @@ use super::outcome_window::{Outcome, OutcomeWindow};
 
 /// The settings of a breaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BreakerSettings {
+pub struct BreakerSettings {
     /// The share of failures in `window` that opens it, in percent.
     pub failure_ratio: u32,
     /// The time over which the share is counted.
@@ -50,6 +50,17 @@ pub(crate) enum BreakerState {
     Open,
     /// One request at a time is let through.
     HalfOpen,
+}
+
+impl BreakerState {
+    /// The name in metrics.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            BreakerState::Closed => "closed",
+            BreakerState::Open => "open",
+            BreakerState::HalfOpen => "half_open",
+        }
+    }
 }
 
 /// The decision for a new request.

@@ -15,7 +15,7 @@ use super::outcome_window::{Outcome, OutcomeWindow};
 
 /// The settings of `upstreams.NAME.ejection`. Ratios are percentages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct EjectionSettings {
+pub struct EjectionSettings {
     /// Consecutive failures that eject.
     pub consecutive: u32,
     /// The share of failures in `window` that ejects, in percent.

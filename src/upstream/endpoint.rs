@@ -99,10 +99,6 @@ pub(crate) enum ServerHealth {
 }
 
 impl ServerHealth {
-    /// All states.
-    pub(crate) const ALL: [ServerHealth; 4] =
-        [ServerHealth::Healthy, ServerHealth::Recovering, ServerHealth::Ejected, ServerHealth::Unhealthy];
-
     /// The name in metrics and logs.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -296,6 +292,16 @@ impl Endpoint {
             idle: IdlePool::default(),
             removed: AtomicBool::new(false),
         }
+    }
+
+    /// Records a health check; see [`EndpointState::record_check`].
+    pub(crate) fn record_check(
+        &self,
+        result: CheckResult,
+        settings: &HealthSettings,
+        next: impl FnOnce(Health) -> Instant,
+    ) -> Option<ServerHealth> {
+        self.state.record_check(result, settings, next)
     }
 
     /// Records that a connection failed.

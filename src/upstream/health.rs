@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// When and how servers are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HealthSettings {
+pub struct HealthSettings {
     /// What is checked.
     pub check: HealthCheck,
     /// The interval, without jitter.
@@ -23,7 +23,7 @@ pub(crate) struct HealthSettings {
 
 /// What is checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum HealthCheck {
+pub enum HealthCheck {
     /// A connection is opened, with TLS if the server uses it.
     Connect,
     /// A GET request.

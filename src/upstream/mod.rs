@@ -9,26 +9,20 @@
 
 pub(crate) mod address_order;
 pub(crate) mod balance;
-#[allow(dead_code, reason = "used by configuration and metrics next")]
 pub(crate) mod breaker;
 mod candidate;
 pub(crate) mod concurrency;
 pub(crate) mod ejection;
-#[allow(dead_code, reason = "used by configuration and metrics next")]
 pub(crate) mod endpoint;
-#[allow(dead_code, reason = "used by configuration and metrics next")]
 pub(crate) mod health;
+pub(crate) mod health_check;
 pub(crate) mod http2;
 mod idle_pool;
 pub(crate) mod outcome_window;
 pub(crate) mod retry_budget;
-#[allow(dead_code, reason = "used by configuration and metrics next")]
 pub(crate) mod runtime;
-#[allow(dead_code, reason = "used by configuration and metrics next")]
 mod server;
-#[allow(dead_code, reason = "used by configuration and metrics next")]
 pub(crate) mod settings;
-#[allow(dead_code, reason = "used by configuration and metrics next")]
 pub(crate) mod shared_breaker;
 pub(crate) mod timer;
 pub(crate) mod transport;

@@ -24,7 +24,6 @@ use super::server::{AddressChoice, ServerState};
 use super::settings::{Balance, UpstreamSettings};
 use super::shared_breaker::SharedBreaker;
 use super::transport::Transport;
-use crate::contract::Cause;
 
 /// The run-time state of one upstream.
 #[derive(Debug)]
@@ -53,7 +52,7 @@ const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoServer {
     /// No name has been resolved to an address.
-    Unresolved(Cause),
+    Unresolved,
     /// All servers are unhealthy, ejected, or recovering with a trial in progress.
     Unavailable {
         /// When the first of them may get a request.
@@ -264,12 +263,7 @@ impl UpstreamRuntime {
             }
         }
         match wait {
-            None => {
-                // With servers of both kinds, the timeout is the better hint: a retry may find the name resolved.
-                let failures = || self.servers.iter().map(ServerState::lookup_failure);
-                let timed_out = failures().any(|cause| cause == Cause::DnsTimeout);
-                NoServer::Unresolved(if timed_out { Cause::DnsTimeout } else { Cause::DnsError })
-            }
+            None => NoServer::Unresolved,
             Some(_) if !tried.is_empty() => NoServer::AllTried,
             Some(retry_after) => NoServer::Unavailable { retry_after: retry_after.max(MIN_RETRY_AFTER) },
         }
@@ -277,9 +271,7 @@ impl UpstreamRuntime {
 
     fn connected(&self, endpoint: &Endpoint) {
         endpoint.state.connected();
-        if let Some(server) = self.servers.get(endpoint.server_index)
-            && server.is_name()
-        {
+        if let Some(server) = self.servers.get(endpoint.server_index) {
             server.connected(&endpoint.address);
         }
     }

@@ -57,9 +57,7 @@ fn server_without_an_address_is_skipped() {
     let (shop, now) = (upstream(&[("shop.internal", 1), ("127.0.0.1", 2)]), Instant::now());
     assert_eq!(ports(&shop, 4, now), [2, 2, 2, 2]);
     let unresolved = upstream(&[("shop.internal", 1)]);
-    assert_eq!(unresolved.select(&[], 0, now).unwrap_err(), NoServer::Unresolved(Cause::DnsError));
-    unresolved.servers()[0].set_lookup_timed_out(true);
-    assert_eq!(unresolved.select(&[], 0, now).unwrap_err(), NoServer::Unresolved(Cause::DnsTimeout));
+    assert_eq!(unresolved.select(&[], 0, now).unwrap_err(), NoServer::Unresolved);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! A server of an upstream: its configured name and the addresses that the name has now.
 //!
-//! The list is empty until the first successful lookup; an IP address needs none. A lookup that fails later keeps the
+//! The list is empty until the first successful lookup; an IP address and `localhost` need none. A lookup that fails later keeps the
 //! previous addresses. An address that a new lookup has too keeps its state.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -15,7 +15,6 @@ use super::address_order::{self, AddressView, Family, MAX_ADDRESSES};
 use super::candidate::Candidate;
 use super::endpoint::{AttemptGuard, Endpoint, EndpointState, EndpointView, ServerHealth};
 use super::settings::ServerSpec;
-use crate::contract::Cause;
 
 /// The run-time state of one server.
 #[derive(Debug)]
@@ -32,8 +31,6 @@ pub(crate) struct ServerState {
     turn: AtomicUsize,
     /// The family that connected last: `FAMILY_V6` or `FAMILY_V4`.
     family: AtomicU8,
-    /// Whether the last lookup timed out.
-    lookup_timed_out: std::sync::atomic::AtomicBool,
 }
 
 const FAMILY_V6: u8 = 0;
@@ -61,22 +58,20 @@ impl ServerState {
         index: usize,
         state: impl Fn(SocketAddr) -> Arc<EndpointState>,
     ) -> Self {
-        let literal = spec.host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, spec.port));
+        let fixed = fixed_addresses(spec);
         let server = ServerState {
             label: Arc::from(spec.label.as_str()),
             index,
             host: spec.host.clone(),
             port: spec.port,
-            is_literal: literal.is_some(),
+            is_literal: !fixed.is_empty(),
             tls_name: spec.tls_name.clone().map(Arc::new),
             endpoints: ArcSwap::default(),
             turn: AtomicUsize::new(0),
             family: AtomicU8::new(FAMILY_V6),
-            lookup_timed_out: std::sync::atomic::AtomicBool::new(false),
         };
-        if let Some(address) = literal {
-            server.endpoints.store(Arc::new(vec![server.endpoint(address, state(address))]));
-        }
+        let endpoints = fixed.iter().map(|address| server.endpoint(*address, state(*address)));
+        server.endpoints.store(Arc::new(endpoints.collect()));
         server
     }
 
@@ -98,16 +93,6 @@ impl ServerState {
     /// Whether any address is known.
     pub(crate) fn is_resolved(&self) -> bool {
         !self.endpoints.load().is_empty()
-    }
-
-    /// Records whether a lookup timed out.
-    pub(crate) fn set_lookup_timed_out(&self, timed_out: bool) {
-        self.lookup_timed_out.store(timed_out, Ordering::Relaxed);
-    }
-
-    /// Why no address is known.
-    pub(crate) fn lookup_failure(&self) -> Cause {
-        if self.lookup_timed_out.load(Ordering::Relaxed) { Cause::DnsTimeout } else { Cause::DnsError }
     }
 
     /// Replaces the addresses with the result of a lookup and returns those that are gone. An empty result keeps the
@@ -225,6 +210,18 @@ impl ServerState {
         }
         let guard = guard?;
         Some((Candidate { endpoint: Arc::clone(guard.endpoint()), alternatives }, guard))
+    }
+}
+
+/// The addresses of a host that needs no lookup: an IP address, or `localhost`, which is both loopback addresses.
+fn fixed_addresses(spec: &ServerSpec) -> Vec<SocketAddr> {
+    let with_port = |ip| SocketAddr::new(ip, spec.port);
+    match spec.host.parse::<IpAddr>() {
+        Ok(ip) => vec![with_port(ip)],
+        Err(_) if spec.host.eq_ignore_ascii_case("localhost") => {
+            vec![with_port(Ipv4Addr::LOCALHOST.into()), with_port(Ipv6Addr::LOCALHOST.into())]
+        }
+        Err(_) => Vec::new(),
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) struct ServerSpec {
 
 /// How a server is selected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Balance {
+pub enum Balance {
     /// In turn, by weight.
     #[default]
     RoundRobin,
@@ -71,7 +71,7 @@ pub(crate) enum Balance {
 
 /// What is hashed to select a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum HashKey {
+pub enum HashKey {
     /// The client's address.
     ClientIp,
     /// The value of a request header field, in lower case.

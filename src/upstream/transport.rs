@@ -134,7 +134,7 @@ impl Transport {
     }
 
     /// Opens a TCP connection until `deadline`.
-    async fn connect(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Stream, Fault> {
+    pub(super) async fn connect(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Stream, Fault> {
         let peer = PlainPeer(PeerAddress::Inet(endpoint.address));
         let connecting = self.connector.new_stream(&peer);
         match timeout_at(deadline, connecting).await {

@@ -469,6 +469,8 @@ fn causes_are_all_provoked_or_listed_as_not_provokable() {
         "connection_limit_reached",
         "queue_full",
         "queue_timeout",
+        "breaker_open",
+        "destination_unavailable",
         "resource_exhausted",
         "connection_write_timeout",
         "http_response_incomplete",

@@ -7,7 +7,7 @@ use super::commands_explain::{assert_explained, explain};
 use super::gateway::{Gateway, GatewaySetup};
 use super::http1_client::Client;
 use super::response_reader::SentRequest;
-use super::scripted_upstreams::{by_request, script};
+use super::scripted_upstreams::{by_request, refusing_port, script};
 
 const ALL_MEMBERS: &str = "[type, request_id, retryable, request_sent]";
 
@@ -33,6 +33,34 @@ fn explain_equals_the_wire_for_a_full_queue_and_a_queue_timeout() {
         let (gateway, _first) = saturated_gateway(&upstream, concurrency);
         let response = gateway.client().get("/");
         assert_eq!(response.status, 503);
+        assert_explained(&gateway, &explain(&gateway, &format!("--cause {cause}")), &response);
+    }
+}
+
+#[test]
+fn explain_equals_the_wire_for_an_open_breaker_and_unhealthy_servers() {
+    let refusing = refusing_port();
+    for (key, value, cause) in [
+        ("upstream.breaker", "{ min_requests: 1, open_for: 1h }", "breaker_open"),
+        ("upstream.health", "{ tcp: true, every: 1h, fall: 1 }", "destination_unavailable"),
+    ] {
+        let gateway = GatewaySetup::with_servers(&[refusing.address()])
+            .set(key, value)
+            .set("errors.include", ALL_MEMBERS)
+            .start();
+        let mut client = gateway.client();
+        let mut response = loop {
+            let response = client.get("/");
+            // A failed request opens the breaker; the first check makes the server unhealthy.
+            if response.status == 503 {
+                break response;
+            }
+        };
+        // On the wire it is the time to the next trial or check, which `explain` does not know.
+        for (_, value) in response.headers.iter_mut().filter(|(name, _)| name == "retry-after") {
+            assert!(value.parse::<u64>().unwrap() > 3_000, "{value}");
+            *value = "5".into();
+        }
         assert_explained(&gateway, &explain(&gateway, &format!("--cause {cause}")), &response);
     }
 }

@@ -29,6 +29,7 @@ mod redis_relay;
 mod redis_server;
 mod response_reader;
 mod scripted_upstreams;
+mod servers;
 mod tls_client;
 mod tls_server;
 

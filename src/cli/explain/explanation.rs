@@ -238,6 +238,7 @@ fn log_fields(
         upstream_status: upstream_status(input.trigger),
         bytes,
         attempts: 0,
+        attempt_list: None,
         elapsed: Duration::ZERO,
         connect: None,
         response_headers: None,

@@ -82,8 +82,6 @@ pub(crate) type ListenAddress = Text<ListenSyntax>;
 /// The address of a server of an upstream.
 pub(crate) type Server = Text<ServerSyntax>;
 /// A share: `20%`, from 0 to 1.
-#[cfg_attr(test, allow(dead_code))]
-#[cfg_attr(not(test), expect(dead_code, reason = "for the keys of ejection and retry budgets"))]
 pub(crate) type Percent = Text<PercentSyntax>;
 
 impl<S: Syntax> Deref for Text<S> {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::cors::CorsForm;
 use super::errors::ErrorsForm;
-use super::forms::{Either, HostChoice, Server, SizeText, Time, TimeOrOff};
+use super::forms::{Either, HostChoice, Percent, Server, SizeText, Time, TimeOrOff};
 
 /// Upstream timeouts.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -15,14 +15,15 @@ use super::forms::{Either, HostChoice, Server, SizeText, Time, TimeOrOff};
 pub(crate) struct TimeoutsFile {
     /// How long one TCP connection attempt may take.
     ///
-    /// After that, the client gets 504 (cause `connection_timeout`). The request is not retried, not even at another
-    /// server.
+    /// After that, the next address of the server is tried, then another server; without one, the client gets 504 (cause
+    /// `connection_timeout`).
     #[schemars(extend("default" = "2s"))]
     pub connect: Time,
 
     /// How long one TLS handshake with a server may take, after the TCP connection is established.
     ///
-    /// After that, the client gets 504 (cause `tls_timeout`). The request is not retried.
+    /// After that, the next address of the server is tried, then another server; without one, the client gets 504 (cause
+    /// `tls_timeout`).
     #[schemars(extend("default" = "3s"))]
     pub tls: Time,
 
@@ -69,7 +70,6 @@ pub(crate) struct TimeoutsFile {
 /// A group of equivalent servers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-planned" = { "health": "remove it", "breaker": "remove it" }))]
 pub(crate) struct UpstreamFile {
     /// The servers; at least one.
     ///
@@ -80,7 +80,7 @@ pub(crate) struct UpstreamFile {
 
     /// How a server is selected.
     #[schemars(extend("default" = "round_robin"))]
-    pub balance: Balance,
+    pub balance: Either<Balance, HashFile>,
 
     /// Which idle connections are kept for later requests.
     #[schemars(extend("default" = {}))]
@@ -89,6 +89,29 @@ pub(crate) struct UpstreamFile {
     /// When a request is retried.
     #[schemars(extend("default" = {}))]
     pub retry: RetryFile,
+
+    /// Active health checks. Off if absent.
+    ///
+    /// Each address of each server is checked on connections of its own, in the background, with a jitter of up to 10 %.
+    /// A server whose checks fail gets no request; without any healthy server, clients get 503 (cause
+    /// `destination_unavailable`) with a `Retry-After` of the next check.
+    pub health: Option<HealthFile>,
+
+    /// When a server gets no requests because its requests failed. `off` switches it off.
+    ///
+    /// A failure is a fault of the upstream or a status in `failure_status`; what a client caused does not count. An
+    /// ejected server is tried again after `for`, with one request at a time until one has succeeded. If that fails, it
+    /// is ejected for twice as long, at most ten times `for`. A name with several addresses has its addresses ejected
+    /// separately. A single server is never ejected.
+    #[schemars(extend("default" = {}))]
+    pub ejection: Either<Off, EjectionFile>,
+
+    /// The circuit breaker of the whole upstream. Off if absent.
+    ///
+    /// While it is open, clients get 503 (cause `breaker_open`) at once, with a `Retry-After` of the next trial, and the
+    /// upstream receives nothing. After `open_for`, one request at a time is let through; its result closes the breaker
+    /// or opens it again. Failures are those of `ejection`.
+    pub breaker: Option<BreakerFile>,
 
     /// How many concurrent requests the servers receive. No limit if absent.
     pub concurrency: Option<ConcurrencyFile>,
@@ -148,13 +171,126 @@ pub(crate) enum ViaWord {
 /// How a server is selected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[schemars(extend("x-planned" = {
-    "random": "use \"round_robin\"", "least_busy": "use \"round_robin\"", "hash": "use \"round_robin\""
-}))]
 pub(crate) enum Balance {
     /// In turn, by weight.
     #[default]
     RoundRobin,
+    /// At random, by weight.
+    Random,
+    /// The less busy of two random servers, by requests in flight and weight.
+    LeastBusy,
+}
+
+/// Selects a server by a hash: equal values go to the same server while it gets requests.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HashFile {
+    /// What is hashed.
+    ///
+    /// A request without the field or cookie is sent by the client's address. When a server is added or gets no
+    /// requests, only its share of the values moves.
+    #[schemars(required, extend("x-missing" = "write what is hashed, for example hash: client_ip", "x-unit" = "`client_ip`, `header:NAME` or `cookie:NAME`"))]
+    pub hash: Option<String>,
+}
+
+/// The value `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Off {
+    /// Switched off.
+    Off,
+}
+
+/// Active health checks.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HealthFile {
+    /// The target of a GET request.
+    ///
+    /// Required, unless `tcp` is true.
+    #[schemars(extend("x-default" = "none", "x-unit" = "path, such as `/healthz`"))]
+    pub path: Option<String>,
+
+    /// Whether a check only connects, with a TLS handshake if the server uses TLS.
+    #[schemars(extend("default" = false))]
+    pub tcp: bool,
+
+    /// The time between two checks of an address.
+    #[schemars(extend("default" = "5s"))]
+    pub every: Time,
+
+    /// How long a check may take.
+    #[schemars(extend("default" = "1s"))]
+    pub timeout: Time,
+
+    /// How many checks in a row must fail before a server gets no requests.
+    #[schemars(range(min = 1, max = 100), extend("default" = 3))]
+    pub fall: u32,
+
+    /// How many checks in a row must succeed before it gets requests again.
+    ///
+    /// After the first, the others follow within half a second.
+    #[schemars(range(min = 1, max = 100), extend("default" = 2))]
+    pub rise: u32,
+
+    /// The status codes of a healthy server.
+    #[schemars(inner(range(min = 100, max = 599)), extend("default" = [200, 204], "x-unit" = "list of numbers, 100 to 599"))]
+    pub expect: Vec<u16>,
+}
+
+/// Passive ejection.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EjectionFile {
+    /// How many failures in a row eject a server.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 5))]
+    pub consecutive: u32,
+
+    /// The share of failures within `window` that ejects a server.
+    #[schemars(extend("default" = "50%"))]
+    pub failure_ratio: Percent,
+
+    /// The time over which the share is counted.
+    #[schemars(extend("default" = "10s"))]
+    pub window: Time,
+
+    /// How many requests within `window` the share needs.
+    #[schemars(range(min = 1, max = 100000), extend("default" = 20))]
+    pub min_requests: u32,
+
+    /// How long a server is ejected the first time.
+    #[serde(rename = "for")]
+    #[schemars(extend("default" = "5s"))]
+    pub duration: Time,
+
+    /// How much of the upstream may be ejected at a time, rounded down; one of two or more servers always may be.
+    #[schemars(extend("default" = "50%"))]
+    pub max_ejected: Percent,
+
+    /// Upstream status codes that count as failures, also for `breaker`.
+    #[schemars(inner(range(min = 400, max = 599)), extend("default" = [502, 503, 504], "x-unit" = "list of numbers, 400 to 599"))]
+    pub failure_status: Vec<u16>,
+}
+
+/// The circuit breaker.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BreakerFile {
+    /// The share of failed requests within `window` that opens it.
+    #[schemars(extend("default" = "50%"))]
+    pub failure_ratio: Percent,
+
+    /// The time over which the share is counted.
+    #[schemars(extend("default" = "10s"))]
+    pub window: Time,
+
+    /// How many requests within `window` the share needs.
+    #[schemars(range(min = 1, max = 100000), extend("default" = 20))]
+    pub min_requests: u32,
+
+    /// How long it stays open before a request is let through.
+    #[schemars(extend("default" = "5s"))]
+    pub open_for: Time,
 }
 
 /// How the certificates of servers are verified.
@@ -228,16 +364,21 @@ pub(crate) struct KeepaliveFile {
 /// When a request is retried.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-planned" = {
-    "budget": "remove it; retry.attempts limits the attempts of each request"
-}))]
 pub(crate) struct RetryFile {
     /// The maximum number of attempts per request, including the first.
     ///
-    /// Failed connections and failed name resolution are retried for every method. A connection that closed before any
-    /// response byte is retried for idempotent methods. Timeouts are never retried. 1 disables retries.
+    /// Failures and timeouts of connections, TLS handshakes and name resolution are retried for every method, on another
+    /// server. A connection that closed before any response byte is retried for idempotent methods. A timeout after the
+    /// request was sent is never retried. 1 disables retries. A pooled connection that proves to be closed, or a request
+    /// that an HTTP/2 server reports as unprocessed, does not count as an attempt.
     #[schemars(range(min = 1, max = 10), extend("default" = 2))]
     pub attempts: u32,
+
+    /// Retries within 10 s, as a share of the upstream's requests in this time. 10 retries are always allowed.
+    ///
+    /// It keeps retries from multiplying the load on servers that fail because of load.
+    #[schemars(extend("default" = "20%"))]
+    pub budget: Percent,
 
     /// Upstream status codes that are retried, for idempotent methods.
     #[schemars(inner(range(min = 400, max = 599)), extend("default" = [], "x-unit" = "list of numbers, 400 to 599"))]

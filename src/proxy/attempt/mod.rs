@@ -374,9 +374,9 @@ fn response_head_limit(
 fn no_server(forwarding: &Forwarding<'_>, reason: NoServer) -> Interrupt {
     let metrics = &forwarding.route.upstream_metrics;
     Interrupt::Fault(match reason {
-        NoServer::Unresolved(cause) => {
-            metrics.attempt(0, Err(cause));
-            Fault::new(cause, Phase::Connect)
+        NoServer::Unresolved => {
+            metrics.attempt(0, Err(Cause::DnsError));
+            Fault::new(Cause::DnsError, Phase::Connect)
                 .with_evidence(Evidence::from_static("no server has been resolved to an address"))
         }
         NoServer::Unavailable { retry_after } => {
