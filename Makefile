@@ -101,6 +101,7 @@ fmt-check:
 
 docs: docs-check ## write the generated pages of docs/, and check the code's documentation
 	@UPDATE_DOCS=1 cargo test -q --locked --lib -- codes_page metrics_page configuration_page config_schema faults_page
+	@UPDATE_DOCS=1 cargo test -q --locked --test it -- upstream_errors_page
 	git --no-pager diff --stat -- docs
 
 # Private items are documented too, for contributors; links to them are allowed.

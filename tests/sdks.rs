@@ -3,7 +3,7 @@
 //!
 //! Each SDK calls a successful endpoint, one that fails in each documented way, and a rate-limited one. Its user must
 //! catch the SDK's own exception with the documented code, message and type, without internal detail. `.ci/packages`
-//! installs the SDKs; the scripts are in `tests/sdks`. [`truncation`] covers truncated responses in general clients,
+//! installs the SDKs; the scripts are in `tests/sdks`. [`apis`] covers the SDKs of other APIs, [`truncation`] covers truncated responses in general clients,
 //! [`websockets`] tunnels, and [`grpc`] gRPC calls.
 
 #![allow(unreachable_pub)] // a test crate exports nothing
@@ -17,6 +17,8 @@
 #![allow(clippy::print_stderr)] // prints gateway output when a test fails
 #![allow(clippy::disallowed_methods)] // tests wait for other programs and read the environment
 
+#[path = "sdks/apis.rs"]
+mod apis;
 #[path = "browser/chromium.rs"]
 mod chromium;
 #[path = "real_traffic/curl.rs"]
