@@ -10,7 +10,8 @@ use serde_json::Value;
 
 use super::response_reader::{BodyEnd, ReceivedResponse, ResponseBodyFraming};
 use super::step::RequestKind;
-use crate::contract::{Contract, RequestSent};
+use crate::contract::conform::{self, Conformance, ErrorBody};
+use crate::contract::{Contract, JsonPath, RequestSent, UpstreamMessages, json};
 
 /// Checks a response with a status code of 400 or above.
 ///
@@ -36,9 +37,11 @@ pub fn check_error_response(
     if matches!(response.framing, ResponseBodyFraming::Chunked | ResponseBodyFraming::CloseDelimited) {
         return Err("error without Content-Length".to_owned());
     }
-    if !response.header("content-type").map_or(request_kind.head, is_json) {
+    let expected = contract.media_type().to_str().unwrap_or_default();
+    let is_expected = |media_type: &str| is_media_type(media_type, expected);
+    if !response.header("content-type").map_or(request_kind.head, is_expected) {
         let actual = response.header("content-type").unwrap_or("none");
-        return Err(format!("expected Content-Type application/json, got {actual}"));
+        return Err(format!("expected Content-Type {expected}, got {actual}"));
     }
     if response.header("cache-control") != Some("no-store") {
         return Err("error without Cache-Control: no-store".to_owned());
@@ -52,15 +55,15 @@ pub fn check_error_response(
     if request_kind.head {
         return Ok(());
     }
-    parse_error_body(response).map(|_| ())
+    parse_error_body(response, contract).map(|_| ())
 }
 
 /// The members of an error body that are compared with the expectation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParsedErrorBody {
-    /// `message`.
+    /// The message; empty if the contract has no place for it.
     pub message: String,
-    /// `type`.
+    /// The type.
     pub error_type: Option<String>,
     /// `request_sent`.
     pub request_sent: Option<RequestSent>,
@@ -69,8 +72,40 @@ pub struct ParsedErrorBody {
 /// Parses and checks the body of an error.
 ///
 /// # Errors
-/// The body does not match the documented JSON object.
-pub fn parse_error_body(response: &ReceivedResponse) -> Result<ParsedErrorBody, String> {
+/// The body does not have the form of the contract.
+pub fn parse_error_body(response: &ReceivedResponse, contract: &Contract) -> Result<ParsedErrorBody, String> {
+    if contract.is_flat() { parse_flat_body(response) } else { parse_templated_body(response, contract) }
+}
+
+/// The message and the type where the contract's template has them.
+pub(crate) fn message_and_type(body: &[u8], contract: &Contract) -> (Option<String>, Option<String>) {
+    let text = String::from_utf8_lossy(body);
+    let Ok(value) = json::read(&text) else { return (None, None) };
+    let template = contract.template();
+    let first = |places: &[JsonPath]| {
+        places.iter().find_map(|place| place.find(&value)?.as_text().map(str::to_owned))
+    };
+    (first(template.message_places()), first(template.type_places()))
+}
+
+fn parse_templated_body(response: &ReceivedResponse, contract: &Contract) -> Result<ParsedErrorBody, String> {
+    let media_type = Some(contract.media_type().as_bytes());
+    let body = ErrorBody { status: response.status, media_type, body: &response.body };
+    match conform::check_conformance(contract, &body, UpstreamMessages::All) {
+        Conformance::Conforms => {}
+        Conformance::NotJson => return Err("error body is not a JSON object".to_owned()),
+        Conformance::WrongShape
+        | Conformance::Undocumented
+        | Conformance::TooLarge
+        | Conformance::Incomplete => {
+            return Err("the error body does not have the form of the contract".to_owned());
+        }
+    }
+    let (message, error_type) = message_and_type(&response.body, contract);
+    Ok(ParsedErrorBody { message: message.unwrap_or_default(), error_type, request_sent: None })
+}
+
+fn parse_flat_body(response: &ReceivedResponse) -> Result<ParsedErrorBody, String> {
     let JsonMembers(members) =
         serde_json::from_slice(&response.body).map_err(|_| "error body is not a JSON object")?;
     let repeated =
@@ -116,9 +151,9 @@ fn is_message(text: &str) -> bool {
     (1..=1000).contains(&text.chars().count()) && !text.contains(char::is_control)
 }
 
-/// Accepts `application/json`; a charset parameter must be UTF-8. Other parameters are ignored: forwarded errors may
-/// have them.
-fn is_json(media_type: &str) -> bool {
+/// Accepts the contract's media type; a charset parameter must be UTF-8. Other parameters are ignored: forwarded errors
+/// may have them.
+fn is_media_type(media_type: &str, expected: &str) -> bool {
     let lower = media_type.to_ascii_lowercase();
     let mut parts = lower.split(';').map(str::trim);
     let is_utf8_charset = |parameter: &str| match parameter.split_once('=') {
@@ -126,7 +161,8 @@ fn is_json(media_type: &str) -> bool {
         Some(_) => true,
         None => parameter.is_empty(),
     };
-    parts.next() == Some("application/json") && parts.all(is_utf8_charset)
+    let expected = expected.split(';').next().map(str::trim);
+    parts.next() == expected && parts.all(is_utf8_charset)
 }
 
 fn is_uuid_v7(id: &str) -> bool {

@@ -170,7 +170,7 @@ fn check_response(
         return Err(format!("expected {code} for {cause}, got {} {:?}", response.status, response.text()));
     }
     contract_check::check_error_response(response, request_kind, contract)?;
-    match contract_check::parse_error_body(response) {
+    match contract_check::parse_error_body(response, contract) {
         _ if request_kind.head => Ok(()),
         Ok(body) if body.message == message => Ok(()),
         other => Err(format!("expected {message:?}, got {other:?}")),
@@ -238,13 +238,14 @@ fn reread_strictly(row: &ClientFault, results: &RunResult) {
 
 /// No error reports `request_sent: none` for a request of which the upstream received a byte.
 fn expect_truthful_request_sent(upstream: &ScriptedUpstream, rows: &[ClientFault], results: &[RunResult]) {
+    let contract = Contract::builtin("appwrite").unwrap();
     let recording = upstream.recording();
     let upstream_bytes: Vec<u8> =
         recording.connections.iter().flat_map(|connection| connection.raw.clone()).collect();
     let (mut not_sent, mut reached_upstream) = (0, 0);
     for (row, results) in rows.iter().zip(results) {
         for response in results.responses.iter().filter(|response| response.status >= 400) {
-            let Ok(body) = contract_check::parse_error_body(response) else { continue };
+            let Ok(body) = contract_check::parse_error_body(response, &contract) else { continue };
             let request_sent = body
                 .request_sent
                 .unwrap_or_else(|| panic!("{}: no request_sent: {}", row.name, response.text()));

@@ -42,7 +42,7 @@ fn file(api: &str) -> String {
 
 /// An error response of the API's documentation.
 #[derive(Clone, Debug)]
-struct Sample {
+struct ApiSample {
     name: String,
     status: u16,
     fields: Vec<(String, String)>,
@@ -50,13 +50,13 @@ struct Sample {
     sent: Option<String>,
 }
 
-impl Sample {
-    fn read(path: &Path) -> Sample {
+impl ApiSample {
+    fn read(path: &Path) -> ApiSample {
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         let fields = std::fs::read_to_string(path.with_extension("headers")).unwrap_or_default();
         let field =
             |line: &str| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Sample {
+        ApiSample {
             status: name.split('-').next().unwrap().parse().expect("the name begins with the status"),
             fields: fields.lines().map(|line| field(line).expect(line)).collect(),
             body: std::fs::read_to_string(path).unwrap(),
@@ -74,14 +74,14 @@ impl Sample {
     }
 }
 
-fn samples(api: &str) -> Vec<Sample> {
+fn samples(api: &str) -> Vec<ApiSample> {
     let mut paths: Vec<_> = std::fs::read_dir(folder().join(format!("{api}.samples")))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
         .collect();
     paths.sort();
-    paths.iter().map(|path| Sample::read(path)).collect()
+    paths.iter().map(|path| ApiSample::read(path)).collect()
 }
 
 fn media_type(configuration: &str) -> &str {

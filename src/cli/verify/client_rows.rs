@@ -190,8 +190,9 @@ impl RowTarget<'_> {
         response: &ReceivedResponse,
     ) -> Result<(), String> {
         let Some(cause) = expected.error_cause() else { return check_served(expected, response) };
-        let expectation = self.context(expected).for_fault(cause, RequestSent::None);
-        expectation.check(response, request_kind, &self.harness.config.contract)
+        let context = self.context(expected);
+        let expectation = context.for_fault(cause, RequestSent::None);
+        expectation.check(response, request_kind, context.contract())
     }
 
     fn context(&self, expected: ExpectedResponse) -> ExpectationContext<'_> {

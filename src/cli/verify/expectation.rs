@@ -6,7 +6,6 @@
 use std::time::SystemTime;
 
 use http::{HeaderValue, Method};
-use serde_json::Value;
 
 use crate::config::{Config, ErrorMode, ErrorRules, RouteConfig};
 use crate::conformance::response_reader::{BodyEnd, ReceivedResponse};
@@ -62,7 +61,7 @@ impl ExpectationContext<'_> {
     fn error_context(&self) -> ErrorContext<'_> {
         let upstream = self.route.and_then(|route| self.config.upstreams.get(route.upstream));
         ErrorContext {
-            contract: &self.error_rules().contract,
+            contract: self.contract(),
             overrides: &self.config.overrides,
             error_config: self.error_rules(),
             upstream: upstream.map(|upstream| upstream.name.as_str()),
@@ -70,6 +69,11 @@ impl ExpectationContext<'_> {
             grpc: false,
             format: BodyFormat::Contract,
         }
+    }
+
+    /// The contract of the route.
+    pub(super) fn contract(&self) -> &Contract {
+        &self.error_rules().contract
     }
 
     fn error_rules(&self) -> &ErrorRules {
@@ -87,7 +91,7 @@ impl ExpectationContext<'_> {
             now: SystemTime::UNIX_EPOCH,
         };
         let reply = error_context.local_reply(&decision, &facts, Vec::new());
-        local_reply(&decision, &reply, cause.name(), sent_at_least)
+        local_reply((&decision, self.contract()), &reply, cause.name(), sent_at_least)
     }
 
     fn replaced(&self, decision: &Decision, extracted: &ExtractedError) -> Expectation {
@@ -97,7 +101,7 @@ impl ExpectationContext<'_> {
             (&PLACEHOLDER_ID, SystemTime::UNIX_EPOCH),
             Vec::new(),
         );
-        local_reply(decision, &reply, UPSTREAM_RESPONSE, RequestSent::Full)
+        local_reply((decision, self.contract()), &reply, UPSTREAM_RESPONSE, RequestSent::Full)
     }
 
     /// The expected response of a row.
@@ -146,7 +150,7 @@ impl ExpectationContext<'_> {
         let plain = fault.decoded_body.as_ref().unwrap_or(&fault.body);
         let body = ErrorBody { status, media_type, body: plain };
         let messages = self.error_rules().upstream_messages;
-        let contract = &self.error_rules().contract;
+        let contract = self.contract();
         let conforms = plain.is_empty()
             || conform::check_conformance(contract, &body, messages) == Conformance::Conforms;
         if contract.code(status).is_some() && conforms && decision.allows_upstream_body() {
@@ -191,18 +195,17 @@ fn has_content_coding(fault: &UpstreamFault) -> bool {
 static PLACEHOLDER_ID: HeaderValue = HeaderValue::from_static("00000000-0000-7000-8000-000000000000");
 
 fn local_reply(
-    decision: &Decision,
+    (decision, contract): (&Decision, &Contract),
     reply: &LocalReply,
     cause: &'static str,
     sent_at_least: RequestSent,
 ) -> Expectation {
-    let body: Value = serde_json::from_slice(reply.body()).unwrap_or_default();
-    let member = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+    let (message, error_type) = contract_check::message_and_type(reply.body(), contract);
     Expectation::LocalReply {
         status: decision.code().status(),
         cause,
-        message: member("message").unwrap_or_default(),
-        error_type: member("type"),
+        message: message.unwrap_or_default(),
+        error_type,
         min_request_sent: sent_at_least,
     }
 }
@@ -252,7 +255,7 @@ impl Expectation {
                 if request_kind.head {
                     return Ok(());
                 }
-                let body = contract_check::parse_error_body(response)?;
+                let body = contract_check::parse_error_body(response, contract)?;
                 if body.message != *message {
                     return Err(format!("expected message {message:?}, got {:?}", body.message));
                 }

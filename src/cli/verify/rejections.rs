@@ -105,7 +105,7 @@ async fn check_unrouted_method(
     let cause = Cause::MethodNotAllowed;
     let outcome = send_request(harness, &harness.client_gateway, None, (probe, method), cause).await;
     let rules = ExpectationContext { config: &harness.config, route: None, method };
-    judge_row(harness, (route, rules), METHOD_NOT_ALLOWED, cause, outcome, |response| {
+    judge_row((route, rules), METHOD_NOT_ALLOWED, cause, outcome, |response| {
         response.header("allow").map(|_| ()).ok_or_else(|| "method not allowed without Allow".to_owned())
     })
 }
@@ -133,7 +133,7 @@ async fn check_rate_limit(harness: &Harness, route: &RouteConfig, probe: &RouteP
         }
     };
     let rules = ExpectationContext { config: &harness.config, route: Some(route), method: &probe.method };
-    judge_row(harness, (route, rules), RATE_LIMITED, Cause::RateLimited, outcome, |response| {
+    judge_row((route, rules), RATE_LIMITED, Cause::RateLimited, outcome, |response| {
         let header_names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
         match header_names.iter().find(|name| response.header(name).is_none()) {
             Some(name) => Err(format!("429 without {name}")),
@@ -152,11 +152,10 @@ async fn check_rejection(
     let cause = Cause::HttpRequestDenied;
     let outcome = send_request(harness, &harness.client_gateway, from, (probe, method), cause).await;
     let rules = ExpectationContext { config: &harness.config, route: Some(route), method };
-    judge_row(harness, (route, rules), fault, cause, outcome, |_| Ok(()))
+    judge_row((route, rules), fault, cause, outcome, |_| Ok(()))
 }
 
 fn judge_row(
-    harness: &Harness,
     (route, rules): (&RouteConfig, ExpectationContext<'_>),
     fault: (&'static str, &'static str),
     cause: Cause,
@@ -169,7 +168,7 @@ fn judge_row(
         Err(none) => (none.clone(), Verdict::Failed(none)),
         Ok(response) => {
             let verdict = expectation
-                .check(&response, request_kind, &harness.config.contract)
+                .check(&response, request_kind, rules.contract())
                 .and_then(|()| extra_check(&response));
             (describe_response(&response), verdict.map_or_else(Verdict::Failed, |()| Verdict::Passed))
         }

@@ -172,7 +172,8 @@ async fn run_row(harness: &Harness, planned: &PlannedRow<'_>) -> ReportRow {
     let name = request_method(probe, fault);
     let method = Method::from_bytes(name.as_bytes()).unwrap_or_default();
     let route = harness.config.routes.get(probe.route_index);
-    let expectation = ExpectationContext { config: &harness.config, route, method: &method }.for_row(fault);
+    let context = ExpectationContext { config: &harness.config, route, method: &method };
+    let expectation = context.for_row(fault);
     let request_kind = RequestKind { head: method == Method::HEAD, http10: false };
     let forwards_errors = route.is_some_and(|route| route.errors.mode != ErrorMode::Enforce);
     let Some(gateway) = harness.gateway_for(fault.server_kind) else {
@@ -186,7 +187,7 @@ async fn run_row(harness: &Harness, planned: &PlannedRow<'_>) -> ReportRow {
     let (actual, verdict) = match outcome {
         Err(error) => (error.clone(), Verdict::Failed(error)),
         Ok(response) => {
-            let verdict_so_far = expectation.check(&response, request_kind, &harness.config.contract);
+            let verdict_so_far = expectation.check(&response, request_kind, context.contract());
             let verdict_so_far = verdict_so_far.and_then(|()| check_interim(fault, &response));
             let verdict_so_far =
                 verdict_so_far.and_then(|()| check_documented_code(harness, fault, &expectation, route));
