@@ -379,7 +379,11 @@ mod tests {
             let other = serde_json::from_str::<serde_json::Value>(&text);
             match read(&text) {
                 Ok(value) => {
-                    let other = other.unwrap();
+                    // It refuses numbers that no f64 has, such as 1e999.
+                    let Ok(other) = other else {
+                        prop_assert!(serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok(), "{}", text);
+                        return Ok(());
+                    };
                     prop_assert_eq!(serde_json::from_str::<serde_json::Value>(&rewritten(&value)).unwrap(), other);
                 }
                 Err(ReadError::Syntax) => prop_assert!(other.is_err(), "{}", text),
