@@ -146,6 +146,7 @@ mod tests {
             "valid": false,
             "problems": [{
                 "path": "routes[0].upstream",
+                "file": "statusquo.yaml",
                 "line": 14,
                 "column": 15,
                 "message": "unknown upstream \"apt\"",

@@ -217,7 +217,7 @@ fn load_cases(file: Option<&Path>) -> Result<CaseSet, ExitCode> {
         refuse(Problems::for_file(&name, problem))
     })?;
     cases.add(&text).map_err(|error| {
-        let location = Location { line: error.line, column: error.column };
+        let location = Location { file: 0, line: error.line, column: error.column };
         let problem = Problem {
             path: String::new(),
             location: Some(location),

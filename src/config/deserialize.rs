@@ -532,7 +532,7 @@ const MAX_TYPE_ERRORS: usize = 300;
 #[cfg(test)]
 pub(super) fn key_order(path: &[&str]) -> &'static [&'static str] {
     use super::problem::Location;
-    let location = Location { line: 1, column: 1 };
+    let location = Location { file: 0, line: 1, column: 1 };
     let mapping = |key: &str, value: Node| Node {
         location,
         kind: NodeKind::Mapping(vec![Entry { key: key.to_owned(), location, value }]),

@@ -350,7 +350,7 @@ pub(super) const EXPECTED_MESSAGES: &[(&str, &[&str])] = &[
     (
         "response_headers: 5s",
         &[
-            "response_headers: unknown key; expected version, workers, drain_delay, drain, listen, telemetry, log, client, contracts, contract, errors, timeouts, upstreams, cors, rate_limits, stores, rate_limit_headers or routes",
+            "response_headers: unknown key; expected version, include, workers, drain_delay, drain, listen, telemetry, log, client, contracts, contract, errors, timeouts, upstreams, cors, rate_limits, stores, rate_limit_headers or routes",
         ],
     ),
     ("timeouts:\n  <<: { deadline: 5s }", &["timeouts.<<: merge keys are not supported; write the keys out"]),
@@ -482,7 +482,7 @@ fn syntax_error_shows_its_location() {
     assert_eq!(load_error(""), "the file is empty; start from `config/minimal.yaml`\n");
     assert_eq!(
         load_error("just text"),
-        "statusquo.yaml:1:1: found \"just text\"; expected a mapping (version, workers, drain_delay, drain, ...)\n  \
+        "statusquo.yaml:1:1: found \"just text\"; expected a mapping (version, include, workers, drain_delay, ...)\n  \
          1 | just text\n    | ^\n1 problem\n"
     );
 }

@@ -34,6 +34,15 @@ pub(crate) struct ConfigFile {
     #[schemars(extend("default" = 1))]
     pub version: u64,
 
+    /// Other files, whose `contracts`, `rate_limits`, `routes`, `stores` and `upstreams` are added to those of this file.
+    ///
+    /// A path, or a pattern with `*` and `?` in any part of it; relative paths start at the directory of this file, and the
+    /// files of a pattern are read in the order of their names. A name may be declared once. Relative paths in an included
+    /// file start at its own directory. A pattern that matches nothing is a warning of `check`.
+    #[schemars(extend("default" = [], "x-unit" = "list of paths, for example `routes.d/*.yaml`"))]
+    #[expect(dead_code, reason = "the files are merged before this struct is read")]
+    pub include: Vec<String>,
+
     /// The number of threads that serve requests.
     ///
     /// `auto` is one thread per CPU core that the process may use.

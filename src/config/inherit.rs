@@ -49,7 +49,7 @@ fn section(node: Option<&Node>) -> Node {
 }
 
 fn empty() -> Node {
-    Node { location: Location { line: 0, column: 0 }, kind: NodeKind::Mapping(Vec::new()) }
+    Node { location: Location { file: 0, line: 0, column: 0 }, kind: NodeKind::Mapping(Vec::new()) }
 }
 
 /// The keys of `inner`, and those of `outer` that it does not contain. Sections are merged key by key.

@@ -44,7 +44,6 @@ impl Keys {
     }
 
     /// The keys of this section, in alphabetical order.
-    #[cfg(test)]
     pub(crate) fn names(self) -> Vec<&'static str> {
         let sections = self.forms().into_iter().filter_map(|form| form.get("properties")?.as_object());
         sections.flatten().map(|(name, _)| name.as_str()).collect()
@@ -150,4 +149,4 @@ fn to_node(value: &Value) -> Node {
 }
 
 /// Defaults are not in the file.
-const NOWHERE: Location = Location { line: 0, column: 0 };
+const NOWHERE: Location = Location { file: 0, line: 0, column: 0 };

@@ -1,6 +1,6 @@
 //! The configuration: reads, validates and resolves the file into a [`Config`], which the rest of the program uses.
 //!
-//! [`parse_yaml`] parses the YAML into a [`tree`] with locations; [`deserialize`] fills the structs of [`mod@file`],
+//! [`parse_yaml`] parses the YAML into a [`tree`] with locations; [`sources`] reads the files and merges included ones; [`deserialize`] fills the structs of [`mod@file`],
 //! whose attributes are the table of keys ([`keys`]); [`validate`] builds a [`Config`], or the complete list of
 //! [`Problems`]. Certificates are read together with the file.
 //! Nothing here opens a socket, resolves a name or reads a clock.
@@ -14,6 +14,7 @@ pub(crate) mod parse_yaml;
 pub(crate) mod problem;
 pub(crate) mod route_patterns;
 pub(crate) mod schema;
+pub(crate) mod sources;
 pub(crate) mod tree;
 pub(crate) mod units;
 pub(crate) mod validate;

@@ -302,7 +302,7 @@ fn reject_tag(tag: Option<&Tag>, location: Location) -> Result<(), Problem> {
 }
 
 fn to_location(marker: &Marker) -> Location {
-    Location { line: marker.line().max(1), column: marker.col() + 1 }
+    Location { file: 0, line: marker.line().max(1), column: marker.col() + 1 }
 }
 
 fn problem_at(location: Location, message: impl Into<String>, help: impl Into<String>) -> Problem {

@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::sources::Source;
+
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -20,9 +22,11 @@ pub struct Problem {
     pub help: String,
 }
 
-/// A position in the file, counted from 1.
+/// A position in one of the files, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
+    /// The file: 0 is the main file, others are included.
+    pub file: usize,
     /// Line, from 1.
     pub line: usize,
     /// Column in characters, from 1.
@@ -69,8 +73,7 @@ impl Problem {
 /// All problems of one configuration. `Display` formats them for the operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems {
-    file: String,
-    lines: Vec<String>,
+    files: Vec<Source>,
     list: Vec<Problem>,
     /// The number of problems found; `list` has at most 100 of them.
     total_count: usize,
@@ -79,7 +82,12 @@ pub struct Problems {
 impl Problems {
     /// The problems of `file` with this text, sorted by location. Only the first 100 are kept; a last entry counts the
     /// rest.
-    pub fn new(file: &str, text: &str, mut list: Vec<Problem>) -> Self {
+    pub fn new(file: &str, text: &str, list: Vec<Problem>) -> Self {
+        Problems::of_files(vec![Source { name: file.to_owned(), text: text.to_owned() }], list)
+    }
+
+    /// The problems of several files; [`Location::file`] is an index of `files`.
+    pub(crate) fn of_files(files: Vec<Source>, mut list: Vec<Problem>) -> Self {
         list.sort_by_key(|problem| problem.location);
         list.dedup();
         let total_count = list.len();
@@ -91,17 +99,13 @@ impl Problems {
                 "fix the problems above first",
             ));
         }
-        Problems {
-            file: file.to_owned(),
-            lines: text.lines().map(str::to_owned).collect(),
-            list,
-            total_count,
-        }
+        Problems { files, list, total_count }
     }
 
     /// The single problem of a file that could not be read.
     pub fn for_file(file: &str, problem: Problem) -> Self {
-        Problems { file: file.to_owned(), lines: Vec::new(), list: vec![problem], total_count: 1 }
+        let files = vec![Source { name: file.to_owned(), text: String::new() }];
+        Problems { files, list: vec![problem], total_count: 1 }
     }
 
     /// The problems, in the order of the file.
@@ -119,7 +123,13 @@ impl Problems {
         self.list.is_empty()
     }
 
-    /// As JSON: `[{"path","line","column","message","help"}]`; `line` and `column` are null without a location.
+    /// The name of the file that contains this location.
+    pub(crate) fn file_name(&self, location: Location) -> &str {
+        self.files.get(location.file).map(|file| file.name.as_str()).unwrap_or_default()
+    }
+
+    /// As JSON: `[{"path","file","line","column","message","help"}]`; `file`, `line` and `column` are null without a
+    /// location.
     pub fn to_json(&self) -> Value {
         Value::Array(
             self.list
@@ -127,6 +137,7 @@ impl Problems {
                 .map(|problem| {
                     json!({
                         "path": problem.path,
+                        "file": problem.location.map(|location| self.file_name(location)),
                         "line": problem.location.map(|location| location.line),
                         "column": problem.location.map(|location| location.column),
                         "message": problem.message,
@@ -139,7 +150,7 @@ impl Problems {
 
     /// The source line with a caret under the location.
     fn snippet(&self, location: Location) -> Option<String> {
-        let line = self.lines.get(location.line.checked_sub(1)?)?;
+        let line = self.files.get(location.file)?.text.lines().nth(location.line.checked_sub(1)?)?;
         let shown: Vec<char> =
             line.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         let shown = mask_secrets(shown);
@@ -167,7 +178,7 @@ impl Problems {
     fn write_list(&self, f: &mut dyn fmt::Write) -> fmt::Result {
         for problem in &self.list {
             if let Some(location) = problem.location {
-                write!(f, "{}:{}:{}: ", self.file, location.line, location.column)?;
+                write!(f, "{}:{}:{}: ", self.file_name(location), location.line, location.column)?;
             }
             if !problem.path.is_empty() {
                 write!(f, "{}: ", problem.path)?;
@@ -302,7 +313,7 @@ mod tests {
     #[test]
     fn long_line_is_clipped_around_the_caret() {
         let text = format!("{}x{}", "a".repeat(200), "b".repeat(200));
-        let location = Some(Location { line: 1, column: 201 });
+        let location = Some(Location { file: 0, line: 1, column: 201 });
         let problems = Problems::new(
             "f",
             &text,
@@ -318,7 +329,7 @@ mod tests {
     #[test]
     fn snippet_masks_passwords() {
         let line = "stores: { a: { redis: \"redis://me:pass@word@host:1\", secret: hidden, timeot: 1s } } # a://b @c";
-        let location = Some(Location { line: 1, column: 74 });
+        let location = Some(Location { file: 0, line: 1, column: 74 });
         let problem = Problem { path: String::new(), location, message: "w".into(), help: String::new() };
         let shown = Problems::new("f", line, vec![problem]).to_string();
         assert!(!shown.contains("pass") && !shown.contains("word") && !shown.contains("hidden"), "{shown}");
@@ -329,7 +340,7 @@ mod tests {
     #[test]
     fn control_characters_are_escaped() {
         assert_eq!(quoted("a\u{1b}[31m'b'"), "\"a\\u{1b}[31m'b'\"");
-        let location = Some(Location { line: 1, column: 2 });
+        let location = Some(Location { file: 0, line: 1, column: 2 });
         let problem = Problem { path: String::new(), location, message: "w".into(), help: String::new() };
         assert!(!Problems::new("f", "a\u{1b}b", vec![problem]).to_string().contains('\u{1b}'));
     }

@@ -140,6 +140,19 @@ impl Node {
         }
     }
 
+    /// Sets the file of all locations.
+    pub(crate) fn set_file(&mut self, file: usize) {
+        self.location.file = file;
+        match &mut self.kind {
+            NodeKind::Scalar { .. } | NodeKind::Invalid => {}
+            NodeKind::Sequence(items) => items.iter_mut().for_each(|item| item.set_file(file)),
+            NodeKind::Mapping(entries) => entries.iter_mut().for_each(|entry| {
+                entry.location.file = file;
+                entry.value.set_file(file);
+            }),
+        }
+    }
+
     fn has_invalid(&self) -> bool {
         match &self.kind {
             NodeKind::Invalid => true,
@@ -211,6 +224,11 @@ impl Tree {
         }
     }
 
+    /// The location of the value at `path`, or of its closest parent.
+    pub(crate) fn location(&self, path: &KeyPath<'_>) -> Location {
+        self.locate(path).location
+    }
+
     /// The value at `path`.
     pub(crate) fn node(&self, path: &KeyPath<'_>) -> Option<&Node> {
         self.locate(path).node
@@ -265,9 +283,12 @@ impl Tree {
             KeyPath::Item(parent, index) => {
                 let parent = self.locate(parent);
                 let item = match parent.node.map(|node| &node.kind) {
-                    Some(NodeKind::Sequence(items)) => {
-                        items.iter().enumerate().filter(|(_, item)| item.kind != NodeKind::Invalid).nth(index)
-                    }
+                    Some(NodeKind::Sequence(items)) => items
+                        .iter()
+                        .enumerate()
+                        .filter(|(_, item)| item.kind != NodeKind::Invalid)
+                        .nth(index)
+                        .map(|(number, item)| (index_in_file(items, number, item), item)),
                     Some(NodeKind::Scalar { .. } | NodeKind::Mapping(_) | NodeKind::Invalid) | None => None,
                 };
                 match item {
@@ -292,7 +313,7 @@ impl Tree {
             match &node.kind {
                 NodeKind::Sequence(items) => {
                     let Some(item) = items.get(index) else { break };
-                    path = format!("{path}[{index}]");
+                    path = format!("{path}[{}]", index_in_file(items, index, item));
                     location = item.location;
                     node = item;
                 }
@@ -332,6 +353,11 @@ impl Entry {
             }
         }
     }
+}
+
+/// The index that a reader counts: the items of included files follow those of the main file.
+fn index_in_file(items: &[Node], index: usize, item: &Node) -> usize {
+    items.iter().take(index).filter(|other| other.location.file == item.location.file).count()
 }
 
 /// `parent.key`, or only the key at the top level.

@@ -11,8 +11,9 @@ use std::time::SystemTime;
 
 use super::deserialize::deserialize;
 use super::file::{ClientFile, ConfigFile, ListenFile, TrustedHeader};
-use super::parse_yaml::{Environment, parse};
+use super::parse_yaml::Environment;
 use super::problem::{Diagnostic, Problem, Problems, quoted};
+use super::sources::{Sources, read_text};
 use super::tree::KeyPath;
 use super::validate_contracts::Contracts;
 use super::validate_errors::{ErrorScope, OverrideTarget};
@@ -54,32 +55,9 @@ fn from_file(
     now: Option<SystemTime>,
 ) -> Result<Config, Problems> {
     let name = path.display().to_string();
-    let read_problem = |reason: &str, help: &str| {
-        Problems::for_file(&name, Problem::for_file(format!("cannot read {name}: {reason}"), help))
-    };
-    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => read_problem(
-            "no such file",
-            "pass the path of a configuration file, or create one with `statusquo init`",
-        ),
-        std::io::ErrorKind::PermissionDenied => {
-            read_problem("permission denied", "grant read access to the user that runs statusquo")
-        }
-        std::io::ErrorKind::IsADirectory => {
-            read_problem("it is a directory", "pass the path of a file in it")
-        }
-        _ => read_problem(&error.to_string(), "pass the path of a readable file"),
-    })?;
-    if bytes.len() > MAX_CONFIG_SIZE {
-        return Err(read_problem("it is larger than 8 MiB", "pass the path of a configuration file"));
-    }
-    match String::from_utf8(bytes) {
+    match read_text(path) {
         Ok(text) => from_text(&name, &text, variables, parallelism, now),
-        Err(error) => {
-            let valid_bytes = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
-            let line = valid_bytes.filter(|byte| **byte == b'\n').count() + 1;
-            Err(read_problem(&format!("line {line} is not UTF-8"), "save it as UTF-8"))
-        }
+        Err(Diagnostic { message, help }) => Err(Problems::for_file(&name, Problem::for_file(message, help))),
     }
 }
 
@@ -103,26 +81,22 @@ fn from_text(
     parallelism: usize,
     now: Option<SystemTime>,
 ) -> Result<Config, Problems> {
-    let mut problems = Vec::new();
-    let mut tree = match parse(text, env, &mut problems) {
-        Ok(tree) => tree,
-        Err(problem) => {
-            problems.push(problem);
-            return Err(Problems::new(name, text, problems));
-        }
-    };
+    let mut sources = Sources::new(name, text, env);
+    let tree = sources.read();
+    let Sources { files, mut problems, warnings, .. } = sources;
+    let Some(mut tree) = tree else { return Err(Problems::of_files(files, problems)) };
     let Some(file) = deserialize(&mut tree, &mut problems) else {
-        return Err(Problems::new(name, text, problems));
+        return Err(Problems::of_files(files, problems));
     };
-    let base_dir = Path::new(name).parent().unwrap_or(Path::new(""));
-    let mut validator =
-        Validator { tree: &tree, problems, warnings: Vec::new(), base_dir, now, system_trust: None };
-    match build_config(&mut validator, &file, parallelism) {
-        Some(mut config) if validator.problems.is_empty() => {
-            config.warnings = Problems::new(name, text, validator.warnings);
+    let mut validator = Validator { tree: &tree, problems, warnings, files: &files, now, system_trust: None };
+    let config = build_config(&mut validator, &file, parallelism);
+    let Validator { problems, warnings, .. } = validator;
+    match config {
+        Some(mut config) if problems.is_empty() => {
+            config.warnings = Problems::of_files(files, warnings);
             Ok(config)
         }
-        Some(_) | None => Err(Problems::new(name, text, validator.problems)),
+        Some(_) | None => Err(Problems::of_files(files, problems)),
     }
 }
 
@@ -331,9 +305,6 @@ fn client(validator: &mut Validator<'_>, file: &ClientFile) -> ClientLimits {
         max_connections: file.max_connections,
     }
 }
-
-/// Far above any real configuration; it prevents a wrong path from filling the memory.
-const MAX_CONFIG_SIZE: usize = 8 << 20;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]

@@ -222,8 +222,12 @@ fn route_name(
     earlier: &[RouteConfig],
 ) -> String {
     let Some(name) = &file.name else { return String::new() };
-    if validator.check(at, metric_name(name)).is_some() && earlier.iter().any(|route| route.name == *name) {
-        let message = format!("another route is already named {}", quoted(name));
+    let same_name = earlier.iter().position(|route| route.name == *name);
+    if let (Some(_), Some(index)) = (validator.check(at, metric_name(name)), same_name) {
+        let root = KeyPath::Root;
+        let list = root.key("routes");
+        let place = validator.other_file(at, &list.item(index).key("name"));
+        let message = format!("another route is already named {}{place}", quoted(name));
         validator.report(at, Diagnostic::new(message, "choose another name"));
     }
     name.clone()

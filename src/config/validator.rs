@@ -5,7 +5,7 @@
 
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +14,7 @@ use ipnet::IpNet;
 
 use super::file::forms::{DurationText, SizeText};
 use super::problem::{Diagnostic, Problem, quoted};
+use super::sources::{self, Source};
 use super::tree::{KeyPath, Tree};
 use super::units;
 use crate::contract::text;
@@ -25,8 +26,8 @@ pub(crate) struct Validator<'t> {
     pub tree: &'t Tree,
     /// The problems so far.
     pub problems: Vec<Problem>,
-    /// The directory that relative paths are resolved against.
-    pub base_dir: &'t Path,
+    /// The files, for the places in messages; relative paths start at the directory of their file.
+    pub files: &'t [Source],
     /// The time at which certificates must be valid; `None` skips this check.
     pub now: Option<SystemTime>,
     /// Valid settings that are probably mistakes.
@@ -147,9 +148,23 @@ impl Validator<'_> {
         values
     }
 
+    fn directory(&self, at: &KeyPath<'_>) -> PathBuf {
+        let file = self.files.get(self.tree.location(at).file);
+        file.map(|file| sources::directory(&file.name)).unwrap_or_default()
+    }
+
+    /// ` (file:line)` of an earlier value, if it is in another file than the value at `at`; otherwise empty.
+    pub(crate) fn other_file(&self, at: &KeyPath<'_>, earlier: &KeyPath<'_>) -> String {
+        let earlier = self.tree.location(earlier);
+        if earlier.file == self.tree.location(at).file {
+            return String::new();
+        }
+        format!(" ({})", sources::place(self.files, earlier))
+    }
+
     /// Reads a file that the configuration refers to.
     pub(crate) fn read_file(&mut self, at: &KeyPath<'_>, text: &str) -> Option<Vec<u8>> {
-        let path = self.base_dir.join(text);
+        let path = self.directory(at).join(text);
         let unreadable = |reason: &str, help: &str| {
             Err(Diagnostic::new(format!("cannot read {}: {reason}", path.display()), help))
         };

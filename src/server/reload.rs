@@ -65,9 +65,11 @@ impl Reload {
         };
         // Blocking, because the file system may be slow.
         let loaded = match tokio::task::spawn_blocking(move || load()).await {
-            Ok(Ok(config)) => self.prepare(config),
-            Ok(Err(problems)) => Err(problems.iter().cloned().collect()),
-            Err(panic) => Err(vec![Problem::for_file(panic.to_string(), "please report it")]),
+            Ok(Ok(config)) => self.prepare(config).map_err(|list| Problems::new("", "", list)),
+            Ok(Err(problems)) => Err(problems),
+            Err(panic) => {
+                Err(Problems::for_file("", Problem::for_file(panic.to_string(), "please report it")))
+            }
         };
         let (config, fd_budget, snapshot) = match loaded {
             Ok(prepared) => prepared,
@@ -125,7 +127,7 @@ impl Reload {
         }
     }
 
-    fn log_rejection(&self, problems: &[Problem]) {
+    fn log_rejection(&self, problems: &Problems) {
         self.gateway.metrics.reload_rejected();
         let noun = if problems.len() == 1 { "problem" } else { "problems" };
         let (number, since) = (problems.len(), time_of_day(self.loaded_at));
@@ -133,9 +135,10 @@ impl Reload {
             problems = number,
             "reload rejected, keeping the configuration loaded at {since}: {number} {noun}"
         );
-        for problem in problems {
+        for problem in problems.iter() {
             error!(
                 key = (!problem.path.is_empty()).then_some(&*problem.path),
+                file = problem.location.map(|location| problems.file_name(location)),
                 line = problem.location.map(|location| location.line),
                 column = problem.location.map(|location| location.column),
                 "{}",

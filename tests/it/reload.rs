@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use statusquo::conformance::{Gate, ScriptedUpstream, Step, http_response};
 
-use super::gateway::{Gateway, GatewaySetup};
+use super::gateway::{Gateway, GatewaySetup, TestFolder};
 use super::load::limit;
 use super::response_reader::SentRequest;
 use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, script};
@@ -96,6 +96,36 @@ fn invalid_file_is_rejected_entirely_and_the_old_config_stays_active() {
     gateway.expect_metric("config_last_reload_successful", &[], 1.0);
     gateway.expect_metric("config_reloads_total", &[("result", "rejected")], 4.0);
     assert_eq!(upstream.connection_count(), 1);
+}
+
+#[test]
+fn reload_reads_included_files_again_and_names_the_damaged_one() {
+    let upstream = ok_upstream("fine");
+    let folder = TestFolder::new();
+    let included = folder.write("more.yaml", "routes: [{ name: a, match: { path: /a }, upstream: more }]\n");
+    let more = format!("upstreams: {{ more: {{ servers: [\"{}\"] }} }}\n", upstream.address());
+    folder.write("upstreams.yaml", &more);
+    let main = format!(
+        "version: 1\nlisten: [{{ address: \"127.0.0.1:0\" }}]\ntelemetry: {{ address: \"127.0.0.1:0\" }}\n\
+        include: [\"{}\"]\n",
+        folder.path("*.yaml").display()
+    );
+    let own = TestFolder::new();
+    let gateway = Gateway::from_command(&["run", own.write("gateway.yaml", &main).to_str().unwrap()]);
+    gateway.client().get("/a").assert_response(200, "fine");
+    gateway.client().get("/b").assert_local_reply(404);
+
+    folder.write("more.yaml", "routes: [{ name: b, match: { path: /b }, upstream: more }]\n");
+    gateway.send_sighup();
+    gateway.log_line(|line| line["message"] == "configuration reloaded");
+    gateway.client().get("/b").assert_response(200, "fine");
+    gateway.client().get("/a").assert_local_reply(404);
+
+    folder.write("more.yaml", "\nroutes: [{ name: b, upstream: less }]\n");
+    gateway.send_sighup();
+    let line = gateway.log_line(|line| line["key"] == "routes[0].upstream");
+    assert_eq!((&line["file"], &line["line"]), (&included.to_str().unwrap().into(), &2.into()));
+    gateway.client().get("/b").assert_response(200, "fine");
 }
 
 #[test]
