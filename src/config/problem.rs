@@ -7,8 +7,6 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::sources::Source;
-
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -31,6 +29,15 @@ pub struct Location {
     pub line: usize,
     /// Column in characters, from 1.
     pub column: usize,
+}
+
+/// One file of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    /// The name for messages.
+    pub name: String,
+    /// Its contents.
+    pub text: String,
 }
 
 /// What is wrong with a value, without its location.

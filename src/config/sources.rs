@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::deserialize::did_you_mean;
 use super::keys::Keys;
 use super::parse_yaml::{Environment, parse};
-use super::problem::{Diagnostic, Location, Problem, quoted};
+use super::problem::{Diagnostic, Location, Problem, Source, quoted};
 use super::tree::{Entry, KeyPath, Node, NodeKind, Tree, child_path};
 
 /// The files that were read, the main file first, and their problems. [`Location::file`] is an index of `files`.
@@ -21,15 +21,6 @@ pub(crate) struct Sources<'e> {
     /// Probable mistakes.
     pub warnings: Vec<Problem>,
     variables: Environment<'e>,
-}
-
-/// One file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Source {
-    /// The name for messages.
-    pub name: String,
-    /// Its contents.
-    pub text: String,
 }
 
 impl<'e> Sources<'e> {

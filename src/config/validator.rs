@@ -13,8 +13,8 @@ use http::Method;
 use ipnet::IpNet;
 
 use super::file::forms::{DurationText, SizeText};
-use super::problem::{Diagnostic, Problem, quoted};
-use super::sources::{self, Source};
+use super::problem::{Diagnostic, Problem, Source, quoted};
+use super::sources;
 use super::tree::{KeyPath, Tree};
 use super::units;
 use crate::contract::text;
