@@ -313,6 +313,14 @@ fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
         if upstream.http2 != HttpVersionPolicy::Http1 {
             upstream.http2 = HttpVersionPolicy::Http1;
         }
+        // The faults of one row must not decide the response to the next one.
+        if upstream.ejection.take().is_some()
+            | upstream.health.take().is_some()
+            | upstream.breaker.take().is_some()
+        {
+            changes.record("upstreams.*.ejection, health and breaker: off".to_owned());
+        }
+        upstream.retry_budget = 100;
         if let Some(limits) = &mut upstream.concurrency {
             changes.record(format!("upstreams.*.concurrency: max and queue at least {MIN_CONCURRENCY}"));
             limits.max = limits.max.max(MIN_CONCURRENCY);

@@ -39,6 +39,8 @@ pub(in crate::proxy) struct UpstreamH1 {
     response_started: bool,
     /// What was received does not begin like a response.
     received_garbage: bool,
+    /// A valid header section was received, interim or final.
+    head_received: bool,
     /// How long the server keeps an idle connection, if it has announced that.
     server_timeout: Option<Duration>,
     /// The request offered a protocol upgrade, so a 101 is allowed.
@@ -60,6 +62,7 @@ impl UpstreamH1 {
             request_complete: !framing.has_body(),
             response_started: false,
             received_garbage: false,
+            head_received: false,
             server_timeout: None,
             upgrade_offered: false,
             authenticates_connection: false,
@@ -148,7 +151,8 @@ impl UpstreamH1 {
                     let parsed = match response_head::parse(&response_head, method) {
                         Ok(parsed) => parsed,
                         Err(message) => {
-                            self.received_garbage = !response_head.starts_with(RESPONSE_START);
+                            self.received_garbage =
+                                !self.head_received && !response_head.starts_with(RESPONSE_START);
                             return Poll::Ready(Err(protocol_error(message, &response_head)));
                         }
                     };
@@ -158,6 +162,7 @@ impl UpstreamH1 {
                     }
                     // After a 101 the connection uses another protocol.
                     self.keep_alive = parsed.keep_alive && parsed.status != 101;
+                    self.head_received = true;
                     self.server_timeout = parsed.keep_alive_timeout;
                     self.body = BodyDecoder::response(parsed.framing);
                     let reason = reason_phrase(&response_head);
@@ -170,7 +175,7 @@ impl UpstreamH1 {
                 }
                 FramerProgress::NeedMore => {}
                 FramerProgress::Malformed(message) => {
-                    self.received_garbage = !self.io.input.starts_with(RESPONSE_START);
+                    self.received_garbage = !self.head_received && !self.io.input.starts_with(RESPONSE_START);
                     return Poll::Ready(Err(protocol_error(message, &self.io.input)));
                 }
                 FramerProgress::TooLarge => {
