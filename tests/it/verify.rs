@@ -73,6 +73,39 @@ fn example_configurations_all_pass_verify() {
     }
 }
 
+/// The contracts of public APIs; `contract_samples.rs` has their samples.
+#[track_caller]
+fn api_contracts_pass_verify(names: &[&str]) {
+    for name in names {
+        let (status, report) =
+            run_verify(&example(&format!("contracts/{name}.yaml")), None, &["--allow-flaky"]);
+        assert_no_failures(&report, name);
+        assert_eq!((status, &report["passed"]), (Some(0), &Value::from(true)), "{name}");
+        let passed = rows(&report, "passed").len();
+        assert!(passed > 300, "{name}: {passed}");
+    }
+}
+
+#[test]
+fn two_contracts_of_public_apis_pass_verify() {
+    api_contracts_pass_verify(&["anthropic", "json-api"]);
+}
+
+#[test]
+#[ignore = "make proof: eight further contracts"]
+fn further_contracts_of_public_apis_pass_verify() {
+    api_contracts_pass_verify(&[
+        "github",
+        "google",
+        "kubernetes",
+        "oauth2",
+        "openai",
+        "problem",
+        "stripe",
+        "twilio",
+    ]);
+}
+
 #[test]
 fn contract_with_further_codes_passes_verify() {
     let folder = TestFolder::new();

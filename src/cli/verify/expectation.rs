@@ -3,6 +3,7 @@
 //! The expected code, message and type come from the error policy through [`crate::snapshot::error_context`], as for
 //! `explain` and for the request path. The response is checked from its bytes.
 
+use std::borrow::Cow;
 use std::time::SystemTime;
 
 use http::{HeaderValue, Method};
@@ -13,9 +14,11 @@ use crate::conformance::{
     ExpectedMessage, FaultOutcome, ReplyReason, RequestKind, Step, Tally, UpstreamFault, contract_check,
 };
 use crate::contract::conform::{self, Conformance, ErrorBody};
+use crate::contract::decode::decode;
 use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{
-    BodyFormat, Cause, Contract, Decision, ExtractedError, LocalReply, RequestSent, Trigger,
+    BodyFormat, Cause, ContentCoding, Contract, Decision, ExtractedError, LocalReply, RequestSent, Trigger,
+    UpstreamMessages, extract,
 };
 use crate::snapshot::error_context::{ErrorContext, RequestState};
 
@@ -158,19 +161,51 @@ impl ExpectationContext<'_> {
         }
         let error_context = self.error_context();
         let extraction = error_context.extraction(status, &decision);
-        self.replaced(&decision, &crate::contract::extract::extract_with(contract, plain, &extraction))
+        self.replaced(&decision, &extract::extract_with(contract, plain, &extraction))
+    }
+
+    /// The response itself, where a row whose body the default contract refuses conforms to this one: another form, or
+    /// 5xx messages that may be sent.
+    fn if_conforming_here(
+        &self,
+        status: u16,
+        fault: &UpstreamFault,
+        decision: &Decision,
+    ) -> Option<Expectation> {
+        let (contract, messages) = (self.contract(), self.error_rules().upstream_messages);
+        if contract.is_flat() && messages != UpstreamMessages::All {
+            return None;
+        }
+        let response = WrittenResponse::of(fault)?;
+        let error = ErrorBody { status, media_type: Some(response.media_type), body: &response.body };
+        let conforms = conform::check_conformance(contract, &error, messages) == Conformance::Conforms;
+        (conforms && decision.allows_upstream_body()).then(|| Expectation::Forwarded {
+            status,
+            body: Some(response.body.into_owned()),
+            or_replaced_with: None,
+        })
     }
 
     fn for_status(&self, status: u16, fault: &UpstreamFault) -> Expectation {
         let decision = self.error_context().decide(Trigger::UpstreamStatus(status));
         match self.error_rules().mode {
             ErrorMode::Enforce => {
+                let error_context = self.error_context();
+                let extraction = error_context.extraction(status, &decision);
+                if let Some(forwarded) = self.if_conforming_here(status, fault, &decision) {
+                    return forwarded;
+                }
                 let message = match fault.expected_message {
+                    // The rows know the messages of 4xx alone.
+                    ExpectedMessage::ContractDefault if status >= 500 && extraction.message => {
+                        WrittenResponse::of(fault).and_then(|response| {
+                            extract::extract_with(self.contract(), &response.body, &extraction).message
+                        })
+                    }
                     ExpectedMessage::ContractDefault => None,
                     ExpectedMessage::FromUpstream(member) => Some(member.to_owned()),
                 };
-                let may_be_sent = self.error_context().extraction(status, &decision).message;
-                let message = message.filter(|_| may_be_sent);
+                let message = message.filter(|_| extraction.message);
                 self.replaced(&decision, &ExtractedError { message, ..ExtractedError::default() })
             }
             ErrorMode::Observe => Expectation::Forwarded {
@@ -180,6 +215,30 @@ impl ExpectationContext<'_> {
             },
             ErrorMode::Pass => Expectation::Forwarded { status, body: None, or_replaced_with: None },
         }
+    }
+}
+
+/// What the script of a row writes at once: a row that expects a reply does not have the body.
+struct WrittenResponse<'a> {
+    media_type: &'a [u8],
+    /// Without content coding.
+    body: Cow<'a, [u8]>,
+}
+
+impl WrittenResponse<'_> {
+    fn of(fault: &UpstreamFault) -> Option<WrittenResponse<'_>> {
+        fault.script.iter().find_map(|step| {
+            let Step::Write(bytes) = step else { return None };
+            let (head, body) = bytes.split_at_checked(memchr::memmem::find(bytes, b"\r\n\r\n")? + 4)?;
+            let name = b"content-type: ";
+            let (_, value) = head.split_at_checked(memchr::memmem::find(head, name)? + name.len())?;
+            let codings =
+                [ContentCoding::Gzip, ContentCoding::Br, ContentCoding::Zstd, ContentCoding::Deflate];
+            let decoded = codings.iter().find_map(|coding| decode(*coding, body, conform::BODY_LIMIT).ok());
+            let decoded = decoded.filter(|_| has_content_coding(fault));
+            let body = decoded.map_or(Cow::Borrowed(body), Cow::Owned);
+            value.split(|octet| *octet == b'\r').next().map(|media_type| WrittenResponse { media_type, body })
+        })
     }
 }
 
