@@ -273,10 +273,11 @@ fn message_extraction() {
                 serde_json::from_slice::<Value>(&bytes).expect("the extracted message comes from JSON");
             }
             if let Some(kind) = kept.kind {
-                assert!(
-                    kind.bytes()
-                        .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
-                );
+                // The grammar of a type: [A-Za-z][A-Za-z0-9_.-]{0,63}.
+                assert!(kind.len() <= 64 && kind.starts_with(|letter: char| letter.is_ascii_alphabetic()));
+                let is_allowed =
+                    |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+                assert!(kind.bytes().all(is_allowed), "{kind:?}");
             }
         }
     });

@@ -57,6 +57,10 @@ const METRICS: &[(&str, &str)] = &[
         "reload::invalid_file_is_rejected_entirely_and_the_old_config_stays_active",
     ),
     ("config_last_reload_timestamp_seconds", "reload::reload_changes_routes_and_keeps_both_connections"),
+    (
+        "details_dropped_total",
+        "contracts::details_and_oauth_types_of_the_upstream_are_kept_and_dropped_texts_are_counted",
+    ),
     ("panics_total", "connections::panic_becomes_a_documented_500_and_keeps_the_connection"),
     ("log_lines_dropped_total", "log_output::log_lines_are_counted_when_standard_error_is_not_writable"),
     ("build_info", "metrics_and_logs::counters_are_exported_at_zero_from_the_start"),

@@ -409,7 +409,7 @@ fn check_reports_store_problems_without_printing_the_address() {
         ("{ shared: {} }", valid_rule, "stores.shared.redis: missing"),
         ("{ shared: { redis: redis://a, secret: hunter2 } }", valid_rule, "the secret is too short"),
         ("{ shared: { redis: redis://a, prefix: \"{x}\" } }", valid_rule, "is not a valid key prefix"),
-        ("{ shared: { redis: redis://a, timeout: 10s } }", valid_rule, "expected 1ms to 5s"),
+        ("{ shared: { redis: redis://a, timeout: 10s } }", valid_rule, "use 1ms to 5s"),
         ("{ shared: { redis: redis://a, tls: { ca: x } } }", valid_rule, "this store does not use TLS"),
         ("{ memory: { redis: redis://a } }", "allow: 1 per 1s, store: memory", "another name"),
         ("{ shared: { redis: redis://a } }", "allow: 1 per 1s, store: sharde", "did you mean \"shared\"?"),
