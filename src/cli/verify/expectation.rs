@@ -42,6 +42,8 @@ pub(super) enum Expectation {
         /// Alternatively a local reply with this status, for a response that is truncated before it is classified.
         or_replaced_with: Option<u16>,
     },
+    /// The upstream's error with what only the gateway knows, such as the request ID: it follows the contract.
+    Completed { status: u16 },
     /// A truncated upstream response.
     Truncated {
         status: u16,
@@ -157,7 +159,8 @@ impl ExpectationContext<'_> {
         let conforms = plain.is_empty()
             || conform::check_conformance(contract, &body, messages) == Conformance::Conforms;
         if contract.code(status).is_some() && conforms && decision.allows_upstream_body() {
-            return forwarded;
+            let is_completed = contract.template().completes() && !plain.is_empty();
+            return if is_completed { Expectation::Completed { status } } else { forwarded };
         }
         let error_context = self.error_context();
         let extraction = error_context.extraction(status, &decision);
@@ -274,6 +277,7 @@ impl Expectation {
         match self {
             Expectation::LocalReply { status, .. }
             | Expectation::Forwarded { status, .. }
+            | Expectation::Completed { status }
             | Expectation::Truncated { status, .. } => *status,
         }
     }
@@ -283,6 +287,7 @@ impl Expectation {
         match self {
             Expectation::LocalReply { status, cause, .. } => format!("{status} {cause}"),
             Expectation::Forwarded { status, .. } => format!("{status} from the upstream"),
+            Expectation::Completed { status } => format!("{status} from the upstream, completed"),
             Expectation::Truncated { status, cause, .. } => format!("{status}, truncated: {cause}"),
         }
     }
@@ -342,6 +347,12 @@ impl Expectation {
                     Some(_) | None => Ok(()),
                 }
             }
+            Expectation::Completed { status } if response.status != *status => {
+                Err(format!("expected {status}, got {}", response.status))
+            }
+            Expectation::Completed { .. } => {
+                contract_check::check_error_response(response, request_kind, contract)
+            }
             Expectation::Truncated { status, body, .. } => {
                 if response.status != *status {
                     return Err(format!("expected {status}, got {}", response.status));
@@ -361,11 +372,13 @@ impl Expectation {
     pub(super) fn record(&self, observed: &Tally, response: &ReceivedResponse, passed: bool) {
         let (cause, truncation_cause) = match self {
             Expectation::LocalReply { cause, .. } => (Some(*cause), None),
-            Expectation::Forwarded { status, .. } if response.status == *status => {
+            Expectation::Forwarded { status, .. } | Expectation::Completed { status }
+                if response.status == *status =>
+            {
                 (Some(UPSTREAM_RESPONSE), None)
             }
             // A local reply instead of a forwarded response: its cause depends on the gateway.
-            Expectation::Forwarded { .. } => (None, None),
+            Expectation::Forwarded { .. } | Expectation::Completed { .. } => (None, None),
             Expectation::Truncated { cause, .. } => (None, Some(*cause)),
         };
         observed.record_response(response.status, cause.filter(|_| passed));
