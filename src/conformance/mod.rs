@@ -1,6 +1,6 @@
 //! The fault-injection conformance suite: faulty upstreams and faulty clients that send exact bytes.
 //!
-//! The upstream runs [`script`]s on plain sockets and records what it received, so that a test can assert "the upstream
+//! The upstream runs scripts of [`step`]s on plain sockets and records what it received, so that a test can assert "the upstream
 //! saw this request once". It is independent of the gateway, its configuration and pingora. It uses only the names of
 //! causes from [`crate::contract`], so that a row holds a fault and its expected outcome.
 //!

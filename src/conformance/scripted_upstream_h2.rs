@@ -3,7 +3,7 @@
 //! The crate is connected through a pipe. It receives all input; of its output only SETTINGS, PING and WINDOW_UPDATE
 //! frames are forwarded. So a script can send frames that no library would. SETTINGS_MAX_CONCURRENT_STREAMS is 1, so
 //! that a row that breaks its connection affects no other row. [`super::scripted_upstream`] selects the scripts; the
-//! steps are in [`super::script`].
+//! steps are in [`super::step`].
 
 use std::io;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ pub struct Include {
     pub request_id: bool,
     /// `cause`: its name.
     pub cause: bool,
-    /// `retryable`: whether the client may retry the same request. See [`super::retryable`].
+    /// `retryable`: whether the client may retry the same request. See [`super::retryable()`].
     pub retryable: bool,
     /// `request_sent`: whether the request reached the upstream.
     pub request_sent: bool,

@@ -74,7 +74,7 @@ pub struct ReplyContext<'a> {
     pub format: BodyFormat,
     /// The request ID, sent as `X-Request-Id`.
     pub request_id: Option<&'a HeaderValue>,
-    /// The `retryable` member, see [`super::body::retryable_after`].
+    /// The `retryable` member, see `retryable_after` in `retryable.rs`.
     pub retryable: bool,
     /// How much of the request was sent to the upstream.
     pub request_sent: RequestSent,

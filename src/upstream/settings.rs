@@ -11,7 +11,7 @@ use super::health::HealthSettings;
 use super::http2::HttpVersionPolicy;
 use crate::tls::cert_verification::CertVerification;
 
-/// The settings of an upstream. A reload with equal settings keeps the [`UpstreamRuntime`] and its connections.
+/// The settings of an upstream. A reload with equal settings keeps the [runtime](super::runtime) and its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UpstreamSettings {
     /// The name in the configuration.
