@@ -19,7 +19,7 @@ enum Part {
     Placeholder(Placeholder),
 }
 
-/// What stands in the place of a name in braces.
+/// The value that replaces a name in braces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Placeholder {
     /// The determined client address.

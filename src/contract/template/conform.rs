@@ -67,17 +67,7 @@ impl Check<'_> {
     /// Every item in order; an item that may be absent may be missing.
     fn list(&mut self, nodes: &[Node], items: &[Value<'_>]) -> bool {
         let Some((node, nodes)) = nodes.split_first() else { return items.is_empty() };
-        let may_be_absent = match node {
-            Node::Placeholder(placeholder) => placeholder.field.may_be_absent() && !placeholder.or_null,
-            Node::Null
-            | Node::Bool(_)
-            | Node::Number(_)
-            | Node::Text(_)
-            | Node::Object(_)
-            | Node::List(_)
-            | Node::Repeated(_)
-            | Node::Mixed(_) => false,
-        };
+        let may_be_absent = node.may_be_absent();
         let present = items.split_first().is_some_and(|(item, rest)| {
             let before = self.free;
             let valid = self.node(node, item) && self.list(nodes, rest);

@@ -272,6 +272,21 @@ impl Field {
 }
 
 impl Node {
+    /// A placeholder without a value is left out, not written as `null`.
+    fn may_be_absent(&self) -> bool {
+        match self {
+            Node::Placeholder(placeholder) => placeholder.field.may_be_absent() && !placeholder.or_null,
+            Node::Null
+            | Node::Bool(_)
+            | Node::Number(_)
+            | Node::Text(_)
+            | Node::Object(_)
+            | Node::List(_)
+            | Node::Repeated(_)
+            | Node::Mixed(_) => false,
+        }
+    }
+
     /// Whether the gateway alone can fill it: it has gateway placeholders and no other.
     fn is_of_gateway(&self) -> bool {
         let (mut own, mut other) = (false, false);
@@ -337,18 +352,7 @@ impl MemberNode {
         let mut key = bytes::BytesMut::new();
         super::body::write_string(name, &mut key);
         let key = format!("{}:", String::from_utf8_lossy(&key));
-        let may_be_absent = match &node {
-            Node::Placeholder(placeholder) => placeholder.field.may_be_absent() && !placeholder.or_null,
-            Node::Null
-            | Node::Bool(_)
-            | Node::Number(_)
-            | Node::Text(_)
-            | Node::Object(_)
-            | Node::List(_)
-            | Node::Repeated(_)
-            | Node::Mixed(_) => false,
-        };
-        let optional = optional || may_be_absent || node.is_of_gateway();
+        let optional = optional || node.may_be_absent() || node.is_of_gateway();
         MemberNode { name: name.into(), key: key.into(), node, optional }
     }
 }
