@@ -39,6 +39,7 @@ pub fn check() {
             algorithm,
             cost: 1,
             key: vec![KeyPart::ClientIp],
+            unreadable: statusquo::limit::UnreadableBody::Reject,
             mode: LimiterMode::Enforce,
             exempt: Vec::new(),
             credentials: Vec::new(),

@@ -22,7 +22,7 @@ use statusquo::http::response_head::{self, ResponseHead};
 use statusquo::limit::gcra::{self, GcraState};
 use statusquo::limit::{
     Algorithm, KeyPart, KeySource, Limiter, LimiterMode, LimiterSettings, Quota, QuotaDecision, Secret,
-    Timestamp,
+    Timestamp, UnreadableBody,
 };
 use statusquo::snapshot::router::Router;
 
@@ -160,6 +160,7 @@ pub fn limiter(algorithm: Algorithm) -> Limiter {
         algorithm,
         cost: 1,
         key: vec![KeyPart::ClientIp],
+        unreadable: UnreadableBody::Reject,
         mode: LimiterMode::Enforce,
         exempt: Vec::new(),
         credentials: Vec::new(),

@@ -9,7 +9,7 @@ const APPWRITE: &str = include_str!("../../config/appwrite.yaml");
 /// is an address with a session.
 const EXPECTED_LIMITS: &[(&str, &str, u32, u64, &[&str])] = &[
     ("POST", "/v1/account", 10, 3600, &["client_ip", "host", "route"]),
-    ("POST", "/v1/account/sessions/email", 10, 3600, &["email", "host", "route", "reset"]),
+    ("POST", "/v1/account/sessions/email", 10, 3600, &["client_ip", "email", "host", "route", "reset"]),
     ("POST", "/v1/account/sessions/anonymous", 50, 3600, &["client_ip"]),
     ("POST", "/v1/account/sessions/token", 10, 3600, &["client_ip", "userId", "reset"]),
     ("PUT", "/v1/account/sessions/magic-url", 10, 3600, &["client_ip", "userId", "reset"]),

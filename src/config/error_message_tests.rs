@@ -312,7 +312,7 @@ pub(super) const EXPECTED_MESSAGES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "rate_limits: { a: { allow: { requests: 0, per: 1m } }, b: { allow: { requests: 5 } }, c: { allow: { per: 0s, count: 5 } }, d: { allow: 5 per 1m, burst: 9, algorithm: sliding_window }, e: { allow: 5 per 1m, cost: 6 }, f: { allow: 5 per 1m, burst: 6, cost: 6 }, g: { allow: { requests: 5000000, per: 1s }, cost: 0 } }",
+        "rate_limits: { a: { allow: { requests: 0, per: 1m } }, b: { allow: { requests: 5 } }, c: { allow: { per: 0s, count: 5 } }, d: { allow: 5 per 1m, burst: 9, algorithm: sliding_window }, e: { allow: 5 per 1m, cost: 6 }, f: { allow: 5 per 1m, burst: 6, cost: 6 }, g: { allow: { requests: 5000000, per: 1s }, cost: 0 }, h: { allow: 5 per 1m, unreadable: client_ip }, i: { allow: 5 per 1m, key: [\"body:id\"], unreadable: allow } }",
         &[
             "rate_limits.a.allow.requests: 0 is out of range; expected 1 to 4294967295",
             "rate_limits.b.allow.per: missing; write the period, for example per: 1m",
@@ -323,6 +323,8 @@ pub(super) const EXPECTED_MESSAGES: &[(&str, &[&str])] = &[
             "rate_limits.e.cost: 6 exceeds the 5 that are admitted at once; use at most 5, or increase the quota",
             "rate_limits.g.allow: \"5000000 per 1s\" exceeds one million per second; remove the rule, or reduce the quota",
             "rate_limits.g.cost: 0 is out of range; expected 1 to 4294967295",
+            "rate_limits.h.unreadable: unreadable has no effect without a body part in key; remove it, or add \"body:NAME\" to key",
+            "rate_limits.i.unreadable: unknown value \"allow\"; expected reject or client_ip",
         ],
     ),
     (

@@ -7,14 +7,16 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::file::forms::{DurationText, Either, Named};
-use super::file::limits::{self, AllowForm, ExemptForm, LimitMode, RateLimitFile};
+use super::file::limits::{self, AllowForm, ExemptForm, LimitMode, RateLimitFile, Unreadable};
 use super::problem::{Diagnostic, closest_match, join_or, quoted};
 use super::tree::KeyPath;
 use super::units;
 use super::units::header_name;
 use super::validate_stores::{self, ValidatedStore};
 use super::validator::{Validator, metric_name};
-use crate::limit::{Algorithm, Credential, KeyPart, LimiterMode, LimiterSettings, Quota, QuotaError};
+use crate::limit::{
+    Algorithm, Credential, KeyPart, LimiterMode, LimiterSettings, Quota, QuotaError, UnreadableBody,
+};
 
 /// A rule of the file. An invalid rule keeps its name, so that references to it are not reported as unknown.
 pub(crate) struct ValidatedLimit {
@@ -74,6 +76,7 @@ pub(crate) fn rate_limits(
             let help = "add client_ip to the key, and add a second rule with only client_ip";
             validator.warn(&at.key("key"), Diagnostic::new(message, help));
         }
+        let unreadable = unreadable(validator, &at.key("unreadable"), file, &key);
         let mode = match file.mode {
             LimitMode::Enforce => LimiterMode::Enforce,
             LimitMode::Shadow => LimiterMode::Shadow,
@@ -83,6 +86,7 @@ pub(crate) fn rate_limits(
             algorithm,
             cost,
             key,
+            unreadable,
             mode,
             exempt,
             credentials,
@@ -268,6 +272,24 @@ fn key(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &RateLimitFile) ->
         parts.push(part);
     }
     if parts.is_empty() { vec![KeyPart::ClientIp] } else { parts }
+}
+
+/// What happens to unreadable bodies; reported if it is written without an effect.
+fn unreadable(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    file: &RateLimitFile,
+    key: &[KeyPart],
+) -> UnreadableBody {
+    let reads_body = key.iter().any(|part| matches!(part, KeyPart::Body(_)));
+    if !reads_body && validator.tree.is_written(at) {
+        let message = "unreadable has no effect without a body part in key";
+        validator.report(at, Diagnostic::new(message, "remove it, or add \"body:NAME\" to key"));
+    }
+    match file.unreadable {
+        Unreadable::Reject => UnreadableBody::Reject,
+        Unreadable::ClientIp => UnreadableBody::ClientIp,
+    }
 }
 
 fn key_part(text: &str) -> Result<KeyPart, Diagnostic> {

@@ -65,13 +65,30 @@ pub(crate) fn cookie_value<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &st
     unique_value
 }
 
-/// Returns the value of a member that occurs exactly once in a JSON object: a string in lower case, a number or a
-/// boolean.
-pub(crate) fn json_member(body: &[u8], name: &str) -> Option<String> {
+/// Returns the value of a member of a JSON object: a string in lower case, a number or a boolean. `None` if the document
+/// is no object or has no such value.
+///
+/// # Errors
+/// Servers disagree about the value: the member occurs twice, or the document is not one JSON value.
+pub(crate) fn json_member(body: &[u8], name: &str) -> Result<Option<String>, AmbiguousMember> {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = reader.deserialize_map(MemberVisitor { name }).ok()?;
-    reader.end().ok()?;
+    let value = if body.trim_ascii_start().first() == Some(&b'{') {
+        reader.deserialize_map(MemberVisitor { name })
+    } else {
+        reader.deserialize_ignored_any(IgnoredAny).map(|_| Ok(None))
+    };
+    let value = value.map_err(|_| AmbiguousMember::InvalidJson)?;
+    reader.end().map_err(|_| AmbiguousMember::InvalidJson)?;
     value
+}
+
+/// Why a member of a JSON document has no certain value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AmbiguousMember {
+    /// The object has several members of this name: some servers use the first value, others the last.
+    Repeated,
+    /// Not one JSON value: some servers read it nevertheless, for example up to an error or with comments.
+    InvalidJson,
 }
 
 /// Reads one member and skips all others.
@@ -80,15 +97,14 @@ struct MemberVisitor<'a> {
 }
 
 impl<'de> Visitor<'de> for MemberVisitor<'_> {
-    type Value = Option<String>;
+    type Value = Result<Option<String>, AmbiguousMember>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        // The outer `Option` records whether the member occurred; the inner one is `None` for a duplicate.
-        let mut member_value: Option<Option<String>> = None;
+        let mut result: Option<Self::Value> = None;
         while let Some(key) = map.next_key::<Cow<'de, str>>()? {
             if key != self.name {
                 map.next_value::<IgnoredAny>()?;
@@ -100,9 +116,9 @@ impl<'de> Visitor<'de> for MemberVisitor<'_> {
                 serde_json::Value::Bool(boolean) => Some(boolean.to_string()),
                 serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => None,
             };
-            member_value = Some(if member_value.is_some() { None } else { value });
+            result = Some(if result.is_some() { Err(AmbiguousMember::Repeated) } else { Ok(value) });
         }
-        Ok(member_value.flatten())
+        Ok(result.unwrap_or(Ok(None)))
     }
 }
 
@@ -195,22 +211,31 @@ mod tests {
 
     #[test]
     fn json_member_must_be_unique_and_is_lowercased() {
+        let (repeated, invalid) = (Err(AmbiguousMember::Repeated), Err(AmbiguousMember::InvalidJson));
         for (body, expected) in [
-            (r#"{"email":"Bob@Example.COM"}"#, Some("bob@example.com")),
-            (r#" {"a":[1,{"email":"x"}],"e\u006dail":"\u0041"} "#, Some("a")),
-            (r#"{"email":17}"#, Some("17")),
-            (r#"{"email":true}"#, Some("true")),
-            (r#"{"email":null}"#, None),
-            (r#"{"email":["a"]}"#, None),
-            (r#"{"email":"a","email":"b"}"#, None),
-            (r#"{"Email":"a"}"#, None),
-            (r#"{"email":"a"} x"#, None),
-            (r#"{"email":"a""#, None),
-            (r#"["email"]"#, None),
-            ("email=a", None),
-            ("", None),
+            (r#"{"email":"Bob@Example.COM"}"#, Ok(Some("bob@example.com"))),
+            (r#" {"a":[1,{"email":"x"}],"e\u006dail":"\u0041"} "#, Ok(Some("a"))),
+            (r#"{"email":17}"#, Ok(Some("17"))),
+            (r#"{"email":true}"#, Ok(Some("true"))),
+            (r#"{"email":null}"#, Ok(None)),
+            (r#"{"email":["a"]}"#, Ok(None)),
+            (r#"{"Email":"a"}"#, Ok(None)),
+            (r#"["email"]"#, Ok(None)),
+            ("17", Ok(None)),
+            (r#"{"email":"a","email":"b"}"#, repeated),
+            (r#"{"email":"a","x":1,"em\u0061il":"a"}"#, repeated),
+            (r#"{"email":"a","email":"b","email":"c"}"#, repeated),
+            (r#"{"email":"a","email":"b""#, invalid),
+            (r#"{"email":"a"} x"#, invalid),
+            (r#"{"email":"a",}"#, invalid),
+            (r#"{"email":"a""#, invalid),
+            ("\u{feff}{\"email\":\"a\"}", invalid),
+            ("[1", invalid),
+            ("email=a", invalid),
+            ("", invalid),
         ] {
-            assert_eq!(json_member(body.as_bytes(), "email").as_deref(), expected, "{body}");
+            let member = json_member(body.as_bytes(), "email");
+            assert_eq!(member.as_ref().map(Option::as_deref), expected.as_ref().copied(), "{body}");
         }
     }
 }

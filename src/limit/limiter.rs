@@ -25,6 +25,15 @@ pub enum LimiterMode {
     Shadow,
 }
 
+/// What happens to a request whose body cannot be read for a `body` key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnreadableBody {
+    /// The request is rejected: otherwise a client could choose the key by a body that only the upstream can read.
+    Reject,
+    /// The client's address replaces the member.
+    ClientIp,
+}
+
 /// The configured settings of a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimiterSettings {
@@ -36,6 +45,8 @@ pub struct LimiterSettings {
     pub cost: u32,
     /// The parts of the key; at least one.
     pub key: Vec<KeyPart>,
+    /// What happens if the body cannot be read for a `body` part of the key.
+    pub unreadable: UnreadableBody,
     /// Whether denials are enforced.
     pub mode: LimiterMode,
     /// Networks whose clients are exempt.
@@ -89,7 +100,30 @@ impl Limiter {
 
     /// Whether the key has a member of the request body.
     pub fn needs_body(&self) -> bool {
-        self.settings.key.iter().any(|part| matches!(part, KeyPart::Body(_)))
+        self.body_members().next().is_some()
+    }
+
+    /// The members of the request body that the key has.
+    pub fn body_members(&self) -> impl Iterator<Item = &str> {
+        self.settings.key.iter().filter_map(|part| match part {
+            KeyPart::Body(name) => Some(&**name),
+            KeyPart::ClientIp
+            | KeyPart::Header(_)
+            | KeyPart::Host
+            | KeyPart::Method
+            | KeyPart::Route
+            | KeyPart::Path(_)
+            | KeyPart::Cookie(_)
+            | KeyPart::Query(_) => None,
+        })
+    }
+
+    /// Whether the rule rejects requests whose body cannot be read. Rules in shadow mode reject nothing.
+    pub fn rejects_unreadable(&self) -> bool {
+        match (self.settings.mode, self.settings.unreadable) {
+            (LimiterMode::Enforce, UnreadableBody::Reject) => true,
+            (LimiterMode::Shadow, _) | (_, UnreadableBody::ClientIp) => false,
+        }
     }
 
     /// Derives the key of a request.

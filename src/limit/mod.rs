@@ -25,7 +25,7 @@ pub use backend::{Backend, BackendError, BackendFuture, OnFailure, TakeReply, Ta
 pub use credential::Credential;
 pub use key::{Key, KeyPart, KeySource, Secret};
 pub use limit_table::{Algorithm, LimitTable};
-pub use limiter::{Limiter, LimiterMode, LimiterSettings};
+pub use limiter::{Limiter, LimiterMode, LimiterSettings, UnreadableBody};
 pub use quota::{Quota, QuotaError};
 pub use quota_decision::{QuotaDecision, QuotaState};
 pub use state_table::TableStats;

@@ -89,7 +89,9 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse
 /// connection is over the connection limit. [`local_reply`] also closes it if too much of the request body is unread.
 pub(crate) const fn closes_connection(cause: Cause, phase: Phase) -> bool {
     matches!(phase, Phase::RequestHeaders)
-        || matches!(cause, Cause::ClientTooSlow | Cause::MalformedBody | Cause::ConnectionLimitReached)
+        || matches!(cause, Cause::ClientTooSlow | Cause::ConnectionLimitReached)
+        // Before admission only the content is malformed: the body's end is known.
+        || (matches!(cause, Cause::MalformedBody) && !matches!(phase, Phase::Admit))
 }
 
 /// Builds what is sent, and gives up the upstream if its response has been read.

@@ -24,6 +24,7 @@ fn with_rule(setup: GatewaySetup, rule: &str) -> GatewaySetup {
 }
 
 const JSON_CONTENT_TYPE: &str = "content-type: application/json\r\n";
+const MALFORMED: &str = "The request body is malformed or incomplete.";
 
 #[test]
 fn path_query_and_cookie_keys_separate_clients() {
@@ -54,8 +55,8 @@ fn path_query_and_cookie_keys_separate_clients() {
 #[test]
 fn body_key_separates_clients_and_the_body_is_forwarded_complete() {
     let upstream = ok_upstream("fine");
-    let gateway =
-        with_rule(Gateway::with_upstream(&upstream), "key: [\"body:email\"], allow: 1 per 1h").start();
+    let rule = "key: [\"body:email\"], allow: 1 per 1h, unreadable: client_ip";
+    let gateway = with_rule(Gateway::with_upstream(&upstream), rule).start();
     let mut client = gateway.client();
     let long = format!(r#"{{"email":"x@y","pad":"{}"}}"#, "p".repeat(70_000));
     for (fields, body, status) in [
@@ -63,7 +64,7 @@ fn body_key_separates_clients_and_the_body_is_forwarded_complete() {
         (JSON_CONTENT_TYPE, r#"{"x":1,"email":"bob@example.COM"}"#, 429),
         ("content-type: application/vnd.x+json\r\n", r#"{"email":"bob@example.com"}"#, 429),
         (JSON_CONTENT_TYPE, r#"{"email":"eve@example.com"}"#, 200),
-        // An unreadable key falls back to the client.
+        // An unreadable or missing key falls back to the client.
         (JSON_CONTENT_TYPE, r#"{"email":"a","email":"b"}"#, 200),
         (JSON_CONTENT_TYPE, r#"{"email":"#, 429),
         ("", r#"{"email":"new"}"#, 429),
@@ -86,6 +87,89 @@ fn body_key_separates_clients_and_the_body_is_forwarded_complete() {
     }
     client.read(SentRequest::Http11("POST")).assert_local_reply(429);
     gateway.expect_metrics_match_responses();
+}
+
+/// JSON bodies that cannot be read for a key, with their header fields: servers disagree about the member's value.
+fn unreadable_bodies() -> [(&'static str, String); 9] {
+    let coded = "content-type: application/json\r\ncontent-encoding: gzip\r\n";
+    let listed = "content-type: application/json\r\ncontent-encoding: identity\r\ncontent-encoding: br\r\n";
+    let long = format!(r#"{{"email":"x@y","pad":"{}"}}"#, "p".repeat(70_000));
+    [
+        (JSON_CONTENT_TYPE, r#"{"email":"a","email":"b"}"#.to_owned()),
+        (JSON_CONTENT_TYPE, r#"{"email":"a","x":{},"\u0065mail":"a"}"#.to_owned()),
+        (
+            "content-type: application/vnd.api+json; charset=utf-8\r\n",
+            r#"{"email":1,"email":null}"#.to_owned(),
+        ),
+        (coded, "\u{1f}gzip".to_owned()),
+        (listed, r#"{"email":"a"}"#.to_owned()),
+        (JSON_CONTENT_TYPE, long),
+        (JSON_CONTENT_TYPE, r#"{"email":"a"}{"email":"b"}"#.to_owned()),
+        (JSON_CONTENT_TYPE, r#"{"email":"a",}"#.to_owned()),
+        (JSON_CONTENT_TYPE, r#"{"email":"#.to_owned()),
+    ]
+}
+
+#[test]
+fn unreadable_body_is_rejected_and_consumes_no_quota() {
+    let upstream = ok_upstream("fine");
+    let rule = "key: [client_ip, \"body:email\"], allow: 2 per 1h";
+    let gateway = with_rule(Gateway::with_upstream(&upstream), rule).with_h2c_listener().start();
+    for (fields, body) in unreadable_bodies() {
+        let response = gateway.client().request("POST", "/", fields, &body);
+        response.assert_local_reply_message(400, MALFORMED);
+        assert_eq!(response.header("x-ratelimit-limit"), Some("2"), "{body:.60}");
+        assert!(response.connection_usable || body.len() > 1_000, "{body:.60}");
+        let id = response.header("x-request-id").unwrap().to_owned();
+        let line = gateway.log_line(|line| line["request_id"] == id);
+        assert_eq!((&line["cause"], &line["rule"]), (&"malformed_body".into(), &"a".into()), "{line}");
+    }
+    // The same length without an announcement.
+    let mut client = gateway.client();
+    client.send(format!(
+        "POST / HTTP/1.1\r\nhost: test\r\n{JSON_CONTENT_TYPE}transfer-encoding: chunked\r\n\r\n"
+    ));
+    client.send(format!("{:x}\r\n{}\r\n0\r\n\r\n", 70_000, "9".repeat(70_000)));
+    client.read(SentRequest::Http11("POST")).assert_local_reply_message(400, MALFORMED);
+    let json = [("content-type", "application/json")];
+    let repeated = Bytes::from_static(br#"{"email":"a","email":"b"}"#);
+    gateway.h2_client().request("POST", "/", &json, repeated).assert_local_reply_message(400, MALFORMED);
+    assert_eq!(upstream.request_count(), 0);
+    // A body without the member is readable: the address replaces the member.
+    let mut client = gateway.client();
+    for (fields, body, remaining) in [
+        (JSON_CONTENT_TYPE, r#"{"x":1}"#, "1"),
+        (JSON_CONTENT_TYPE, "[]", "0"),
+        (JSON_CONTENT_TYPE, r#"{"email":"a"}"#, "1"),
+        ("content-type: application/json\r\ncontent-encoding: identity\r\n", r#"{"email":"a"}"#, "0"),
+    ] {
+        let response = client.request("POST", "/", fields, body);
+        assert_eq!(
+            (response.status, response.header("x-ratelimit-remaining")),
+            (200, Some(remaining)),
+            "{body}"
+        );
+    }
+    for (fields, body) in [("", r#"{"email":"a","email":"b"}"#), (JSON_CONTENT_TYPE, "")] {
+        assert_eq!(client.request("POST", "/", fields, body).status, 429, "not JSON: {body}");
+    }
+    gateway.expect_metrics_match_responses();
+}
+
+#[test]
+fn unreadable_body_is_not_rejected_by_shadow_or_exempt_rules() {
+    let upstream = ok_upstream("fine");
+    let repeated = r#"{"email":"a","email":"b"}"#;
+    for rule in [
+        "key: [\"body:email\"], allow: 1 per 1h, mode: shadow",
+        "key: [\"body:email\"], allow: 1 per 1h, exempt: [127.0.0.1]",
+    ] {
+        let gateway = with_rule(Gateway::with_upstream(&upstream), rule).start();
+        let mut client = gateway.client();
+        for _ in 0..2 {
+            client.request("POST", "/", JSON_CONTENT_TYPE, repeated).assert_response(200, "fine");
+        }
+    }
 }
 
 #[test]
@@ -126,8 +210,8 @@ fn long_body_is_streamed_and_retried_as_usual() {
     assert_eq!(bodies, [br#"{"email":"a"}"#.to_vec(), br#"{"email":"a"}"#.to_vec()]);
 
     let upstream = script([Step::ReadRequestHead, Step::EchoBody]);
-    let gateway =
-        with_rule(Gateway::with_upstream(&upstream), "key: [\"body:email\"], allow: 9 per 1h").start();
+    let rule = "key: [\"body:email\"], allow: 9 per 1h, unreadable: client_ip";
+    let gateway = with_rule(Gateway::with_upstream(&upstream), rule).start();
     let body = format!(r#"{{"email":"a","pad":"{}"}}"#, "p".repeat(200_000));
     let mut client = gateway.client();
     client.request("PUT", "/", JSON_CONTENT_TYPE, &body).assert_response(200, &body);

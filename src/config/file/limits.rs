@@ -82,10 +82,18 @@ pub(crate) struct RateLimitFile {
     /// `client_ip` (IPv6 by `client.ipv6_prefix`), `host`, `method`, `route`, `header:NAME`, `cookie:NAME`,
     /// `query:NAME`, `path:NAME` (a parameter of the route's path), `body:NAME` (a member of a JSON body of at most 64
     /// KiB, case-insensitive; the gateway reads the body before it admits the request). If a request lacks a part (the
-    /// value is missing, empty or repeated, or the body cannot be read), `client_ip` replaces that part. Keys are
-    /// stored only as keyed hashes.
+    /// value is missing, empty or repeated), `client_ip` replaces that part; for bodies that cannot be read see
+    /// `unreadable`. Keys are stored only as keyed hashes.
     #[schemars(extend("default" = ["client_ip"], "x-unit" = "list of parts"))]
     pub key: Option<Vec<String>>,
+
+    /// What happens to requests with a JSON body that cannot be read for a `body:NAME` part of `key`.
+    ///
+    /// Such a body is longer than 64 KiB, has a content coding, names the member twice, or is not valid JSON. By default
+    /// these requests get 400 (cause `malformed_body`), because servers disagree about such bodies: a client could use
+    /// one to be counted by a value that the upstream does not use. In shadow mode `client_ip` replaces the part.
+    #[schemars(extend("default" = "reject"))]
+    pub unreadable: Unreadable,
 
     /// How many requests each key may send in a period.
     ///
@@ -217,6 +225,17 @@ pub(crate) enum Algorithm {
     /// As `fixed_window`, and a share of the previous window also counts. The share is the part of it that lies within
     /// the last period.
     SlidingWindow,
+}
+
+/// What happens to requests with a JSON body that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Unreadable {
+    /// They get 400 (cause `malformed_body`).
+    #[default]
+    Reject,
+    /// `client_ip` replaces the part, as if the member were missing.
+    ClientIp,
 }
 
 /// What happens to requests over the limit.

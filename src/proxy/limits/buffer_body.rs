@@ -1,7 +1,7 @@
 //! Buffers the request body before admission, for rate limits whose key is a member of a JSON body.
 //!
-//! Only JSON bodies of at most 64 KiB without a content coding are buffered; any other body counts as having no such
-//! member. The client timeouts apply while the body is read, and the deadline does not run. The buffered bytes are sent
+//! Only JSON bodies of at most 64 KiB without a content coding are buffered. Other JSON bodies are unreadable; a body of
+//! another type counts as having no such member. The client timeouts apply while the body is read, and the deadline does not run. The buffered bytes are sent
 //! to the upstream later, from the replay buffer of [`Upload`].
 
 use std::future::poll_fn;
@@ -18,10 +18,19 @@ use crate::snapshot::Route;
 use crate::upstream::timer::timeout_at;
 
 /// Maximum size of a buffered body, in bytes.
-const MAX_BUFFERED_BODY: u64 = 64 * 1024;
+pub(super) const MAX_BUFFERED_BODY: usize = 64 * 1024;
 
-/// Buffers the body if it can be used for a key. Otherwise returns `None` without reading the body.
-/// [`Upload::buffered_body`] returns the body if it is complete.
+/// The result of [`buffer_body`].
+pub(crate) enum BufferedBody {
+    /// Not a JSON body; nothing was read.
+    NotJson,
+    /// A JSON body that is not read, and why.
+    Unreadable(&'static str),
+    /// A JSON body of which the upload has the beginning, or all of it: see [`Upload::buffered_body`].
+    Read(Upload),
+}
+
+/// Buffers the body if it can be used for a key. Otherwise reads nothing.
 ///
 /// # Errors
 /// The body is malformed or too large, the client is too slow, or it disconnected.
@@ -29,11 +38,14 @@ pub(crate) async fn buffer_body(
     exchange: &mut Exchange<'_>,
     route: &Route,
     request: &Request,
-) -> Result<Option<Upload>, Interrupt> {
+) -> Result<BufferedBody, Interrupt> {
     let Exchange { context, client, .. } = exchange;
     let client_config = &context.snapshot.client;
-    if !is_bufferable(request) || client.body_is_done() {
-        return Ok(None);
+    if !is_json(request) || client.body_is_done() {
+        return Ok(BufferedBody::NotJson);
+    }
+    if let Some(reason) = unreadable(request) {
+        return Ok(BufferedBody::Unreadable(reason));
     }
     let mut upload = Upload::new(client, route.config.max_body, Instant::now());
     if client.awaits_continue() {
@@ -51,7 +63,7 @@ pub(crate) async fn buffer_body(
                     // Flushes the 100 Continue. A write error is reported by the next read.
                     let _ = client.poll_flush(cx);
                 }
-                upload.poll_buffer(cx, client, MAX_BUFFERED_BODY as usize)
+                upload.poll_buffer(cx, client, MAX_BUFFERED_BODY)
             }),
         )
         .await;
@@ -60,7 +72,9 @@ pub(crate) async fn buffer_body(
         client.add_wait(waited);
         match step {
             Some(BufferProgress::More) => {}
-            Some(BufferProgress::Complete | BufferProgress::TooLarge) => return Ok(Some(upload)),
+            Some(BufferProgress::Complete | BufferProgress::TooLarge) => {
+                return Ok(BufferedBody::Read(upload));
+            }
             Some(BufferProgress::Failed(fault)) => return Err(Interrupt::Fault(fault)),
             Some(BufferProgress::ClientDisconnected) => return Err(Interrupt::ClientDisconnected),
             // Received bytes extend the limit, and the timer may fire late: check the limit again.
@@ -76,12 +90,26 @@ pub(crate) async fn buffer_body(
     }
 }
 
-fn is_bufferable(request: &Request) -> bool {
-    let fits = match request.framing {
-        RequestFraming::None => false,
-        RequestFraming::Length(length) => length <= MAX_BUFFERED_BODY,
-        RequestFraming::Chunked => true,
+fn is_json(request: &Request) -> bool {
+    let has_body = match request.framing {
+        RequestFraming::None | RequestFraming::Length(0) => false,
+        RequestFraming::Length(_) | RequestFraming::Chunked => true,
     };
-    let is_encoded = request.fields.value("content-encoding").is_some();
-    fits && !is_encoded && request.fields.value("content-type").is_some_and(media_type::is_json)
+    has_body && request.fields.value("content-type").is_some_and(media_type::is_json)
 }
+
+/// Why a JSON body cannot be read, as far as its header section says so.
+fn unreadable(request: &Request) -> Option<&'static str> {
+    // "identity" means no coding (RFC 9110, 12.5.3).
+    let mut codings = request.fields.values("content-encoding");
+    if codings.any(|coding| !coding.trim_ascii().eq_ignore_ascii_case(b"identity")) {
+        return Some("the JSON body has a content coding");
+    }
+    match request.framing {
+        RequestFraming::Length(length) if length > MAX_BUFFERED_BODY as u64 => Some(TOO_LONG),
+        RequestFraming::None | RequestFraming::Length(_) | RequestFraming::Chunked => None,
+    }
+}
+
+/// Why a body above [`MAX_BUFFERED_BODY`] cannot be read.
+pub(super) const TOO_LONG: &str = "the JSON body is longer than 64 KiB";

@@ -18,15 +18,16 @@ use super::message::request::Request;
 use super::response_headers::ResponseHeaderMutations;
 use super::upload::Upload;
 use crate::config::validate_limits::MAX_RULES_PER_ROUTE;
-use crate::contract::{Cause, Fault, Phase};
+use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::limit::{Key, LimiterMode, QuotaDecision, Timestamp};
 use crate::snapshot::Route;
 use crate::snapshot::rate_limits::{RateLimitRule, timestamp};
 use crate::telemetry::LimitDecision;
 
+use buffer_body::BufferedBody;
 use headers::RuleResult;
 pub(super) use stores::reset;
-use subject::RequestSubject;
+use subject::{KeyBody, RequestSubject};
 
 /// An admitted request.
 #[derive(Debug, Default)]
@@ -58,7 +59,8 @@ pub(super) async fn admit(
         // Boxed because most routes do not need it: their futures should not include this one.
         return Box::pin(admit_with_io(exchange, route, request)).await;
     }
-    let reset_candidates = admit_in_memory(exchange, &subject(exchange.context, route, request, None))?;
+    let reset_candidates =
+        admit_in_memory(exchange, &subject(exchange.context, route, request, KeyBody::Absent))?;
     Ok(Admitted { buffered_body: None, reset_candidates })
 }
 
@@ -68,16 +70,42 @@ async fn admit_with_io(
     route: &Route,
     request: &Request,
 ) -> Result<Admitted, Interrupt> {
-    let buffered_body =
-        if route.limits_read_body { buffer_body::buffer_body(exchange, route, request).await? } else { None };
-    let body = buffered_body.as_ref().and_then(Upload::buffered_body);
+    let buffered = match route.limits_read_body {
+        true => buffer_body::buffer_body(exchange, route, request).await?,
+        false => BufferedBody::NotJson,
+    };
+    let body = key_body(&buffered);
     let subject = subject(exchange.context, route, request, body);
+    if let Some((rule, evidence)) = subject.unreadable_body() {
+        // A rejected request consumes no quota, but every response of the route reports it.
+        exchange.record.denied_by = Some(Arc::clone(rule));
+        add_current_state(&mut exchange.response_headers, exchange.context, route, request);
+        let evidence = Evidence::from_static(evidence);
+        return Err(Fault::new(Cause::MalformedBody, Phase::Admit).with_evidence(evidence).into());
+    }
     let reset_candidates = if route.rate_limits.iter().any(|rule| rule.store.is_some()) {
         stores::admit_with_stores(exchange, &subject).await?
     } else {
         admit_in_memory(exchange, &subject)?
     };
+    let buffered_body = match buffered {
+        BufferedBody::Read(upload) => Some(upload),
+        BufferedBody::NotJson | BufferedBody::Unreadable(_) => None,
+    };
     Ok(Admitted { buffered_body, reset_candidates })
+}
+
+/// The body as the keys see it. An empty one is absent.
+fn key_body(buffered: &BufferedBody) -> KeyBody<'_> {
+    match buffered {
+        BufferedBody::NotJson => KeyBody::Absent,
+        BufferedBody::Unreadable(reason) => KeyBody::Unreadable(reason),
+        BufferedBody::Read(upload) => match upload.buffered_body() {
+            Some(body) if body.trim_ascii().is_empty() => KeyBody::Absent,
+            Some(body) if body.len() <= buffer_body::MAX_BUFFERED_BODY => KeyBody::Json(body),
+            Some(_) | None => KeyBody::Unreadable(buffer_body::TOO_LONG),
+        },
+    }
 }
 
 /// Applies the rate limits of a route whose rules all count in memory.
@@ -86,7 +114,10 @@ fn admit_in_memory(
     subject: &RequestSubject<'_>,
 ) -> Result<ResetCandidates, Fault> {
     // Buffering the body takes time, after which `started` is too old.
-    let now = timestamp(if subject.body.is_some() { Instant::now() } else { exchange.context.started });
+    let now = timestamp(match subject.body {
+        KeyBody::Json(_) => Instant::now(),
+        KeyBody::Absent | KeyBody::Unreadable(_) => exchange.context.started,
+    });
     let mut checks = applicable_rules(subject);
     let admitted = take_all(&mut checks, now);
     write_headers(exchange, &checks, now);
@@ -111,7 +142,7 @@ pub(super) fn add_current_state(
         return;
     }
     let now = timestamp(Instant::now());
-    let mut checks = applicable_rules(&subject(context, route, request, None));
+    let mut checks = applicable_rules(&subject(context, route, request, KeyBody::Absent));
     for check in checks.iter_mut().flatten().filter(|check| check.is_enforced() && check.rule.store.is_none())
     {
         check.decision = Some(check.rule.limiter.current_state(check.key, now));
@@ -124,7 +155,7 @@ fn subject<'a>(
     context: &RequestContext<'_>,
     route: &'a Route,
     request: &'a Request,
-    body: Option<&'a [u8]>,
+    body: KeyBody<'a>,
 ) -> RequestSubject<'a> {
     let ipv6_prefix = context.snapshot.client.ipv6_prefix;
     RequestSubject { request, client_ip: context.client_ip, ipv6_prefix, route, body }

@@ -5,11 +5,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
 use super::super::subject;
+use super::super::subject::KeyBody;
 use super::*;
 use crate::config;
 use crate::limit::{
     Algorithm, BackendFuture, KeyPart, Limiter, LimiterMode, LimiterSettings, Quota, QuotaDecision, Secret,
-    limit_table,
+    UnreadableBody, limit_table,
 };
 use crate::proxy::buffered_stream::BufferedStream;
 use crate::proxy::context::RequestContext;
@@ -130,6 +131,7 @@ impl Backend for FakeStore {
 
 fn rule(name: &str, allowed: u32, store: Option<&Arc<FakeStore>>, mode: LimiterMode) -> Arc<RateLimitRule> {
     let settings = LimiterSettings {
+        unreadable: UnreadableBody::Reject,
         quota: Quota::new(allowed, Duration::from_secs(3_600), allowed).unwrap(),
         algorithm: Algorithm::Gcra,
         cost: 1,
@@ -176,7 +178,7 @@ async fn admit(snapshot: &Snapshot) -> Result<ResetCandidates, Cause> {
         crate::http::reported_origin::Endpoint { scheme: "http", port: 80 },
     );
     let mut exchange = Exchange::begin(&context, &mut client);
-    let subject = subject(&context, &snapshot.routes[0], &request, None);
+    let subject = subject(&context, &snapshot.routes[0], &request, KeyBody::Absent);
     admit_with_stores(&mut exchange, &subject).await.map_err(|fault| fault.cause())
 }
 
@@ -209,7 +211,8 @@ async fn all_rules_are_debited_or_none_across_stores() {
     let local_rule = &snapshot.routes[0].rate_limits[1];
     let request = request();
     let (route, ipv6_prefix) = (&snapshot.routes[0], snapshot.client.ipv6_prefix);
-    let subject = RequestSubject { request: &request, client_ip: CLIENT_IP, ipv6_prefix, route, body: None };
+    let subject =
+        RequestSubject { request: &request, client_ip: CLIENT_IP, ipv6_prefix, route, body: KeyBody::Absent };
     let checks = applicable_rules(&subject);
     let now = timestamp(Instant::now());
     assert_eq!(

@@ -2,13 +2,16 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::HeaderName;
 
-use crate::http::{authority, path, selectors};
+use crate::http::selectors::{self, AmbiguousMember};
+use crate::http::{authority, path};
 use crate::limit::KeySource;
 use crate::proxy::message::request::Request;
 use crate::snapshot::Route;
+use crate::snapshot::rate_limits::RateLimitRule;
 
 /// The subject of the rate limits: a request, and what its keys depend on.
 #[derive(Clone, Copy)]
@@ -17,8 +20,46 @@ pub(super) struct RequestSubject<'a> {
     pub client_ip: IpAddr,
     pub ipv6_prefix: u8,
     pub route: &'a Route,
-    /// The complete body, if it was buffered.
-    pub body: Option<&'a [u8]>,
+    /// The body.
+    pub body: KeyBody<'a>,
+}
+
+/// The request body, as far as keys can use it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum KeyBody<'a> {
+    /// No JSON body, or no rule of the route needs it.
+    Absent,
+    /// A complete JSON body; it may be invalid.
+    Json(&'a [u8]),
+    /// A JSON body that was not buffered, and why.
+    Unreadable(&'static str),
+}
+
+impl KeyBody<'_> {
+    /// Why the value of a member is not certain; `None` if it is certain that the member has this value, or is missing.
+    fn unreadable(&self, name: &str) -> Option<&'static str> {
+        match self {
+            KeyBody::Absent => None,
+            KeyBody::Unreadable(reason) => Some(reason),
+            KeyBody::Json(body) => match selectors::json_member(body, name) {
+                Ok(_) => None,
+                Err(AmbiguousMember::Repeated) => Some("the JSON body has the member twice"),
+                Err(AmbiguousMember::InvalidJson) => Some("the body is not valid JSON"),
+            },
+        }
+    }
+}
+
+impl RequestSubject<'_> {
+    /// The first rule that rejects the request because its body cannot be read, and why.
+    pub(super) fn unreadable_body(&self) -> Option<(&Arc<RateLimitRule>, &'static str)> {
+        let rules = self.route.rate_limits.iter();
+        let mut rules = rules.filter(|rule| rule.limiter.rejects_unreadable() && !rule.limiter.exempts(self));
+        rules.find_map(|rule| {
+            let reason = rule.limiter.body_members().find_map(|name| self.body.unreadable(name))?;
+            Some((rule, reason))
+        })
+    }
 }
 
 impl KeySource for RequestSubject<'_> {
@@ -68,6 +109,9 @@ impl KeySource for RequestSubject<'_> {
     }
 
     fn body(&self, name: &str) -> Option<String> {
-        selectors::json_member(self.body?, name)
+        match self.body {
+            KeyBody::Json(body) => selectors::json_member(body, name).ok()?,
+            KeyBody::Absent | KeyBody::Unreadable(_) => None,
+        }
     }
 }
