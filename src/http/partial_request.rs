@@ -1,10 +1,11 @@
 //! Best-effort parsing of rejected requests, for the format of the error response: the `Origin` for [`super::cors`],
-//! and whether the client uses gRPC ([`super::media_type`]).
+//! whether the client uses gRPC ([`super::media_type`]), and whether bytes without TLS are HTTP at all.
 //!
 //! The request is invalid, so use the results only for the response headers and the error format.
 
-use super::ascii_class::is_field_text;
+use super::ascii_class::{is_field_text, token_len};
 use super::media_type;
+use super::request_scanner::blank_len;
 
 /// Returns the value of a field if it occurs exactly once. The name is case-insensitive. `None` for a value with a
 /// control character, which parsers interpret differently.
@@ -24,9 +25,90 @@ pub(crate) fn is_grpc(head: &[u8]) -> bool {
     head.starts_with(b"POST ") && single_field(head, "content-type").is_some_and(media_type::is_grpc)
 }
 
+/// Whether input is the beginning of an HTTP/1 request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RequestStart {
+    Http1,
+    Other,
+    /// More input decides.
+    Undecided,
+}
+
+/// Whether input begins with the request line of HTTP/1: a method, one space, and the beginning of a request target (RFC
+/// 9112 3). Other protocols, the preface of HTTP/2 too, do not begin in this way.
+pub(crate) fn request_start(input: &[u8]) -> RequestStart {
+    let line = input.get(blank_len(input)..).unwrap_or_default();
+    let (method, rest) = line.split_at_checked(token_len(line)).unwrap_or_default();
+    if method.len() > MAX_METHOD || method == b"PRI" && !rest.is_empty() {
+        return RequestStart::Other;
+    }
+    match (method, rest) {
+        (_, []) => RequestStart::Undecided,
+        ([], _) => RequestStart::Other,
+        (_, [b' ']) => RequestStart::Undecided,
+        (_, [b' ', b'/', ..]) | (b"CONNECT", [b' ', ..]) | (b"OPTIONS", [b' ', b'*', ..]) => {
+            RequestStart::Http1
+        }
+        (_, [b' ', target @ ..]) => SCHEMES
+            .into_iter()
+            .map(|scheme| compare_prefix(target, scheme))
+            .fold(RequestStart::Other, |best, found| if best == RequestStart::Other { found } else { best }),
+        (_, [_, ..]) => RequestStart::Other,
+    }
+}
+
+/// Whether a target begins with this scheme, or may once more of it arrives.
+fn compare_prefix(target: &[u8], scheme: &[u8]) -> RequestStart {
+    let len = target.len().min(scheme.len());
+    match target.get(..len).zip(scheme.get(..len)) {
+        Some((target, scheme)) if !target.eq_ignore_ascii_case(scheme) => RequestStart::Other,
+        _ if len < scheme.len() => RequestStart::Undecided,
+        _ => RequestStart::Http1,
+    }
+}
+
+/// The beginnings of a target in absolute form.
+const SCHEMES: [&[u8]; 2] = [b"http://", b"https://"];
+/// Longer than every registered method.
+const MAX_METHOD: usize = 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn request_start_is_decided_as_early_as_possible() {
+        for (input, expected) in [
+            ("GET / HTTP/1.1\r\n", RequestStart::Http1),
+            ("GET /", RequestStart::Http1),
+            ("\r\n\nVERSION-CONTROL /x", RequestStart::Http1),
+            ("get http://a.example/", RequestStart::Http1),
+            ("GET HTTPS://", RequestStart::Http1),
+            ("CONNECT a", RequestStart::Http1),
+            ("OPTIONS *", RequestStart::Http1),
+            ("", RequestStart::Undecided),
+            ("\r\n", RequestStart::Undecided),
+            ("G", RequestStart::Undecided),
+            ("GET", RequestStart::Undecided),
+            ("GET ", RequestStart::Undecided),
+            ("GET htt", RequestStart::Undecided),
+            ("PRI", RequestStart::Undecided),
+            ("PRI * HTTP/2.0\r\n", RequestStart::Other),
+            ("PROXY TCP4 192.0.2.1", RequestStart::Other),
+            ("EHLO host", RequestStart::Other),
+            ("SSH-2.0-OpenSSH_9.2\r\n", RequestStart::Other),
+            ("*1\r\n$4\r\nPING\r\n", RequestStart::Other),
+            ("GET\t/", RequestStart::Other),
+            ("GET  /", RequestStart::Other),
+            (" GET /", RequestStart::Other),
+            ("OPTIONS sip:nm SIP/2.0", RequestStart::Other),
+            ("\x15\x03\x01", RequestStart::Other),
+            ("\0\0\0", RequestStart::Other),
+            ("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", RequestStart::Other),
+        ] {
+            assert_eq!(request_start(input.as_bytes()), expected, "{input:?}");
+        }
+    }
 
     #[test]
     fn single_field_returns_the_only_value() {

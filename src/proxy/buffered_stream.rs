@@ -31,7 +31,12 @@ pub(super) struct BufferedStream {
 
 impl BufferedStream {
     pub(super) fn new(stream: Stream) -> Self {
-        BufferedStream { stream, input: BytesMut::new(), output: BytesMut::new(), unflushed: false }
+        BufferedStream::with_input(stream, BytesMut::new())
+    }
+
+    /// A stream of which these bytes were already read.
+    pub(super) fn with_input(stream: Stream, input: BytesMut) -> Self {
+        BufferedStream { stream, input, output: BytesMut::new(), unflushed: false }
     }
 
     /// Reads once into `input`, with capacity for at least `reserve` bytes. Returns 0 at the end of the stream.

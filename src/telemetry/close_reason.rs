@@ -24,7 +24,7 @@ pub(crate) enum CloseReason {
     TlsHandshakeFailed,
     /// The TLS handshake timed out.
     TlsHandshakeTimeout,
-    /// A TLS listener received something other than a handshake, for example plaintext HTTP.
+    /// A TLS listener received neither a handshake nor an HTTP/1 request.
     PlaintextOnTls,
     /// No valid PROXY protocol header on a listener that requires one, or a peer that may not send it.
     ProxyProtocolError,

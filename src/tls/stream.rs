@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::BytesMut;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
@@ -33,8 +34,13 @@ const HANDSHAKE_RECORD: u8 = 0x16;
 pub(crate) enum AcceptError {
     /// The client closed the connection without sending a byte.
     ClosedEarly,
-    /// The first byte is not a TLS handshake record; usually plaintext HTTP.
-    NotTls,
+    /// The first byte is not a TLS handshake record; usually plaintext HTTP. Nothing was written to the client.
+    NotTls {
+        /// The connection, which is not encrypted.
+        stream: Stream,
+        /// The bytes that were read from it.
+        read: BytesMut,
+    },
     /// Any other failure: no common version or cipher suite, invalid data, or the client disconnected.
     Handshake(io::Error),
 }
@@ -57,12 +63,12 @@ impl TlsConnection {
         stream: Stream,
         config: Arc<ServerConfig>,
     ) -> Result<TlsConnection, AcceptError> {
-        let plain = PlainStream { stream, first_byte: FirstByte::Awaited };
+        let plain = PlainStream { stream, first_byte: FirstByte::Awaited, not_tls: BytesMut::new() };
         match TlsAcceptor::from(config).accept(plain).into_fallible().await {
             Ok(stream) => Ok(TlsConnection(TlsStream::Server(stream))),
             Err((error, plain)) => Err(match plain.first_byte {
                 FirstByte::Awaited => AcceptError::ClosedEarly,
-                FirstByte::NotTls => AcceptError::NotTls,
+                FirstByte::NotTls => AcceptError::NotTls { stream: plain.stream, read: plain.not_tls },
                 FirstByte::Checked => AcceptError::Handshake(error),
             }),
         }
@@ -78,7 +84,7 @@ impl TlsConnection {
         name: ServerName<'static>,
         alpn: Alpn,
     ) -> io::Result<TlsConnection> {
-        let plain = PlainStream { stream, first_byte: FirstByte::Checked };
+        let plain = PlainStream { stream, first_byte: FirstByte::Checked, not_tls: BytesMut::new() };
         let connector = TlsConnector::from(Arc::clone(verification.client_config(alpn)));
         Ok(TlsConnection(TlsStream::Client(connector.connect(name, plain).await?)))
     }
@@ -93,6 +99,8 @@ impl TlsConnection {
 struct PlainStream {
     stream: Stream,
     first_byte: FirstByte,
+    /// The input that is withheld from rustls because it is not TLS; empty otherwise.
+    not_tls: BytesMut,
 }
 
 /// The state of the check of the first byte.
@@ -120,6 +128,7 @@ impl AsyncRead for PlainStream {
         {
             if *first != HANDSHAKE_RECORD {
                 self.first_byte = FirstByte::NotTls;
+                self.not_tls.extend_from_slice(buffer.filled().get(before..).unwrap_or_default());
                 buffer.set_filled(before);
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }

@@ -12,7 +12,7 @@ use super::certificates::{Authority, EXPIRED, Issued};
 use super::gateway::{Gateway, GatewaySetup, TestFolder};
 use super::h2_client::H2Client;
 use super::load::limit;
-use super::response_reader::{NoResponse, ResponseEnd};
+use super::response_reader::{NoResponse, ResponseEnd, SentRequest};
 use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, refusing_port, static_response};
 use super::tls_client::TlsClient;
 
@@ -173,7 +173,32 @@ fn certificate_is_selected_by_sni() {
 }
 
 #[test]
-fn non_tls_input_is_closed_and_counted_by_reason() {
+fn plain_http_is_rejected_in_clear_text() {
+    let upstream = ok_upstream("fine");
+    let (gateway, trusting) = tls_gateway(Gateway::with_upstream(&upstream));
+    let large =
+        format!("POST /x HTTP/1.1\r\nhost: test\r\ncontent-length: 200000\r\n\r\n{}", "x".repeat(200_000));
+    let absolute = "GET http://test/ HTTP/1.1\r\nhost: other\r\n\r\n";
+    for (request, bytes) in
+        [("GET", "GET / HTTP/1.1\r\nhost: test\r\n\r\n"), ("GET", absolute), ("POST", &large)]
+    {
+        let mut client = gateway.client();
+        let response = client.exchange(SentRequest::Http11(request), bytes);
+        response.assert_local_reply_message(400, "The request is not a valid HTTP request.");
+        assert_eq!(response.header("connection"), Some("close"));
+        client.expect_close();
+    }
+    let mut client = gateway.client();
+    let head = client.exchange(SentRequest::Http11("HEAD"), "HEAD / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(head.status, 400);
+    gateway.expect_metric("errors_total", &[("cause", "http_request_error"), ("code", "400")], 4.0);
+    expect_close_reason(&gateway, "plaintext_on_tls", 0);
+    assert_eq!(upstream.connection_count(), 0);
+    TlsClient::connect(gateway.address(), "test", &trusting).get("/").assert_response(200, "fine");
+}
+
+#[test]
+fn non_http_input_is_closed_and_counted_by_reason() {
     let upstream = ok_upstream("fine");
     let (gateway, trusting) = tls_gateway(Gateway::with_upstream(&upstream));
     let raw = |bytes: &[u8]| -> Vec<u8> {
@@ -184,8 +209,8 @@ fn non_tls_input_is_closed_and_counted_by_reason() {
         let _ = stream.read_to_end(&mut response);
         response
     };
-    assert_eq!(raw(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"), b"");
     assert_eq!(raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), b"");
+    assert_eq!(raw(b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"), b"");
     expect_close_reason(&gateway, "plaintext_on_tls", 2);
     // A first message that is not a ClientHello gets an alert.
     let alert = raw(b"\x16\x03\x01\x00\x04\x02\x00\x00\x00");

@@ -4,6 +4,7 @@
 //! decides whether the gateway or the telemetry pages handle a request.
 
 pub(super) mod h2;
+mod plaintext;
 pub(crate) mod proxy_header;
 pub(super) mod tls_handshake;
 pub(crate) mod tracker;
@@ -23,7 +24,7 @@ use pingora::server::ShutdownWatch;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
-use self::tls_handshake::NegotiatedStream;
+use self::tls_handshake::{HandshakeFailure, NegotiatedStream};
 use self::tracker::{ConnectionGuard, ConnectionPermit, ConnectionTracker};
 use super::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
 use super::downstream::h1::DownstreamH1;
@@ -156,14 +157,20 @@ impl ListenerService {
             None => connection.serve(BufferedStream::new(stream)).await,
             Some(tls_config) => {
                 let timeout = connection.clamp_timeout(connection.client_config.header_timeout);
-                match tls_handshake::accept_tls(stream, &tls_config.load_full(), timeout, peer_ip).await {
+                let deadline = Instant::now() + timeout;
+                match tls_handshake::accept_tls(stream, &tls_config.load_full(), deadline, peer_ip).await {
                     Ok(NegotiatedStream::Http1(stream)) => {
                         connection.serve(BufferedStream::new(stream)).await
                     }
                     Ok(NegotiatedStream::Http2(stream)) => {
                         h2::serve(&mut connection, stream, BytesMut::new()).await;
                     }
-                    Err(close_reason) => self.gateway.metrics.closed_without_response(close_reason),
+                    Err(HandshakeFailure::Plaintext(stream, read)) => {
+                        Box::pin(plaintext::reject(&mut connection, stream, read, deadline)).await;
+                    }
+                    Err(HandshakeFailure::Closed(close_reason)) => {
+                        self.gateway.metrics.closed_without_response(close_reason);
+                    }
                 }
             }
         }

@@ -1,12 +1,14 @@
 //! The TLS handshake with a client, under a timeout.
 //!
-//! A failed handshake closes the connection without an HTTP response, because HTTP starts after the handshake.
+//! A failed handshake closes the connection without an HTTP response, because HTTP starts after the handshake. A client
+//! that does not use TLS at all may get one in clear text ([`super::plaintext`]).
 //! The certificates are configured in [`crate::tls::server_config`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use bytes::BytesMut;
 use pingora::protocols::Stream;
 use tracing::debug;
 
@@ -23,30 +25,38 @@ pub(in crate::proxy) enum NegotiatedStream {
     Http2(Stream),
 }
 
-/// Performs the server side of the TLS handshake.
+/// Why there is no encrypted connection.
+pub(in crate::proxy) enum HandshakeFailure {
+    /// The connection closes, for this reason. The client received at most a TLS alert.
+    Closed(CloseReason),
+    /// The client does not use TLS, and sent these bytes.
+    Plaintext(Stream, BytesMut),
+}
+
+/// Performs the server side of the TLS handshake until `deadline`.
 ///
 /// # Errors
-/// The handshake failed or timed out. The client received at most a TLS alert.
+/// The handshake failed or timed out, or the client does not use TLS.
 pub(in crate::proxy) async fn accept_tls(
     stream: Stream,
     tls_config: &ServerTlsConfig,
-    timeout: Duration,
+    deadline: Instant,
     peer_ip: IpAddr,
-) -> Result<NegotiatedStream, CloseReason> {
+) -> Result<NegotiatedStream, HandshakeFailure> {
     let tls_accept = TlsConnection::accept(stream, Arc::clone(tls_config));
     // Boxed because the future is large and the connection outlives it.
-    match timeout_at(Instant::now() + timeout, Box::pin(tls_accept)).await {
+    match timeout_at(deadline, Box::pin(tls_accept)).await {
         Some(Ok(tls_stream)) if tls_stream.negotiated_http2() => {
             Ok(NegotiatedStream::Http2(Box::new(tls_stream)))
         }
         Some(Ok(tls_stream)) => Ok(NegotiatedStream::Http1(Box::new(tls_stream))),
-        Some(Err(AcceptError::ClosedEarly)) => Err(CloseReason::NoRequest),
-        Some(Err(AcceptError::NotTls)) => Err(CloseReason::PlaintextOnTls),
+        Some(Err(AcceptError::ClosedEarly)) => Err(HandshakeFailure::Closed(CloseReason::NoRequest)),
+        Some(Err(AcceptError::NotTls { stream, read })) => Err(HandshakeFailure::Plaintext(stream, read)),
         Some(Err(AcceptError::Handshake(error))) => {
             // Debug level: any port scanner can trigger this line.
             debug!(client_ip = %peer_ip, evidence = %error, "TLS handshake failed");
-            Err(CloseReason::TlsHandshakeFailed)
+            Err(HandshakeFailure::Closed(CloseReason::TlsHandshakeFailed))
         }
-        None => Err(CloseReason::TlsHandshakeTimeout),
+        None => Err(HandshakeFailure::Closed(CloseReason::TlsHandshakeTimeout)),
     }
 }

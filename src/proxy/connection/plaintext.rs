@@ -1,0 +1,68 @@
+//! Plain HTTP/1 on a TLS listener: answered in clear text with a documented error, so that its user learns of the wrong
+//! scheme. Nothing of it is served.
+//!
+//! Other bytes are no HTTP; the connection closes and is counted as `plaintext_on_tls`.
+
+use std::time::Instant;
+
+use bytes::BytesMut;
+use pingora::protocols::Stream;
+
+use super::{Connection, NextInput, lingering_close};
+use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::http::partial_request::{RequestStart, request_start};
+use crate::http::request_scanner::{Progress, RequestScanner};
+use crate::proxy::buffered_stream::BufferedStream;
+use crate::proxy::downstream::h1::DownstreamH1;
+use crate::proxy::downstream::{Downstream, ResponseState};
+use crate::proxy::record;
+use crate::telemetry::CloseReason;
+
+/// Rejects what a client without TLS sends until `deadline`; `read` was received already.
+pub(super) async fn reject(
+    connection: &mut Connection<'_>,
+    stream: Stream,
+    read: BytesMut,
+    deadline: Instant,
+) {
+    let mut io = BufferedStream::with_input(stream, read);
+    let gateway = &connection.listener.gateway;
+    if !read_request(connection, &mut io, deadline).await {
+        return gateway.metrics.closed_without_response(CloseReason::PlaintextOnTls);
+    }
+    let mut client =
+        Downstream::h1(DownstreamH1::new(io, connection.shutdown.clone()), connection.listener.endpoint());
+    let Some(h1) = client.as_h1() else { return };
+    let fault = Fault::new(Cause::HttpRequestError, Phase::RequestHeaders)
+        .with_evidence(Evidence::from_static("plain HTTP on a TLS listener"));
+    let rejected = connection.rejected_request(fault, &h1.io.input);
+    connection.reject(&mut client, rejected).await;
+    match client.state() {
+        ResponseState::Complete => lingering_close(client, connection.permit.is_some()).await,
+        ResponseState::NotStarted
+        | ResponseState::HeadersSent
+        | ResponseState::Aborted(_)
+        | ResponseState::Disconnected
+        | ResponseState::WriteTimeout => record::count_disconnect(gateway, client.state()),
+    }
+}
+
+/// Reads a header section, as far as the client sends it: whether it is complete changes nothing. Returns whether the
+/// input is HTTP/1, and whether the client is still connected.
+async fn read_request(connection: &mut Connection<'_>, io: &mut BufferedStream, deadline: Instant) -> bool {
+    let mut scanner = RequestScanner::new(connection.client_config.max_header_bytes);
+    loop {
+        let start = request_start(&io.input);
+        let needs_more = match start {
+            RequestStart::Other => return false,
+            RequestStart::Undecided => io.input.len() < connection.client_config.max_header_bytes,
+            RequestStart::Http1 => matches!(scanner.advance(&io.input), Progress::NeedMore),
+        };
+        let ended = if needs_more { connection.read_more(io, deadline).await } else { None };
+        match ended {
+            None if needs_more => {}
+            Some(NextInput::Closed(_)) => return false,
+            None | Some(_) => return start == RequestStart::Http1,
+        }
+    }
+}
