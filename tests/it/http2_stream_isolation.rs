@@ -95,7 +95,9 @@ fn stream_fault_leaves_other_streams_of_the_connection_intact() {
     ];
     for (number, (fault, status)) in faults.into_iter().enumerate() {
         let upstream = two_stream_server(fault);
-        let gateway = raw_server_setup(&upstream).with_h2c_listener().start();
+        // A retry would hide the fault's own outcome.
+        let gateway =
+            raw_server_setup(&upstream).set("upstream.retry", "{ attempts: 1 }").with_h2c_listener().start();
         let responses = gateway.h2_client().get_all(&["/", "/"]);
         let is_complete = |response: &&HttpResponse| {
             response.end == ResponseEnd::Complete && (response.status, &response.body[..]) == (200, b"begun")
@@ -108,4 +110,25 @@ fn stream_fault_leaves_other_streams_of_the_connection_intact() {
         assert_eq!(found, (1, 1), "{number}: {responses:#?}");
         assert_eq!(upstream.connections(), 1, "{number}");
     }
+}
+
+#[test]
+fn reset_stream_counts_as_an_attempt_on_a_reused_connection() {
+    let upstream = RawH2Server::with_script(|connection| {
+        connection.read_preface()?;
+        connection.send_settings(&[])?;
+        let stream = connection.next_request()?;
+        connection.send_ok_response(stream)?;
+        loop {
+            let stream = connection.next_request()?;
+            connection.send_frame(RST_STREAM, 0, stream, &[0, 0, 0, 2])?;
+        }
+    });
+    // Every connection serves its first request, so a retry on a new connection succeeds.
+    let gateway = raw_server_setup(&upstream).set("upstream.retry", "{ attempts: 1 }").start();
+    let mut client = gateway.client();
+    client.get("/").assert_response(200, "fine");
+    client.get("/").assert_local_reply(504);
+    assert_eq!((upstream.connections(), upstream.requests()), (1, 2));
+    gateway.expect_metric("upstream_retries_total", &[], 0.0);
 }

@@ -177,7 +177,7 @@ fn record_failure(
 /// What is known about the connection of a failed attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectionFacts {
-    /// It served another request before, or at the same time.
+    /// It served another request before, or at the same time, and may be stale: it failed as a whole.
     pub(super) reused: bool,
     /// Any byte of a response was received.
     pub(super) response_started: bool,
@@ -244,7 +244,7 @@ async fn try_once(
         }
         Err(interrupt) => {
             let facts = ConnectionFacts {
-                reused,
+                reused: reused && !conn.stream_was_reset(),
                 response_started: conn.response_started(),
                 garbage: conn.received_garbage(),
                 unprocessed: conn.is_unprocessed(),

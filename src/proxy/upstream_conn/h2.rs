@@ -56,6 +56,8 @@ pub(in crate::proxy) struct UpstreamH2 {
     write_failed: bool,
     response_started: bool,
     unprocessed: bool,
+    /// The upstream reset the stream; the connection may serve other requests.
+    reset: bool,
     /// Declared last: fields drop in order, so the stream is closed before its slot is released.
     slot: StreamSlot,
 }
@@ -83,6 +85,7 @@ impl UpstreamH2 {
             write_failed: false,
             response_started: false,
             unprocessed: false,
+            reset: false,
             slot,
         }
     }
@@ -114,6 +117,11 @@ impl UpstreamH2 {
 
     pub(in crate::proxy) const fn is_unprocessed(&self) -> bool {
         self.unprocessed
+    }
+
+    /// Whether the upstream ended this stream alone, with RST_STREAM.
+    pub(in crate::proxy) const fn was_reset(&self) -> bool {
+        self.reset
     }
 
     pub(in crate::proxy) const fn write_failed(&self) -> bool {
@@ -338,11 +346,12 @@ impl UpstreamH2 {
         let ping_timed_out = self.slot.ping_timed_out();
         let goaway_code = Some(self.slot.goaway_code()).filter(|code| *code > 0 && !error.is_reset());
         let reason = error.reason().or(goaway_code.map(Reason::from));
+        self.reset = error.is_reset() && error.is_remote();
         self.unprocessed = before_headers
             && !self.response_started
             && !ping_timed_out
             && (self.slot.is_unprocessed(self.stream_id)
-                || (error.is_reset() && error.is_remote() && reason == Some(Reason::REFUSED_STREAM)));
+                || (self.reset && reason == Some(Reason::REFUSED_STREAM)));
         let cause = match () {
             () if ping_timed_out && before_headers => Cause::HttpResponseTimeout,
             () if ping_timed_out => Cause::ConnectionReadTimeout,
@@ -354,7 +363,7 @@ impl UpstreamH2 {
         let phase = if before_headers { Phase::ResponseHeaders } else { Phase::ResponseBody };
         let description = match () {
             () if ping_timed_out => "PING timeout",
-            () if error.is_reset() && error.is_remote() => "RST_STREAM",
+            () if self.reset => "RST_STREAM",
             () if (error.is_go_away() && error.is_remote()) || goaway_code.is_some() => "GOAWAY",
             () if error.is_library() => "HTTP/2 protocol violation by the upstream",
             () => "connection closed",

@@ -135,6 +135,15 @@ impl UpstreamConn {
         }
     }
 
+    /// Whether the upstream ended the request's stream and left the connection open: the server answered, so the
+    /// connection is not stale.
+    pub(super) const fn stream_was_reset(&self) -> bool {
+        match self {
+            UpstreamConn::H1(_) => false,
+            UpstreamConn::H2(h2) => h2.was_reset(),
+        }
+    }
+
     pub(super) const fn write_failed(&self) -> bool {
         by_protocol!(UpstreamConn, self, side => side.write_failed())
     }
