@@ -19,6 +19,7 @@ use statusquo::http::request_head::{self, RequestHead};
 use statusquo::http::request_scanner::{Progress, RequestScanner};
 use statusquo::http::response_framer::{FramerProgress, ResponseFramer};
 use statusquo::http::response_head::{self, ResponseHead};
+use statusquo::http::route_conditions::BareRequest;
 use statusquo::limit::gcra::{self, GcraState};
 use statusquo::limit::{
     Algorithm, KeyPart, KeySource, Limiter, LimiterMode, LimiterSettings, Quota, QuotaDecision, Secret,
@@ -132,7 +133,7 @@ impl Samples {
 
     /// Selects the route of a request among 100.
     pub fn route(&self, host: &str, path: &str) -> Option<usize> {
-        self.router.find(host, path, &Method::GET)
+        self.router.find(host, path, &Method::GET, &BareRequest)
     }
 
     /// GCRA alone: the second request of a client, one second after its first.

@@ -184,7 +184,7 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
         trigger,
         route,
         upstream: route
-            .and_then(|(_, route)| config.upstreams.get(route.upstream))
+            .and_then(|(_, route)| config.upstreams.get(route.upstream?))
             .map(|entry| entry.name.as_str()),
         method: if defaults.has_request { &options.method } else { &GET_METHOD },
         is_head: options.method == Method::HEAD,
@@ -229,7 +229,7 @@ fn choose_route<'a>(
         .routes
         .iter()
         .enumerate()
-        .filter(|(_, entry)| upstream.is_none_or(|number| number == entry.upstream));
+        .filter(|(_, entry)| upstream.is_none_or(|number| Some(number) == entry.upstream));
     match (&options.route, &options.upstream) {
         (Some(name), _) => {
             let named_route = config.routes.iter().enumerate().find(|(_, entry)| entry.name == *name);
@@ -237,9 +237,9 @@ fn choose_route<'a>(
                 let names: Vec<&str> = config.routes.iter().map(|entry| entry.name.as_str()).collect();
                 format!("unknown route \"{name}\"; {}", deserialize::did_you_mean(name, &names))
             })?;
-            if upstream.is_some_and(|number| number != route.upstream) {
-                let route_upstream =
-                    config.upstreams.get(route.upstream).map_or("", |entry| entry.name.as_str());
+            if upstream.is_some_and(|number| Some(number) != route.upstream) {
+                let route_upstream = route.upstream.and_then(|index| config.upstreams.get(index));
+                let route_upstream = route_upstream.map_or("", |entry| entry.name.as_str());
                 return Err(format!(
                     "route \"{name}\" uses upstream \"{route_upstream}\"; remove --route or --upstream"
                 ));

@@ -81,7 +81,7 @@ statusquo.yaml:23:44: routes[1].errors.overrides[0].when.cause: unknown cause "c
 statusquo.yaml:23:71: routes[1].errors.overrides[0].code: 502 is not in the contract "appwrite"; expected 400, 401, 403, 404, 409, 429, 500, 503 or 504
   23 |     errors: { overrides: [{ when: { cause: conection_refused }, code: 502 }] }
      |                                                                       ^
-statusquo.yaml:24:5: routes[1].colour: unknown key; expected name, match, upstream, contract, errors, cors, timeouts, max_body, rate_limits, deny, allow_from, paths, upgrades or forwarded
+statusquo.yaml:24:5: routes[1].colour: unknown key; expected name, match, upstream, contract, strip_prefix, rewrite, request_headers, response_headers, redirect, maintenance, errors, cors, timeouts, max_body, rate_limits, deny, allow_from, deny_from, paths, upgrades or forwarded
   24 |     colour: red
      |     ^
 14 problems

@@ -2,16 +2,18 @@
 //!
 //! Every key is optional here and text is stored as written; [`super::validate`] checks required keys and values, and
 //! applies defaults. Larger sections are in [`contract`] (contracts), [`errors`], [`cors`], [`limits`] (rate limits) and
-//! [`routing`] (timeouts, upstreams, routes).
+//! [`routing`] (timeouts, upstreams), [`route`] (routes).
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) mod actions;
 pub(crate) mod contract;
 pub(crate) mod cors;
 pub(crate) mod errors;
 pub(crate) mod forms;
 pub(crate) mod limits;
+pub(crate) mod route;
 pub(crate) mod routing;
 
 use contract::{ContractFile, ContractForm};
@@ -19,7 +21,8 @@ use cors::CorsFile;
 use errors::ErrorsForm;
 use forms::{FieldName, ListenAddress, Named, Network, OneOrMany, Size, SizeOrOff, Time, TimeOrZero};
 use limits::{LimitHeaders, RateLimitFile, StoreFile};
-use routing::{RouteFile, TimeoutsFile, UpstreamFile};
+use route::RouteFile;
+use routing::{TimeoutsFile, UpstreamFile};
 
 use super::schema::WorkersText;
 

@@ -18,6 +18,7 @@ pub(crate) mod sources;
 pub(crate) mod tree;
 pub(crate) mod units;
 pub(crate) mod validate;
+pub(crate) mod validate_actions;
 pub(crate) mod validate_contracts;
 pub(crate) mod validate_cors;
 pub(crate) mod validate_errors;
@@ -40,10 +41,14 @@ use http::Method;
 use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
-use crate::contract::{Contract, JsonPath, Override};
+use crate::contract::{Contract, JsonPath, Override, RedirectStatus};
 use crate::http::authority::UpstreamHost;
 use crate::http::cors;
+use crate::http::header_edits::HeaderEdits;
+use crate::http::path_pattern::PathPattern;
+use crate::http::path_rewrite::{PathRewrite, RedirectTarget};
 use crate::http::reported_origin::TrustedHeaders;
+use crate::http::route_conditions::RouteConditions;
 use crate::limit::LimiterSettings;
 use crate::tls::cert_verification::CertVerification;
 use crate::tls::expiry::Validity;
@@ -339,10 +344,24 @@ pub struct RouteConfig {
     pub host: Option<String>,
     /// Path pattern in the syntax of `matchit`: static, `{parameter}`, `{*rest}`.
     pub path: String,
+    /// The same pattern, to find its parameters in a received path.
+    pub(crate) pattern: PathPattern,
     /// Methods; empty means all. GET includes HEAD.
     pub methods: Vec<Method>,
-    /// Index into [`Config::upstreams`].
-    pub upstream: usize,
+    /// Conditions on the scheme, header fields and query.
+    pub(crate) conditions: RouteConditions,
+    /// Index into [`Config::upstreams`]; `None` for a route that responds itself.
+    pub upstream: Option<usize>,
+    /// What happens to an admitted request.
+    pub(crate) action: RouteAction,
+    /// How the upstream's path differs from the received one.
+    pub(crate) path_rewrite: Option<PathRewrite>,
+    /// Changes of the fields that the upstream gets.
+    pub(crate) request_edits: HeaderEdits,
+    /// Changes of the fields of every response.
+    pub(crate) response_edits: HeaderEdits,
+    /// Set while the route is in maintenance.
+    pub(crate) maintenance: Option<Maintenance>,
     /// Merged error rules.
     pub errors: ErrorRules,
     /// CORS policy; with `None`, the fields of the upstream are forwarded.
@@ -357,10 +376,40 @@ pub struct RouteConfig {
     pub deny_methods: Vec<Method>,
     /// Clients that may use the route; empty means all.
     pub allow_from: Vec<IpNet>,
+    /// Clients that may not use the route.
+    pub deny_from: Vec<IpNet>,
     /// Whether ambiguous paths, such as those with dot segments, are forwarded (`paths: lenient`).
     pub lenient_paths: bool,
     /// Protocols that clients may upgrade to, in lower case.
     pub upgrades: Vec<String>,
     /// Whether X-Forwarded-For keeps the chain of trusted proxies (`forwarded: append`).
     pub append_forwarded: bool,
+}
+
+/// What a route does with an admitted request.
+#[derive(Clone, Debug)]
+pub(crate) enum RouteAction {
+    /// Forwards it to the route's upstream.
+    Forward,
+    /// Redirects the client.
+    Redirect(Arc<Redirect>),
+}
+
+/// A redirect.
+#[derive(Debug)]
+pub(crate) struct Redirect {
+    pub(crate) status: RedirectStatus,
+    /// Makes the value of `Location`.
+    pub(crate) target: RedirectTarget,
+}
+
+/// Maintenance of a route.
+#[derive(Clone, Debug)]
+pub(crate) struct Maintenance {
+    /// The message of the response; `None` is the contract's.
+    pub(crate) message: Option<Arc<str>>,
+    /// `Retry-After` in seconds; `None` is `errors.retry_after`.
+    pub(crate) retry_after: Option<u64>,
+    /// Clients that are served nevertheless.
+    pub(crate) allow_from: Vec<IpNet>,
 }

@@ -11,6 +11,7 @@ use matchit::{InsertError, Router};
 use super::foreign_patterns;
 use super::problem::{Diagnostic, quoted};
 use super::units::host_name;
+use crate::http::route_conditions::RouteConditions;
 use crate::http::target::{Ambiguity, check_path};
 
 /// A host pattern: exact, `*.` with a name, or `None` for any host (written `*`).
@@ -147,17 +148,29 @@ pub(crate) struct RouteTable {
 
 /// The routes of one host pattern, and their lookup trees: one for each method that a route names, and one (`None`) for
 /// all others. A route that names the method takes precedence over a route without methods.
+///
+/// Routes with conditions are not in the trees: they take precedence over routes of the same path with fewer conditions.
 #[derive(Default)]
 struct HostRoutes {
     routes: Vec<RoutePattern>,
     trees: Vec<(Option<Method>, Router<()>)>,
 }
 
-struct RoutePattern {
+/// What a route matches within its host.
+pub(crate) struct RoutePattern {
     shape: String,
     /// The methods, HEAD included with GET; empty means all.
     methods: Vec<Method>,
+    conditions: RouteConditions,
     name: String,
+}
+
+impl RoutePattern {
+    /// `shape` is that of [`path_shape`]; no `methods` means all.
+    pub(crate) fn new(shape: String, methods: &[Method], conditions: &RouteConditions, name: &str) -> Self {
+        let name = name.to_owned();
+        RoutePattern { shape, methods: with_head(methods), conditions: conditions.clone(), name }
+    }
 }
 
 impl RouteTable {
@@ -165,13 +178,7 @@ impl RouteTable {
     ///
     /// # Errors
     /// A request could match this route and an earlier one equally.
-    pub(crate) fn add(
-        &mut self,
-        host: &Option<String>,
-        shape: &str,
-        methods: &[Method],
-        name: &str,
-    ) -> Result<(), Diagnostic> {
+    pub(crate) fn add(&mut self, host: &Option<String>, route: RoutePattern) -> Result<(), Diagnostic> {
         let index = match self.hosts.iter().position(|(known, _)| known == host) {
             Some(index) => index,
             None => {
@@ -181,26 +188,27 @@ impl RouteTable {
             }
         };
         let Some((_, table)) = self.hosts.get_mut(index) else { return Ok(()) };
-        table.add(RoutePattern {
-            shape: shape.to_owned(),
-            methods: with_head(methods),
-            name: name.to_owned(),
-        })
+        table.add(route)
     }
 }
 
 impl HostRoutes {
     fn add(&mut self, row: RoutePattern) -> Result<(), Diagnostic> {
         if let Some(duplicate) =
-            self.routes.iter().find(|other| other.shape == row.shape && methods_overlap(other, &row))
+            self.routes.iter().find(|other| other.shape == row.shape && other.competes_with(&row))
         {
-            let message = format!("the route matches the same requests as route {}", quoted(&duplicate.name));
-            return Err(Diagnostic::new(message, "change the host, path or methods of one of them"));
+            return Err(indistinguishable(&row, duplicate));
+        }
+        if row.conditions.count() > 0 {
+            self.routes.push(row);
+            return Ok(());
         }
         for method in &row.methods {
             if !self.trees.iter().any(|(known, _)| known.as_ref() == Some(method)) {
                 let mut tree = Router::new();
-                for all in self.routes.iter().filter(|route| route.methods.is_empty()) {
+                let in_trees =
+                    |route: &&RoutePattern| route.methods.is_empty() && route.conditions.count() == 0;
+                for all in self.routes.iter().filter(in_trees) {
                     // These shapes are in the tree of all methods, so they cannot conflict in an empty one.
                     let _ = tree.insert(all.shape.clone(), ());
                 }
@@ -216,7 +224,8 @@ impl HostRoutes {
             match tree.insert(row.shape.clone(), ()) {
                 // A route for all methods has the same shape; the route that names the method takes precedence.
                 Err(InsertError::Conflict { with }) if with != row.shape => {
-                    let other = self.routes.iter().find(|route| route.shape == with);
+                    let other =
+                        self.routes.iter().find(|route| route.shape == with && route.conditions.count() == 0);
                     let other = other.map_or(with.as_str(), |route| &route.name);
                     let message = format!("the path conflicts with route {}", quoted(other));
                     let help = "use either {parameter} or {*rest} for this segment in both routes";
@@ -230,10 +239,27 @@ impl HostRoutes {
     }
 }
 
-/// Whether both routes name the same method, or both match all methods.
-fn methods_overlap(a: &RoutePattern, b: &RoutePattern) -> bool {
-    let shared = a.methods.iter().any(|method| b.methods.contains(method));
-    shared || (a.methods.is_empty() && b.methods.is_empty())
+impl RoutePattern {
+    /// Whether some request of the same path matches both routes, and nothing decides between them.
+    fn competes_with(&self, other: &RoutePattern) -> bool {
+        let shared = self.methods.iter().any(|method| other.methods.contains(method));
+        let methods_overlap = shared || (self.methods.is_empty() && other.methods.is_empty());
+        methods_overlap
+            && self.conditions.count() == other.conditions.count()
+            && !self.conditions.excludes(&other.conditions)
+    }
+}
+
+fn indistinguishable(route: &RoutePattern, other: &RoutePattern) -> Diagnostic {
+    if route.conditions == other.conditions {
+        let message = format!("the route matches the same requests as route {}", quoted(&other.name));
+        return Diagnostic::new(message, "change the host, path or methods of one of them");
+    }
+    let message = format!(
+        "a request could match this route and route {}, which has as many conditions",
+        quoted(&other.name)
+    );
+    Diagnostic::new(message, "add a condition to one of them: the route with more conditions is tried first")
 }
 
 /// GET includes HEAD.
@@ -248,7 +274,10 @@ fn with_head(methods: &[Method]) -> Vec<Method> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
+    use crate::http::route_conditions::Expected;
 
     #[test]
     fn host_patterns_are_normalised() {
@@ -294,7 +323,8 @@ mod tests {
         let host = Some("a.b".to_owned());
         let shape = |path: &str| path_shape(path, false).unwrap();
         let mut add = |host: &Option<String>, path: &str, methods: &[Method], name: &str| {
-            table.add(host, &shape(path), methods, name).map_err(|diagnostic| diagnostic.message)
+            let route = RoutePattern::new(shape(path), methods, &RouteConditions::default(), name);
+            table.add(host, route).map_err(|diagnostic| diagnostic.message)
         };
         let duplicate_of =
             |name: &str| Err(format!("the route matches the same requests as route \"{name}\""));
@@ -312,9 +342,43 @@ mod tests {
     fn parameter_and_catch_all_conflict_for_one_method() {
         let mut table = RouteTable::default();
         let shape = |path: &str| path_shape(path, false).unwrap();
-        assert!(table.add(&None, &shape("/u/{id}"), &[Method::GET], "one").is_ok());
-        assert!(table.add(&None, &shape("/u/{*rest}"), &[Method::POST], "two").is_ok());
-        let diagnostic = table.add(&None, &shape("/u/{*rest}"), &[], "three").unwrap_err();
+        let mut add = |path: &str, methods: &[Method], name: &str| {
+            table.add(&None, RoutePattern::new(shape(path), methods, &RouteConditions::default(), name))
+        };
+        assert!(add("/u/{id}", &[Method::GET], "one").is_ok());
+        assert!(add("/u/{*rest}", &[Method::POST], "two").is_ok());
+        let diagnostic = add("/u/{*rest}", &[], "three").unwrap_err();
         assert_eq!(diagnostic.message, "the path conflicts with route \"one\"");
+    }
+
+    #[test]
+    fn conditions_tell_routes_apart_unless_both_could_hold() {
+        let mut table = RouteTable::default();
+        let header = |name: &'static str, value: &str| {
+            let expected = if value == "*" { Expected::Present } else { Expected::Value(value.to_owned()) };
+            (HeaderName::from_static(name), expected)
+        };
+        let mut add = |path: &str, methods: &[Method], headers: &[(HeaderName, Expected)], name: &str| {
+            let conditions = RouteConditions { headers: headers.to_vec(), ..RouteConditions::default() };
+            let route = RoutePattern::new(path_shape(path, false).unwrap(), methods, &conditions, name);
+            table.add(&None, route).map_err(|diagnostic| diagnostic.message)
+        };
+        let competes = |name: &str| {
+            Err(format!(
+                "a request could match this route and route \"{name}\", which has as many conditions"
+            ))
+        };
+        assert_eq!(add("/a/{*rest}", &[], &[], "plain"), Ok(()));
+        assert_eq!(add("/a/{*rest}", &[], &[header("x-a", "1")], "one"), Ok(()));
+        assert_eq!(add("/a/{id}", &[], &[header("x-a", "1")], "parameter"), Ok(()));
+        assert_eq!(add("/a/{*rest}", &[], &[header("x-a", "2")], "two"), Ok(()));
+        assert_eq!(add("/a/{*rest}", &[Method::GET], &[header("x-b", "1")], "get"), Ok(()));
+        assert_eq!(add("/a/{*rest}", &[], &[header("x-a", "1"), header("x-b", "1")], "both"), Ok(()));
+        assert_eq!(add("/a/{*rest}", &[], &[header("x-b", "1")], "other"), competes("one"));
+        assert_eq!(add("/a/{*rest}", &[], &[header("x-a", "*")], "any"), competes("one"));
+        assert_eq!(
+            add("/a/{*rest}", &[], &[header("x-a", "1")], "same"),
+            Err("the route matches the same requests as route \"one\"".to_owned())
+        );
     }
 }

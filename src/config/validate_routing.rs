@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::file::ConfigFile;
 use super::file::forms::{Either, Server};
-use super::file::routing::{
-    ForwardedWord, Http2, MatchFile, PathsWord, RouteFile, ServerFile, TimeoutsFile, UpstreamFile, ViaWord,
-};
+use super::file::route::{ForwardedWord, MatchFile, PathsWord, RouteFile};
+use super::file::routing::{Http2, ServerFile, TimeoutsFile, UpstreamFile, ViaWord};
 use super::problem::{Diagnostic, quoted};
-use super::route_patterns::{self, RouteTable};
+use super::route_patterns::{self, RoutePattern, RouteTable};
 use super::tree::KeyPath;
+use super::validate_actions;
 use super::validate_cors;
 use super::validate_errors::{self, ErrorScope, OverrideTarget, unknown_upstream};
 use super::validate_limits::{self, ValidatedLimit};
@@ -22,6 +22,8 @@ use super::{ErrorRules, RouteConfig, Timeouts, UpstreamConfig, UpstreamServer};
 use super::{validate_servers, validate_tls};
 use crate::contract::Contract;
 use crate::http::cors::CorsRules;
+use crate::http::path_pattern::PathPattern;
+use crate::http::route_conditions::RouteConditions;
 use crate::http::upgrade;
 use crate::upstream::concurrency::ConcurrencyLimits;
 use crate::upstream::http2::HttpVersionPolicy;
@@ -246,17 +248,40 @@ fn route(
     let errors = route_errors(validator, &at.key("errors"), contract, file, context);
     let lenient_paths = matches!(file.paths, Some(PathsWord::Lenient));
     let display_name = if name.is_empty() { "without a name" } else { &name };
-    let (host, path, methods) =
+    let RouteMatch { host, path, methods, conditions } =
         route_match(validator, at, display_name, file.matches.as_ref(), lenient_paths, table);
     let max_body = validator.size(&at.key("max_body"), file.max_body.as_ref(), 0..=u64::MAX, "");
     let cors = validate_cors::route(validator, &at.key("cors"), file.cors.as_ref(), context.cors, &methods);
     let deny = file.deny.as_ref();
+    let action = validate_actions::action(validator, at, file, host.as_deref(), &path);
     RouteConfig {
+        action,
+        path_rewrite: validate_actions::path_rewrite(validator, at, file, &path),
+        request_edits: validate_actions::request_edits(
+            validator,
+            &at.key("request_headers"),
+            file.request_headers.as_ref(),
+            &path,
+        ),
+        response_edits: validate_actions::response_edits(
+            validator,
+            &at.key("response_headers"),
+            file.response_headers.as_ref(),
+            &path,
+        ),
+        maintenance: validate_actions::maintenance(
+            validator,
+            &at.key("maintenance"),
+            file.maintenance.as_ref(),
+        ),
+        conditions,
+        deny_from: validator.networks(&at.key("deny_from"), file.deny_from.as_ref()),
         name,
         host,
+        pattern: PathPattern::parse(&path),
         path,
         methods,
-        upstream: upstream.unwrap_or(0),
+        upstream,
         errors,
         cors,
         timeouts: timeouts(&file.timeouts),
@@ -303,7 +328,12 @@ fn route_upstream(
     file: &RouteFile,
     context: &RouteContext<'_>,
 ) -> Option<usize> {
-    let Some(name) = &file.upstream else { return None };
+    let Some(name) = &file.upstream else {
+        if file.redirect.is_none() {
+            validator.missing(at, "write the name of an upstream, for example upstream: shop");
+        }
+        return None;
+    };
     let index = context.upstreams.iter().position(|upstream| upstream.name == *name);
     let root = KeyPath::Root;
     if index.is_none()
@@ -344,7 +374,15 @@ fn route_errors(
     rules.unwrap_or_else(|| context.errors.clone())
 }
 
-/// Host, path and methods; also checks the route against earlier ones.
+/// A valid `match`.
+struct RouteMatch {
+    host: Option<String>,
+    path: String,
+    methods: Vec<http::Method>,
+    conditions: RouteConditions,
+}
+
+/// Checks `match`, also against earlier routes.
 fn route_match(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
@@ -352,7 +390,7 @@ fn route_match(
     file: Option<&MatchFile>,
     lenient: bool,
     table: &mut RouteTable,
-) -> (Option<String>, String, Vec<http::Method>) {
+) -> RouteMatch {
     const CATCH_ALL: &str = "/{*rest}";
     let section = at.key("match");
     let host = file.and_then(|file| file.host.as_deref());
@@ -370,15 +408,16 @@ fn route_match(
         }
         list => validator.methods(&section.key("methods"), list),
     };
+    let conditions = validate_actions::conditions(validator, &section, file);
     // A route with an invalid `match` is not compared with others.
     let valid = !matches!(host, Some(None)) && !validator.tree.any_invalid(&section);
     let host = host.flatten().flatten();
     if let (true, Some(shape)) = (valid, shape)
-        && let Err(diagnostic) = table.add(&host, &shape, &methods, name)
+        && let Err(diagnostic) = table.add(&host, RoutePattern::new(shape, &methods, &conditions, name))
     {
         validator.report(&section, diagnostic);
     }
-    (host, path.to_owned(), methods)
+    RouteMatch { host, path: path.to_owned(), methods, conditions }
 }
 
 fn allow_from(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &RouteFile) -> Vec<ipnet::IpNet> {

@@ -151,6 +151,8 @@ causes! {
         ;
     /// A rate-limit rule denied the request.
     RateLimited "rate_limited" = row(&[429, 503, 400], Phase::Admit, GrpcStatus::ResourceExhausted);
+    /// The route is in maintenance (`maintenance`).
+    Maintenance "maintenance" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable);
     /// A bug in the gateway: a panic was caught.
     ProxyInternalError "proxy_internal_error" = row(&[500], Phase::Internal, GrpcStatus::Internal);
     /// The configuration proved invalid at run time. No known request leads to this.

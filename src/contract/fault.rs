@@ -5,6 +5,7 @@
 //! contain the status code (see [`super::policy`]) or any text for the client: evidence is never written to a body.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::causes::Cause;
@@ -79,12 +80,13 @@ pub struct Fault {
     phase: Phase,
     evidence: Evidence,
     retry_after: Option<u64>,
+    message: Option<Arc<str>>,
 }
 
 impl Fault {
     /// Creates a fault without evidence.
     pub const fn new(cause: Cause, phase: Phase) -> Self {
-        Fault { cause, phase, evidence: Evidence::none(), retry_after: None }
+        Fault { cause, phase, evidence: Evidence::none(), retry_after: None, message: None }
     }
 
     /// Sets the evidence for the log.
@@ -100,6 +102,18 @@ impl Fault {
         let seconds = wait.as_secs().saturating_add((wait.subsec_nanos() > 0) as u64);
         self.retry_after = Some(if seconds == 0 { 1 } else { seconds });
         self
+    }
+
+    /// Sets the message that the configuration has for this case. It precedes those of the contract, not an override's.
+    #[must_use]
+    pub fn with_message(mut self, message: Option<Arc<str>>) -> Self {
+        self.message = message;
+        self
+    }
+
+    /// The message that the configuration has for this case.
+    pub fn message(&self) -> Option<&str> {
+        self.message.as_deref()
     }
 
     /// The cause, which determines the status code.

@@ -48,7 +48,7 @@ pub use page_response::PageResponse;
 pub use path::JsonPath;
 pub use phase::Phase;
 pub use policy::{Decision, Matcher, Override, Overrides, PolicyInput, PolicyRule, Trigger, decide};
-pub use reply::{BodyFormat, ErrorOrigin, LocalReply, ReplyContext, compose};
+pub use reply::{BodyFormat, ErrorOrigin, LocalReply, RedirectStatus, ReplyContext, compose};
 pub use retryable::retryable;
 pub use template::presets::Preset;
 pub use template::{DeclaredValue, TemplateProblem, TemplateSource, ValueType};

@@ -32,7 +32,7 @@ const EXPECTED_CAUSE_STATUSES: &[(u16, &str)] = &[
     (
         503,
         "connection_limit_reached queue_full queue_timeout breaker_open destination_unavailable limiter_unavailable \
-         resource_exhausted draining",
+         resource_exhausted draining maintenance",
     ),
     (
         504,
@@ -133,6 +133,7 @@ const EXPECTED_PREFERENCES: &[(&str, &[u16])] = &[
     ("destination_not_found", &[404, 400]),
     ("http_request_denied", &[403, 401, 400]),
     ("rate_limited", &[429, 503, 400]),
+    ("maintenance", &[503, 500]),
     ("proxy_internal_error proxy_configuration_error", &[500]),
     ("proxy_loop_detected", &[508, 500]),
     (

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue};
 
 use super::causes::Cause;
@@ -87,6 +87,57 @@ pub struct ReplyContext<'a> {
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
+/// The status of a redirect, which is below 400 and therefore needs no contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedirectStatus {
+    /// 301
+    MovedPermanently,
+    /// 302
+    Found,
+    /// 303
+    SeeOther,
+    /// 307
+    TemporaryRedirect,
+    /// 308
+    PermanentRedirect,
+}
+
+impl RedirectStatus {
+    /// The status with this code; `None` if it is not a redirect to another location.
+    pub const fn from_code(code: u16) -> Option<RedirectStatus> {
+        match code {
+            301 => Some(RedirectStatus::MovedPermanently),
+            302 => Some(RedirectStatus::Found),
+            303 => Some(RedirectStatus::SeeOther),
+            307 => Some(RedirectStatus::TemporaryRedirect),
+            308 => Some(RedirectStatus::PermanentRedirect),
+            _ => None,
+        }
+    }
+
+    /// The status code.
+    pub const fn code(self) -> u16 {
+        match self {
+            RedirectStatus::MovedPermanently => 301,
+            RedirectStatus::Found => 302,
+            RedirectStatus::SeeOther => 303,
+            RedirectStatus::TemporaryRedirect => 307,
+            RedirectStatus::PermanentRedirect => 308,
+        }
+    }
+
+    /// The reason phrase (RFC 9110, section 15.4).
+    const fn reason(self) -> &'static str {
+        match self {
+            RedirectStatus::MovedPermanently => "Moved Permanently",
+            RedirectStatus::Found => "Found",
+            RedirectStatus::SeeOther => "See Other",
+            RedirectStatus::TemporaryRedirect => "Temporary Redirect",
+            RedirectStatus::PermanentRedirect => "Permanent Redirect",
+        }
+    }
+}
+
 /// A complete response that the gateway sends instead of an upstream response. Only [`compose`] builds error replies,
 /// so their code is always documented; [`LocalReply::preflight`] builds the only successful reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +163,34 @@ impl LocalReply {
             body: Bytes::new(),
             content_length: None,
         }
+    }
+
+    /// Builds a redirect to `location`, without a body.
+    pub fn redirect(
+        status: RedirectStatus,
+        location: HeaderValue,
+        mut headers: Vec<(HeaderName, HeaderValue)>,
+        request_id: &HeaderValue,
+    ) -> LocalReply {
+        headers.extend([(LOCATION, location), (REQUEST_ID, request_id.clone())]);
+        LocalReply {
+            code: None,
+            status: status.code(),
+            reason: Arc::from(status.reason()),
+            headers,
+            body: Bytes::new(),
+            content_length: Some(0),
+        }
+    }
+
+    /// Removes the header fields for which `removes` returns true, then adds `added`.
+    pub(crate) fn edit_headers(
+        &mut self,
+        removes: impl Fn(&HeaderName) -> bool,
+        added: &[(HeaderName, HeaderValue)],
+    ) {
+        self.headers.retain(|(name, _)| !removes(name));
+        self.headers.extend(added.iter().cloned());
     }
 
     /// The documented code; `None` if the reply is not an error.
@@ -222,6 +301,7 @@ fn write_body(
         BodyFormat::NegotiatedProblem => &PROBLEM,
     };
     if let (Some(cause), true) = (decision.cause(), decision.has_default_body())
+        && context.message.is_none()
         && context.format != BodyFormat::NegotiatedProblem
         && let Some(body) = contract.prepared_body(cause)
     {

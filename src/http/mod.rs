@@ -22,14 +22,13 @@ pub(crate) mod cors;
 pub(crate) mod forwarded;
 pub mod framing;
 pub(crate) mod h2_frame;
+pub(crate) mod header_edits;
 pub(crate) mod hop_by_hop;
 pub(crate) mod media_type;
 pub(crate) mod origin;
 pub(crate) mod partial_request;
 pub(crate) mod path;
-#[allow(dead_code)]
 pub(crate) mod path_pattern;
-#[allow(dead_code)]
 pub(crate) mod path_rewrite;
 pub mod proxy_protocol;
 pub(crate) mod reason_phrase;
@@ -39,12 +38,10 @@ pub mod request_head;
 pub mod request_scanner;
 pub mod response_framer;
 pub mod response_head;
-#[allow(dead_code)]
-pub(crate) mod route_conditions;
+pub mod route_conditions;
 pub(crate) mod selectors;
 pub(crate) mod target;
 pub(crate) mod upgrade;
-#[allow(dead_code)]
 pub(crate) mod value_template;
 mod version;
 

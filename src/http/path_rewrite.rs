@@ -38,11 +38,6 @@ impl PathRewrite {
     }
 }
 
-/// Puts the base path of a server before a path. `base` begins with a slash and does not end with one.
-pub(crate) fn with_base_path(base: &[u8], path: &[u8]) -> Vec<u8> {
-    [base, path].concat()
-}
-
 fn check_rewritten(path: Vec<u8>) -> Result<Vec<u8>, Rejection> {
     match check_path(&path) {
         Ok(PathInfo {

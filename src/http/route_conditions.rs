@@ -26,7 +26,7 @@ pub(crate) struct RouteConditions {
 }
 
 /// The parts of a request that conditions look at.
-pub(crate) trait ConditionSource {
+pub trait ConditionSource {
     /// The scheme that the client used, as far as the gateway knows.
     fn scheme(&self) -> &str;
     /// The values of a header field, one for each field line.
@@ -35,10 +35,35 @@ pub(crate) trait ConditionSource {
     fn query(&self) -> &[u8];
 }
 
+/// A request over `http` of which only host, path and method are known.
+#[derive(Clone, Copy, Debug)]
+pub struct BareRequest;
+
+impl ConditionSource for BareRequest {
+    fn scheme(&self) -> &str {
+        "http"
+    }
+
+    fn header_values<'a>(&'a self, _: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
+        Box::new(std::iter::empty())
+    }
+
+    fn query(&self) -> &[u8] {
+        b""
+    }
+}
+
 impl RouteConditions {
     /// How many conditions there are: of two routes for one path, the one with more is tried first.
     pub(crate) fn count(&self) -> usize {
         usize::from(self.scheme.is_some()) + self.headers.len() + self.query.len()
+    }
+
+    /// Whether no request can meet these and the other conditions: they require different values of one thing.
+    pub(crate) fn excludes(&self, other: &RouteConditions) -> bool {
+        let schemes_differ =
+            matches!((&self.scheme, &other.scheme), (Some(own), Some(others)) if own != others);
+        schemes_differ || differ(&self.headers, &other.headers) || differ(&self.query, &other.query)
     }
 
     /// Whether all conditions hold.
@@ -47,6 +72,16 @@ impl RouteConditions {
             && self.headers.iter().all(|(name, expected)| header_matches(source, name, expected))
             && self.query.iter().all(|(name, expected)| query_matches(source.query(), name, expected))
     }
+}
+
+/// Whether both lists require a value of one name, and the values differ.
+fn differ<N: PartialEq>(own: &[(N, Expected)], others: &[(N, Expected)]) -> bool {
+    own.iter().any(|(name, expected)| {
+        others.iter().any(|(other, required)| match (expected, required) {
+            (Expected::Value(left), Expected::Value(right)) => name == other && left != right,
+            (Expected::Present, _) | (_, Expected::Present) => false,
+        })
+    })
 }
 
 fn header_matches(source: &dyn ConditionSource, name: &HeaderName, expected: &Expected) -> bool {

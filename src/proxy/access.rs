@@ -3,6 +3,7 @@
 //! [`check`] has their order.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::Method;
 
@@ -20,6 +21,8 @@ use crate::snapshot::Route;
 pub(super) fn check(context: &RequestContext<'_>, route: &Route, request: &Request) -> Result<(), Fault> {
     // A request in a loop would use up the quota of its client.
     check_loop(context.gateway, request)?;
+    check_maintenance(route, context.client_ip)?;
+    check_denied_client(route, context.client_ip)?;
     check_client(route, context.client_ip)?;
     check_method(route, &request.method)?;
     // A client must not get a 100 Continue for a body that is too large.
@@ -30,6 +33,27 @@ pub(super) fn check(context: &RequestContext<'_>, route: &Route, request: &Reque
 fn check_loop(gateway: &Gateway, request: &Request) -> Result<(), Fault> {
     if request.passed_through(gateway.pseudonym()) {
         return Err(denied(Cause::ProxyLoopDetected, "this gateway's Via pseudonym was received"));
+    }
+    Ok(())
+}
+
+/// `maintenance`, except for the clients that it lets through.
+fn check_maintenance(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
+    let Some(maintenance) = &route.config.maintenance else { return Ok(()) };
+    if maintenance.allow_from.iter().any(|network| network.contains(&client_ip)) {
+        return Ok(());
+    }
+    let fault = Fault::new(Cause::Maintenance, Phase::Admit).with_message(maintenance.message.clone());
+    Err(match maintenance.retry_after {
+        Some(seconds) => fault.with_retry_after(Duration::from_secs(seconds)),
+        None => fault,
+    })
+}
+
+/// `deny_from`.
+fn check_denied_client(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
+    if route.config.deny_from.iter().any(|network| network.contains(&client_ip)) {
+        return Err(denied(Cause::HttpRequestDenied, "the client is in deny_from"));
     }
     Ok(())
 }

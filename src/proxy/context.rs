@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{HeaderValue, Method};
 
 use super::deadlines::{RequestDeadlines, TimeLimit};
@@ -23,6 +24,7 @@ use crate::contract::reply::PROBLEM_MEDIA_TYPE;
 use crate::contract::{BodyFormat, Cause, Contract, Evidence, Fault, Phase, RequestSent};
 use crate::http::authority::UpstreamHost;
 use crate::http::framing::RequestFraming;
+use crate::http::header_edits::RenderedEdits;
 use crate::http::reported_origin::{Endpoint, ReportedOrigin, RequestOrigin};
 use crate::http::upgrade::UpgradeOffer;
 use crate::http::{accept, forwarded};
@@ -303,6 +305,10 @@ pub(super) struct Forwarding<'a> {
     pub(super) origin: RequestOrigin<'a>,
     /// The protocol upgrade to offer to the upstream.
     pub(super) offer: Option<UpgradeOffer<'a>>,
+    /// The target that the upstream gets instead of the received one.
+    pub(super) target: Option<Bytes>,
+    /// The route's `request_headers`.
+    pub(super) edits: Option<RenderedEdits>,
     lease: Option<UpstreamLease<'a>>,
 }
 
@@ -342,6 +348,8 @@ impl<'a> Forwarding<'a> {
             forwarded_for: forwarded_for(context, route, request),
             origin: request_origin(context, request, exchange.client.endpoint()),
             offer: upgrade_offer(route, request),
+            target: None,
+            edits: None,
             lease: Some(UpstreamLease { _permit: permit, _in_flight: route.upstream_metrics.in_flight() }),
         }
     }
@@ -409,7 +417,7 @@ fn forwarded_for(context: &RequestContext<'_>, route: &Route, request: &Request)
 }
 
 /// The scheme, host and port that the upstream is told: the connection's, or those that a trusted proxy reports.
-fn request_origin<'a>(
+pub(super) fn request_origin<'a>(
     context: &RequestContext<'_>,
     request: &'a Request,
     endpoint: Endpoint,

@@ -38,6 +38,7 @@ mod relay;
 mod reply_builder;
 mod request;
 mod request_id;
+mod request_values;
 mod respond;
 mod response_headers;
 mod routing;

@@ -23,6 +23,8 @@ pub(super) enum RequestEnd {
     Replied { status: u16, fault: Fault },
     /// The gateway responded to a preflight.
     Preflight { status: u16 },
+    /// The gateway redirected the client.
+    Redirected { status: u16 },
     /// The response was truncated after its headers were sent.
     Aborted { status: u16, fault: Fault },
     /// A tunnel was closed after its idle timeout.
@@ -51,6 +53,7 @@ impl RequestEnd {
             | RequestEnd::Replaced { status }
             | RequestEnd::Replied { status, .. }
             | RequestEnd::Preflight { status }
+            | RequestEnd::Redirected { status }
             | RequestEnd::Aborted { status, .. }
             | RequestEnd::TunnelIdle { status } => *status,
             RequestEnd::ClientDisconnected => 0,
@@ -121,6 +124,7 @@ pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd) {
             (Some(*status), Some(fault), Outcome::for_reply(*status, fault.cause()))
         }
         RequestEnd::Preflight { status } => (Some(*status), None, Outcome::Preflight),
+        RequestEnd::Redirected { status } => (Some(*status), None, Outcome::Redirected),
         RequestEnd::Aborted { status, fault } => {
             gateway.metrics.aborted(fault.cause());
             (Some(*status), Some(fault), Outcome::Aborted)
@@ -137,8 +141,7 @@ pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd) {
     if let Some(status) = status {
         metrics.duration(status, elapsed);
     }
-    let is_error =
-        !matches!(end, RequestEnd::Forwarded { status } | RequestEnd::Preflight { status } if *status < 400);
+    let is_error = !matches!(end, RequestEnd::Forwarded { status } | RequestEnd::Preflight { status } | RequestEnd::Redirected { status } if *status < 400);
     if context.snapshot.access.is_enabled(is_error) {
         let attempts = attempt_list(exchange, fault);
         let record = access_record(exchange, (status, fault, outcome), elapsed);

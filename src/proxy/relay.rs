@@ -30,6 +30,7 @@ use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead}
 use super::wait::Wait;
 use crate::contract::reply::PROBLEM_MEDIA_TYPE;
 use crate::contract::{Cause, Fault, Phase, RequestSent, header_filter};
+use crate::http::header_edits::RenderedEdits;
 use crate::http::hop_by_hop;
 use crate::http::response_head::ResponseFraming;
 use crate::upstream::timer::timeout_at;
@@ -275,11 +276,20 @@ fn write_response_headers(
     response_headers: &ResponseHeaderMutations,
     upstream_fields: &HeaderFields,
 ) {
+    let edits = response_headers.edits();
+    let is_kept = |name: &HeaderName| edits.is_none_or(|edits| !edits.removes(name.as_str().as_bytes()));
     for (name, value) in response_headers.fields() {
-        writer.append_generated(name, value);
+        if is_kept(name) {
+            writer.append_generated(name, value);
+        }
     }
     for (name, value) in response_headers.merged_fields(Some(upstream_fields)) {
-        writer.append_generated(&name, &value);
+        if is_kept(&name) {
+            writer.append_generated(&name, &value);
+        }
+    }
+    for (name, value) in edits.into_iter().flat_map(RenderedEdits::fields) {
+        writer.append_generated(name, value);
     }
 }
 

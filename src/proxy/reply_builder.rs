@@ -26,9 +26,15 @@ pub(super) fn for_fault(exchange: &Exchange<'_>, fault: &Fault) -> LocalReply {
         retry_after: fault.retry_after(),
         // Only the Retry-After of an upstream can be a date.
         now: UNIX_EPOCH,
+        message: fault.message(),
     };
     let fields = with_response_headers(Vec::with_capacity(6), &exchange.response_headers, None);
     error_context.local_reply(&decision, &request_state, fields)
+}
+
+/// The fields that every response of this request gets, for a reply that is not an error.
+pub(super) fn response_fields(exchange: &Exchange<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    with_response_headers(Vec::with_capacity(6), &exchange.response_headers, None)
 }
 
 /// The reply that replaces an upstream's error.

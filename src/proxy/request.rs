@@ -14,15 +14,18 @@ use super::gateway::Gateway;
 use super::limits::{self, Admitted};
 use super::message::request::Request;
 use super::record::{self, RejectedRequest, RequestEnd};
+use super::request_values::{self, redirect_location};
 use super::respond::{FinalResponse, respond};
 use super::response_headers::{ResponseHeaderMutations, cors};
 use super::routing::{self, Routing};
+use crate::config::RouteAction;
+use crate::http::reported_origin::Endpoint;
 
 /// Serves one valid request: sends its response and records it.
 pub(super) async fn serve(gateway: &Gateway, peer_ip: IpAddr, client: &mut Downstream, request: &Request) {
     let snapshot = gateway.snapshot.load_full();
     let context = RequestContext::begin(gateway, &snapshot, request, peer_ip);
-    let routing = routing::route(&snapshot, request);
+    let routing = routing::route(&context, request, client.endpoint());
     let context = context.with_route(routing.route());
     let mut exchange = Exchange::begin(&context, client);
     let end = match take_steps(&mut exchange, routing, request).await {
@@ -57,6 +60,8 @@ async fn take_steps<'a>(
     request: &'a Request,
 ) -> Result<RequestEnd, Interrupt> {
     let context = exchange.context;
+    // Every response of a route has the fields that the route declares.
+    request_values::apply_response_edits(&mut exchange.response_headers, context, request);
     // Every response of a route has its CORS fields, errors included. A preflight ends here: it consumes no quota.
     let route = match routing {
         Routing::Route(route) => route,
@@ -81,11 +86,20 @@ async fn take_steps<'a>(
     // The rules of a route are debited together or not at all.
     let Admitted { buffered_body, reset_candidates } = limits::admit(exchange, route, request).await?;
     context.gateway.panic_on_test_path(request.path());
+    // A redirect uses up quota like any response of the route.
+    if let RouteAction::Redirect(redirect) = &route.config.action {
+        let location = redirect_location(redirect, request)?;
+        return Ok(respond(exchange, FinalResponse::Redirect(redirect.status, location)).await);
+    }
+    // Before the queue: a path that cannot be rewritten needs no upstream.
+    let target = request_values::rewritten_target(route, request)?;
     // An open breaker refuses a request before it waits.
     outcome::pass_breaker(exchange, route)?;
     // Only admitted requests wait for the upstream, first come, first served.
     let permit = queue::acquire(exchange, route, buffered_body.as_ref()).await?;
     let mut forwarding = Forwarding::begin(exchange, route, request, buffered_body, permit);
+    forwarding.target = target;
+    forwarding.edits = request_values::request_edits(context, route, request);
     let mut response = attempt::forward(exchange, &mut forwarding).await?;
     // A login that succeeded does not count towards its limit.
     if !reset_candidates.is_empty() {
@@ -101,11 +115,14 @@ pub(super) fn panic_response_headers(
     gateway: &Gateway,
     peer_ip: IpAddr,
     request: &Request,
+    endpoint: Endpoint,
 ) -> ResponseHeaderMutations {
     let snapshot = gateway.snapshot.load();
-    let route = routing::route(&snapshot, request).route();
-    let context = RequestContext::begin(gateway, &snapshot, request, peer_ip).with_route(route);
+    let context = RequestContext::begin(gateway, &snapshot, request, peer_ip);
+    let route = routing::route(&context, request, endpoint).route();
+    let context = context.with_route(route);
     let mut response_headers = ResponseHeaderMutations::default();
+    request_values::apply_response_edits(&mut response_headers, &context, request);
     cors::apply(&mut response_headers, &snapshot, route, request);
     if let Some(route) = route {
         limits::add_current_state(&mut response_headers, &context, route, request);

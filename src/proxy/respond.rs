@@ -3,6 +3,7 @@
 //! [`super::request`] chooses the response. [`super::relay`] and [`super::local_reply`] write it.
 
 use bytes::Bytes;
+use http::HeaderValue;
 
 use super::classify::{BodyChange, Classification, ConformingBody};
 use super::context::{Exchange, Forwarding};
@@ -11,7 +12,7 @@ use super::record::{self, RelayOutcome, RequestEnd};
 use super::relay;
 use super::reply_builder;
 use super::upstream_conn::{UpstreamResponse, UpstreamResponseHead};
-use crate::contract::{Cause, Fault, LocalReply, Phase, Trigger};
+use crate::contract::{Cause, Fault, LocalReply, Phase, RedirectStatus, Trigger};
 use crate::http::cors::HeaderField;
 use crate::telemetry::ResponseOrigin;
 
@@ -26,6 +27,8 @@ pub(super) enum FinalResponse<'r, 'a> {
     Fault(Fault),
     /// The reply to a CORS preflight from an allowed origin, with these fields.
     Preflight(Vec<HeaderField>),
+    /// The redirect that the route declares.
+    Redirect(RedirectStatus, HeaderValue),
     /// The upstream's response, forwarded or replaced.
     Upstream(&'r mut Forwarding<'a>, UpstreamResponse, Classification),
 }
@@ -51,7 +54,10 @@ struct Prepared<'r, 'a> {
 
 /// Counts a final response, sends it, and returns how the request ended.
 pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse<'_, '_>) -> RequestEnd {
-    let Prepared { message, origin, trigger, end } = prepare(exchange, response);
+    let Prepared { mut message, origin, trigger, end } = prepare(exchange, response);
+    if let (Message::LocalReply(reply), Some(edits)) = (&mut message, exchange.response_headers.edits()) {
+        reply.edit_headers(|name| edits.removes(name.as_str().as_bytes()), edits.fields());
+    }
     // A response that cannot be sent is not counted: the client disconnected, or another response was started.
     if exchange.client.response_sender().is_none() {
         if let Message::Relayed(forwarding, response, _) = message {
@@ -101,6 +107,13 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
         FinalResponse::Preflight(fields) => {
             let reply = LocalReply::preflight(fields, &exchange.context.request_id);
             let end = RequestEnd::Preflight { status: reply.status() };
+            let message = Message::LocalReply(reply);
+            return Prepared { message, origin: ResponseOrigin::Proxy, trigger: None, end };
+        }
+        FinalResponse::Redirect(status, location) => {
+            let fields = reply_builder::response_fields(exchange);
+            let reply = LocalReply::redirect(status, location, fields, &exchange.context.request_id);
+            let end = RequestEnd::Redirected { status: reply.status() };
             let message = Message::LocalReply(reply);
             return Prepared { message, origin: ResponseOrigin::Proxy, trigger: None, end };
         }

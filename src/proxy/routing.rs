@@ -7,10 +7,13 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method};
 
+use super::context::{RequestContext, request_origin};
 use super::message::request::Request;
 use super::response_headers::cors;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::cors::CorsPolicy;
+use crate::http::reported_origin::Endpoint;
+use crate::http::route_conditions::ConditionSource;
 use crate::http::{authority, path};
 use crate::snapshot::{Route, Snapshot};
 
@@ -36,11 +39,14 @@ impl<'a> Routing<'a> {
     }
 }
 
-/// Routes a request.
-pub(super) fn route<'a>(snapshot: &'a Snapshot, request: &Request) -> Routing<'a> {
+/// Routes a request that arrived at this endpoint.
+pub(super) fn route<'a>(context: &RequestContext<'a>, request: &Request, endpoint: Endpoint) -> Routing<'a> {
+    let snapshot = context.snapshot;
     let target = RoutingTarget {
         snapshot,
+        context,
         request,
+        endpoint,
         host: &authority::routing_host(&request.authority),
         path: &path::normalise(request.path()),
     };
@@ -60,7 +66,9 @@ pub(super) fn route<'a>(snapshot: &'a Snapshot, request: &Request) -> Routing<'a
 /// What a request is routed by, apart from the method.
 struct RoutingTarget<'a, 'r> {
     snapshot: &'a Snapshot,
+    context: &'r RequestContext<'a>,
     request: &'r Request,
+    endpoint: Endpoint,
     host: &'r str,
     /// Normalised.
     path: &'r str,
@@ -73,7 +81,7 @@ impl<'a> RoutingTarget<'a, '_> {
     /// `ambiguous_path`: the upstream could understand the path as that of another route.
     fn find(&self, method: &Method) -> Result<Option<&'a Route>, Fault> {
         let router = &self.snapshot.router;
-        let index = router.find(self.host, self.path, method);
+        let index = router.find(self.host, self.path, method, self);
         let route = index.and_then(|index| self.snapshot.routes.get(index));
         if let Some(ambiguity) = self.request.ambiguity
             && !route.is_some_and(|route| route.config.lenient_paths)
@@ -82,9 +90,12 @@ impl<'a> RoutingTarget<'a, '_> {
         }
         if let Some(decoded) = path::decode_slashes(self.path) {
             // A server that decodes the slash is reached past the rules of the route that it belongs to.
-            let other = router.find(self.host, &decoded, method);
-            let reaches_other =
-                if other.is_some() { other != index } else { router.has_other_methods(self.host, &decoded) };
+            let other = router.find(self.host, &decoded, method, self);
+            let reaches_other = if other.is_some() {
+                other != index
+            } else {
+                router.has_other_methods(self.host, &decoded, self)
+            };
             if route.is_some() && reaches_other {
                 return Err(ambiguous_path("an encoded slash hides a path of another route"));
             }
@@ -95,13 +106,27 @@ impl<'a> RoutingTarget<'a, '_> {
     /// The result for a request whose method, or host and path, no route has.
     fn no_route(&self) -> Routing<'a> {
         let fault = |cause| Fault::new(cause, Phase::Route);
-        if !self.snapshot.router.has_other_methods(self.host, self.path) {
+        if !self.snapshot.router.has_other_methods(self.host, self.path, self) {
             return Routing::NoRoute { fault: fault(Cause::DestinationNotFound), allow: None };
         }
-        let methods = self.snapshot.router.allowed_methods(self.host, self.path);
+        let methods = self.snapshot.router.allowed_methods(self.host, self.path, self);
         let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
         let allow = HeaderValue::from_str(&names.join(", ")).ok();
         Routing::NoRoute { fault: fault(Cause::MethodNotAllowed), allow }
+    }
+}
+
+impl ConditionSource for RoutingTarget<'_, '_> {
+    fn scheme(&self) -> &str {
+        request_origin(self.context, self.request, self.endpoint).scheme
+    }
+
+    fn header_values<'a>(&'a self, name: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {
+        Box::new(self.request.fields.values(name))
+    }
+
+    fn query(&self) -> &[u8] {
+        self.request.query()
     }
 }
 

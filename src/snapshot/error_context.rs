@@ -45,6 +45,8 @@ pub(crate) struct RequestState<'a> {
     pub retry_after: Option<u64>,
     /// The current time.
     pub now: SystemTime,
+    /// The message that the configuration has for this fault (`maintenance.message`).
+    pub message: Option<&'a str>,
 }
 
 impl ErrorContext<'_> {
@@ -89,8 +91,13 @@ impl ErrorContext<'_> {
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> LocalReply {
         // The upstream responded, so it has received the request.
-        let request_state =
-            RequestState { request_id, request_sent: RequestSent::Full, retry_after: None, now };
+        let request_state = RequestState {
+            request_id,
+            request_sent: RequestSent::Full,
+            retry_after: None,
+            now,
+            message: None,
+        };
         self.build_reply(decision, ErrorOrigin::Replaced, extract, &request_state, fields)
     }
 
@@ -107,7 +114,7 @@ impl ErrorContext<'_> {
             origin,
             is_head_request: *self.method == Method::HEAD,
             grpc: self.grpc,
-            message: extract.message.as_deref(),
+            message: request_state.message.or(extract.message.as_deref()),
             kind: extract.kind.as_deref(),
             details: extract.details.as_deref(),
             declared: &extract.declared,

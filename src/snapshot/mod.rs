@@ -12,7 +12,7 @@ pub mod router;
 mod stores;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{self, ClientLimits, Config, ErrorRules, Timeouts};
 use crate::contract::Override;
@@ -23,6 +23,7 @@ use crate::telemetry::{AccessLog, CodeLabels, Metrics, RouteMetrics, UpstreamMet
 use crate::upstream::ServerState;
 use crate::upstream::concurrency::{Concurrency, ConcurrencyLimits};
 use crate::upstream::endpoint::ServerHealth;
+use crate::upstream::http2::HttpVersionPolicy;
 use crate::upstream::runtime::UpstreamRuntime;
 use crate::upstream::settings::{ServerSpec, UpstreamSettings};
 
@@ -137,10 +138,16 @@ impl Snapshot {
         let stores = stores::carry_over(&config.stores, previous_stores, metrics);
         let rate_limits = rate_limits::rules(&config.rate_limits, &stores, previous_rules, metrics);
         let mut routes = Vec::with_capacity(config.routes.len());
+        let mut local = None;
         for route in &config.routes {
             let missing_upstream = || format!("route {} refers to a missing upstream", route.name);
-            let upstream = upstreams.get(route.upstream).ok_or_else(missing_upstream)?;
-            let upstream_config = config.upstreams.get(route.upstream).ok_or_else(missing_upstream)?;
+            let (upstream, upstream_config) = match route.upstream {
+                Some(index) => (
+                    upstreams.get(index).ok_or_else(missing_upstream)?,
+                    Some(config.upstreams.get(index).ok_or_else(missing_upstream)?),
+                ),
+                None => (&*local.get_or_insert_with(|| UpstreamHandle::without_servers(metrics)), None),
+            };
             let route_rules: Vec<Arc<RateLimitRule>> =
                 route.rate_limits.iter().filter_map(|rule| rate_limits.get(*rule)).cloned().collect();
             let limits_read_body = route_rules.iter().any(|rule| rule.limiter.needs_body());
@@ -148,18 +155,19 @@ impl Snapshot {
                 config: route.clone(),
                 upstream: Arc::clone(&upstream.runtime),
                 concurrency: upstream.concurrency.clone(),
-                attempts: upstream_config.attempts.max(1),
-                retry_budget: upstream_config.retry_budget,
-                retry_on_status: upstream_config.retry_on_status.clone(),
-                sends_via: upstream_config.sends_via,
-                upstream_host: upstream_config.host.clone(),
+                attempts: upstream_config.map_or(1, |upstream| upstream.attempts.max(1)),
+                retry_budget: upstream_config.map_or(0, |upstream| upstream.retry_budget),
+                retry_on_status: upstream_config
+                    .map_or(Vec::new(), |upstream| upstream.retry_on_status.clone()),
+                sends_via: upstream_config.is_some_and(|upstream| upstream.sends_via),
+                upstream_host: upstream_config.map_or(UpstreamHost::Client, |upstream| upstream.host.clone()),
                 limits_read_body,
                 limits_need_io: limits_read_body || route_rules.iter().any(|rule| rule.store.is_some()),
                 rate_limits: route_rules,
                 metrics: metrics.route(
                     &CodeLabels::for_contract(&route.errors.contract),
                     &route.name,
-                    Some(upstream.runtime.name()),
+                    route.upstream.map(|_| upstream.runtime.name()),
                 ),
                 upstream_metrics: Arc::clone(&upstream.metrics),
             });
@@ -250,6 +258,32 @@ impl UpstreamHandle {
             runtime,
             concurrency,
             concurrency_limits: config.concurrency,
+        }
+    }
+}
+
+impl UpstreamHandle {
+    /// For routes that respond themselves, and never use it.
+    fn without_servers(metrics: &Metrics) -> UpstreamHandle {
+        let settings = UpstreamSettings {
+            name: definitions::NONE.to_owned(),
+            servers: Vec::new(),
+            keepalive_max: 0,
+            keepalive_idle: Duration::ZERO,
+            dns_refresh: Duration::MAX,
+            trust: None,
+            http2: HttpVersionPolicy::Http1,
+            balance: crate::upstream::settings::Balance::RoundRobin,
+            ejection: None,
+            failure_status: Vec::new(),
+            health: None,
+            breaker: None,
+        };
+        UpstreamHandle {
+            metrics: metrics.upstream(definitions::NONE, Vec::new()),
+            runtime: Arc::new(UpstreamRuntime::new(settings, None)),
+            concurrency: None,
+            concurrency_limits: None,
         }
     }
 }

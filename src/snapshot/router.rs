@@ -2,8 +2,9 @@
 //! method.
 //!
 //! A route whose methods do not match is skipped: each configured method has its own tree. `/x/{*rest}` includes
-//! `/x` and `/x/`.
-//! Pure: returns the index of the route for a host, a normalised path and a method.
+//! `/x` and `/x/`. Routes with conditions (scheme, header fields, query) are not in the trees: they are tried one by one,
+//! and compete by the specificity of their path with what the trees find.
+//! Pure: returns the index of the route for a request.
 
 use std::collections::HashMap;
 
@@ -11,6 +12,7 @@ use http::Method;
 
 use crate::config;
 use crate::http::authority;
+use crate::http::route_conditions::{ConditionSource, RouteConditions};
 
 /// The compiled routes.
 #[derive(Debug)]
@@ -28,6 +30,35 @@ struct HostRoutes {
     by_method: Vec<(Method, matchit::Router<usize>)>,
     /// For all other methods: the routes without a list of methods.
     any_method: matchit::Router<usize>,
+    /// The routes with conditions: the most specific path first, then the one with more conditions, then the one that
+    /// lists methods.
+    conditional: Vec<ConditionalRoute>,
+    /// The specificity of every route's path, by its index; empty if no route has conditions.
+    specificities: Vec<Specificity>,
+}
+
+/// A route with conditions.
+#[derive(Debug)]
+struct ConditionalRoute {
+    index: usize,
+    specificity: Specificity,
+    methods: Vec<Method>,
+    conditions: RouteConditions,
+    /// Matches the route's path alone.
+    tree: matchit::Router<usize>,
+}
+
+/// Kinds of the segments of a path pattern. Of two patterns that match one path the smaller one is more specific.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Specificity(Vec<SegmentKind>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum SegmentKind {
+    Static,
+    /// A parameter with static text before or after it.
+    PartlyStatic,
+    Parameter,
+    CatchAll,
 }
 
 impl Router {
@@ -58,23 +89,34 @@ impl Router {
         Ok(Router { exact, wildcard, any: HostRoutes::build(routes, &any)? })
     }
 
-    /// Whether routes match host and path, whatever the method.
-    pub(crate) fn has_other_methods(&self, host: &str, path: &str) -> bool {
-        self.host_routes(host).any(|routes| routes.allowed_methods(path).next().is_some())
+    /// Whether routes match host, path and conditions, whatever the method.
+    pub(crate) fn has_other_methods(&self, host: &str, path: &str, source: &dyn ConditionSource) -> bool {
+        self.host_routes(host).any(|routes| routes.allowed_methods(path, source).next().is_some())
     }
 
-    /// The methods of the routes that match host and path, sorted. Empty if none does.
-    pub(crate) fn allowed_methods(&self, host: &str, path: &str) -> Vec<Method> {
+    /// The methods of the routes that match host, path and conditions, sorted. Empty if none does.
+    pub(crate) fn allowed_methods(
+        &self,
+        host: &str,
+        path: &str,
+        source: &dyn ConditionSource,
+    ) -> Vec<Method> {
         let mut methods: Vec<Method> =
-            self.host_routes(host).flat_map(|routes| routes.allowed_methods(path)).cloned().collect();
+            self.host_routes(host).flat_map(|routes| routes.allowed_methods(path, source)).cloned().collect();
         methods.sort_by(|left, right| left.as_str().cmp(right.as_str()));
         methods.dedup();
         methods
     }
 
     /// Returns the index of the route. `host` comes from [`authority::routing_host`]; `path` is normalised.
-    pub fn find(&self, host: &str, path: &str, method: &Method) -> Option<usize> {
-        self.host_routes(host).find_map(|routes| routes.find(path, method))
+    pub fn find(
+        &self,
+        host: &str,
+        path: &str,
+        method: &Method,
+        source: &dyn ConditionSource,
+    ) -> Option<usize> {
+        self.host_routes(host).find_map(|routes| routes.find(path, method, source))
     }
 
     /// The routes whose host matches, the most specific host first.
@@ -89,6 +131,8 @@ impl HostRoutes {
     fn build(routes: &[config::RouteConfig], indices: &[usize]) -> Result<HostRoutes, String> {
         let host_routes: Vec<(usize, &config::RouteConfig)> =
             indices.iter().filter_map(|index| routes.get(*index).map(|route| (*index, route))).collect();
+        let (conditional, host_routes): (Vec<_>, Vec<_>) =
+            host_routes.into_iter().partition(|(_, route)| route.conditions.count() > 0);
         let mut methods: Vec<Method> =
             host_routes.iter().flat_map(|(_, route)| route.methods.iter().cloned()).collect();
         if methods.contains(&Method::GET) {
@@ -107,21 +151,89 @@ impl HostRoutes {
         Ok(HostRoutes {
             by_method,
             any_method: build_tree(host_routes.iter().filter(|(_, route)| route.methods.is_empty()))?,
+            specificities: if conditional.is_empty() {
+                Vec::new()
+            } else {
+                routes.iter().map(|route| Specificity::of(&route.path)).collect()
+            },
+            conditional: conditional_routes(&conditional)?,
         })
     }
 
-    /// The listed methods whose routes match the path.
-    fn allowed_methods(&self, path: &str) -> impl Iterator<Item = &Method> {
-        self.by_method.iter().filter(move |(_, tree)| tree.at(path).is_ok()).map(|(method, _)| method)
+    /// The listed methods whose routes match the path and their conditions.
+    fn allowed_methods<'a>(
+        &'a self,
+        path: &'a str,
+        source: &'a dyn ConditionSource,
+    ) -> impl Iterator<Item = &'a Method> {
+        let listed = self.by_method.iter().filter(move |(_, tree)| tree.at(path).is_ok());
+        let conditional = self.conditional.iter().filter(move |route| route.applies(path, source));
+        listed.map(|(method, _)| method).chain(conditional.flat_map(|route| &route.methods))
     }
 
-    fn find(&self, path: &str, method: &Method) -> Option<usize> {
+    fn find(&self, path: &str, method: &Method, source: &dyn ConditionSource) -> Option<usize> {
         let tree = self
             .by_method
             .iter()
             .find(|(candidate, _)| candidate == method)
             .map_or(&self.any_method, |(_, tree)| tree);
-        tree.at(path).ok().map(|matched| *matched.value)
+        let unconditional = tree.at(path).ok().map(|matched| *matched.value);
+        if self.conditional.is_empty() {
+            return unconditional;
+        }
+        let accepted = |route: &&ConditionalRoute| {
+            (route.methods.is_empty() || route.methods.contains(method)) && route.applies(path, source)
+        };
+        let Some(conditional) = self.conditional.iter().find(accepted) else { return unconditional };
+        let other = unconditional.and_then(|index| Some((index, self.specificities.get(index)?)));
+        match other {
+            Some((index, specificity)) if *specificity < conditional.specificity => Some(index),
+            _ => Some(conditional.index),
+        }
+    }
+}
+
+impl ConditionalRoute {
+    /// Whether path and conditions match, whatever the method.
+    fn applies(&self, path: &str, source: &dyn ConditionSource) -> bool {
+        self.tree.at(path).is_ok() && self.conditions.hold(source)
+    }
+}
+
+/// Compiles the routes with conditions, in the order in which they are tried.
+fn conditional_routes(routes: &[(usize, &config::RouteConfig)]) -> Result<Vec<ConditionalRoute>, String> {
+    let mut compiled = Vec::with_capacity(routes.len());
+    for route in routes {
+        let (index, config) = *route;
+        let mut methods = config.methods.clone();
+        if methods.contains(&Method::GET) {
+            methods.push(Method::HEAD);
+        }
+        compiled.push(ConditionalRoute {
+            index,
+            specificity: Specificity::of(&config.path),
+            methods,
+            conditions: config.conditions.clone(),
+            tree: build_tree(std::iter::once(route))?,
+        });
+    }
+    compiled.sort_by(|left, right| {
+        let more_conditions_first = right.conditions.count().cmp(&left.conditions.count());
+        let listed_methods_first = left.methods.is_empty().cmp(&right.methods.is_empty());
+        left.specificity.cmp(&right.specificity).then(more_conditions_first).then(listed_methods_first)
+    });
+    Ok(compiled)
+}
+
+impl Specificity {
+    fn of(pattern: &str) -> Specificity {
+        let kind = |segment: &str| match segment.replace("{{", "").replace("}}", "") {
+            text if !text.contains('{') => SegmentKind::Static,
+            text if text.starts_with("{*") => SegmentKind::CatchAll,
+            text if text.starts_with('{') && text.ends_with('}') => SegmentKind::Parameter,
+            _ => SegmentKind::PartlyStatic,
+        };
+        Specificity(pattern.split('/').skip(1).map(kind).collect())
     }
 }
 
@@ -195,6 +307,7 @@ fn with_positional_names(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::route_conditions::BareRequest;
 
     /// A route of a test: name, host, path, methods.
     type TestRoute = (&'static str, Option<&'static str>, &'static str, &'static [Method]);
@@ -221,7 +334,9 @@ mod tests {
     fn finder(routes: &[TestRoute]) -> impl Fn(&str, &str, Method) -> Option<&'static str> {
         let names: Vec<&'static str> = routes.iter().map(|route| route.0).collect();
         let router = router(routes);
-        move |host, path, method| router.find(host, path, &method).and_then(|index| names.get(index).copied())
+        move |host, path, method| {
+            router.find(host, path, &method, &BareRequest).and_then(|index| names.get(index).copied())
+        }
     }
 
     #[test]
@@ -246,12 +361,15 @@ mod tests {
             ("other", Some("b.test"), "/x/{id}", &[Method::PATCH]),
         ]);
         let allowed = |host, path| -> Vec<String> {
-            router.allowed_methods(host, path).iter().map(ToString::to_string).collect()
+            router.allowed_methods(host, path, &BareRequest).iter().map(ToString::to_string).collect()
         };
         assert_eq!(allowed("a.test", "/x/1"), ["DELETE", "GET", "HEAD", "PUT"]);
         assert_eq!(allowed("c.test", "/x/1"), ["DELETE", "PUT"]);
         assert_eq!(allowed("a.test", "/y"), [""; 0]);
-        assert!(router.has_other_methods("c.test", "/x/1") && !router.has_other_methods("a.test", "/y"));
+        assert!(
+            router.has_other_methods("c.test", "/x/1", &BareRequest)
+                && !router.has_other_methods("a.test", "/y", &BareRequest)
+        );
     }
 
     #[test]

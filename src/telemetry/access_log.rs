@@ -37,6 +37,8 @@ pub(crate) enum Outcome {
     Rejected,
     /// The gateway responded to a CORS preflight.
     Preflight,
+    /// The gateway redirected the client.
+    Redirected,
     /// The response was truncated after its headers were sent.
     Aborted,
     /// A tunnel was closed after `timeouts.tunnel_idle` without traffic.
@@ -72,6 +74,7 @@ impl Outcome {
             Outcome::InternalError => "internal_error",
             Outcome::Rejected => "rejected",
             Outcome::Preflight => "preflight",
+            Outcome::Redirected => "redirected",
             Outcome::Aborted => "aborted",
             Outcome::TunnelIdle => "tunnel_idle",
             Outcome::ClientDisconnected => "client_disconnected",
@@ -87,6 +90,7 @@ impl Outcome {
             Outcome::InternalError => "internal error",
             Outcome::Rejected => "rejected request",
             Outcome::Preflight => "sent preflight response",
+            Outcome::Redirected => "redirected request",
             Outcome::Aborted => "aborted response",
             Outcome::TunnelIdle => "closed idle tunnel",
             Outcome::ClientDisconnected => "client disconnected",
@@ -101,6 +105,7 @@ impl Outcome {
             Outcome::Forwarded
             | Outcome::Rejected
             | Outcome::Preflight
+            | Outcome::Redirected
             | Outcome::TunnelIdle
             | Outcome::ClientDisconnected => Level::INFO,
         }

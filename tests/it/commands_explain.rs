@@ -171,6 +171,10 @@ fn provoking_gateway(
         .may_panic()
         .limit(LONG_LIMIT)
         .route("name: denied, match: { path: /denied }, upstream: main, deny: { methods: [GET] }")
+        .route(
+            "name: maintained, match: { path: /maintained }, upstream: main, \
+             maintenance: { message: \"Back at 10:00 UTC.\", retry_after: 1h }",
+        )
         .route("name: small, match: { path: /small }, upstream: main, max_body: 10B")
         .route("name: late, match: { path: /late }, upstream: hanging, timeouts: { deadline: 300ms }")
         .route("name: nowhere, match: { path: /nowhere }, upstream: nowhere")
@@ -232,6 +236,7 @@ fn provocations(via: &str) -> Vec<Provocation> {
         ),
         provoked_by("destination_not_found", "", get("/no/such/route", "")),
         provoked_by("http_request_denied", "--route denied", get("/denied", "")),
+        provoked_by("maintenance", "--route maintained", get("/maintained", "")),
         provoked_by("proxy_loop_detected", "--route ok", get("/ok", &format!("via: {via}\r\n"))),
         provoked_by("proxy_internal_error", "", get("/__panic", "")),
         provoked_by("dns_error", "--route nowhere", get("/nowhere", "")),

@@ -75,6 +75,7 @@ mod reload;
 mod request_sent;
 mod request_syntax;
 mod retries;
+mod route_actions;
 mod slow_clients;
 mod slow_clients_h2;
 mod streaming;

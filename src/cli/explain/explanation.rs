@@ -10,7 +10,7 @@ use tracing::Level;
 
 use super::ExplainInput;
 use crate::config::{Config, ErrorMode};
-use crate::contract::{BodyFormat, Decision, Evidence, ExtractedError, PolicyRule, Trigger};
+use crate::contract::{BodyFormat, Cause, Decision, Evidence, ExtractedError, PolicyRule, Trigger};
 use crate::proxy::{closes_connection, preview_response_headers, render_h1};
 use crate::snapshot::error_context::{ErrorContext, RequestState};
 use crate::telemetry::formatter::LineFormat;
@@ -109,11 +109,14 @@ fn client_response(
     let id = HeaderValue::from_static(REQUEST_ID);
     let limited = &input.rate_limits;
     let now = SystemTime::UNIX_EPOCH + PLACEHOLDER_TIME;
+    let maintenance = input.route.and_then(|(_, route)| route.maintenance.as_ref());
+    let maintenance = maintenance.filter(|_| input.trigger == Trigger::Fault(Cause::Maintenance));
     let facts = RequestState {
         request_id: &id,
         request_sent: input.request_sent,
-        retry_after: limited.retry_after,
+        retry_after: limited.retry_after.or_else(|| maintenance?.retry_after),
         now,
+        message: maintenance.and_then(|maintenance| maintenance.message.as_deref()),
     };
     let origin = input.origin.map(str::as_bytes);
     let headers = preview_response_headers(

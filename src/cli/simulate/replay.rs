@@ -12,6 +12,7 @@ use http::{HeaderName, Method};
 
 use super::log_lines::LoggedRequest;
 use crate::config::{Config, RouteConfig};
+use crate::http::route_conditions::BareRequest;
 use crate::http::{path, selectors, target};
 use crate::limit::{Key, KeySource, Limiter, LimiterMode, QuotaDecision, Secret, Timestamp};
 use crate::snapshot::router::Router;
@@ -152,7 +153,7 @@ fn matched_route<'a>(
     let (raw, _) = split_query(&request.target);
     let facts = target::check_path(raw.as_bytes()).ok()?;
     let method = Method::from_bytes(request.method.as_bytes()).ok()?;
-    let index = router.find(host, &path::normalise(raw.as_bytes()), &method)?;
+    let index = router.find(host, &path::normalise(raw.as_bytes()), &method, &BareRequest)?;
     config.routes.get(index).filter(|route| route.lenient_paths || facts.ambiguity.is_none())
 }
 

@@ -64,7 +64,7 @@ pub(super) struct ExpectationContext<'a> {
 
 impl ExpectationContext<'_> {
     fn error_context(&self) -> ErrorContext<'_> {
-        let upstream = self.route.and_then(|route| self.config.upstreams.get(route.upstream));
+        let upstream = self.route.and_then(|route| self.config.upstreams.get(route.upstream?));
         ErrorContext {
             contract: self.contract(),
             overrides: &self.config.overrides,
@@ -94,6 +94,7 @@ impl ExpectationContext<'_> {
             request_sent: sent_at_least,
             retry_after: None,
             now: SystemTime::UNIX_EPOCH,
+            message: None,
         };
         let reply = error_context.local_reply(&decision, &facts, Vec::new());
         local_reply((&decision, self.contract()), &reply, cause.name(), sent_at_least)

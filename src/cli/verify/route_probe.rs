@@ -5,6 +5,7 @@
 use http::Method;
 
 use crate::config::{Config, RouteConfig};
+use crate::http::route_conditions::BareRequest;
 use crate::http::{authority, path};
 use crate::snapshot::router::Router;
 
@@ -38,7 +39,7 @@ impl RouteProbes {
     /// The index of the route that matches this request.
     pub(super) fn route_for(&self, host: &str, raw_path: &str, method: &Method) -> Option<usize> {
         let path = path::normalise(raw_path.as_bytes());
-        self.router.find(&authority::routing_host(host.as_bytes()), &path, method)
+        self.router.find(&authority::routing_host(host.as_bytes()), &path, method, &BareRequest)
     }
 
     /// Whether the probe reaches the same route with this method.
@@ -61,7 +62,9 @@ fn find_probe(router: &Router, index: usize, route: &RouteConfig) -> Result<Rout
         for host in candidate_hosts(route, value) {
             let routing_host = authority::routing_host(host.as_bytes());
             let normalised = path::normalise(path.as_bytes());
-            let reaches = |method: &&Method| router.find(&routing_host, &normalised, method) == Some(index);
+            let reaches = |method: &&Method| {
+                router.find(&routing_host, &normalised, method, &BareRequest) == Some(index)
+            };
             if let Some(method) = allowed.iter().find(reaches) {
                 return Ok(RouteProbe {
                     route_index: index,

@@ -130,7 +130,7 @@ fn skip_reason(harness: &Harness, probe: &RouteProbe, fault: &UpstreamFault) -> 
     if fault.is_upgrade() && !route.upgrades.iter().any(|name| name == WEBSOCKET) {
         return Some("the route does not allow WebSocket upgrades".to_owned());
     }
-    let configured = harness.original_config.upstreams.get(route.upstream);
+    let configured = route.upstream.and_then(|index| harness.original_config.upstreams.get(index));
     if !configured.is_some_and(|configured| harness::supports(configured, fault.server_kind)) {
         let uses_tls = configured.is_some_and(|configured| configured.cert_verification.is_some());
         let reason = if fault.server_kind.requires_http2() {

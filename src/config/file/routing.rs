@@ -1,13 +1,11 @@
-//! The sections `timeouts`, `upstreams` and `routes` of the file. The comments on the fields are the documentation.
+//! The sections `timeouts` and `upstreams` of the file. The comments on the fields are the documentation.
 //!
 //! [`super::super::validate_routing`] checks them against each other.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::cors::CorsForm;
-use super::errors::ErrorsForm;
-use super::forms::{Either, HostChoice, Percent, Server, SizeText, Time, TimeOrOff};
+use super::forms::{Either, HostChoice, Percent, Server, Time, TimeOrOff};
 
 /// Upstream timeouts.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -410,139 +408,4 @@ pub(crate) struct ConcurrencyFile {
     /// After that, the client gets 503 (cause `queue_timeout`). Waiting counts towards `timeouts.deadline`.
     #[schemars(extend("default" = "100ms"))]
     pub queue_timeout: Time,
-}
-
-/// A route: the requests that it matches, their upstream, and the rules for them.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct RouteFile {
-    /// The name of the route in metrics, logs and `explain`.
-    #[schemars(required, extend("x-missing" = "write a name for metrics and logs, for example name: api", "x-unit" = "1 to 64 of `A-Z`, `a-z`, `0-9`, `_`, `.` and `-`, each name once"))]
-    pub name: Option<String>,
-
-    /// Which requests the route matches.
-    #[serde(rename = "match")]
-    pub matches: Option<MatchFile>,
-
-    /// The upstream that requests are forwarded to.
-    #[schemars(required, extend("x-missing" = "write the name of an upstream, for example upstream: shop", "x-unit" = "a name of `upstreams`"))]
-    pub upstream: Option<String>,
-
-    /// The contract of this route.
-    #[schemars(extend("x-default" = "the default contract", "x-unit" = "name of a contract"))]
-    pub contract: Option<String>,
-
-    /// How error responses of this route are produced. The keys override the top-level ones.
-    ///
-    /// Short form: `errors: enforce`, `errors: observe`, `errors: pass`.
-    #[schemars(extend("default" = {}))]
-    pub errors: ErrorsForm,
-
-    /// CORS policy of this route.
-    ///
-    /// Short form: `cors: default` uses the top-level policy. Without this key, the `Access-Control-*` fields of the
-    /// upstream are forwarded, and so are preflights.
-    pub cors: Option<CorsForm>,
-
-    /// Timeouts of this route. They override those of its upstream and the top-level ones.
-    #[schemars(extend("default" = {}))]
-    pub timeouts: TimeoutsFile,
-
-    /// The maximum size of a request body.
-    ///
-    /// A larger one gets 400, or 413 under `appwrite-current` (cause `body_too_large`).
-    #[schemars(extend("x-default" = "`client.max_body`"))]
-    pub max_body: Option<SizeText>,
-
-    /// The rate limit rules of this route; a request must be within all of them.
-    ///
-    /// A denied request uses no quota of any rule. Every response of the route reports the quota of the rule that has
-    /// the least left, in `X-RateLimit-Limit`, `-Remaining` and `-Reset`.
-    #[schemars(extend("default" = [], "x-unit" = "list of names of `rate_limits`, at most 8"))]
-    pub rate_limits: Option<Vec<String>>,
-
-    /// Which requests are denied.
-    pub deny: Option<DenyFile>,
-
-    /// The only clients that may use the route.
-    ///
-    /// Other clients get 403 (cause `http_request_denied`).
-    #[schemars(extend("x-default" = "everyone", "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses"))]
-    pub allow_from: Option<Vec<String>>,
-
-    /// How paths that servers interpret differently are handled: with dot segments (`/a/../b`), an encoded backslash
-    /// (`%5C`) or encoded control bytes.
-    #[schemars(extend("default" = "strict"))]
-    pub paths: Option<PathsWord>,
-
-    /// The protocols that clients may switch to with `Upgrade`, in a GET request over HTTP/1.1.
-    ///
-    /// Protocols that are not listed are removed from the request, which is then handled without an upgrade. If the
-    /// upstream responds with a 101 for a protocol that was not forwarded, or with a wrong `Sec-WebSocket-Accept`, the
-    /// client gets 504 (cause `http_upgrade_failed`). HTTP itself (`h2c`) cannot be listed: requests inside the tunnel
-    /// would bypass every rule. Upgrades are sent over HTTP/1.1 to an upstream with `http2: auto`; an upstream with
-    /// `http2: always` receives none.
-    #[schemars(extend("default" = ["websocket"], "x-unit" = "list of names such as `websocket`, `[]` for none"))]
-    pub upgrades: Option<Vec<String>>,
-
-    /// What the gateway sends to the upstream in `X-Forwarded-For`.
-    #[schemars(extend("default" = "replace"))]
-    pub forwarded: Option<ForwardedWord>,
-}
-
-/// Which requests a route matches. An absent key matches everything.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct MatchFile {
-    /// The host of the request.
-    ///
-    /// A name such as `api.example.com`, or `*.example.com` for all its subdomains. The port, case and a trailing dot
-    /// of the request's Host are ignored.
-    #[schemars(extend("x-default" = "any host"))]
-    pub host: Option<String>,
-
-    /// The path of the request.
-    ///
-    /// `/users/{id}` matches any single segment in place of `{id}`; `/files/{*rest}` matches `/files`, `/files/` and
-    /// everything below it. The pattern is compared with the normalised request path (`%61` is `a`, `//` is `/`).
-    #[schemars(extend("default" = "/{*rest}"))]
-    pub path: Option<String>,
-
-    /// The methods of the request. GET includes HEAD.
-    ///
-    /// If routes match host and path, but none of them the method, the response has `Allow` with the methods of those
-    /// routes (cause `method_not_allowed`).
-    #[schemars(extend("x-default" = "all", "x-unit" = "list of methods"))]
-    pub methods: Option<Vec<String>>,
-}
-
-/// Which requests are denied.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct DenyFile {
-    /// Methods for which clients get 403 (cause `http_request_denied`).
-    #[schemars(extend("default" = [], "x-unit" = "list of methods"))]
-    pub methods: Option<Vec<String>>,
-}
-
-/// How paths that servers interpret differently are handled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum PathsWord {
-    /// The client gets 400 (cause `ambiguous_path`).
-    #[default]
-    Strict,
-    /// They are forwarded unchanged, to an upstream that resolves them.
-    Lenient,
-}
-
-/// What the gateway sends in `X-Forwarded-For`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ForwardedWord {
-    /// Only the client address.
-    #[default]
-    Replace,
-    /// The client address and the chain of trusted proxies behind it.
-    Append,
 }

@@ -212,6 +212,8 @@ async fn try_once(
     let Acquired { mut conn, reused } =
         connect::acquire_connection(exchange, forwarding, candidate, reuse).await?;
     let forwarding_info = ForwardingInfo {
+        target: forwarding.target.as_deref().unwrap_or(&forwarding.request.target),
+        edits: forwarding.edits.as_ref(),
         host: forwarding.upstream_host(candidate),
         forwarded_for: &forwarding.forwarded_for,
         origin: forwarding.origin,

@@ -77,7 +77,7 @@ pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd) 
         RequestEnd::Replied { fault, .. } | RequestEnd::Aborted { fault, .. } => {
             is_of_upstream(fault).then_some(Outcome::Failure)
         }
-        RequestEnd::Preflight { .. } | RequestEnd::ClientDisconnected => None,
+        RequestEnd::Preflight { .. } | RequestEnd::Redirected { .. } | RequestEnd::ClientDisconnected => None,
     };
     let (guard, pass) = (record.at_server.as_mut(), record.breaker_pass.take());
     let Some(outcome) = outcome else { return };

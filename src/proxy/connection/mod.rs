@@ -444,7 +444,8 @@ pub(super) fn first_line(read: &[u8]) -> Bytes {
 /// The work that runs under the panic guard.
 enum GuardedWork<'a> {
     Serve(&'a Request),
-    Reject(RejectedRequest),
+    /// Boxed because it is rare and large.
+    Reject(Box<RejectedRequest>),
 }
 
 /// Serves a well-formed request under the panic guard.
@@ -464,7 +465,7 @@ pub(super) async fn reject_guarded(
     client: &mut Downstream,
     rejected: RejectedRequest,
 ) {
-    run_guarded(listener, peer_ip, client, GuardedWork::Reject(rejected)).await;
+    run_guarded(listener, peer_ip, client, GuardedWork::Reject(Box::new(rejected))).await;
 }
 
 /// Runs `work` under a panic guard. A panic becomes a documented 500, or a truncated response if the headers were sent
@@ -475,6 +476,7 @@ async fn run_guarded(
     client: &mut Downstream,
     work: GuardedWork<'_>,
 ) {
+    let endpoint = client.endpoint();
     let (request, request_line) = match &work {
         GuardedWork::Serve(request) => (Some(*request), Bytes::new()),
         GuardedWork::Reject(rejected) => (None, rejected.request_line.clone()),
@@ -486,7 +488,7 @@ async fn run_guarded(
                 request::serve(&listener.gateway, peer_ip, client, request).await
             }
             (ListenerRole::Gateway, GuardedWork::Reject(rejected)) => {
-                request::reject(&listener.gateway, peer_ip, client, rejected).await
+                request::reject(&listener.gateway, peer_ip, client, *rejected).await
             }
             (ListenerRole::Pages(pages, _), GuardedWork::Serve(request)) => {
                 pages::serve(&listener.gateway, pages.as_ref(), client, request).await;
@@ -506,7 +508,7 @@ async fn run_guarded(
             let response_headers = match (&listener.role, request) {
                 // Try to apply the headers of the route; matching the route may be what panicked.
                 (ListenerRole::Gateway, Some(request)) => catch_unwind(AssertUnwindSafe(|| {
-                    request::panic_response_headers(&listener.gateway, peer_ip, request)
+                    request::panic_response_headers(&listener.gateway, peer_ip, request, endpoint)
                 })),
                 (ListenerRole::Gateway, None) | (ListenerRole::Pages(..), _) => {
                     Ok(ResponseHeaderMutations::default())

@@ -1,17 +1,22 @@
 //! The fields that the gateway adds to a forwarded request, and those of the client that they replace.
 
 use bytes::BytesMut;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::h1_writer::{write_decimal, write_field, write_number_field};
 use crate::http::ascii_class::is_token;
 use crate::http::forwarded;
+use crate::http::header_edits::RenderedEdits;
 use crate::http::reported_origin::RequestOrigin;
 use crate::http::upgrade::UpgradeOffer;
 
 /// Values for the fields that the gateway adds to a forwarded request.
 #[derive(Debug)]
 pub(in crate::proxy) struct ForwardingInfo<'a> {
+    /// The request target in origin form.
+    pub(in crate::proxy) target: &'a [u8],
+    /// The route's `request_headers`.
+    pub(in crate::proxy) edits: Option<&'a RenderedEdits>,
     /// The authority that the upstream receives in Host or `:authority`.
     pub(in crate::proxy) host: &'a [u8],
     pub(in crate::proxy) forwarded_for: &'a HeaderValue,
@@ -48,12 +53,18 @@ impl ForwardingInfo<'_> {
             6 => is(b"expect"),
             // With underscores too: CGI-like servers do not distinguish them from hyphens.
             12 if name.iter().map(fold).eq(*b"x-request-id") => true,
+            _ if self.edits.is_some_and(|edits| edits.removes(name)) => true,
             14 if is(b"content-length") => true,
             _ => {
                 forwarded::is_forwarded_name(name)
                     && (self.peer == PeerTrust::Untrusted || forwarded::is_written_name(name))
             }
         }
+    }
+
+    /// The fields that the route adds.
+    pub(super) fn added_fields(&self) -> &[(HeaderName, HeaderValue)] {
+        self.edits.map_or(&[], RenderedEdits::fields)
     }
 
     /// The client address: the first of `forwarded_for`.

@@ -250,7 +250,7 @@ impl Request {
         out.reserve(1024);
         out.extend_from_slice(self.method.as_str().as_bytes());
         out.put_u8(b' ');
-        out.extend_from_slice(&self.target);
+        out.extend_from_slice(forwarding_info.target);
         out.extend_from_slice(b" HTTP/1.1\r\n");
         h1_writer::write_field(out, b"Host", forwarding_info.host);
         let mut cookie_count = 0_u32;
@@ -274,6 +274,9 @@ impl Request {
         h1_writer::write_field(out, b"X-Request-Id", forwarding_info.request_id.as_bytes());
         if let Some(via) = forwarding_info.via {
             h1_writer::write_field(out, b"Via", via);
+        }
+        for (name, value) in forwarding_info.added_fields() {
+            h1_writer::write_field(out, name.as_str().as_bytes(), value.as_bytes());
         }
         if self.expect_continue && self.framing.has_body() {
             out.extend_from_slice(b"Expect: 100-continue\r\n");

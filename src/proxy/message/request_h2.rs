@@ -25,17 +25,17 @@ pub(in crate::proxy) fn request_head(
     let mut request_head = http::Request::new(());
     *request_head.method_mut() = request.method.clone();
     *request_head.version_mut() = http::Version::HTTP_2;
-    *request_head.uri_mut() = uri(request, forwarding_info)?;
+    *request_head.uri_mut() = uri(forwarding_info)?;
     *request_head.headers_mut() = header_fields(request, forwarding_info)?;
     Ok(request_head)
 }
 
-fn uri(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Result<Uri, Rejection> {
+fn uri(forwarding_info: &ForwardingInfo<'_>) -> Result<Uri, Rejection> {
     let authority = Authority::try_from(forwarding_info.host)
         .map_err(|_| Rejection::new(Cause::InvalidHost, "HTTP/2 cannot express this authority"))?;
     let invalid = || Rejection::new(Cause::MalformedRequestLine, "HTTP/2 cannot express this request target");
-    let target = PathAndQuery::try_from(&request.target[..]).map_err(|_| invalid())?;
-    if target.as_str().as_bytes() != request.target {
+    let target = PathAndQuery::try_from(forwarding_info.target).map_err(|_| invalid())?;
+    if target.as_str().as_bytes() != forwarding_info.target {
         return Err(invalid());
     }
     let mut parts = http::uri::Parts::default();
@@ -83,6 +83,9 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
     map.insert("x-request-id", never_indexed(forwarding_info.request_id.clone()));
     if let Some(via) = forwarding_info.via {
         map.append(VIA, value(via)?);
+    }
+    for (name, value) in forwarding_info.added_fields() {
+        map.append(name.clone(), value.clone());
     }
     if request.expect_continue && request.framing.has_body() {
         map.insert(EXPECT, HeaderValue::from_static("100-continue"));

@@ -13,6 +13,8 @@ fn h1(request_head: &'static str) -> Request {
 
 fn header_section(request: &Request) -> String {
     let forwarding_info = ForwardingInfo {
+        target: &request.target,
+        edits: None,
         forwarded_for: &HeaderValue::from_static("192.0.2.7"),
         origin: RequestOrigin { scheme: "http", host: b"api.test:8080", port: 8080 },
         peer: PeerTrust::Untrusted,
@@ -95,6 +97,8 @@ fn what_trusted_proxies_report_besides_the_written_fields_is_kept() {
         X-Forwarded-For: 1.1.1.1\r\nForwarded: for=1.1.1.1\r\nVia: 1.1 b\r\n\r\n");
     let forwarded_for = HeaderValue::from_static("2001:db8::1, 192.0.2.7");
     let info = ForwardingInfo {
+        target: &request.target,
+        edits: None,
         host: b"c.internal",
         forwarded_for: &forwarded_for,
         origin: RequestOrigin { scheme: "https", host: b"a", port: 443 },

@@ -12,6 +12,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::message::HeaderFields;
 use crate::http::cors::CorsPolicy;
+use crate::http::header_edits::RenderedEdits;
 
 /// Fields to add to a response, and upstream fields to remove.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub(super) struct ResponseHeaderMutations {
     /// Upstream fields whose names start with one of these are removed. In lower case.
     removed_prefixes: Vec<&'static str>,
     cors: Option<CorsState>,
+    /// The route's `response_headers`. Boxed because few routes have them.
+    edits: Option<Box<RenderedEdits>>,
 }
 
 /// The CORS policy of the request, and its result.
@@ -62,6 +65,16 @@ impl ResponseHeaderMutations {
         self.fields.extend([(RATELIMIT_POLICY, policies), (RATELIMIT, states)]);
     }
 
+    /// Applies the route's `response_headers` to the response.
+    pub(super) fn set_edits(&mut self, edits: RenderedEdits) {
+        self.edits = Some(Box::new(edits));
+    }
+
+    /// The route's `response_headers`, with their values.
+    pub(super) fn edits(&self) -> Option<&RenderedEdits> {
+        self.edits.as_deref()
+    }
+
     /// Sets `Allow`: the methods that the routes of this path accept.
     pub(super) fn set_allow(&mut self, methods: HeaderValue) {
         self.fields.push((ALLOW, methods));
@@ -95,6 +108,7 @@ impl ResponseHeaderMutations {
             name.get(..prefix.len()).is_some_and(|leading| leading.eq_ignore_ascii_case(prefix.as_bytes()))
         };
         self.removed_prefixes.iter().any(|prefix| has_prefix(prefix))
+            || self.edits.as_ref().is_some_and(|edits| edits.removes(name))
             || (self.overrides_cors()
                 && (has_prefix("access-control-") || name.eq_ignore_ascii_case(b"vary")))
     }

@@ -418,6 +418,8 @@ mod tests {
         let parsed = request_head::parse(&header_section).unwrap();
         let request = Request::from_h1(header_section, &parsed);
         let forwarding = ForwardingInfo {
+            target: &request.target,
+            edits: None,
             forwarded_for: &HeaderValue::from_static("192.0.2.7"),
             origin: RequestOrigin { scheme: "http", host: b"test", port: 80 },
             peer: PeerTrust::Untrusted,
