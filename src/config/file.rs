@@ -384,8 +384,17 @@ pub(crate) struct ClientFile {
     /// The maximum number of open client connections.
     ///
     /// The file descriptor limit may lower it: clients get nearly half of the descriptors, because a request may need a
-    /// second one for its upstream (the effective number is logged at startup). Above the limit a client gets 503
-    /// (cause `connection_limit_reached`) and its connection is closed.
+    /// second one for its upstream (the effective number is logged at startup). Above the limit the keep-alive connection
+    /// that has been idle longest is closed (cause `evicted`). If none is idle, the new client gets 503 (cause
+    /// `connection_limit_reached`) and its connection is closed.
     #[schemars(range(min = 1, max = 10_000_000), extend("default" = 20_000))]
     pub max_connections: usize,
+
+    /// The maximum number of open connections of one client, so that no client can take all of them.
+    ///
+    /// A client is an address, or an IPv6 network (`ipv6_prefix`). Above the limit it gets 503 (cause
+    /// `connection_limit_reached`) and its connection is closed. It does not apply to `trusted_proxies`, which connect for
+    /// many clients.
+    #[schemars(range(min = 1, max = 10_000_000), extend("x-default" = "a tenth of `max_connections`, at least 100"))]
+    pub max_connections_per_client: Option<usize>,
 }

@@ -33,7 +33,7 @@ pub(crate) mod validator;
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod docs_tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -184,6 +184,8 @@ pub struct ClientLimits {
     pub max_body: u64,
     /// Of concurrent client connections.
     pub max_connections: usize,
+    /// Of concurrent connections of one client.
+    pub max_connections_per_client: usize,
 }
 
 /// Where the client address is reported.
@@ -198,6 +200,12 @@ pub(crate) enum AddressSource<'a> {
 }
 
 impl ClientLimits {
+    /// Whether the fields of this peer are trusted.
+    pub(crate) fn trusts(&self, peer_ip: IpAddr) -> bool {
+        !self.trusted_proxies.is_empty()
+            && self.trusted_proxies.iter().any(|network| network.contains(&peer_ip.to_canonical()))
+    }
+
     /// Where trusted proxies report the client address. `X-Forwarded-For` counts only if it is a trusted header; another
     /// `ip_header` is always trusted.
     pub(crate) fn address_source(&self) -> AddressSource<'_> {

@@ -303,8 +303,15 @@ fn client(validator: &mut Validator<'_>, file: &ClientFile) -> ClientLimits {
         max_header_bytes: usize::try_from(*file.max_header_bytes).unwrap_or(usize::MAX),
         max_body: *file.max_body,
         max_connections: file.max_connections,
+        max_connections_per_client: file
+            .max_connections_per_client
+            .unwrap_or_else(|| (file.max_connections / 10).max(MIN_CONNECTIONS_PER_CLIENT)),
     }
 }
+
+/// The default of `client.max_connections_per_client` is at least this: below it, one browser with several tabs would reach
+/// the limit.
+const MIN_CONNECTIONS_PER_CLIENT: usize = 100;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]

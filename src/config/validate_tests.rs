@@ -75,6 +75,7 @@ fn minimal_file_loads_with_the_documented_defaults() {
             max_header_bytes: 32 * 1024,
             max_body: 10 * 1024 * 1024,
             max_connections: 20_000,
+            max_connections_per_client: 2_000,
         }
     );
     assert_eq!(config.contract.name(), "appwrite");

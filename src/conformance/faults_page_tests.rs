@@ -50,6 +50,11 @@ const KNOWN_LIMITS: &[(&str, &str, &str)] = &[
         "http2_header_list",
     ),
     (
+        "An idle connection gave its place to another one, because `client.max_connections` was reached",
+        "closed_without_response_total",
+        "evicted",
+    ),
+    (
         "A TLS handshake failed: the client receives an alert where TLS defines one",
         "closed_without_response_total",
         "tls_handshake_failed",

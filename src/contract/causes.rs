@@ -159,7 +159,7 @@ causes! {
     ProxyConfigurationError "proxy_configuration_error" = row(&[500], Phase::Internal, GrpcStatus::Internal);
     /// The request has already passed through this gateway (its Via entry is present).
     ProxyLoopDetected "proxy_loop_detected" = row(&[508, 500], Phase::Admit, GrpcStatus::Internal);
-    /// There are more client connections than `client.max_connections`.
+    /// `client.max_connections` is reached and no connection is idle, or the client has `client.max_connections_per_client`.
     ConnectionLimitReached "connection_limit_reached" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable)
         .overload();
     /// The upstream's queue of waiting requests is full.

@@ -81,8 +81,7 @@ impl<'a> RequestContext<'a> {
         peer_ip: IpAddr,
     ) -> Self {
         let client_config = &snapshot.client;
-        let trusted = !client_config.trusted_proxies.is_empty()
-            && client_config.trusted_proxies.iter().any(|network| network.contains(&peer_ip.to_canonical()));
+        let trusted = client_config.trusts(peer_ip);
         let peer = if trusted { PeerTrust::Trusted } else { PeerTrust::Untrusted };
         let trusted_id = if trusted { request.trusted_id() } else { None };
         RequestContext {

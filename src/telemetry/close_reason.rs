@@ -10,6 +10,8 @@ pub(crate) enum CloseReason {
     ClientGone,
     /// No further request arrived on a keep-alive connection within the idle timeout.
     IdleTimeout,
+    /// The connection was the longest idle one when all connections of `client.max_connections` were open.
+    Evicted,
     /// The client connected and closed without sending a byte.
     NoRequest,
     /// The connection was idle when the gateway began to drain.
@@ -37,6 +39,7 @@ impl CloseReason {
     pub(crate) const ALL: &'static [CloseReason] = &[
         CloseReason::ClientGone,
         CloseReason::IdleTimeout,
+        CloseReason::Evicted,
         CloseReason::NoRequest,
         CloseReason::Drain,
         CloseReason::Http2ConnectionError,
@@ -54,6 +57,7 @@ impl CloseReason {
         match self {
             CloseReason::ClientGone => CLIENT_GONE,
             CloseReason::IdleTimeout => "idle_timeout",
+            CloseReason::Evicted => "evicted",
             CloseReason::NoRequest => "no_request",
             CloseReason::Drain => "drain",
             CloseReason::Http2ConnectionError => "http2_connection_error",

@@ -12,6 +12,7 @@ use statusquo::conformance::{
 };
 use statusquo::contract::Cause;
 
+use super::connections::hold_place;
 use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
 use super::response_reader::{HttpResponse, SentRequest, StrictReader};
 use super::scripted_upstreams::{ok_upstream, script};
@@ -328,8 +329,7 @@ fn explain_equals_the_wire_when_overrides_apply() {
 fn explain_equals_the_wire_for_a_connection_over_the_limit() {
     let upstream = ok_upstream("fine");
     let gateway = Gateway::with_upstream(&upstream).set("client.max_connections", "1").start();
-    let mut first = gateway.client();
-    first.get("/").assert_response(200, "fine");
+    let _first = hold_place(&gateway, 1);
     let mut second = gateway.client();
     second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     let response = second.read(SentRequest::Http11("GET"));

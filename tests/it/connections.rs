@@ -4,6 +4,7 @@
 use statusquo::conformance::{Gate, PeerClose, Step, http_response, write_bytes};
 
 use super::gateway::{Gateway, GatewaySetup};
+use super::http1_client::Client;
 use super::load::{limit, millis};
 use super::response_reader::{MessageFraming, NoResponse, SentRequest};
 use super::scripted_upstreams::{
@@ -185,12 +186,19 @@ fn client_half_close_while_waiting_is_closed_and_counted() {
     gateway.expect_metric("closed_without_response_total", &[("cause", "client_gone")], 1.0);
 }
 
+/// Opens a connection that keeps its place: only connections that have served a request lose it while they are idle.
+/// `count` is the number of connections to the listener including this one.
+pub fn hold_place(gateway: &Gateway, count: u32) -> Client {
+    let client = gateway.client();
+    gateway.expect_metric("connections", &[("listener", &gateway.address().to_string())], f64::from(count));
+    client
+}
+
 #[test]
 fn connection_over_max_connections_gets_503_and_is_closed() {
     let upstream = ok_upstream("fine");
     let gateway = Gateway::with_upstream(&upstream).set("client.max_connections", "1").start();
-    let mut first = gateway.client();
-    first.get("/").assert_response(200, "fine");
+    let mut first = hold_place(&gateway, 1);
     let mut second = gateway.client();
     second.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     let response = second.read(SentRequest::Http11("GET"));

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use statusquo::conformance::{ScriptedUpstream, Step, http_response};
 
+use super::connections::hold_place;
 use super::contract_check::check_local_reply;
 use super::gateway::{Gateway, GatewaySetup};
 use super::response_reader::{HttpResponse, SentRequest};
@@ -212,8 +213,7 @@ fn rate_limit_denial_is_readable_and_preflights_are_not_counted() {
 fn connection_limit_reply_is_readable_by_an_allowed_origin() {
     let upstream = ok_upstream("fine");
     let gateway = with_cors(Gateway::with_upstream(&upstream)).set("client.max_connections", "1").start();
-    let mut first = gateway.client();
-    first.get("/").assert_response(200, "fine");
+    let _first = hold_place(&gateway, 1);
     let second = gateway.client().request("GET", "/", &origin_header(ALLOWED_ORIGIN), "");
     second.assert_local_reply(503);
     assert_eq!(second.header("access-control-allow-origin"), Some(ALLOWED_ORIGIN));

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 
+use super::connections::hold_place;
 use super::gateway::GatewaySetup;
 use super::h2_client::H2Client;
 use super::h2_upstream::{H2Server, RST_STREAM, RawH2Server};
@@ -267,8 +268,7 @@ fn malformed_grpc_call_gets_a_grpc_status() {
         .with_h2c_listener()
         .set("client.max_connections", "1")
         .start();
-    let mut only = overloaded.h2_client();
-    call(&mut only, "/");
+    let _only = hold_place(&overloaded, 1);
     assert_eq!(call(&mut overloaded.h2_client(), "/").1, "14");
     let labels = [("cause", "connection_limit_reached"), ("grpc_status", "14")];
     overloaded.expect_metric("grpc_errors_total", &labels, 1.0);

@@ -29,6 +29,13 @@ impl Client {
         Client { reader: StrictReader::new(stream), deadline: Instant::now() + limit(), tally }
     }
 
+    /// A client over an open connection.
+    pub fn over(stream: TcpStream) -> Client {
+        stream.set_nodelay(true).unwrap();
+        let tally = StatusTally::default();
+        Client { reader: StrictReader::new(stream), deadline: Instant::now() + limit(), tally }
+    }
+
     /// Writes all bytes; panics if the gateway does not accept them.
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {

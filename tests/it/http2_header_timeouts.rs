@@ -13,6 +13,7 @@ use statusquo::conformance::frames::{
 use statusquo::conformance::hpack::HeaderList;
 use statusquo::conformance::{Gate, Step, http_response};
 
+use super::connections::hold_place;
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::{limit, millis, scaled};
 use super::scripted_upstreams::{ok_upstream, script};
@@ -205,8 +206,7 @@ fn connection_over_the_limit_closes_despite_further_requests() {
         .with_h2c_listener()
         .limit(limit() * 3)
         .start();
-    let mut first_client = gateway.h2_client();
-    first_client.get("/").assert_response(200, "fine");
+    let mut first_client = hold_place(&gateway, 1);
     let mut raw = RawH2Client::connect(gateway.h2_address());
     let mut writer = raw.stream.try_clone().unwrap();
     let sender_thread = std::thread::spawn(move || {

@@ -39,6 +39,7 @@ mod commands_explain;
 mod commands_explain_load;
 mod commands_files;
 mod connection_authentication;
+mod connection_limits;
 mod connections;
 mod contract_samples;
 mod cors;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use statusquo::conformance::{Gate, Script, ScriptedUpstream, Step, http_response, write_bytes};
 
+use super::connections::hold_place;
 use super::gateway::{Gateway, GatewaySetup};
 use super::http1_client::Client;
 use super::load::limit;
@@ -294,10 +295,7 @@ fn rejected_connections_use_no_slot_and_freed_slots_are_reused() {
     let upstream = ok_upstream("fine");
     let gateway =
         Gateway::with_upstream(&upstream).set("client.max_connections", "2").with_h2c_listener().start();
-    let mut first = gateway.client();
-    first.get("/").assert_response(200, "fine");
-    let mut second = gateway.client();
-    second.get("/").assert_response(200, "fine");
+    let (mut first, second) = (hold_place(&gateway, 1), hold_place(&gateway, 2));
     // Kept open, so that they would still be counted if rejected connections took a slot.
     let refused: Vec<_> = (0..4)
         .map(|_| {
@@ -317,20 +315,32 @@ fn rejected_connections_use_no_slot_and_freed_slots_are_reused() {
         third = gateway.client();
     }
     drop(refused);
-    gateway.h2_client().get("/").assert_local_reply(503);
+    // Now a connection is idle: it loses its place.
+    gateway.h2_client().get("/").assert_response(200, "fine");
+    third.expect_close();
     first.get("/").assert_response(200, "fine");
-    third.get("/").assert_response(200, "fine");
     gateway.expect_metrics_match_responses();
 }
 
 #[test]
 fn connection_flood_gets_documented_responses_with_few_descriptors() {
-    let upstream = ok_upstream("fine");
+    let gates = [Gate::new(), Gate::new()];
+    let held = gates.clone();
+    let upstream = by_request(move |request| {
+        let gate = match request.path() {
+            "/held/0" => Some(&held[0]),
+            "/held/1" => Some(&held[1]),
+            _ => None,
+        };
+        let wait = gate.map(|gate| Step::WaitForGate(gate.clone()));
+        wait.into_iter().chain([Step::Write(http_response("200 OK", "fine"))]).collect()
+    });
     let gateway = Gateway::with_upstream(&upstream).descriptors(128).limit(Duration::from_secs(30)).start();
-    for _ in 0..2 {
+    let refused = [("cause", "connection_limit_reached"), ("code", "503")];
+    for (round, gate) in gates.iter().enumerate() {
         let mut clients: Vec<Client> = (0..300).map(|_| gateway.client()).collect();
         for client in &mut clients {
-            client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+            client.send(format!("GET /held/{round} HTTP/1.1\r\nhost: test\r\n\r\n"));
         }
         // All clients read concurrently; those with a response disconnect.
         let responses: Vec<(HttpResponse, Client)> = std::thread::scope(|scope| {
@@ -344,6 +354,9 @@ fn connection_flood_gets_documented_responses_with_few_descriptors() {
                     })
                 })
                 .collect();
+            // Until then no served connection is idle, which would give its place to another one.
+            gateway.expect_metric("errors_total", &refused, 282.0 * (round + 1) as f64);
+            gate.open();
             readers.into_iter().filter_map(|reader| reader.join().unwrap()).collect()
         });
         assert_eq!(responses.len(), 18, "half of the available of 128 descriptors");
@@ -353,7 +366,6 @@ fn connection_flood_gets_documented_responses_with_few_descriptors() {
         }
         gateway.expect_metric("connections", &[("listener", &gateway.address().to_string())], 0.0);
     }
-    gateway.expect_metric("errors_total", &[("cause", "connection_limit_reached"), ("code", "503")], 564.0);
     gateway.expect_metric("closed_without_response_total", &[], 0.0);
     gateway.expect_metrics_match_responses();
     assert!(!gateway.log_text().contains("could not accept"), "{}", gateway.log_text());

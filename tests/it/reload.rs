@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use statusquo::conformance::{Gate, ScriptedUpstream, Step, http_response};
 
+use super::connections::hold_place;
 use super::gateway::{Gateway, GatewaySetup, TestFolder};
 use super::load::limit;
 use super::response_reader::SentRequest;
@@ -177,14 +178,13 @@ fn client_limits_apply_to_the_next_request_on_open_connections() {
 fn lowered_max_connections_closes_none_and_admits_none() {
     let upstream = ok_upstream("fine");
     let gateway = Gateway::with_upstream(&upstream).start();
-    let mut clients = [gateway.client(), gateway.client()];
-    clients.iter_mut().for_each(|client| client.get("/").assert_response(200, "fine"));
+    let mut clients = [hold_place(&gateway, 1), hold_place(&gateway, 2)];
     assert_eq!(
         gateway.reload(Gateway::with_upstream(&upstream).set("client.max_connections", "1")),
         "applied"
     );
-    clients.iter_mut().for_each(|client| client.get("/").assert_response(200, "fine"));
     gateway.client().get("/").assert_local_reply(503);
+    clients.iter_mut().for_each(|client| client.get("/").assert_response(200, "fine"));
     assert_eq!(gateway.reload(Gateway::with_upstream(&upstream)), "applied");
     gateway.client().get("/").assert_response(200, "fine");
 }
@@ -364,10 +364,7 @@ fn new_connections_get_503_after_the_limit_was_lowered() {
         Gateway::with_upstream(&upstream).descriptors(128).set("client.max_connections", max_connections)
     };
     let gateway = setup("18").start();
-    let mut clients: Vec<_> = (0..18).map(|_| gateway.client()).collect();
-    for client in &mut clients {
-        client.get("/").assert_response(200, "fine");
-    }
+    let mut clients: Vec<_> = (1..=18).map(|count| hold_place(&gateway, count)).collect();
     assert_eq!(gateway.reload(setup("1")), "applied");
     for _ in 0..3 {
         gateway.client().get("/").assert_local_reply(503);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use statusquo::conformance::{Gate, PeerClose, ScriptedUpstream, Step, http_response, write_bytes};
 
 use super::certificates::Authority;
+use super::connections::hold_place;
 use super::gateway::{Gateway, GatewaySetup, TestFolder};
 use super::h2_upstream::H2Server;
 use super::load::{limit, millis};
@@ -389,11 +390,11 @@ fn tunnel_holds_its_concurrency_permit_and_connection_slot() {
         .set("client.max_connections", "2")
         .start();
     let mut tunnel = TunnelClient::open(&gateway, "");
-    let mut second = gateway.client();
-    second.get("/").assert_local_reply(503);
-    gateway.expect_metric("errors_total", &[("cause", "queue_full")], 1.0);
+    let mut second = hold_place(&gateway, 2);
     gateway.client().get("/").assert_local_reply(503);
     gateway.expect_metric("errors_total", &[("cause", "connection_limit_reached")], 1.0);
+    second.get("/").assert_local_reply(503);
+    gateway.expect_metric("errors_total", &[("cause", "queue_full")], 1.0);
     tunnel.shutdown_write();
     tunnel.expect_eof();
     gateway.expect_metric("requests_in_flight", &[], 0.0);

@@ -296,6 +296,8 @@ fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
         changes.record(format!("client.max_connections: {MIN_CONNECTIONS} (was {})", client.max_connections));
         client.max_connections = MIN_CONNECTIONS;
     }
+    // All clients of the cases have one address.
+    client.max_connections_per_client = usize::MAX;
     if !config.stores.is_empty() {
         changes.record("stores: removed; rate limits are counted in memory".to_owned());
         config.stores.clear();

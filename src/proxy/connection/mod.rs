@@ -4,37 +4,40 @@
 //! decides whether the gateway or the telemetry pages handle a request.
 
 pub(super) mod h2;
+mod idle_slot;
+mod panic_guard;
 mod plaintext;
 pub(crate) mod proxy_header;
 pub(super) mod tls_handshake;
 pub(crate) mod tracker;
 
 use std::fmt;
+use std::future::{pending, poll_fn};
 use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
 use ipnet::IpNet;
 use pingora::protocols::{Stream, l4};
 use pingora::server::ShutdownWatch;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 
+use self::panic_guard::{reject_guarded, serve_guarded};
 use self::tls_handshake::{HandshakeFailure, NegotiatedStream};
-use self::tracker::{ConnectionGuard, ConnectionPermit, ConnectionTracker};
+use self::tracker::{
+    ClientKey, ConnectionGuard, ConnectionLimits, ConnectionPermit, ConnectionTracker, OverLimit,
+};
 use super::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
 use super::downstream::h1::DownstreamH1;
 use super::downstream::{Downstream, ResponseState};
 use super::gateway::Gateway;
 use super::message::CloseMode;
 use super::message::request::{Request, rejection_to_fault};
-use super::pages::{self, PageHandler};
+use super::pages::PageHandler;
 use super::record::{self, RejectedRequest};
-use super::request;
 use super::response_headers::ResponseHeaderMutations;
 use super::response_headers::cors;
 use crate::config::ClientLimits;
@@ -149,9 +152,9 @@ impl ListenerService {
         shutdown: ShutdownWatch,
     ) {
         let _guard = guard;
-        let _gauge_guard = self.gauge.guard();
         let client_config = Arc::clone(&self.gateway.snapshot.load().client);
-        let permit = self.tracker.try_acquire_permit(self.max_connections(&client_config));
+        let permit = self.tracker.acquire_permit(self.limits(&client_config, peer_ip));
+        let _gauge_guard = self.gauge.guard();
         let mut connection = Connection { listener: &self, peer_ip, client_config, permit, shutdown };
         match &self.tls {
             None => connection.serve(BufferedStream::new(stream)).await,
@@ -181,6 +184,19 @@ impl ListenerService {
         Endpoint { scheme: if self.tls.is_some() { "https" } else { "http" }, port: self.port }
     }
 
+    /// The connection limits for a peer.
+    fn limits(&self, client_config: &ClientLimits, peer_ip: IpAddr) -> ConnectionLimits {
+        let client = match self.role {
+            // A trusted proxy connects for many clients.
+            ListenerRole::Gateway if !client_config.trusts(peer_ip) => Some((
+                ClientKey::new(peer_ip, client_config.ipv6_prefix),
+                client_config.max_connections_per_client,
+            )),
+            ListenerRole::Gateway | ListenerRole::Pages(..) => None,
+        };
+        ConnectionLimits { total: self.max_connections(client_config), client }
+    }
+
     /// Maximum number of connections served at once.
     fn max_connections(&self, client_config: &ClientLimits) -> usize {
         match self.role {
@@ -195,8 +211,8 @@ pub(super) struct Connection<'a> {
     pub(super) listener: &'a Arc<ListenerService>,
     pub(super) peer_ip: IpAddr,
     pub(super) client_config: Arc<ClientLimits>,
-    /// `None` while the connection is over the connection limit: it was accepted only to send an error response.
-    permit: Option<ConnectionPermit>,
+    /// An error while the connection is over a connection limit: it was accepted only to send an error response.
+    permit: Result<ConnectionPermit, OverLimit>,
     pub(super) shutdown: ShutdownWatch,
 }
 
@@ -225,7 +241,10 @@ impl Connection<'_> {
                     if let Some(close_reason) = close_reason {
                         self.listener.gateway.metrics.closed_without_response(close_reason);
                     }
-                    if matches!(close_reason, Some(CloseReason::IdleTimeout | CloseReason::Drain)) {
+                    if matches!(
+                        close_reason,
+                        Some(CloseReason::IdleTimeout | CloseReason::Evicted | CloseReason::Drain)
+                    ) {
                         // Without a TLS close_notify alert the close looks like a truncation attack.
                         let _ =
                             timeout_at(Instant::now() + CLOSE_NOTIFY_TIMEOUT, h1.io.shutdown_write()).await;
@@ -250,7 +269,7 @@ impl Connection<'_> {
             is_first = false;
             match client.state() {
                 ResponseState::Complete if client.as_h1().is_some_and(|h1| h1.is_keep_alive()) => {}
-                ResponseState::Complete => return lingering_close(client, self.permit.is_some()).await,
+                ResponseState::Complete => return lingering_close(client, self.permit.is_ok()).await,
                 ResponseState::Aborted(CloseMode::Reset) => {
                     if let Some(h1) = client.into_h1() {
                         h1.io.reset();
@@ -279,19 +298,18 @@ impl Connection<'_> {
         }
     }
 
-    /// Returns whether this connection is within the connection limit. A connection over the limit tries again to get a
-    /// permit.
-    pub(super) fn acquire_permit(&mut self) -> bool {
-        if self.permit.is_none() {
-            self.permit =
-                self.listener.tracker.try_acquire_permit(self.listener.max_connections(&self.client_config));
+    /// Returns the permit of a connection within the connection limits. A connection over a limit tries again to get one.
+    pub(super) fn acquire_permit(&mut self) -> Result<&ConnectionPermit, OverLimit> {
+        if self.permit.is_err() {
+            let limits = self.listener.limits(&self.client_config, self.peer_ip);
+            self.permit = self.listener.tracker.acquire_permit(limits);
         }
-        self.permit.is_some()
+        self.permit.as_ref().map_err(|over_limit| *over_limit)
     }
 
     /// Shortens a timeout for a connection over the limit, which only waits for an error response.
     pub(super) fn clamp_timeout(&self, timeout: Duration) -> Duration {
-        if self.permit.is_some() { timeout } else { timeout.min(OVERFLOW_TIMEOUT) }
+        if self.permit.is_ok() { timeout } else { timeout.min(OVERFLOW_TIMEOUT) }
     }
 
     /// Serves the request whose header section is the first `length` bytes of the input buffer.
@@ -300,11 +318,11 @@ impl Connection<'_> {
         let mut request_head = h1.io.input.split_to(length);
         let request_head = request_head.split_off(skip).freeze();
         match request_head::parse(&request_head) {
-            Ok(_) if !self.acquire_permit() => {
-                let rejected = self.rejected_request(over_connection_limit(), &request_head);
-                self.reject(client, rejected).await;
-            }
             Ok(parsed) => {
+                if let Err(over_limit) = self.acquire_permit() {
+                    let rejected = self.rejected_request(over_connection_limit(over_limit), &request_head);
+                    return self.reject(client, rejected).await;
+                }
                 h1.begin_request(&parsed);
                 let request = Request::from_h1(request_head, &parsed);
                 client.begin_request();
@@ -338,17 +356,25 @@ impl Connection<'_> {
         reject_guarded(self.listener, self.peer_ip, client, rejected).await;
     }
 
-    /// Reads a request header section. The idle timeout limits the wait for the first byte; one deadline limits the
-    /// time for all other bytes.
-    async fn read_request_head(&mut self, io: &mut BufferedStream, is_first: bool) -> NextInput {
-        let mut idle_deadline = Instant::now() + self.clamp_timeout(self.client_config.idle_timeout);
-        let mut draining = false;
+    /// Waits for the first byte of a request, within the idle timeout. Between requests another connection may take the
+    /// place of this one. Returns `None` if bytes arrived, otherwise why the connection closes.
+    async fn wait_for_request(&mut self, io: &mut BufferedStream, is_first: bool) -> Option<NextInput> {
+        let started = Instant::now();
+        let mut idle_deadline = started + self.clamp_timeout(self.client_config.idle_timeout);
+        let (mut idle, mut draining) = (false, false);
         // Empty lines (RFC 9112 2.2) do not end the idle time. They stay in the buffer: they count towards the size limit.
         let mut blank = 0;
         loop {
             blank += blank_len(io.input.get(blank..).unwrap_or_default());
             if blank < io.input.len() || blank >= self.client_config.max_header_bytes {
                 break;
+            }
+            if !is_first
+                && !idle
+                && let Ok(permit) = &self.permit
+            {
+                permit.set_idle(started);
+                idle = true;
             }
             let read_result = tokio::select! {
                 biased;
@@ -358,18 +384,33 @@ impl Connection<'_> {
                     idle_deadline = idle_deadline.min(Instant::now() + DRAIN_IDLE_GRACE);
                     continue;
                 }
-            };
-            match read_result {
-                Some(Ok(1..)) => {}
-                Some(Err(error)) if is_tls_error(&error) => {
-                    return NextInput::Closed(Some(CloseReason::TlsConnectionError));
+                () = evicted(self.permit.as_ref().ok()), if idle => {
+                    return Some(NextInput::Closed(Some(CloseReason::Evicted)));
                 }
-                Some(Ok(0) | Err(_)) if is_first => return NextInput::Closed(Some(CloseReason::NoRequest)),
+            };
+            let close_reason = match read_result {
+                Some(Ok(1..)) => continue,
+                Some(Err(error)) if is_tls_error(&error) => Some(CloseReason::TlsConnectionError),
+                Some(Ok(0) | Err(_)) if is_first => Some(CloseReason::NoRequest),
                 // A client may close a keep-alive connection at any time.
-                Some(Ok(0) | Err(_)) => return NextInput::Closed(None),
-                None if draining => return NextInput::Closed(Some(CloseReason::Drain)),
-                None => return NextInput::Closed(Some(CloseReason::IdleTimeout)),
-            }
+                Some(Ok(0) | Err(_)) => None,
+                None if draining => Some(CloseReason::Drain),
+                None => Some(CloseReason::IdleTimeout),
+            };
+            return Some(NextInput::Closed(close_reason));
+        }
+        if idle && !self.permit.as_ref().is_ok_and(ConnectionPermit::set_busy) {
+            // The place was taken just before the request arrived: another one may be free.
+            self.permit = Err(OverLimit::Total);
+        }
+        None
+    }
+
+    /// Reads a request header section. The idle timeout limits the wait for the first byte; one deadline limits the
+    /// time for all other bytes.
+    async fn read_request_head(&mut self, io: &mut BufferedStream, is_first: bool) -> NextInput {
+        if let Some(closed) = self.wait_for_request(io, is_first).await {
+            return closed;
         }
         // A reload may have changed the limits since the connection was opened.
         let snapshot = self.listener.gateway.snapshot.load();
@@ -429,9 +470,21 @@ impl Connection<'_> {
     }
 }
 
-/// The error for a connection over `client.max_connections`.
-pub(super) fn over_connection_limit() -> Fault {
-    Fault::new(Cause::ConnectionLimitReached, Phase::Admit)
+/// Becomes ready when another connection has taken the place of this one.
+async fn evicted(permit: Option<&ConnectionPermit>) {
+    match permit {
+        Some(permit) => poll_fn(|cx| permit.poll_evicted(cx)).await,
+        None => pending().await,
+    }
+}
+
+/// The error for a connection over a connection limit.
+pub(super) fn over_connection_limit(over_limit: OverLimit) -> Fault {
+    let evidence = match over_limit {
+        OverLimit::Total => "client.max_connections is reached, and no connection is idle",
+        OverLimit::Client => "client.max_connections_per_client is reached",
+    };
+    Fault::new(Cause::ConnectionLimitReached, Phase::Admit).with_evidence(Evidence::from_static(evidence))
 }
 
 /// The first line of the input, at most 1 KiB, for the log.
@@ -439,103 +492,6 @@ pub(super) fn first_line(read: &[u8]) -> Bytes {
     let start = read.trim_ascii_start();
     let end = start.iter().position(|octet| matches!(octet, b'\r' | b'\n')).unwrap_or(start.len());
     Bytes::copy_from_slice(start.get(..end.min(MAX_LOGGED_LINE)).unwrap_or_default())
-}
-
-/// The work that runs under the panic guard.
-enum GuardedWork<'a> {
-    Serve(&'a Request),
-    /// Boxed because it is rare and large.
-    Reject(Box<RejectedRequest>),
-}
-
-/// Serves a well-formed request under the panic guard.
-pub(super) async fn serve_guarded(
-    listener: &ListenerService,
-    peer_ip: IpAddr,
-    client: &mut Downstream,
-    request: &Request,
-) {
-    run_guarded(listener, peer_ip, client, GuardedWork::Serve(request)).await;
-}
-
-/// Sends the error response to a rejected request under the panic guard.
-pub(super) async fn reject_guarded(
-    listener: &ListenerService,
-    peer_ip: IpAddr,
-    client: &mut Downstream,
-    rejected: RejectedRequest,
-) {
-    run_guarded(listener, peer_ip, client, GuardedWork::Reject(Box::new(rejected))).await;
-}
-
-/// Runs `work` under a panic guard. A panic becomes a documented 500, or a truncated response if the headers were sent
-/// already, and increments a metric.
-async fn run_guarded(
-    listener: &ListenerService,
-    peer_ip: IpAddr,
-    client: &mut Downstream,
-    work: GuardedWork<'_>,
-) {
-    let endpoint = client.endpoint();
-    let (request, request_line) = match &work {
-        GuardedWork::Serve(request) => (Some(*request), Bytes::new()),
-        GuardedWork::Reject(rejected) => (None, rejected.request_line.clone()),
-    };
-    // Boxed because the future is large: idle connections should not reserve memory for it.
-    let guarded_task = Box::pin(async {
-        match (&listener.role, work) {
-            (ListenerRole::Gateway, GuardedWork::Serve(request)) => {
-                request::serve(&listener.gateway, peer_ip, client, request).await
-            }
-            (ListenerRole::Gateway, GuardedWork::Reject(rejected)) => {
-                request::reject(&listener.gateway, peer_ip, client, *rejected).await
-            }
-            (ListenerRole::Pages(pages, _), GuardedWork::Serve(request)) => {
-                pages::serve(&listener.gateway, pages.as_ref(), client, request).await;
-            }
-            (ListenerRole::Pages(..), GuardedWork::Reject(rejected)) => {
-                pages::reject(&listener.gateway, client, rejected.fault).await
-            }
-        }
-    });
-    if AssertUnwindSafe(guarded_task).catch_unwind().await.is_ok() {
-        return;
-    }
-    listener.gateway.metrics.panics.inc();
-    match client.state() {
-        ResponseState::NotStarted => {
-            let fault = Fault::new(Cause::ProxyInternalError, Phase::Internal);
-            let response_headers = match (&listener.role, request) {
-                // Try to apply the headers of the route; matching the route may be what panicked.
-                (ListenerRole::Gateway, Some(request)) => catch_unwind(AssertUnwindSafe(|| {
-                    request::panic_response_headers(&listener.gateway, peer_ip, request, endpoint)
-                })),
-                (ListenerRole::Gateway, None) | (ListenerRole::Pages(..), _) => {
-                    Ok(ResponseHeaderMutations::default())
-                }
-            };
-            let response_headers = response_headers.unwrap_or_default();
-            let is_grpc = request.is_some_and(Request::is_grpc);
-            let rejected = RejectedRequest {
-                fault,
-                request_line: request.map_or(request_line, Request::line),
-                response_headers,
-                is_grpc,
-            };
-            let send_reply = Box::pin(request::reject(&listener.gateway, peer_ip, client, rejected));
-            if AssertUnwindSafe(send_reply).catch_unwind().await.is_err() {
-                client.abort();
-            }
-        }
-        ResponseState::HeadersSent => {
-            listener.gateway.metrics.aborted(Cause::ProxyInternalError);
-            client.abort();
-        }
-        ResponseState::Complete
-        | ResponseState::Aborted(_)
-        | ResponseState::Disconnected
-        | ResponseState::WriteTimeout => {}
-    }
 }
 
 /// Closes a connection after a complete response: sends FIN, then reads and discards input within limits. Closing with

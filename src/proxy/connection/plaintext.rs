@@ -38,7 +38,7 @@ pub(super) async fn reject(
     let rejected = connection.rejected_request(fault, &h1.io.input);
     connection.reject(&mut client, rejected).await;
     match client.state() {
-        ResponseState::Complete => lingering_close(client, connection.permit.is_some()).await,
+        ResponseState::Complete => lingering_close(client, connection.permit.is_ok()).await,
         ResponseState::NotStarted
         | ResponseState::HeadersSent
         | ResponseState::Aborted(_)

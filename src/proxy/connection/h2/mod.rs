@@ -28,7 +28,8 @@ use tokio_util::task::TaskTracker;
 use self::observed_stream::ObservedStream;
 use self::read_timeout::{FrameProgress, FrameReadTimeout};
 use self::stream::StreamTask;
-use super::{Connection, ListenerService, over_connection_limit};
+use super::tracker::{ConnectionPermit, OverLimit};
+use super::{Connection, ListenerService, evicted, over_connection_limit};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::proxy::downstream::h2::StreamBudget;
 use crate::proxy::message::request::header_list_size;
@@ -86,7 +87,7 @@ pub(in crate::proxy) fn match_preface(read: &[u8]) -> Preface {
 /// Serves an HTTP/2 connection. `read` holds the bytes that were read while looking for the preface. A connection over
 /// the connection limit gets error responses to its streams, then GOAWAY.
 pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Stream, read: BytesMut) {
-    let over_limit = !connection.acquire_permit();
+    let over_limit = connection.acquire_permit().err();
     let idle_timeout = connection.client_config.idle_timeout;
     let header_timeout = connection.clamp_timeout(connection.client_config.header_timeout);
     let listener = connection.listener;
@@ -106,6 +107,9 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         listener,
         peer_ip: connection.peer_ip,
         over_limit,
+        permit: connection.permit.as_ref().ok(),
+        has_served: false,
+        marked_idle: false,
         idle_timeout,
         header_timeout,
         state: State::Open,
@@ -167,6 +171,8 @@ enum Event {
     IdleTimeout,
     /// The last open stream has ended.
     StreamsEnded,
+    /// Another connection has taken the place of this one, which was idle.
+    Evicted,
     /// `close_at` has passed.
     CloseAt,
     Shutdown,
@@ -177,8 +183,14 @@ struct H2Connection<'a> {
     h2: ServerConnection,
     listener: &'a Arc<ListenerService>,
     peer_ip: IpAddr,
-    /// The connection is over the connection limit: its requests are rejected.
-    over_limit: bool,
+    /// The connection is over a connection limit: its requests are rejected.
+    over_limit: Option<OverLimit>,
+    /// The place of a connection within the limits.
+    permit: Option<&'a ConnectionPermit>,
+    /// The connection has served a request.
+    has_served: bool,
+    /// The permit says that the connection is idle.
+    marked_idle: bool,
     idle_timeout: Duration,
     header_timeout: Duration,
     state: State,
@@ -210,6 +222,7 @@ impl H2Connection<'_> {
                     State::Draining | State::Stalled => break,
                 },
                 Event::StreamsEnded => {}
+                Event::Evicted => self.drain(Some(CloseReason::Evicted)),
                 Event::CloseAt => break,
                 Event::Shutdown => self.drain(self.stream_tasks.is_empty().then_some(CloseReason::Drain)),
             }
@@ -228,12 +241,16 @@ impl H2Connection<'_> {
             return Event::CloseAt;
         }
         let idle = self.stream_tasks.is_empty();
+        if idle {
+            self.mark_idle();
+        }
         let timeout = self.timeout_when_idle();
         tokio::select! {
             event = next_request(&mut self.h2, &mut self.read_timeout, idle) => event,
             () = self.stream_tasks.wait(), if !idle => Event::StreamsEnded,
             () = sleep(timeout), if idle => Event::IdleTimeout,
             () = sleep(close_in.unwrap_or(timeout)), if close_in.is_some() => Event::CloseAt,
+            () = evicted(self.permit), if self.marked_idle && self.state == State::Open => Event::Evicted,
             _ = shutdown, if self.state == State::Open => Event::Shutdown,
         }
     }
@@ -241,10 +258,33 @@ impl H2Connection<'_> {
     /// How long the connection may be without an open stream. After GOAWAY, and for a connection over the limit, the
     /// shorter header timeout replaces the idle timeout.
     fn timeout_when_idle(&self) -> Duration {
-        match (self.state, self.over_limit) {
+        match (self.state, self.over_limit.is_some()) {
             (State::Stalled, _) => self.header_timeout.min(FINAL_FLUSH_TIMEOUT),
             (State::Draining, _) | (State::Open, true) => self.header_timeout,
             (State::Open, false) => self.idle_timeout,
+        }
+    }
+
+    /// Lets another connection take the place of this one, which has served a request and has no open stream.
+    fn mark_idle(&mut self) {
+        if self.has_served
+            && !self.marked_idle
+            && let Some(permit) = self.permit
+        {
+            permit.set_idle(Instant::now());
+            self.marked_idle = true;
+        }
+    }
+
+    /// Keeps the place while a request is served. If another connection has just taken it, the request is one of the last.
+    fn mark_busy(&mut self) {
+        self.has_served = true;
+        if std::mem::take(&mut self.marked_idle)
+            && !self.permit.is_some_and(ConnectionPermit::set_busy)
+            && self.state == State::Open
+        {
+            self.permit = None;
+            self.drain(None);
         }
     }
 
@@ -270,16 +310,17 @@ impl H2Connection<'_> {
     async fn accept(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         self.close_reason = None;
         self.table.accept(respond.stream_id().as_u32());
-        if self.over_limit && self.state == State::Open {
+        self.mark_busy();
+        if self.over_limit.is_some() && self.state == State::Open {
             self.close_at = Some(Instant::now() + self.header_timeout);
             self.drain(None);
         }
         let header_list_size = header_list_size(request.headers());
         let (budget, fits) = self.budget.for_stream(header_list_size);
         let rejection = match (self.over_limit, fits) {
-            (true, _) => Some(over_connection_limit()),
-            (false, false) => Some(header_lists_too_large()),
-            (false, true) => None,
+            (Some(over_limit), _) => Some(over_connection_limit(over_limit)),
+            (None, false) => Some(header_lists_too_large()),
+            (None, true) => None,
         };
         let task = StreamTask {
             listener: Arc::clone(self.listener),

@@ -1,0 +1,88 @@
+//! How long a client connection has been idle, and the signal that another connection takes its place.
+//!
+//! The connection itself writes its slot with two atomic operations per request, without a lock: idle is between requests
+//! (HTTP/2: without streams), after the first one. [`super::tracker`] reads the slots when a connection needs a place.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+
+/// The state of a connection that serves a request, or waits for its first one: it keeps its place.
+const BUSY: u64 = 0;
+/// The state of a connection that has lost its place.
+const EVICTED: u64 = u64::MAX;
+
+/// The slot of one connection within the connection limit.
+#[derive(Debug, Default)]
+pub(super) struct IdleSlot {
+    /// [`BUSY`], [`EVICTED`], or since when the connection is idle.
+    state: AtomicU64,
+    /// Wakes the idle connection when it is evicted.
+    evicted: AtomicWaker,
+}
+
+impl IdleSlot {
+    /// Records that the connection is idle since `now`, a time above 0. Only the connection itself calls this, while it
+    /// is busy.
+    pub(super) fn set_idle(&self, now: u64) {
+        self.state.store(now.clamp(BUSY + 1, EVICTED - 1), Ordering::Release);
+    }
+
+    /// Records that a request has arrived. Returns false if the connection has lost its place.
+    #[must_use]
+    pub(super) fn set_busy(&self) -> bool {
+        let current = self.state.load(Ordering::Acquire);
+        // Besides the connection, only an eviction changes the state.
+        current != EVICTED
+            && self.state.compare_exchange(current, BUSY, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Since when the connection is idle; `None` if it is not.
+    pub(super) fn idle_since(&self) -> Option<u64> {
+        let state = self.state.load(Ordering::Acquire);
+        (state != BUSY && state != EVICTED).then_some(state)
+    }
+
+    /// Takes the place of a connection that has been idle since `idle_since` without a break. Returns false if it has not.
+    #[must_use]
+    pub(super) fn evict(&self, idle_since: u64) -> bool {
+        let evicted =
+            self.state.compare_exchange(idle_since, EVICTED, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if evicted {
+            self.evicted.wake();
+        }
+        evicted
+    }
+
+    /// Becomes ready when the connection has lost its place.
+    pub(super) fn poll_evicted(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.evicted.register(cx.waker());
+        if self.state.load(Ordering::Acquire) == EVICTED { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn only_a_connection_that_stayed_idle_is_evicted() {
+        let slot = IdleSlot::default();
+        let evicted = || poll_fn(|cx| slot.poll_evicted(cx)).now_or_never();
+        assert_eq!(slot.idle_since(), None, "before its first request");
+        slot.set_idle(7);
+        assert!(slot.set_busy());
+        assert_eq!((slot.idle_since(), slot.evict(7)), (None, false));
+        slot.set_idle(9);
+        assert_eq!((slot.idle_since(), slot.evict(7), evicted()), (Some(9), false, None));
+        assert!(slot.evict(9));
+        assert_eq!((slot.idle_since(), slot.evict(9), evicted()), (None, false, Some(())));
+        assert!(!slot.set_busy(), "its place is taken");
+    }
+}

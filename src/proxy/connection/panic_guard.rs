@@ -1,0 +1,112 @@
+//! Runs a request under a panic guard: a panic becomes a documented 500, or a truncated response.
+
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+
+use super::{ListenerRole, ListenerService};
+use crate::contract::{Cause, Fault, Phase};
+use crate::proxy::downstream::{Downstream, ResponseState};
+use crate::proxy::message::request::Request;
+use crate::proxy::record::RejectedRequest;
+use crate::proxy::response_headers::ResponseHeaderMutations;
+use crate::proxy::{pages, request};
+
+/// The work that runs under the panic guard.
+enum GuardedWork<'a> {
+    Serve(&'a Request),
+    /// Boxed because it is rare and large.
+    Reject(Box<RejectedRequest>),
+}
+
+/// Serves a well-formed request under the panic guard.
+pub(in crate::proxy::connection) async fn serve_guarded(
+    listener: &ListenerService,
+    peer_ip: IpAddr,
+    client: &mut Downstream,
+    request: &Request,
+) {
+    run_guarded(listener, peer_ip, client, GuardedWork::Serve(request)).await;
+}
+
+/// Sends the error response to a rejected request under the panic guard.
+pub(in crate::proxy::connection) async fn reject_guarded(
+    listener: &ListenerService,
+    peer_ip: IpAddr,
+    client: &mut Downstream,
+    rejected: RejectedRequest,
+) {
+    run_guarded(listener, peer_ip, client, GuardedWork::Reject(Box::new(rejected))).await;
+}
+
+/// Runs `work` under a panic guard. A panic becomes a documented 500, or a truncated response if the headers were sent
+/// already, and increments a metric.
+async fn run_guarded(
+    listener: &ListenerService,
+    peer_ip: IpAddr,
+    client: &mut Downstream,
+    work: GuardedWork<'_>,
+) {
+    let endpoint = client.endpoint();
+    let (request, request_line) = match &work {
+        GuardedWork::Serve(request) => (Some(*request), Bytes::new()),
+        GuardedWork::Reject(rejected) => (None, rejected.request_line.clone()),
+    };
+    // Boxed because the future is large: idle connections should not reserve memory for it.
+    let guarded_task = Box::pin(async {
+        match (&listener.role, work) {
+            (ListenerRole::Gateway, GuardedWork::Serve(request)) => {
+                request::serve(&listener.gateway, peer_ip, client, request).await
+            }
+            (ListenerRole::Gateway, GuardedWork::Reject(rejected)) => {
+                request::reject(&listener.gateway, peer_ip, client, *rejected).await
+            }
+            (ListenerRole::Pages(pages, _), GuardedWork::Serve(request)) => {
+                pages::serve(&listener.gateway, pages.as_ref(), client, request).await;
+            }
+            (ListenerRole::Pages(..), GuardedWork::Reject(rejected)) => {
+                pages::reject(&listener.gateway, client, rejected.fault).await
+            }
+        }
+    });
+    if AssertUnwindSafe(guarded_task).catch_unwind().await.is_ok() {
+        return;
+    }
+    listener.gateway.metrics.panics.inc();
+    match client.state() {
+        ResponseState::NotStarted => {
+            let fault = Fault::new(Cause::ProxyInternalError, Phase::Internal);
+            let response_headers = match (&listener.role, request) {
+                // Try to apply the headers of the route; matching the route may be what panicked.
+                (ListenerRole::Gateway, Some(request)) => catch_unwind(AssertUnwindSafe(|| {
+                    request::panic_response_headers(&listener.gateway, peer_ip, request, endpoint)
+                })),
+                (ListenerRole::Gateway, None) | (ListenerRole::Pages(..), _) => {
+                    Ok(ResponseHeaderMutations::default())
+                }
+            };
+            let response_headers = response_headers.unwrap_or_default();
+            let is_grpc = request.is_some_and(Request::is_grpc);
+            let rejected = RejectedRequest {
+                fault,
+                request_line: request.map_or(request_line, Request::line),
+                response_headers,
+                is_grpc,
+            };
+            let send_reply = Box::pin(request::reject(&listener.gateway, peer_ip, client, rejected));
+            if AssertUnwindSafe(send_reply).catch_unwind().await.is_err() {
+                client.abort();
+            }
+        }
+        ResponseState::HeadersSent => {
+            listener.gateway.metrics.aborted(Cause::ProxyInternalError);
+            client.abort();
+        }
+        ResponseState::Complete
+        | ResponseState::Aborted(_)
+        | ResponseState::Disconnected
+        | ResponseState::WriteTimeout => {}
+    }
+}
