@@ -22,7 +22,7 @@ use super::run::print_message;
 use super::{ConfigArg, load_or_exit};
 use crate::config::{self, Config, deserialize, units};
 use crate::contract::policy::UPSTREAM_RESPONSE;
-use crate::contract::{Cause, Phase, RequestSent, Trigger};
+use crate::contract::{Cause, RequestSent, Trigger};
 use crate::http::cors;
 
 use cause_defaults::CauseDefaults;
@@ -128,6 +128,8 @@ struct ExplainInput<'a> {
     origin: Option<&'a str>,
     /// The results of the route's rate limits.
     rate_limits: RateLimitState<'a>,
+    /// The rules of the response.
+    errors: &'a config::ErrorRules,
     limit_headers: config::LimitHeaders,
     /// The assumptions that were made.
     notes: Vec<String>,
@@ -153,7 +155,7 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
     }
     if !defaults.has_route && (options.route.is_some() || options.upstream.is_some()) {
         notes.push(format!(
-            "{} is raised without a route: only the top-level errors section applies.",
+            "{} is raised without a route: the rules of the first route whose host matches apply, else those of the listener.",
             trigger.name()
         ));
     }
@@ -163,6 +165,7 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
         );
     }
     let route = chosen.filter(|_| defaults.has_route);
+    let rules_of = chosen.and_then(|(_, chosen)| rules_route(config, chosen, &defaults, options.cause));
     if rate_limited && !route.is_some_and(|(_, route)| rate_limits::is_limited(config, route)) {
         notes.push("No rate limit of this route denies requests.".to_owned());
     }
@@ -188,18 +191,16 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
             .map(|entry| entry.name.as_str()),
         method: if defaults.has_request { &options.method } else { &GET_METHOD },
         is_head: options.method == Method::HEAD,
-        cors_policy: match chosen.filter(|_| defaults.has_route || defaults.phase == Phase::Internal) {
-            // A panic occurs on a route, although its counters have no route label.
-            Some((_, route)) => route.cors.as_ref(),
+        cors_policy: match rules_of {
+            Some(route) if defaults.has_route => route.cors.as_ref(),
+            Some(route) => route.cors.as_ref().or(config.cors.as_ref()),
             None => config.cors.as_ref(),
         },
+        errors: rules_of.map_or(&config.errors, |route| &route.errors),
         origin: options.origin.as_deref(),
-        // Responses after the rate limits were evaluated carry their headers, even if the route label is lost.
-        rate_limits: chosen
-            .filter(|_| defaults.has_route || defaults.phase == Phase::Internal)
-            .map_or_else(RateLimitState::default, |(_, route)| {
-                rate_limits::evaluate(config, route, position)
-            }),
+        rate_limits: route.map_or_else(RateLimitState::default, |(_, route)| {
+            rate_limits::evaluate(config, route, position)
+        }),
         limit_headers: config.rate_limit_headers,
         request_sent: options.request_sent.map_or(defaults.request_sent, RequestSent::from),
         defaults,
@@ -208,6 +209,28 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
 }
 
 static GET_METHOD: Method = Method::GET;
+
+/// The route whose rules the response has: that of the request, or for a request without a route the first one of the
+/// file whose host is the same. `None`: those of the top level.
+fn rules_route<'a>(
+    config: &'a Config,
+    chosen: &'a config::RouteConfig,
+    defaults: &CauseDefaults,
+    cause: Option<Cause>,
+) -> Option<&'a config::RouteConfig> {
+    if defaults.has_route {
+        return Some(chosen);
+    }
+    // The host cannot be read, or not trusted.
+    if matches!(cause, Some(Cause::InvalidHost | Cause::HttpRequestError)) {
+        return None;
+    }
+    let first = config.routes.iter().find(|route| {
+        let same_path = cause != Some(Cause::MethodNotAllowed) || route.path == chosen.path;
+        same_path && (route.host.is_none() || route.host == chosen.host)
+    });
+    first.or(Some(chosen))
+}
 
 /// The route of `--route`, or the first route of `--upstream`; with neither, the first route, or the first with rate
 /// limits if `limited`.

@@ -269,13 +269,23 @@ async fn run_rows(
     load: LoadFactor,
 ) -> Result<(Vec<String>, Vec<ReportRow>), String> {
     let harness = Harness::set(config.clone(), cases.clone(), relay, load)?;
-    let target = client_rows::choose_target(&harness);
+    let targets = client_rows::choose_targets(&harness);
     let mut rows = Vec::new();
     let run_all = async {
         // Client faults first and alone: they depend on timing, which thousands of concurrent rows would disturb.
         let mut clients = Vec::new();
         for protocol in [ClientProtocol::Http1, ClientProtocol::Tls, ClientProtocol::Http2] {
-            clients.extend(client_rows::run_all(&harness, protocol, target.as_ref()).await);
+            if targets.is_empty() {
+                clients.extend(client_rows::run_all(&harness, protocol, None).await);
+            }
+            for target in &targets {
+                let mut rows = client_rows::run_all(&harness, protocol, Some(target)).await;
+                if targets.len() > 1 {
+                    let route = harness.config.routes.get(target.0.route_index);
+                    rows.iter_mut().for_each(|row| row.route = route.map(|route| route.name.clone()));
+                }
+                clients.extend(rows);
+            }
         }
         let (upstreams, limits) =
             tokio::join!(upstream_rows::run_all(&harness), rejections::run_all(&harness));

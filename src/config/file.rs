@@ -88,7 +88,7 @@ pub(crate) struct ConfigFile {
     #[schemars(extend("x-default" = "none"))]
     pub contracts: Option<Named<ContractFile>>,
 
-    /// The contract of routes that name none, and of requests that reach no route.
+    /// The contract of routes that name none, and of requests whose host no route and no listener's `contract` covers.
     ///
     /// The name of one of `contracts`, of a built-in one (`appwrite`, `appwrite-current`, `problem`), or a contract.
     #[schemars(extend("default" = "appwrite", "x-unit" = "name or mapping"))]
@@ -109,7 +109,7 @@ pub(crate) struct ConfigFile {
     /// Required if a route refers to an upstream.
     pub upstreams: Option<Named<UpstreamFile>>,
 
-    /// CORS policy for requests that match no route.
+    /// CORS policy for requests that match no route, unless the first route of their host has one.
     ///
     /// A route uses this policy with `cors: default`, or defines its own. Where a policy applies, the gateway removes
     /// the upstream's `Access-Control-*` fields and sets its own on every response, errors included. The gateway also
@@ -156,7 +156,8 @@ pub(crate) struct ListenFile {
     #[schemars(required, extend("x-missing" = "write an address, for example address: \":8080\"", "x-reload" = "no"))]
     pub address: Option<ListenAddress>,
 
-    /// The contract of requests on this address whose host no route matches, or cannot be read.
+    /// The contract of requests on this address whose host no route matches, or cannot be read. Other requests that
+    /// reach no route have the contract of the first route in the file whose host matches.
     #[schemars(extend("x-default" = "the default contract", "x-unit" = "name of a contract"))]
     pub contract: Option<String>,
 

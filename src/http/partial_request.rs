@@ -1,11 +1,12 @@
-//! Best-effort parsing of rejected requests, for the format of the error response: the `Origin` for [`super::cors`],
-//! whether the client uses gRPC ([`super::media_type`]), and whether bytes without TLS are HTTP at all.
+//! Best-effort parsing of rejected requests, for the format of the error response: the host, whose routes determine
+//! the contract, the `Origin` for [`super::cors`], whether the client uses gRPC ([`super::media_type`]), and whether
+//! bytes without TLS are HTTP at all.
 //!
 //! The request is invalid, so use the results only for the response headers and the error format.
 
 use super::ascii_class::{is_field_text, token_len};
-use super::media_type;
 use super::request_scanner::blank_len;
+use super::{authority, media_type};
 
 /// Returns the value of a field if it occurs exactly once. The name is case-insensitive. `None` for a value with a
 /// control character, which parsers interpret differently.
@@ -18,6 +19,29 @@ pub(crate) fn single_field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     });
     let value = values.next()?.trim_ascii();
     (values.next().is_none() && is_field_text(value)).then_some(value)
+}
+
+/// The authority that the request names, if its syntax is valid. `None` if Host is missing or repeated, or differs from
+/// the authority of the target.
+pub(crate) fn host(head: &[u8]) -> Option<&[u8]> {
+    // The last line may be incomplete.
+    let complete = head.iter().rposition(|octet| *octet == b'\n')?;
+    let head = head.get(..complete)?;
+    let host = single_field(head, "host")?;
+    authority::check_authority(host).ok()?;
+    let target = head.split(|octet| *octet == b' ').nth(1)?;
+    let default_port = if target.starts_with(b"https") { 443 } else { 80 };
+    match target_authority(target) {
+        Some(other) if !authority::authorities_equal(other, host, Some(default_port)) => None,
+        Some(_) | None => Some(host),
+    }
+}
+
+/// The authority of a target in absolute form.
+fn target_authority(target: &[u8]) -> Option<&[u8]> {
+    let start = memchr::memmem::find(target, b"://").filter(|_| target.first() != Some(&b'/'))?;
+    let rest = target.get(start + 3..)?;
+    rest.split(|octet| matches!(octet, b'/' | b'?' | b'#')).next()
 }
 
 /// Whether the request appears to be a gRPC or gRPC-Web call.
@@ -134,6 +158,25 @@ mod tests {
             "a bare CR may end the line"
         );
         assert_eq!(origin(""), None);
+    }
+
+    #[test]
+    fn host_is_read_only_where_it_is_clear() {
+        let host = |head: &str| host(head.as_bytes()).map(|host| String::from_utf8_lossy(host).into_owned());
+        let expected = Some("a.test:81".to_owned());
+        assert_eq!(host("GET / HTTP/1.1\r\nhost: a.test:81\r\nbad\r\n\r\n"), expected);
+        assert_eq!(host("GET http://a.test:81/x HTTP/1.1\r\nhost: a.test:81\r\n"), expected);
+        assert_eq!(host("GET /?u=http://b.test/ HTTP/1.1\r\nhost: a.test:81\r\n"), expected);
+        for unclear in [
+            "",
+            "GET / HTTP/1.1\r\nhost: a.test:81",
+            "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a/b\r\n\r\n",
+            "GET http://b.test/ HTTP/1.1\r\nhost: a.test\r\n\r\n",
+            "host: a.test\r\n\r\n",
+        ] {
+            assert_eq!(host(unclear), None, "{unclear}");
+        }
     }
 
     #[test]

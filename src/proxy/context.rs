@@ -17,6 +17,7 @@ use super::message::forwarding::{PeerTrust, server_host};
 use super::message::request::Request;
 use super::request_id;
 use super::response_headers::ResponseHeaderMutations;
+use super::routing::Routing;
 use super::upload::{MAX_REPLAY_BYTES, Upload};
 use super::upstream_conn::UpstreamConn;
 use crate::config::ErrorRules;
@@ -30,7 +31,7 @@ use crate::http::upgrade::UpgradeOffer;
 use crate::http::{accept, forwarded};
 use crate::snapshot::error_context::ErrorContext;
 use crate::snapshot::rate_limits::RateLimitRule;
-use crate::snapshot::{Route, Snapshot};
+use crate::snapshot::{ResponseRules, Route, Snapshot};
 use crate::telemetry::{GaugeGuard, RouteMetrics};
 use crate::upstream::Candidate;
 use crate::upstream::concurrency::Permit;
@@ -49,6 +50,8 @@ pub(super) struct RequestContext<'a> {
     pub(super) snapshot: &'a Snapshot,
     /// `None` if no route matches, and for a rejected request.
     pub(super) route: Option<&'a Route>,
+    /// The rules of the response, which a request without a route has too.
+    pub(super) rules: ResponseRules<'a>,
     pub(super) received: ReceivedRequest<'a>,
     /// The address of the connection.
     pub(super) peer_ip: IpAddr,
@@ -69,6 +72,8 @@ pub(super) enum ReceivedRequest<'a> {
     Rejected {
         request_line: &'a [u8],
         is_grpc: bool,
+        /// The `Accept` field.
+        accept: Option<&'a [u8]>,
     },
 }
 
@@ -88,6 +93,7 @@ impl<'a> RequestContext<'a> {
             gateway,
             snapshot,
             route: None,
+            rules: snapshot.default_rules(),
             received: ReceivedRequest::Valid(request),
             peer_ip,
             peer,
@@ -101,6 +107,7 @@ impl<'a> RequestContext<'a> {
     pub(super) fn unrouted(
         gateway: &'a Gateway,
         snapshot: &'a Snapshot,
+        rules: ResponseRules<'a>,
         received: ReceivedRequest<'a>,
         peer_ip: IpAddr,
     ) -> Self {
@@ -108,6 +115,7 @@ impl<'a> RequestContext<'a> {
             gateway,
             snapshot,
             route: None,
+            rules,
             received,
             peer_ip,
             peer: PeerTrust::Untrusted,
@@ -118,8 +126,13 @@ impl<'a> RequestContext<'a> {
     }
 
     /// Completes the context with the result of routing.
-    pub(super) fn with_route(self, route: Option<&'a Route>) -> Self {
-        RequestContext { route, ..self }
+    pub(super) fn with_routing(self, routing: &Routing<'a>) -> Self {
+        RequestContext { route: routing.route(), rules: routing.rules(), ..self }
+    }
+
+    /// Sets the rules of a request whose route is not known.
+    pub(super) fn with_rules(self, rules: ResponseRules<'a>) -> Self {
+        RequestContext { rules, ..self }
     }
 
     /// The deadlines on this route. Time in which the rate limits have read the request body does not count.
@@ -136,9 +149,9 @@ impl<'a> RequestContext<'a> {
         &self.error_config().contract
     }
 
-    /// The `errors` configuration of the route, or the top-level one without a route.
+    /// The `errors` configuration of the route, or the one for a request without a route.
     pub(super) fn error_config(&self) -> &'a ErrorRules {
-        self.route.map_or(&self.snapshot.unrouted.errors, |route| &route.config.errors)
+        self.rules.errors
     }
 
     /// The metrics of the route, or those of requests without a route.
@@ -169,13 +182,13 @@ impl<'a> RequestContext<'a> {
         if !error_config.negotiate {
             return BodyFormat::Contract;
         }
+        let (problem, media_type) = (PROBLEM_MEDIA_TYPE, error_config.contract.media_type());
+        let (problem, other) = (problem.as_bytes(), media_type.as_bytes());
         let prefers_problem = match self.received {
-            ReceivedRequest::Valid(request) => accept::prefers(
-                request.fields.values("accept"),
-                PROBLEM_MEDIA_TYPE.as_bytes(),
-                error_config.contract.media_type().as_bytes(),
-            ),
-            ReceivedRequest::Rejected { .. } => false,
+            ReceivedRequest::Valid(request) => {
+                accept::prefers(request.fields.values("accept"), problem, other)
+            }
+            ReceivedRequest::Rejected { accept, .. } => accept::prefers(accept.into_iter(), problem, other),
         };
         if prefers_problem { BodyFormat::NegotiatedProblem } else { BodyFormat::NegotiatedContract }
     }

@@ -49,8 +49,13 @@ pub(super) async fn serve(
 
 /// Rejects a malformed request.
 pub(super) async fn reject(gateway: &Gateway, client: &mut Downstream, fault: Fault) {
-    reply_to_fault(gateway, client, ReceivedRequest::Rejected { request_line: b"", is_grpc: false }, &fault)
-        .await;
+    reply_to_fault(
+        gateway,
+        client,
+        ReceivedRequest::Rejected { request_line: b"", is_grpc: false, accept: None },
+        &fault,
+    )
+    .await;
 }
 
 async fn reply_to_fault(
@@ -60,7 +65,13 @@ async fn reply_to_fault(
     fault: &Fault,
 ) {
     let snapshot = gateway.snapshot.load_full();
-    let context = RequestContext::unrouted(gateway, &snapshot, received, Ipv4Addr::UNSPECIFIED.into());
+    let context = RequestContext::unrouted(
+        gateway,
+        &snapshot,
+        snapshot.default_rules(),
+        received,
+        Ipv4Addr::UNSPECIFIED.into(),
+    );
     let exchange = Exchange::begin(&context, client);
     let reply = reply_builder::for_fault(&exchange, fault);
     if let Some(sender) = exchange.client.response_sender() {

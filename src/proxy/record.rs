@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::context::{Exchange, FailedServer, ReceivedRequest};
 use super::downstream::ResponseState;
 use super::gateway::Gateway;
-use super::response_headers::ResponseHeaderMutations;
 use crate::contract::grpc;
 use crate::contract::{Cause, Fault, LocalReply, Trigger};
+use crate::http::partial_request;
 use crate::telemetry::{AccessRecord, CloseReason, Outcome, ResponseOrigin};
 
 /// How a request ended.
@@ -77,10 +77,31 @@ pub(super) struct RejectedRequest {
     pub(super) fault: Fault,
     /// The received part of the request line.
     pub(super) request_line: Bytes,
-    /// Fields to add to the response, as far as the request could be parsed.
-    pub(super) response_headers: ResponseHeaderMutations,
-    /// The request is a gRPC request, as far as it could be parsed.
+    pub(super) facts: RejectedFacts,
+}
+
+/// What determines the form of the response to a rejected request, as far as the request could be parsed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RejectedFacts {
+    /// The authority that it names; its routes determine the contract.
+    pub(super) host: Option<Bytes>,
+    pub(super) origin: Option<Bytes>,
+    pub(super) accept: Option<Bytes>,
+    /// The request is a gRPC request.
     pub(super) is_grpc: bool,
+}
+
+impl RejectedFacts {
+    /// The facts of the part of a header section that was received.
+    pub(super) fn read(head: &[u8]) -> RejectedFacts {
+        let copied = |value: Option<&[u8]>| value.map(Bytes::copy_from_slice);
+        RejectedFacts {
+            host: copied(partial_request::host(head)),
+            origin: copied(partial_request::single_field(head, "origin")),
+            accept: copied(partial_request::single_field(head, "accept")),
+            is_grpc: partial_request::is_grpc(head),
+        }
+    }
 }
 
 /// Counts a final response. To be called before its headers are sent: a client that has read the response then finds

@@ -4,6 +4,7 @@
 //! order in which a request is admitted. [`super::connection`] has read the request before.
 
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::access;
 use super::attempt::{self, outcome, queue};
@@ -13,20 +14,29 @@ use super::downstream::Downstream;
 use super::gateway::Gateway;
 use super::limits::{self, Admitted};
 use super::message::request::Request;
-use super::record::{self, RejectedRequest, RequestEnd};
+use super::record::{self, RejectedFacts, RejectedRequest, RequestEnd};
 use super::request_values::{self, redirect_location};
 use super::respond::{FinalResponse, respond};
 use super::response_headers::{ResponseHeaderMutations, cors};
 use super::routing::{self, Routing};
 use crate::config::RouteAction;
-use crate::http::reported_origin::Endpoint;
+use crate::contract::{Cause, Fault, Phase, RequestSent};
+use crate::http::authority;
+
+/// Where a request came from: the index of the listener, and the address of the peer.
+pub(super) type Arrival = (usize, IpAddr);
 
 /// Serves one valid request: sends its response and records it.
-pub(super) async fn serve(gateway: &Gateway, peer_ip: IpAddr, client: &mut Downstream, request: &Request) {
+pub(super) async fn serve(
+    gateway: &Gateway,
+    (listener, peer_ip): Arrival,
+    client: &mut Downstream,
+    request: &Request,
+) {
     let snapshot = gateway.snapshot.load_full();
     let context = RequestContext::begin(gateway, &snapshot, request, peer_ip);
-    let routing = routing::route(&context, request, client.endpoint());
-    let context = context.with_route(routing.route());
+    let routing = routing::route(&context, request, (listener, client.endpoint()));
+    let context = context.with_routing(&routing);
     let mut exchange = Exchange::begin(&context, client);
     let end = match take_steps(&mut exchange, routing, request).await {
         Ok(end) => end,
@@ -40,14 +50,19 @@ pub(super) async fn serve(gateway: &Gateway, peer_ip: IpAddr, client: &mut Downs
 /// Rejects a malformed request, or a connection over the connection limit.
 pub(super) async fn reject(
     gateway: &Gateway,
-    peer_ip: IpAddr,
+    (listener, peer_ip): Arrival,
     client: &mut Downstream,
     rejected: RejectedRequest,
 ) {
     let snapshot = gateway.snapshot.load_full();
-    let RejectedRequest { fault, request_line, response_headers, is_grpc } = rejected;
-    let received = ReceivedRequest::Rejected { request_line: &request_line, is_grpc };
-    let context = RequestContext::unrouted(gateway, &snapshot, received, peer_ip);
+    let RejectedRequest { fault, request_line, facts: RejectedFacts { host, origin, accept, is_grpc } } =
+        rejected;
+    let received =
+        ReceivedRequest::Rejected { request_line: &request_line, is_grpc, accept: accept.as_deref() };
+    let host = host.as_deref().map(authority::routing_host);
+    let rules = snapshot.unrouted_rules(listener, host.as_deref(), None);
+    let response_headers = cors::for_rejected(rules.cors, origin.as_deref());
+    let context = RequestContext::unrouted(gateway, &snapshot, rules, received, peer_ip);
     let mut exchange = Exchange { response_headers, ..Exchange::begin(&context, client) };
     let end = respond(&mut exchange, FinalResponse::Fault(fault)).await;
     record::record(&exchange, &end);
@@ -69,15 +84,15 @@ async fn take_steps<'a>(
             let fields = cors::preflight(&mut exchange.response_headers, policy, request, &method)?;
             return Ok(respond(exchange, FinalResponse::Preflight(fields)).await);
         }
-        Routing::NoRoute { fault, allow } => {
-            cors::apply(&mut exchange.response_headers, context.snapshot, context.route, request);
+        Routing::NoRoute { fault, allow, .. } => {
+            cors::apply(&mut exchange.response_headers, context.rules.cors, request);
             if let Some(methods) = allow {
                 exchange.response_headers.set_allow(methods);
             }
             return Err(fault.into());
         }
     };
-    cors::apply(&mut exchange.response_headers, context.snapshot, context.route, request);
+    cors::apply(&mut exchange.response_headers, context.rules.cors, request);
     // Before the limits: a denied request consumes nothing.
     if let Err(fault) = access::check(context, route, request) {
         limits::add_current_state(&mut exchange.response_headers, context, route, request);
@@ -110,22 +125,40 @@ async fn take_steps<'a>(
     Ok(respond(exchange, FinalResponse::Upstream(&mut forwarding, response, classification)).await)
 }
 
-/// Computes the response headers of a request again after a panic, when its [`Exchange`] is lost.
-pub(super) fn panic_response_headers(
+/// Responds to a request whose steps have panicked, under the contract of its route. The [`Exchange`] is lost.
+pub(super) async fn respond_after_panic(
     gateway: &Gateway,
-    peer_ip: IpAddr,
+    (listener, peer_ip): Arrival,
+    client: &mut Downstream,
     request: &Request,
-    endpoint: Endpoint,
-) -> ResponseHeaderMutations {
-    let snapshot = gateway.snapshot.load();
+) {
+    let snapshot = gateway.snapshot.load_full();
     let context = RequestContext::begin(gateway, &snapshot, request, peer_ip);
-    let route = routing::route(&context, request, endpoint).route();
-    let context = context.with_route(route);
+    // Routing, or a rate limit, may be what panicked.
+    let at = (listener, client.endpoint());
+    let routing = catch_unwind(AssertUnwindSafe(|| routing::route(&context, request, at)));
+    let context = match &routing {
+        Ok(routing) => context.with_routing(routing),
+        Err(_) => context.with_rules(snapshot.listener_rules(listener)),
+    };
+    let response_headers = catch_unwind(AssertUnwindSafe(|| response_headers_again(&context, request)));
+    let mut exchange = Exchange {
+        response_headers: response_headers.unwrap_or_default(),
+        ..Exchange::begin(&context, client)
+    };
+    // It is not known how much was sent, and `none` would be a promise.
+    exchange.record.request_sent = RequestSent::Full;
+    let fault = Fault::new(Cause::ProxyInternalError, Phase::Internal);
+    let end = respond(&mut exchange, FinalResponse::Fault(fault)).await;
+    record::record(&exchange, &end);
+}
+
+fn response_headers_again(context: &RequestContext<'_>, request: &Request) -> ResponseHeaderMutations {
     let mut response_headers = ResponseHeaderMutations::default();
-    request_values::apply_response_edits(&mut response_headers, &context, request);
-    cors::apply(&mut response_headers, &snapshot, route, request);
-    if let Some(route) = route {
-        limits::add_current_state(&mut response_headers, &context, route, request);
+    request_values::apply_response_edits(&mut response_headers, context, request);
+    cors::apply(&mut response_headers, context.rules.cors, request);
+    if let Some(route) = context.route {
+        limits::add_current_state(&mut response_headers, context, route, request);
     }
     response_headers
 }

@@ -15,7 +15,7 @@ use crate::http::cors::CorsPolicy;
 use crate::http::reported_origin::Endpoint;
 use crate::http::route_conditions::ConditionSource;
 use crate::http::{authority, path};
-use crate::snapshot::{Route, Snapshot};
+use crate::snapshot::{ResponseRules, Route, Snapshot};
 
 /// The result of routing.
 #[derive(Debug)]
@@ -23,13 +23,18 @@ pub(super) enum Routing<'a> {
     /// The request is for this route.
     Route(&'a Route),
     /// A preflight that the gateway answers by this policy, about a request with this method.
-    Preflight { route: Option<&'a Route>, policy: &'a Arc<CorsPolicy>, method: Method },
+    Preflight {
+        route: Option<&'a Route>,
+        rules: ResponseRules<'a>,
+        policy: &'a Arc<CorsPolicy>,
+        method: Method,
+    },
     /// No route. `allow` is the value of `Allow`, if only the method does not match.
-    NoRoute { fault: Fault, allow: Option<HeaderValue> },
+    NoRoute { rules: ResponseRules<'a>, fault: Fault, allow: Option<HeaderValue> },
 }
 
 impl<'a> Routing<'a> {
-    /// The route whose settings apply to the response.
+    /// The route of the request.
     pub(super) const fn route(&self) -> Option<&'a Route> {
         match self {
             Routing::Route(route) => Some(route),
@@ -37,14 +42,27 @@ impl<'a> Routing<'a> {
             Routing::NoRoute { .. } => None,
         }
     }
+
+    /// The rules of the response.
+    pub(super) fn rules(&self) -> ResponseRules<'a> {
+        match self {
+            Routing::Route(route) => route.response_rules(),
+            Routing::Preflight { rules, .. } | Routing::NoRoute { rules, .. } => *rules,
+        }
+    }
 }
 
-/// Routes a request that arrived at this endpoint.
-pub(super) fn route<'a>(context: &RequestContext<'a>, request: &Request, endpoint: Endpoint) -> Routing<'a> {
+/// Routes a request that arrived at the listener with this index and endpoint.
+pub(super) fn route<'a>(
+    context: &RequestContext<'a>,
+    request: &Request,
+    (listener, endpoint): (usize, Endpoint),
+) -> Routing<'a> {
     let snapshot = context.snapshot;
     let target = RoutingTarget {
         snapshot,
         context,
+        listener,
         request,
         endpoint,
         host: &authority::routing_host(&request.authority),
@@ -52,14 +70,18 @@ pub(super) fn route<'a>(context: &RequestContext<'a>, request: &Request, endpoin
     };
     if let Some(method) = cors::preflight_method(request) {
         let route = target.find(&method).ok().flatten();
-        if let Some(policy) = cors::policy(snapshot, route) {
-            return Routing::Preflight { route, policy, method };
+        let rules = route.map_or_else(|| target.unrouted_rules(), Route::response_rules);
+        if let Some(policy) = rules.cors {
+            return Routing::Preflight { route, rules, policy, method };
         }
     }
     match target.find(&request.method) {
         Ok(Some(route)) => Routing::Route(route),
         Ok(None) => target.no_route(),
-        Err(fault) => Routing::NoRoute { fault, allow: None },
+        Err(fault) => {
+            let rules = snapshot.unrouted_rules(listener, Some(target.host), None);
+            Routing::NoRoute { rules, fault, allow: None }
+        }
     }
 }
 
@@ -67,6 +89,7 @@ pub(super) fn route<'a>(context: &RequestContext<'a>, request: &Request, endpoin
 struct RoutingTarget<'a, 'r> {
     snapshot: &'a Snapshot,
     context: &'r RequestContext<'a>,
+    listener: usize,
     request: &'r Request,
     endpoint: Endpoint,
     host: &'r str,
@@ -106,13 +129,21 @@ impl<'a> RoutingTarget<'a, '_> {
     /// The result for a request whose method, or host and path, no route has.
     fn no_route(&self) -> Routing<'a> {
         let fault = |cause| Fault::new(cause, Phase::Route);
+        let rules = self.unrouted_rules();
         if !self.snapshot.router.has_other_methods(self.host, self.path, self) {
-            return Routing::NoRoute { fault: fault(Cause::DestinationNotFound), allow: None };
+            return Routing::NoRoute { rules, fault: fault(Cause::DestinationNotFound), allow: None };
         }
         let methods = self.snapshot.router.allowed_methods(self.host, self.path, self);
         let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
         let allow = HeaderValue::from_str(&names.join(", ")).ok();
-        Routing::NoRoute { fault: fault(Cause::MethodNotAllowed), allow }
+        Routing::NoRoute { rules, fault: fault(Cause::MethodNotAllowed), allow }
+    }
+
+    /// The rules of the response if no route has this host, path and method.
+    fn unrouted_rules(&self) -> ResponseRules<'a> {
+        let other_methods = self.snapshot.router.has_other_methods(self.host, self.path, self);
+        let path = other_methods.then_some(self.path);
+        self.snapshot.unrouted_rules(self.listener, Some(self.host), path)
     }
 }
 

@@ -191,9 +191,12 @@ impl Process {
         let config = self.running.load();
         let (stop, stopped) = watch::channel(false);
         let mut acceptors = Vec::new();
-        for ((listener, tls), bound) in config.listeners.iter().zip(tls).zip(sockets.gateway) {
+        for (index, ((listener, tls), bound)) in
+            config.listeners.iter().zip(tls).zip(sockets.gateway).enumerate()
+        {
             let service = ListenerService {
                 gateway: Arc::clone(&self.gateway),
+                index,
                 role: ListenerRole::Gateway,
                 port: bound.address.port(),
                 h2c: listener.h2c,
@@ -211,6 +214,7 @@ impl Process {
         };
         let service = ListenerService {
             gateway: Arc::clone(&self.gateway),
+            index: 0,
             role: ListenerRole::Pages(Arc::new(pages), self.fd_budget.telemetry_connections),
             port: sockets.telemetry.address.port(),
             h2c: false,

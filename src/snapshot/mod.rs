@@ -10,14 +10,14 @@ pub(crate) mod logging;
 pub(crate) mod rate_limits;
 pub mod router;
 mod stores;
+mod unrouted;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{self, ClientLimits, Config, ErrorRules, Timeouts};
+use crate::config::{self, ClientLimits, Config, Timeouts};
 use crate::contract::Override;
 use crate::http::authority::UpstreamHost;
-use crate::http::cors;
 use crate::limit::redis::RedisBackend;
 use crate::telemetry::{AccessLog, CodeLabels, Metrics, RouteMetrics, UpstreamMetrics, definitions};
 use crate::upstream::ServerState;
@@ -29,6 +29,7 @@ use crate::upstream::settings::{ServerSpec, UpstreamSettings};
 
 use rate_limits::RateLimitRule;
 use router::Router;
+pub(crate) use unrouted::{ResponseRules, Unrouted};
 
 /// Everything that the request path reads, behind one pointer.
 #[derive(Debug)]
@@ -98,21 +99,15 @@ pub(crate) struct Route {
     pub(crate) upstream_metrics: Arc<UpstreamMetrics>,
 }
 
-/// The rules for requests that match no route.
-#[derive(Debug)]
-pub(crate) struct Unrouted {
-    /// Rules for error responses.
-    pub(crate) errors: ErrorRules,
-    /// The CORS policy, if any.
-    pub(crate) cors: Option<Arc<cors::CorsPolicy>>,
-    /// Metric handles with the label `route="none"`.
-    pub(crate) metrics: Arc<RouteMetrics>,
-}
-
 impl Route {
     /// The route's timeouts.
     pub(crate) fn timeouts(&self) -> &Timeouts {
         &self.config.timeouts
+    }
+
+    /// The rules of its responses.
+    pub(crate) fn response_rules(&self) -> ResponseRules<'_> {
+        ResponseRules { errors: &self.config.errors, cors: self.config.cors.as_ref() }
     }
 }
 
@@ -178,11 +173,7 @@ impl Snapshot {
             access: AccessLog::new(logging::requests(config.log.requests), logging::level(config.log.level)),
             router: Router::build(&config.routes)?,
             routes,
-            unrouted: Unrouted {
-                errors: config.errors.clone(),
-                cors: config.cors.clone(),
-                metrics: metrics.route(&CodeLabels::for_contract(&config.contract), definitions::NONE, None),
-            },
+            unrouted: Unrouted::of(config, metrics),
             upstreams,
             rate_limits,
             stores,

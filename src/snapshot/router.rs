@@ -21,6 +21,17 @@ pub struct Router {
     /// Longest pattern first.
     wildcard: Vec<(String, HostRoutes)>,
     any: HostRoutes,
+    /// The hosts of the routes, each with the index of its first route, in the order of the file.
+    hosts: Vec<(Option<String>, usize)>,
+    /// The routes one by one, in the order of the file.
+    in_order: Vec<SingleRoute>,
+}
+
+/// Host and path of one route.
+#[derive(Debug)]
+struct SingleRoute {
+    host: Option<String>,
+    tree: matchit::Router<usize>,
 }
 
 /// The routes of one host pattern.
@@ -86,7 +97,30 @@ impl Router {
             .into_iter()
             .map(|(host, indices)| Ok((host, HostRoutes::build(routes, &indices)?)))
             .collect::<Result<_, String>>()?;
-        Ok(Router { exact, wildcard, any: HostRoutes::build(routes, &any)? })
+        let mut hosts: Vec<(Option<String>, usize)> = Vec::new();
+        for (index, route) in routes.iter().enumerate() {
+            if !hosts.iter().any(|(host, _)| *host == route.host) {
+                hosts.push((route.host.clone(), index));
+            }
+        }
+        let single = |(index, route): (usize, &config::RouteConfig)| {
+            let tree = build_tree(std::iter::once(&(index, route)))?;
+            Ok(SingleRoute { host: route.host.clone(), tree })
+        };
+        let in_order = routes.iter().enumerate().map(single).collect::<Result<_, String>>()?;
+        Ok(Router { exact, wildcard, any: HostRoutes::build(routes, &any)?, hosts, in_order })
+    }
+
+    /// The first route of the file whose host matches. One without a host matches every host.
+    pub(crate) fn first_for_host(&self, host: &str) -> Option<usize> {
+        self.hosts.iter().find(|(pattern, _)| host_matches(pattern.as_deref(), host)).map(|(_, index)| *index)
+    }
+
+    /// The first route of the file whose host and path match, whatever its methods.
+    pub(crate) fn first_for_path(&self, host: &str, path: &str) -> Option<usize> {
+        self.in_order
+            .iter()
+            .position(|route| host_matches(route.host.as_deref(), host) && route.tree.at(path).is_ok())
     }
 
     /// Whether routes match host, path and conditions, whatever the method.
@@ -237,6 +271,11 @@ impl Specificity {
     }
 }
 
+/// Whether the host pattern of a route matches a host.
+fn host_matches(pattern: Option<&str>, host: &str) -> bool {
+    pattern.is_none_or(|pattern| authority::matches_pattern(pattern, host))
+}
+
 /// Whether the route accepts the method. GET includes HEAD.
 fn accepts_method(route: &config::RouteConfig, method: &Method) -> bool {
     route.methods.is_empty()
@@ -370,6 +409,20 @@ mod tests {
             router.has_other_methods("c.test", "/x/1", &BareRequest)
                 && !router.has_other_methods("a.test", "/y", &BareRequest)
         );
+    }
+
+    #[test]
+    fn first_route_of_the_file_that_matches_host_and_path_is_found() {
+        let router = router(&[
+            ("wide", Some("*.a.test"), "/x/{*rest}", &[Method::PUT]),
+            ("exact", Some("b.a.test"), "/x/{id}", &[Method::GET]),
+            ("any", None, "/y", &[]),
+        ]);
+        let first = |host| router.first_for_host(host);
+        assert_eq!((first("b.a.test"), first("c.test"), first("")), (Some(0), Some(2), Some(2)));
+        let first = |host, path| router.first_for_path(host, path);
+        assert_eq!(first("b.a.test", "/x/1"), Some(0), "the order of the file, not the specificity");
+        assert_eq!((first("b.a.test", "/y"), first("c.test", "/x/1")), (Some(2), None));
     }
 
     #[test]

@@ -34,7 +34,15 @@ pub(crate) struct CodeLabels {
 impl CodeLabels {
     /// The labels for the codes of `contract`.
     pub(crate) fn for_contract(contract: &Contract) -> Arc<Self> {
-        let documented: Vec<u16> = contract.codes().iter().map(|entry| entry.code().status()).collect();
+        CodeLabels::for_contracts([contract])
+    }
+
+    /// The labels for the codes of all these contracts.
+    pub(crate) fn for_contracts<'a>(contracts: impl IntoIterator<Item = &'a Contract>) -> Arc<Self> {
+        let entries = contracts.into_iter().flat_map(Contract::codes);
+        let mut documented: Vec<u16> = entries.map(|entry| entry.code().status()).collect();
+        documented.sort_unstable();
+        documented.dedup();
         Arc::new(CodeLabels { statuses: StatusLabels::new(documented.iter().copied()), documented })
     }
 }

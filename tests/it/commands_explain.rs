@@ -239,7 +239,7 @@ fn provocations(via: &str) -> Vec<Provocation> {
         provoked_by("http_request_denied", "--route denied", get("/denied", "")),
         provoked_by("maintenance", "--route maintained", get("/maintained", "")),
         provoked_by("proxy_loop_detected", "--route ok", get("/ok", &format!("via: {via}\r\n"))),
-        provoked_by("proxy_internal_error", "", get("/__panic", "")),
+        provoked_by("proxy_internal_error", "--route panics", get("/__panic", "")),
         provoked_by("dns_error", "--route nowhere", get("/nowhere", "")),
         provoked_by("destination_ip_unroutable", "--route everywhere", get("/everywhere", "")),
         provoked_by("deadline_exceeded", "--route late", get("/late", "")),

@@ -32,6 +32,8 @@ pub struct GatewaySetup {
     /// The second listener, as a line of YAML without braces.
     second_listener: Option<String>,
     tls: Option<String>,
+    /// The contract of the first listener.
+    listener_contract: Option<String>,
     /// Networks that send PROXY protocol headers to the first listener, as a list of YAML.
     proxy_protocol: Option<String>,
     allow_panic: bool,
@@ -52,6 +54,7 @@ impl GatewaySetup {
             environment: Vec::new(),
             second_listener: None,
             tls: None,
+            listener_contract: None,
             proxy_protocol: None,
             allow_panic: false,
             limit: load::WATCHDOG,
@@ -115,6 +118,12 @@ impl GatewaySetup {
         self
     }
 
+    /// Sets the contract of the first listener.
+    pub fn listener_contract(mut self, name: &str) -> GatewaySetup {
+        self.listener_contract = Some(name.to_owned());
+        self
+    }
+
     /// Requires PROXY protocol headers from these networks on every listener.
     pub fn proxy_protocol(mut self, from: &str) -> GatewaySetup {
         self.proxy_protocol = Some(from.to_owned());
@@ -149,6 +158,9 @@ impl GatewaySetup {
         let mut text = String::from("version: 1\nlisten:\n  - address: 127.0.0.1:0\n");
         if let Some(tls) = &self.tls {
             writeln!(text, "    tls: {tls}").unwrap();
+        }
+        if let Some(name) = &self.listener_contract {
+            writeln!(text, "    contract: {name}").unwrap();
         }
         if let Some(from) = &self.proxy_protocol {
             writeln!(text, "    proxy_protocol: {{ from: {from} }}").unwrap();

@@ -120,6 +120,16 @@ impl H2Client {
         Ok(response)
     }
 
+    /// Sends a request without a body; the response is not checked against the contract.
+    #[track_caller]
+    pub fn unchecked(&mut self, request: Request<()>) -> HttpResponse {
+        let send = self.send.clone();
+        self.runtime.block_on(async {
+            let exchange = send_request(send, request, Bytes::new());
+            tokio::time::timeout(limit(), exchange).await.expect("an HTTP/2 response in time").unwrap()
+        })
+    }
+
     /// Sends concurrent requests on this connection.
     #[track_caller]
     pub fn get_all(&mut self, paths: &[&str]) -> Vec<HttpResponse> {

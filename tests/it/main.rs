@@ -42,6 +42,7 @@ mod connection_authentication;
 mod connection_limits;
 mod connections;
 mod contract_samples;
+mod contracts_unrouted;
 mod cors;
 mod coverage;
 mod early_responses;

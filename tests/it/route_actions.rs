@@ -139,7 +139,7 @@ fn maintenance_is_a_documented_503_and_no_upstream_failure() {
              maintenance: {{ message: \"Back at 10:00 UTC.\", retry_after: 1h{extra} }}"
         ))
     };
-    let gateway = maintained("").start_with_sighup();
+    let gateway = maintained("").start();
     let mut client = gateway.client();
     let response = client.get("/");
     response.assert_local_reply_message(503, "Back at 10:00 UTC.");

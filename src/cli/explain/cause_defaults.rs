@@ -34,7 +34,7 @@ impl CauseDefaults {
     /// For this cause. `has_route` selects the phase of causes that are raised both with and without a route.
     pub(super) const fn for_cause(cause: Cause, has_route: bool) -> CauseDefaults {
         let phase = phase(cause, has_route);
-        let request_known = !matches!(phase, Phase::RequestHeaders | Phase::Internal)
+        let request_known = !matches!(phase, Phase::RequestHeaders)
             && !matches!(cause, Cause::ConnectionLimitReached | Cause::Draining);
         CauseDefaults {
             phase,
@@ -61,11 +61,10 @@ const fn phase(cause: Cause, has_route: bool) -> Phase {
 
 const fn default_request_sent(phase: Phase) -> RequestSent {
     match phase {
-        Phase::RequestHeaders | Phase::Route | Phase::Admit | Phase::Connect | Phase::Internal => {
-            RequestSent::None
-        }
+        Phase::RequestHeaders | Phase::Route | Phase::Admit | Phase::Connect => RequestSent::None,
         Phase::Send => RequestSent::Partial,
-        Phase::ResponseHeaders | Phase::ResponseBody | Phase::Relay => RequestSent::Full,
+        // How much was sent is not known after a panic.
+        Phase::ResponseHeaders | Phase::ResponseBody | Phase::Relay | Phase::Internal => RequestSent::Full,
     }
 }
 

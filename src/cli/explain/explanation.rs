@@ -52,8 +52,7 @@ pub(super) enum ExplainedResponse {
 
 impl Explanation {
     pub(super) fn of(config: &Config, input: &ExplainInput<'_>) -> Explanation {
-        let route = input.route.map(|(_, route)| route);
-        let rules = route.map_or(&config.errors, |route| &route.errors);
+        let rules = input.errors;
         let error_context = ErrorContext {
             contract: &rules.contract,
             overrides: &config.overrides,
@@ -68,7 +67,7 @@ impl Explanation {
         let (response, bytes) = client_response(input, &error_context, &decision, end);
         Explanation {
             rule: rule_in_words(input, &decision),
-            metrics: metric_series(config, input, &decision, end),
+            metrics: metric_series(input, &decision, end),
             log: log_fields(input, &decision, end, bytes),
             notes: notes(input, end, &decision),
             response,
@@ -167,14 +166,9 @@ fn upstream_status(trigger: Trigger) -> Option<u16> {
 }
 
 /// Counts into a separate registry and reads the result.
-fn metric_series(
-    config: &Config,
-    input: &ExplainInput<'_>,
-    decision: &Decision,
-    end: ExplainedEnd,
-) -> Vec<String> {
+fn metric_series(input: &ExplainInput<'_>, decision: &Decision, end: ExplainedEnd) -> Vec<String> {
     let metrics = Metrics::new();
-    let code_labels = CodeLabels::for_contract(&config.contract);
+    let code_labels = CodeLabels::for_contract(&input.errors.contract);
     let route = metrics.route(
         &code_labels,
         input.route.map_or("none", |(_, route)| route.name.as_str()),

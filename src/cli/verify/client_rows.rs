@@ -19,7 +19,7 @@ use crate::conformance::{
     ClientFault, ClientProtocol, ConnectionOutcome, ExpectedResponse, GatewayConnector, GatewayProfile,
     ReceivedResponse, RequestKind, TestContext, run_client_fault,
 };
-use crate::contract::RequestSent;
+use crate::contract::{Contract, RequestSent};
 use crate::http::target::check_path;
 
 const CONCURRENCY: usize = 48;
@@ -102,10 +102,25 @@ fn skipped(row: &ClientFault, reason: String) -> ReportRow {
     ReportRow::skipped(Section::Client, (row.name, row.description), None, reason)
 }
 
-/// Chooses the route for the client faults: among those that accept GET and POST on the same path, the one to which the
-/// most rows apply. Slow, so call it before any row runs.
-pub(super) fn choose_target(harness: &Harness) -> Option<(RouteProbe, GatewayProfile)> {
-    let probes = || harness.probes.probes.iter().flatten();
+/// Chooses a route for the client faults of each contract. Slow, so call it before any row runs.
+pub(super) fn choose_targets(harness: &Harness) -> Vec<Target> {
+    let routes = &harness.config.routes;
+    let mut contracts: Vec<&Contract> = Vec::new();
+    for route in routes {
+        if !contracts.contains(&&*route.errors.contract) {
+            contracts.push(&route.errors.contract);
+        }
+    }
+    contracts.into_iter().filter_map(|contract| choose_target(harness, contract)).collect()
+}
+
+/// Among the routes with this contract that accept GET and POST on the same path, the one to which the most rows apply.
+fn choose_target(harness: &Harness, contract: &Contract) -> Option<Target> {
+    let has_contract = |probe: &&RouteProbe| {
+        let route = harness.config.routes.get(probe.route_index);
+        route.is_some_and(|route| *route.errors.contract == *contract)
+    };
+    let probes = || harness.probes.probes.iter().flatten().filter(has_contract);
     let accepts_both = |probe: &&RouteProbe| {
         let allowed = |method: &Method| {
             let route = harness.config.routes.get(probe.route_index);
@@ -190,15 +205,27 @@ impl RowTarget<'_> {
         response: &ReceivedResponse,
     ) -> Result<(), String> {
         let Some(cause) = expected.error_cause() else { return check_served(expected, response) };
+        let check = |context: ExpectationContext<'_>| {
+            let expectation = context.for_fault(cause, RequestSent::None);
+            expectation.check(response, request_kind, context.contract())
+        };
         let context = self.context(expected);
-        let expectation = context.for_fault(cause, RequestSent::None);
-        expectation.check(response, request_kind, context.contract())
+        let checked = check(context);
+        if checked.is_err() && context.route.is_none() {
+            // Where the host cannot be read, the rules of the listener apply.
+            let config = &self.harness.config;
+            let listener = config.listeners.first().and_then(|listener| listener.errors.as_ref());
+            let unrouted = listener.unwrap_or(&config.errors);
+            return check(ExpectationContext { unrouted, ..context }).or(checked);
+        }
+        checked
     }
 
     fn context(&self, expected: ExpectedResponse) -> ExpectationContext<'_> {
         let on_route = matches!(expected, ExpectedResponse::RejectedOnRoute(_));
         let route = self.harness.config.routes.get(self.probe.route_index).filter(|_| on_route);
-        ExpectationContext { config: &self.harness.config, route, method: &self.get }
+        let unrouted = self.harness.probes.unrouted_rules(&self.harness.config, self.probe, false);
+        ExpectationContext { config: &self.harness.config, route, unrouted, method: &self.get }
     }
 
     /// The expectation of a row, for the report.

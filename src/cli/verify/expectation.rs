@@ -59,7 +59,16 @@ pub(super) struct ExpectationContext<'a> {
     pub(super) config: &'a Config,
     /// `None` for a request that matches no route.
     pub(super) route: Option<&'a RouteConfig>,
+    /// The rules of a request that matches no route.
+    pub(super) unrouted: &'a ErrorRules,
     pub(super) method: &'a Method,
+}
+
+impl<'a> ExpectationContext<'a> {
+    /// The context of a request that reaches this route.
+    pub(super) fn on_route(config: &'a Config, route: &'a RouteConfig, method: &'a Method) -> Self {
+        ExpectationContext { config, route: Some(route), unrouted: &config.errors, method }
+    }
 }
 
 impl ExpectationContext<'_> {
@@ -82,7 +91,7 @@ impl ExpectationContext<'_> {
     }
 
     fn error_rules(&self) -> &ErrorRules {
-        self.route.map_or(&self.config.errors, |route| &route.errors)
+        self.route.map_or(self.unrouted, |route| &route.errors)
     }
 
     /// The local reply to a fault.

@@ -37,8 +37,8 @@ pub(super) struct Harness {
     pub(super) config: Config,
     /// The configuration of the file.
     pub(super) original_config: Config,
-    /// The contract is the default one, whose codes stand in the rows.
-    pub(super) uses_default_contract: bool,
+    /// The default contract, whose codes stand in the rows.
+    pub(super) default_contract: Option<Contract>,
     pub(super) probes: RouteProbes,
     _faulty_upstream: FaultyUpstream,
     /// The upstream of the gateways for client faults and rejections.
@@ -115,13 +115,11 @@ impl Harness {
         let flood_gateway = start(&with_h2c_listener(&config), client_upstream.address())?;
         let low_limits_gateway = start(&with_low_limits(&config, &original), client_upstream.address())?;
         let changes = changes.lines;
-        let uses_default_contract =
-            Contract::builtin(DEFAULT_CONTRACT).is_some_and(|contract| contract == *config.contract);
         Ok(Harness {
             cases,
             config,
             original_config: original,
-            uses_default_contract,
+            default_contract: Contract::builtin(DEFAULT_CONTRACT),
             probes,
             _faulty_upstream: faulty_upstream,
             client_upstream,

@@ -104,7 +104,8 @@ async fn check_unrouted_method(
 ) -> ReportRow {
     let cause = Cause::MethodNotAllowed;
     let outcome = send_request(harness, &harness.client_gateway, None, (probe, method), cause).await;
-    let rules = ExpectationContext { config: &harness.config, route: None, method };
+    let unrouted = harness.probes.unrouted_rules(&harness.config, probe, true);
+    let rules = ExpectationContext { config: &harness.config, route: None, unrouted, method };
     judge_row((route, rules), METHOD_NOT_ALLOWED, cause, outcome, |response| {
         response.header("allow").map(|_| ()).ok_or_else(|| "method not allowed without Allow".to_owned())
     })
@@ -132,7 +133,7 @@ async fn check_rate_limit(harness: &Harness, route: &RouteConfig, probe: &RouteP
             other => break other,
         }
     };
-    let rules = ExpectationContext { config: &harness.config, route: Some(route), method: &probe.method };
+    let rules = ExpectationContext::on_route(&harness.config, route, &probe.method);
     judge_row((route, rules), RATE_LIMITED, Cause::RateLimited, outcome, |response| {
         let header_names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
         match header_names.iter().find(|name| response.header(name).is_none()) {
@@ -151,7 +152,7 @@ async fn check_rejection(
 ) -> ReportRow {
     let cause = Cause::HttpRequestDenied;
     let outcome = send_request(harness, &harness.client_gateway, from, (probe, method), cause).await;
-    let rules = ExpectationContext { config: &harness.config, route: Some(route), method };
+    let rules = ExpectationContext::on_route(&harness.config, route, method);
     judge_row((route, rules), fault, cause, outcome, |_| Ok(()))
 }
 

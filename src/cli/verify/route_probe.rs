@@ -4,7 +4,7 @@
 
 use http::Method;
 
-use crate::config::{Config, RouteConfig};
+use crate::config::{Config, ErrorRules, RouteConfig};
 use crate::http::route_conditions::BareRequest;
 use crate::http::{authority, path};
 use crate::snapshot::router::Router;
@@ -40,6 +40,24 @@ impl RouteProbes {
     pub(super) fn route_for(&self, host: &str, raw_path: &str, method: &Method) -> Option<usize> {
         let path = path::normalise(raw_path.as_bytes());
         self.router.find(&authority::routing_host(host.as_bytes()), &path, method, &BareRequest)
+    }
+
+    /// The rules of a request for the probe's host that no route matches. If `same_path`, only its method differs.
+    pub(super) fn unrouted_rules<'a>(
+        &self,
+        config: &'a Config,
+        probe: &RouteProbe,
+        same_path: bool,
+    ) -> &'a ErrorRules {
+        let host = authority::routing_host(probe.host.as_bytes());
+        let path = path::normalise(probe.path.as_bytes());
+        let index = if same_path {
+            self.router.first_for_path(&host, &path)
+        } else {
+            self.router.first_for_host(&host)
+        };
+        let route = index.and_then(|index| config.routes.get(index));
+        route.map_or(&config.errors, |route| &route.errors)
     }
 
     /// Whether the probe reaches the same route with this method.

@@ -172,7 +172,12 @@ async fn run_row(harness: &Harness, planned: &PlannedRow<'_>) -> ReportRow {
     let name = request_method(probe, fault);
     let method = Method::from_bytes(name.as_bytes()).unwrap_or_default();
     let route = harness.config.routes.get(probe.route_index);
-    let context = ExpectationContext { config: &harness.config, route, method: &method };
+    let context = ExpectationContext {
+        config: &harness.config,
+        route,
+        unrouted: &harness.config.errors,
+        method: &method,
+    };
     let expectation = context.for_row(fault);
     let request_kind = RequestKind { head: method == Method::HEAD, http10: false };
     let forwards_errors = route.is_some_and(|route| route.errors.mode != ErrorMode::Enforce);
@@ -293,9 +298,12 @@ fn check_documented_code(
     expectation: &Expectation,
     route: Option<&crate::config::RouteConfig>,
 ) -> Result<(), String> {
-    let enforces = |rules: &ErrorRules| rules.mode == ErrorMode::Enforce && rules.overrides.is_empty();
-    let has_default_codes = harness.uses_default_contract && harness.config.overrides.is_empty();
-    if !has_default_codes || !route.is_some_and(|route| enforces(&route.errors)) {
+    let has_default_codes = |rules: &ErrorRules| {
+        let is_default = harness.default_contract.as_ref().is_some_and(|default| *default == *rules.contract);
+        is_default && rules.mode == ErrorMode::Enforce && rules.overrides.is_empty()
+    };
+    let has_default_codes = route.is_some_and(|route| has_default_codes(&route.errors));
+    if !has_default_codes || !harness.config.overrides.is_empty() {
         return Ok(());
     }
     let (status, documented) = (expectation.status(), fault.outcome.status());

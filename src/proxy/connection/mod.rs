@@ -37,14 +37,12 @@ use super::gateway::Gateway;
 use super::message::CloseMode;
 use super::message::request::{Request, rejection_to_fault};
 use super::pages::PageHandler;
-use super::record::{self, RejectedRequest};
-use super::response_headers::ResponseHeaderMutations;
-use super::response_headers::cors;
+use super::record::{self, RejectedFacts, RejectedRequest};
 use crate::config::ClientLimits;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::reported_origin::Endpoint;
+use crate::http::request_head;
 use crate::http::request_scanner::{Progress, RequestScanner, blank_len};
-use crate::http::{partial_request, request_head};
 use crate::telemetry::{CloseReason, Gauge};
 use crate::tls::cert_verification::is_tls_error;
 use crate::upstream::timer::timeout_at;
@@ -82,6 +80,8 @@ pub(crate) enum ListenerRole {
 pub(crate) struct ListenerService {
     /// The gateway; all listeners share it.
     pub gateway: Arc<Gateway>,
+    /// The index of the listener in the configuration file.
+    pub index: usize,
     /// What handles the requests.
     pub role: ListenerRole,
     /// The TCP port.
@@ -109,15 +109,6 @@ impl fmt::Debug for ListenerService {
 }
 
 impl ListenerService {
-    /// Response headers for a request that matches no route and has this Origin field. The telemetry pages allow no
-    /// cross-origin access.
-    pub(super) fn unrouted_response_headers(&self, origin: Option<&[u8]>) -> ResponseHeaderMutations {
-        match self.role {
-            ListenerRole::Gateway => cors::unrouted_response_headers(&self.gateway, origin),
-            ListenerRole::Pages(..) => ResponseHeaderMutations::default(),
-        }
-    }
-
     /// Waits until another connection may be accepted.
     pub(crate) async fn wait_for_capacity(&self) {
         let max_connections = self.max_connections(&self.gateway.snapshot.load().client);
@@ -259,7 +250,7 @@ impl Connection<'_> {
                     return;
                 }
                 NextInput::Rejected(fault) => {
-                    let rejected = self.rejected_request(fault, &h1.io.input);
+                    let rejected = Self::rejected_request(fault, &h1.io.input);
                     self.reject(&mut client, rejected).await;
                 }
                 NextInput::RequestHead { length, skip } => {
@@ -320,7 +311,7 @@ impl Connection<'_> {
         match request_head::parse(&request_head) {
             Ok(parsed) => {
                 if let Err(over_limit) = self.acquire_permit() {
-                    let rejected = self.rejected_request(over_connection_limit(over_limit), &request_head);
+                    let rejected = Self::rejected_request(over_connection_limit(over_limit), &request_head);
                     return self.reject(client, rejected).await;
                 }
                 h1.begin_request(&parsed);
@@ -329,22 +320,15 @@ impl Connection<'_> {
                 serve_guarded(self.listener, self.peer_ip, client, &request).await;
             }
             Err(rejection) => {
-                let rejected = self.rejected_request(rejection_to_fault(rejection), &request_head);
+                let rejected = Self::rejected_request(rejection_to_fault(rejection), &request_head);
                 self.reject(client, rejected).await;
             }
         }
     }
 
     /// What is known of a rejected request, for its error response and the log. `read` is the part that was received.
-    fn rejected_request(&self, fault: Fault, read: &[u8]) -> RejectedRequest {
-        RejectedRequest {
-            fault,
-            request_line: first_line(read),
-            response_headers: self
-                .listener
-                .unrouted_response_headers(partial_request::single_field(read, "origin")),
-            is_grpc: partial_request::is_grpc(read),
-        }
+    fn rejected_request(fault: Fault, read: &[u8]) -> RejectedRequest {
+        RejectedRequest { fault, request_line: first_line(read), facts: RejectedFacts::read(read) }
     }
 
     async fn reject(&mut self, client: &mut Downstream, rejected: RejectedRequest) {

@@ -1,9 +1,8 @@
 //! Runs a request under a panic guard: a panic becomes a documented 500, or a truncated response.
 
 use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 
 use super::{ListenerRole, ListenerService};
@@ -11,7 +10,6 @@ use crate::contract::{Cause, Fault, Phase};
 use crate::proxy::downstream::{Downstream, ResponseState};
 use crate::proxy::message::request::Request;
 use crate::proxy::record::RejectedRequest;
-use crate::proxy::response_headers::ResponseHeaderMutations;
 use crate::proxy::{pages, request};
 
 /// The work that runs under the panic guard.
@@ -49,19 +47,21 @@ async fn run_guarded(
     client: &mut Downstream,
     work: GuardedWork<'_>,
 ) {
-    let endpoint = client.endpoint();
-    let (request, request_line) = match &work {
-        GuardedWork::Serve(request) => (Some(*request), Bytes::new()),
-        GuardedWork::Reject(rejected) => (None, rejected.request_line.clone()),
+    let (request, rejected) = match &work {
+        GuardedWork::Serve(request) => (Some(*request), None),
+        GuardedWork::Reject(rejected) => {
+            (None, Some((rejected.request_line.clone(), rejected.facts.clone())))
+        }
     };
+    let arrival = (listener.index, peer_ip);
     // Boxed because the future is large: idle connections should not reserve memory for it.
     let guarded_task = Box::pin(async {
         match (&listener.role, work) {
             (ListenerRole::Gateway, GuardedWork::Serve(request)) => {
-                request::serve(&listener.gateway, peer_ip, client, request).await
+                request::serve(&listener.gateway, arrival, client, request).await
             }
             (ListenerRole::Gateway, GuardedWork::Reject(rejected)) => {
-                request::reject(&listener.gateway, peer_ip, client, *rejected).await
+                request::reject(&listener.gateway, arrival, client, *rejected).await
             }
             (ListenerRole::Pages(pages, _), GuardedWork::Serve(request)) => {
                 pages::serve(&listener.gateway, pages.as_ref(), client, request).await;
@@ -78,24 +78,20 @@ async fn run_guarded(
     match client.state() {
         ResponseState::NotStarted => {
             let fault = Fault::new(Cause::ProxyInternalError, Phase::Internal);
-            let response_headers = match (&listener.role, request) {
-                // Try to apply the headers of the route; matching the route may be what panicked.
-                (ListenerRole::Gateway, Some(request)) => catch_unwind(AssertUnwindSafe(|| {
-                    request::panic_response_headers(&listener.gateway, peer_ip, request, endpoint)
-                })),
-                (ListenerRole::Gateway, None) | (ListenerRole::Pages(..), _) => {
-                    Ok(ResponseHeaderMutations::default())
+            // Boxed like the request itself.
+            let send_reply = Box::pin(async {
+                match (&listener.role, request) {
+                    (ListenerRole::Gateway, Some(request)) => {
+                        request::respond_after_panic(&listener.gateway, arrival, client, request).await;
+                    }
+                    (ListenerRole::Gateway, None) => {
+                        let (request_line, facts) = rejected.unwrap_or_default();
+                        let rejected = RejectedRequest { fault, request_line, facts };
+                        request::reject(&listener.gateway, arrival, client, rejected).await;
+                    }
+                    (ListenerRole::Pages(..), _) => pages::reject(&listener.gateway, client, fault).await,
                 }
-            };
-            let response_headers = response_headers.unwrap_or_default();
-            let is_grpc = request.is_some_and(Request::is_grpc);
-            let rejected = RejectedRequest {
-                fault,
-                request_line: request.map_or(request_line, Request::line),
-                response_headers,
-                is_grpc,
-            };
-            let send_reply = Box::pin(request::reject(&listener.gateway, peer_ip, client, rejected));
+            });
             if AssertUnwindSafe(send_reply).catch_unwind().await.is_err() {
                 client.abort();
             }

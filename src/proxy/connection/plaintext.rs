@@ -35,7 +35,7 @@ pub(super) async fn reject(
     let Some(h1) = client.as_h1() else { return };
     let fault = Fault::new(Cause::HttpRequestError, Phase::RequestHeaders)
         .with_evidence(Evidence::from_static("plain HTTP on a TLS listener"));
-    let rejected = connection.rejected_request(fault, &h1.io.input);
+    let rejected = Connection::rejected_request(fault, &h1.io.input);
     connection.reject(&mut client, rejected).await;
     match client.state() {
         ResponseState::Complete => lingering_close(client, connection.permit.is_ok()).await,

@@ -150,11 +150,6 @@ impl Request {
         self.target.get(self.path_len + 1..).unwrap_or_default()
     }
 
-    /// `METHOD TARGET`, as in a request line.
-    pub(in crate::proxy) fn line(&self) -> Bytes {
-        [self.method.as_str().as_bytes(), b" ", &self.target].concat().into()
-    }
-
     /// The client address: the peer's, or the one that trusted proxies report.
     pub(in crate::proxy) fn client_ip(&self, peer_ip: IpAddr, client_config: &ClientLimits) -> IpAddr {
         if client_config.trusted_proxies.is_empty() {
@@ -301,7 +296,7 @@ pub(in crate::proxy) fn header_list_size(fields: &HeaderMap) -> usize {
 }
 
 /// `:authority`, or Host if it is missing. If both are present they must be equal (RFC 9113 8.3.1).
-fn h2_authority(parts: &http::request::Parts) -> Result<Bytes, Rejection> {
+pub(in crate::proxy) fn h2_authority(parts: &http::request::Parts) -> Result<Bytes, Rejection> {
     let invalid = |evidence| Rejection::new(Cause::InvalidHost, evidence);
     let mut hosts = parts.headers.get_all(http::header::HOST).iter();
     let host = hosts.next().map(|value| value.as_bytes());

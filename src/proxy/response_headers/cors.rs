@@ -1,7 +1,6 @@
-//! CORS: selects the policy for a request and adds its fields to the response headers.
+//! CORS: adds the fields of the policy for a request to the response headers.
 //!
-//! [`crate::http::cors`] implements the policy. A request that matches a route uses the route's `cors`; any other
-//! request uses the top-level one.
+//! [`crate::http::cors`] implements the policy. [`crate::snapshot::ResponseRules`] has the one that applies.
 
 use std::sync::Arc;
 
@@ -12,41 +11,26 @@ use super::ResponseHeaderMutations;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::cors::{self, CorsPolicy, PreflightRequest, PreflightResult};
 use crate::http::request_head;
-use crate::proxy::gateway::Gateway;
 use crate::proxy::message::request::Request;
-use crate::snapshot::{Route, Snapshot};
-
-/// The CORS policy of the route, or the top-level one without a route.
-pub(in crate::proxy) fn policy<'a>(
-    snapshot: &'a Snapshot,
-    route: Option<&'a Route>,
-) -> Option<&'a Arc<CorsPolicy>> {
-    match route {
-        Some(route) => route.config.cors.as_ref(),
-        None => snapshot.unrouted.cors.as_ref(),
-    }
-}
 
 /// Adds the CORS fields for a request to its response headers.
 pub(in crate::proxy) fn apply(
     response_headers: &mut ResponseHeaderMutations,
-    snapshot: &Snapshot,
-    route: Option<&Route>,
+    policy: Option<&Arc<CorsPolicy>>,
     request: &Request,
 ) {
-    if let Some(policy) = policy(snapshot, route) {
+    if let Some(policy) = policy {
         response_headers.apply_cors(policy, single_origin(request), cors::VARY_ORIGIN);
     }
 }
 
-/// The response headers for a rejected request, which has no route. `origin` is its `Origin`, as far as it could be
-/// parsed.
-pub(in crate::proxy) fn unrouted_response_headers(
-    gateway: &Gateway,
+/// The response headers for a rejected request. `origin` is its `Origin`, as far as it could be parsed.
+pub(in crate::proxy) fn for_rejected(
+    policy: Option<&Arc<CorsPolicy>>,
     origin: Option<&[u8]>,
 ) -> ResponseHeaderMutations {
     let mut response_headers = ResponseHeaderMutations::default();
-    if let Some(policy) = &gateway.snapshot.load().unrouted.cors {
+    if let Some(policy) = policy {
         response_headers.apply_cors(policy, origin, cors::VARY_ORIGIN);
     }
     response_headers

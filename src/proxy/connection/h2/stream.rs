@@ -14,8 +14,8 @@ use crate::http::framing::RequestFraming;
 use crate::proxy::connection::{ListenerService, first_line, reject_guarded, serve_guarded};
 use crate::proxy::downstream::h2::{DownstreamH2, RequestTraits, StreamBudget};
 use crate::proxy::downstream::{Downstream, ResponseState};
-use crate::proxy::message::request::{Request, rejection_to_fault};
-use crate::proxy::record::{self, RejectedRequest};
+use crate::proxy::message::request::{Request, h2_authority, rejection_to_fault};
+use crate::proxy::record::{self, RejectedFacts, RejectedRequest};
 use crate::proxy::stream_table::StreamTable;
 
 /// What the task of one stream needs besides the request.
@@ -47,13 +47,17 @@ impl StreamTask {
         let request = match (request, rejection) {
             (Ok(request), None) => Ok(request),
             (Ok(request), Some(fault)) => {
-                let (origin, is_grpc) = (request.fields.value("origin"), request.is_grpc());
-                Err(rejected_request(&listener, &parts, fault, origin, is_grpc))
+                let value = |name| request.fields.value(name).map(Bytes::copy_from_slice);
+                let facts = RejectedFacts {
+                    host: Some(request.authority.clone()),
+                    origin: value("origin"),
+                    accept: value("accept"),
+                    is_grpc: request.is_grpc(),
+                };
+                Err(rejected_request(&parts, fault, facts))
             }
             (Err(error), _) => {
-                let origin = parts.headers.get(http::header::ORIGIN).map(HeaderValue::as_bytes);
-                let is_grpc = Request::is_h2_grpc(&parts);
-                Err(rejected_request(&listener, &parts, rejection_to_fault(error), origin, is_grpc))
+                Err(rejected_request(&parts, rejection_to_fault(error), invalid_request_facts(&parts)))
             }
         };
         // Sending the error response may block on the client: free the large header section first.
@@ -74,17 +78,19 @@ impl StreamTask {
 }
 
 /// What is known of a rejected request, for its error response and the log.
-fn rejected_request(
-    listener: &ListenerService,
-    parts: &Parts,
-    fault: Fault,
-    origin: Option<&[u8]>,
-    is_grpc: bool,
-) -> RejectedRequest {
-    RejectedRequest {
-        fault,
-        request_line: first_line(format!("{} {}", parts.method, parts.uri.path()).as_bytes()),
-        response_headers: listener.unrouted_response_headers(origin),
-        is_grpc,
+fn rejected_request(parts: &Parts, fault: Fault, facts: RejectedFacts) -> RejectedRequest {
+    let request_line = first_line(format!("{} {}", parts.method, parts.uri.path()).as_bytes());
+    RejectedRequest { fault, request_line, facts }
+}
+
+/// What an invalid header section says.
+fn invalid_request_facts(parts: &Parts) -> RejectedFacts {
+    let value =
+        |name| parts.headers.get(name).map(|value: &HeaderValue| Bytes::copy_from_slice(value.as_bytes()));
+    RejectedFacts {
+        host: h2_authority(parts).ok(),
+        origin: value(http::header::ORIGIN),
+        accept: value(http::header::ACCEPT),
+        is_grpc: Request::is_h2_grpc(parts),
     }
 }
