@@ -17,7 +17,6 @@ use super::message::forwarding::{PeerTrust, server_host};
 use super::message::request::Request;
 use super::request_id;
 use super::response_headers::ResponseHeaderMutations;
-use super::routing::Routing;
 use super::upload::{MAX_REPLAY_BYTES, Upload};
 use super::upstream_conn::UpstreamConn;
 use crate::config::ErrorRules;
@@ -126,13 +125,8 @@ impl<'a> RequestContext<'a> {
     }
 
     /// Completes the context with the result of routing.
-    pub(super) fn with_routing(self, routing: &Routing<'a>) -> Self {
-        RequestContext { route: routing.route(), rules: routing.rules(), ..self }
-    }
-
-    /// Sets the rules of a request whose route is not known.
-    pub(super) fn with_rules(self, rules: ResponseRules<'a>) -> Self {
-        RequestContext { rules, ..self }
+    pub(super) fn with_route(self, route: Option<&'a Route>, rules: ResponseRules<'a>) -> Self {
+        RequestContext { route, rules, ..self }
     }
 
     /// The deadlines on this route. Time in which the rate limits have read the request body does not count.

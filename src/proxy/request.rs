@@ -36,7 +36,7 @@ pub(super) async fn serve(
     let snapshot = gateway.snapshot.load_full();
     let context = RequestContext::begin(gateway, &snapshot, request, peer_ip);
     let routing = routing::route(&context, request, (listener, client.endpoint()));
-    let context = context.with_routing(&routing);
+    let context = context.with_route(routing.route(), routing.rules());
     let mut exchange = Exchange::begin(&context, client);
     let end = match take_steps(&mut exchange, routing, request).await {
         Ok(end) => end,
@@ -138,8 +138,8 @@ pub(super) async fn respond_after_panic(
     let at = (listener, client.endpoint());
     let routing = catch_unwind(AssertUnwindSafe(|| routing::route(&context, request, at)));
     let context = match &routing {
-        Ok(routing) => context.with_routing(routing),
-        Err(_) => context.with_rules(snapshot.listener_rules(listener)),
+        Ok(routing) => context.with_route(routing.route(), routing.rules()),
+        Err(_) => context.with_route(None, snapshot.listener_rules(listener)),
     };
     let response_headers = catch_unwind(AssertUnwindSafe(|| response_headers_again(&context, request)));
     let mut exchange = Exchange {
