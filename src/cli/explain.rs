@@ -3,10 +3,12 @@
 //!
 //! Nothing is served. The decision and the reply come from the functions of the request path (`ErrorContext`), the
 //! bytes from the writer of local replies, the labels from a metrics registry and the log line from the access log.
-//! [`cause_defaults`] supplies what a cause alone does not determine (its phase, and whether a route is known);
+//! [`cause_defaults`] supplies what a cause alone does not determine (its phase, and whether a route is known),
+//! [`deciding_keys`] the keys of the file that decide when it occurs;
 //! [`explanation`] builds the result and [`print`](mod@print) formats it.
 
 mod cause_defaults;
+mod deciding_keys;
 mod explanation;
 mod print;
 mod rate_limits;
@@ -168,6 +170,12 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
     let rules_of = chosen.and_then(|(_, chosen)| rules_route(config, chosen, &defaults, options.cause));
     if rate_limited && !route.is_some_and(|(_, route)| rate_limits::is_limited(config, route)) {
         notes.push("No rate limit of this route denies requests.".to_owned());
+    }
+    if let (Some((_, route)), Some(cause)) = (route, options.cause)
+        && let Some(upstream) = config.upstreams.get(route.upstream)
+        && let Some(note) = deciding_keys::note(cause, route, upstream)
+    {
+        notes.push(note);
     }
     if let (Some((_, route)), None) = (route, &options.route)
         && config.routes.len() > 1

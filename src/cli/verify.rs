@@ -2,8 +2,8 @@
 //! response.
 //!
 //! [`harness`] adapts the configuration and starts the gateways, [`route_probe`] finds a request for each route, and
-//! [`expectation`] computes the expected response. [`upstream_rows`], [`client_rows`] and [`rejections`] run the
-//! rows. [`metrics_check`] compares what the clients counted with the gateway's metrics, and [`mod@print`] renders the report. [`crate::conformance`] checks the bytes of the responses;
+//! [`expectation`] computes the expected response. [`upstream_rows`], [`unavailable`], [`client_rows`] and
+//! [`rejections`] run the rows. [`metrics_check`] compares what the clients counted with the gateway's metrics, and [`mod@print`] renders the report. [`crate::conformance`] checks the bytes of the responses;
 //! only the expected code comes from the error policy, as for `explain`.
 
 mod client_rows;
@@ -15,6 +15,8 @@ mod print;
 mod rejections;
 mod retry;
 mod route_probe;
+mod unavailability;
+mod unavailable;
 mod upstream_rows;
 
 use std::io::Write as _;
@@ -287,9 +289,12 @@ async fn run_rows(
                 clients.extend(rows);
             }
         }
-        let (upstreams, limits) =
-            tokio::join!(upstream_rows::run_all(&harness), rejections::run_all(&harness));
-        [upstreams, clients, limits].concat()
+        let (upstreams, unavailable, limits) = tokio::join!(
+            upstream_rows::run_all(&harness),
+            unavailable::run_all(&harness),
+            rejections::run_all(&harness)
+        );
+        [upstreams, unavailable, clients, limits].concat()
     };
     let longest = load.scale(TIMEOUT);
     tokio::select! {

@@ -4,7 +4,7 @@
 use statusquo::conformance::{Gate, ScriptedUpstream, Step, http_response};
 
 use super::commands_explain::{assert_explained, explain};
-use super::gateway::{Gateway, GatewaySetup};
+use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
 use super::http1_client::Client;
 use super::response_reader::SentRequest;
 use super::scripted_upstreams::{by_request, refusing_port, script};
@@ -109,4 +109,47 @@ fn explain_equals_the_wire_when_descriptors_are_exhausted() {
     let made = explain(&gateway, "--cause resource_exhausted");
     response.reason = made["response"]["reason"].as_str().unwrap().to_owned();
     assert_explained(&gateway, &made, &response);
+}
+
+#[test]
+fn explain_names_the_key_that_decides() {
+    let folder = TestFolder::new();
+    let text = "version: 1
+listen: [{ address: \"127.0.0.1:8080\" }]
+timeouts: { connect: 700ms }
+upstreams:
+  bare: { servers: [\"10.0.0.1:80\", \"10.0.0.2:80\"] }
+  full: { servers: [\"10.0.0.1:80\"], health: { path: /up, every: 7s, fall: 4 }, breaker: { open_for: 9s }, concurrency: { max: 3 } }
+  strict: { servers: [\"10.0.0.1:80\", \"10.0.0.2:80\"], ejection: { max_ejected: 100% } }
+routes:
+  - { name: bare, match: { path: /bare }, upstream: bare, timeouts: { tls: 800ms } }
+  - { name: full, match: { path: /full }, upstream: full }
+  - { name: strict, match: { path: /strict }, upstream: strict }
+";
+    let file = folder.write("statusquo.yaml", text);
+    for (cause, route, expected) in [
+        ("breaker_open", "bare", "upstreams.bare.breaker is off: the cause does not occur"),
+        (
+            "breaker_open",
+            "full",
+            "upstreams.full.breaker: it opens when 50 % of at least 20 requests within 10s",
+        ),
+        ("destination_unavailable", "bare", "does not occur on this route: upstreams.bare.health is off"),
+        (
+            "destination_unavailable",
+            "full",
+            "upstreams.full.health: a server is unhealthy after 4 failed checks",
+        ),
+        ("destination_unavailable", "strict", "upstreams.strict.ejection: with max_ejected 100 %"),
+        ("queue_full", "bare", "upstreams.bare.concurrency is off"),
+        ("queue_timeout", "full", "upstreams.full.concurrency: max 3"),
+        ("connection_timeout", "bare", "timeouts.connect, which is 700ms"),
+        ("tls_timeout", "bare", "timeouts.tls, which is 800ms"),
+    ] {
+        let arguments = ["explain", "--cause", cause, "--route", route, file.to_str().unwrap()];
+        let (status, out, err) = run(&arguments, &[]);
+        assert_eq!(status, Some(0), "{cause}: {err}");
+        let notes = out.split_once("\nnotes:\n").unwrap().1;
+        assert!(notes.contains(expected), "{cause} on {route}: {notes}");
+    }
 }

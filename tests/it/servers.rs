@@ -149,19 +149,27 @@ fn health_checks_use_own_connections_and_count_as_no_request() {
 #[test]
 fn open_breaker_refuses_with_503_and_closes_after_a_trial() {
     let upstream = failing_upstream("503 Busy");
-    let gateway = Gateway::with_upstream(&upstream)
-        .set("upstream.breaker", "{ min_requests: 4, open_for: 1s }")
-        .start();
-    let mut client = gateway.client();
-    gateway.expect_metric("breaker_state", &[("state", "closed")], 1.0);
-    for _ in 0..4 {
-        assert_eq!(client.get("/fail").status, 503);
-    }
+    // Of the two gateways, one is open for so long that no slow machine meets a trial, the other for so short that none waits.
+    let start = |open_for: &str| {
+        let breaker = format!("{{ min_requests: 4, open_for: {open_for} }}");
+        let gateway = Gateway::with_upstream(&upstream).set("upstream.breaker", &breaker).start();
+        let mut client = gateway.client();
+        gateway.expect_metric("breaker_state", &[("state", "closed")], 1.0);
+        for _ in 0..4 {
+            assert_eq!(client.get("/fail").status, 503);
+        }
+        (gateway, client)
+    };
+    let (gateway, mut client) = start("1h");
     let response = client.get("/");
     response.assert_local_reply(503);
-    assert_eq!(response.header("retry-after"), Some("1"));
+    let seconds: u64 = response.header("retry-after").expect("a field").parse().expect("a number");
+    assert!((3_500..=3_600).contains(&seconds), "{seconds}");
     assert_eq!(upstream.request_count(), 4, "an open breaker sends nothing");
     gateway.expect_metric("errors_total", &[("cause", "breaker_open")], 1.0);
+    gateway.expect_metrics_match_responses();
+
+    let (gateway, mut client) = start("100ms");
     gateway.wait_for_metric(limit(), "breaker_state", &[("state", "half_open")], 1.0);
     client.get("/").assert_response(200, "fine");
     gateway.expect_metric("breaker_state", &[("state", "closed")], 1.0);

@@ -219,6 +219,10 @@ fn verify_uses_the_choices_of_the_configuration() {
     assert_eq!(row("rate-limited", "quiet"), passed("429 rate_limited"));
     assert_eq!(row("denied-method", "lenient"), passed("403 http_request_denied"));
     assert_eq!(row("not-allowed-from", "lenient"), passed("403 http_request_denied"));
+    for route in ["watched", "quiet", "calls", "vault"] {
+        assert_eq!(row("no-healthy-server", route), passed("503 destination_unavailable"));
+        assert_eq!(row("breaker-open", route), passed("503 breaker_open"));
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use tracing::Level;
 
 use super::load_factor::LoadFactor;
 use super::route_probe::RouteProbes;
+use super::unavailability::{self, Unavailability};
 use crate::config::{Config, Timeouts, UpstreamConfig as Servers, UpstreamServer};
 use crate::conformance::case::FAULT_HEADER;
 use crate::conformance::runner::upstream_script;
@@ -51,6 +52,8 @@ pub(super) struct Harness {
     pub(super) flood_gateway: RunningGateway,
     /// Its rate limits are reached at the second request.
     pub(super) low_limits_gateway: RunningGateway,
+    /// No server of their upstreams gets a request, in the order of [`unavailability::ALL`].
+    pub(super) unavailable_gateways: Vec<RunningGateway>,
     pub(super) changes: Vec<String>,
     /// The factor of all timeouts.
     pub(super) load: LoadFactor,
@@ -63,6 +66,8 @@ pub(super) struct RunningGateway {
     address: SocketAddr,
     /// The second listener, if any: HTTP/2 with prior knowledge, or TLS.
     second_address: Option<SocketAddr>,
+    /// The address of `/metrics`.
+    pub(super) telemetry: SocketAddr,
     pub(super) metrics: Arc<Metrics>,
     /// The responses that its clients received.
     pub(super) observed: Tally,
@@ -114,6 +119,13 @@ impl Harness {
         let h2_client_gateway = start(&with_h2c_listener(&config), client_upstream.address())?;
         let flood_gateway = start(&with_h2c_listener(&config), client_upstream.address())?;
         let low_limits_gateway = start(&with_low_limits(&config, &original), client_upstream.address())?;
+        let start_unavailable = |kind: &Unavailability| {
+            let mut config = config.clone();
+            config.upstreams.iter_mut().for_each(kind.set_up);
+            start(&config, faulty_upstream.address(ServerKind::Refusing))
+        };
+        let unavailable_gateways =
+            unavailability::ALL.iter().map(start_unavailable).collect::<Result<_, _>>()?;
         let changes = changes.lines;
         Ok(Harness {
             cases,
@@ -128,6 +140,7 @@ impl Harness {
             h2_client_gateway,
             flood_gateway,
             low_limits_gateway,
+            unavailable_gateways,
             changes,
             load,
             relay,
@@ -163,6 +176,7 @@ impl Harness {
         upstream_gateways
             .chain(client_gateway)
             .chain([("floods", &self.flood_gateway), ("limits", &self.low_limits_gateway)])
+            .chain(unavailability::ALL.iter().map(|kind| kind.fault.0).zip(&self.unavailable_gateways))
     }
 
     /// Waits until a gateway ends, which happens on a signal to this process. Returns the message to print.
@@ -192,8 +206,7 @@ fn start_gateway(config: Config, shutdown: &Arc<Notify>) -> Result<RunningGatewa
             verbosity,
             panic_path: None,
             on_listening: Box::new(move |bound| {
-                let addresses = bound.gateway.to_vec();
-                let _ = addresses_tx.send(Ok(addresses));
+                let _ = addresses_tx.send(Ok((bound.gateway.to_vec(), bound.telemetry)));
             }),
         };
         if let Err(message) = boot::serve(config, options) {
@@ -203,11 +216,13 @@ fn start_gateway(config: Config, shutdown: &Arc<Notify>) -> Result<RunningGatewa
     };
     let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(serve);
     thread.map_err(|error| format!("cannot start a thread: {error}"))?;
-    let addresses = addresses_rx.recv().map_err(|_| "the gateway did not start".to_owned())??;
+    let (addresses, telemetry) =
+        addresses_rx.recv().map_err(|_| "the gateway did not start".to_owned())??;
     let address = addresses.first().copied().ok_or("the gateway has no listener")?;
     Ok(RunningGateway {
         address,
         second_address: addresses.get(1).copied(),
+        telemetry,
         metrics,
         observed: Tally::default(),
     })

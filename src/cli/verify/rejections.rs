@@ -156,7 +156,8 @@ async fn check_rejection(
     judge_row((route, rules), fault, cause, outcome, |_| Ok(()))
 }
 
-fn judge_row(
+/// The row of a request that must get the error response of this cause.
+pub(super) fn judge_row(
     (route, rules): (&RouteConfig, ExpectationContext<'_>),
     fault: (&'static str, &'static str),
     cause: Cause,
@@ -189,7 +190,7 @@ fn judge_row(
 }
 
 /// Sends one request; an error response is recorded with this cause.
-async fn send_request(
+pub(super) async fn send_request(
     harness: &Harness,
     gateway: &RunningGateway,
     from: Option<Ipv4Addr>,
