@@ -62,9 +62,9 @@ soak: tools ## faults under full load for ten minutes, then a million cases: mak
 	@export SOAK_SECONDS=$(SOAK_SECONDS) SOAK_CASES=$(SOAK_CASES) PROPERTY_SEED=$${PROPERTY_SEED:-$$(date +%s)}
 	cargo test --release --locked --test it -- property::soak --nocapture --test-threads=1
 
-chaos: setup ## a Redis that fails under load, verify without flaky rows, memory bounds: make chaos CHAOS_SECONDS=10
+chaos: setup ## servers and a Redis that fail under load, verify without flaky rows, memory bounds: make chaos CHAOS_SECONDS=10
 	@export CHAOS_SECONDS=$(CHAOS_SECONDS)
-	cargo test --locked --test it -- redis_failures::requests_neither_fail redis_failures::many_clients verify::example verify::verify_uses --include-ignored --nocapture --test-threads=1
+	cargo test --locked --test it -- redis_failures::requests_neither_fail redis_failures::many_clients server_chaos::table verify::example verify::verify_uses --include-ignored --nocapture --test-threads=1
 	cargo bench --locked --bench pure -- --bounds
 
 # Needs a quiet machine. The output goes into docs/performance.md.

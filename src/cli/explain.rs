@@ -172,7 +172,7 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
         notes.push("No rate limit of this route denies requests.".to_owned());
     }
     if let (Some((_, route)), Some(cause)) = (route, options.cause)
-        && let Some(upstream) = config.upstreams.get(route.upstream)
+        && let Some(upstream) = route.upstream.and_then(|index| config.upstreams.get(index))
         && let Some(note) = deciding_keys::note(cause, route, upstream)
     {
         notes.push(note);

@@ -352,7 +352,7 @@ pub(super) const EXPECTED_MESSAGES: &[(&str, &[&str])] = &[
     (
         "response_headers: 5s",
         &[
-            "response_headers: unknown key; expected version, include, workers, drain_delay, drain, listen, telemetry, log, client, contracts, contract, errors, timeouts, upstreams, cors, rate_limits, stores, rate_limit_headers or routes",
+            "response_headers: unknown key; expected version, include, workers, drain_delay, drain, listen, telemetry, log, client, contracts, contract, errors, timeouts, resolver, upstreams, cors, rate_limits, stores, rate_limit_headers or routes",
         ],
     ),
     ("timeouts:\n  <<: { deadline: 5s }", &["timeouts.<<: merge keys are not supported; write the keys out"]),

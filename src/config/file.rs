@@ -19,7 +19,9 @@ pub(crate) mod routing;
 use contract::{ContractFile, ContractForm};
 use cors::CorsFile;
 use errors::ErrorsForm;
-use forms::{FieldName, ListenAddress, Named, Network, OneOrMany, Size, SizeOrOff, Time, TimeOrZero};
+use forms::{
+    FieldName, ListenAddress, Named, Network, OneOrMany, Size, SizeOrOff, StringOrList, Time, TimeOrZero,
+};
 use limits::{LimitHeaders, RateLimitFile, StoreFile};
 use route::RouteFile;
 use routing::{TimeoutsFile, UpstreamFile};
@@ -103,6 +105,17 @@ pub(crate) struct ConfigFile {
     /// Upstream timeouts for every route. An upstream may override each key, and a route may override both.
     #[schemars(extend("default" = {}))]
     pub timeouts: TimeoutsFile,
+
+    /// Where the names of servers are looked up: `dns`, `system`, or the addresses of name servers.
+    ///
+    /// `dns` is the hosts file, then the name servers of /etc/resolv.conf with its `search`, `ndots`, `timeout` (at most 2 s)
+    /// and `attempts`; both files are read again when they change. An answer is valid for its TTL, at least 1 s and at most
+    /// `dns_refresh`; if a lookup fails, the last addresses remain in use. A list of addresses, such as
+    /// `[10.0.0.53, \"127.0.0.1:8600\"]`, replaces the name servers of resolv.conf and its search domains. `system` uses the C
+    /// library (getaddrinfo) every `dns_refresh`, for names that only its modules know. IP addresses and `localhost` are
+    /// never looked up.
+    #[schemars(extend("default" = "dns", "x-unit" = "`dns`, `system`, or list of `ADDRESS[:PORT]`"))]
+    pub resolver: StringOrList,
 
     /// Groups of servers that requests are forwarded to, by name. The names are metric labels.
     ///

@@ -58,7 +58,7 @@ use crate::upstream::concurrency;
 use crate::upstream::ejection::EjectionSettings;
 use crate::upstream::health::HealthSettings;
 use crate::upstream::http2::HttpVersionPolicy;
-use crate::upstream::settings::Balance;
+use crate::upstream::settings::{Balance, NameSource};
 
 pub use crate::contract::{Include, UpstreamMessages};
 pub use file::errors::ErrorMode;
@@ -278,6 +278,8 @@ pub struct UpstreamConfig {
     pub servers: Vec<UpstreamServer>,
     /// How often names are resolved again.
     pub dns_refresh: Duration,
+    /// Where the names of servers are looked up.
+    pub names: NameSource,
     /// The maximum number of idle connections.
     pub keepalive_max: usize,
     /// How long an idle connection is kept.

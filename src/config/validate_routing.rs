@@ -27,6 +27,7 @@ use crate::http::route_conditions::RouteConditions;
 use crate::http::upgrade;
 use crate::upstream::concurrency::ConcurrencyLimits;
 use crate::upstream::http2::HttpVersionPolicy;
+use crate::upstream::settings::NameSource;
 
 /// The sections that routes refer to.
 pub(crate) struct RouteContext<'a> {
@@ -88,13 +89,14 @@ fn timeouts(file: &TimeoutsFile) -> Timeouts {
 pub(crate) fn upstreams(validator: &mut Validator<'_>, file: &ConfigFile) -> Vec<UpstreamConfig> {
     let root = KeyPath::Root;
     check_timeouts(validator, &root.key("timeouts"), &file.timeouts);
+    let names = validate_servers::name_source(validator, &root.key("resolver"), &file.resolver);
     let section = root.key("upstreams");
     let mut upstreams = Vec::new();
     for (name, file) in file.upstreams.iter().flat_map(|files| &files.0) {
         let at = section.key(name);
         validator.check(&at, metric_name(name));
         check_timeouts(validator, &at.key("timeouts"), &file.timeouts);
-        upstreams.push(upstream(validator, &at, name, file));
+        upstreams.push(UpstreamConfig { names: names.clone(), ..upstream(validator, &at, name, file) });
     }
     upstreams
 }
@@ -116,6 +118,7 @@ fn upstream(
         servers: servers.into_iter().map(|(server, _)| server).collect(),
         cert_verification,
         dns_refresh: *file.dns_refresh,
+        names: NameSource::default(),
         keepalive_max: file.keepalive.max,
         keepalive_idle: *file.keepalive.idle,
         attempts: file.retry.attempts,

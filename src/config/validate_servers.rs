@@ -1,6 +1,8 @@
 //! Checks how the servers of an upstream are selected, checked and ejected.
 
-use super::file::forms::{Either, Percent};
+use std::net::{IpAddr, SocketAddr};
+
+use super::file::forms::{Either, Percent, StringOrList};
 use super::file::routing::{self, BreakerFile, EjectionFile, HashFile, HealthFile, Off};
 use super::problem::{Diagnostic, quoted};
 use super::tree::KeyPath;
@@ -9,12 +11,47 @@ use super::validator::Validator;
 use crate::upstream::breaker::BreakerSettings;
 use crate::upstream::ejection::EjectionSettings;
 use crate::upstream::health::{HealthCheck, HealthSettings};
-use crate::upstream::settings::{Balance, HashKey};
+use crate::upstream::settings::{Balance, HashKey, NameSource};
 
 /// A share in whole percent.
 pub(super) fn percent(share: Percent) -> u32 {
     // At most 100, by the syntax.
     (*share * 100.0).round() as u32
+}
+
+/// Where names are looked up.
+pub(super) fn name_source(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    file: &StringOrList,
+) -> NameSource {
+    const HELP: &str =
+        "write dns, system, or the addresses of name servers, for example [10.0.0.53, \"127.0.0.1:8600\"]";
+    match file.0.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["dns"] => return NameSource::Dns,
+        ["system"] => return NameSource::System,
+        [] => validator.report(at, Diagnostic::new("no name server is listed", HELP)),
+        _ => {}
+    }
+    let mut addresses = Vec::new();
+    for (index, text) in file.0.iter().enumerate() {
+        match name_server(text) {
+            Some(address) => addresses.push(address),
+            None => {
+                let message = format!("{} is not the address of a name server", quoted(text));
+                let item = at.item(index);
+                let place = if file.0.len() == 1 { at } else { &item };
+                validator.report(place, Diagnostic::new(message, HELP));
+            }
+        }
+    }
+    NameSource::NameServers(addresses)
+}
+
+fn name_server(text: &str) -> Option<SocketAddr> {
+    const PORT: u16 = 53;
+    let address = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT)).or_else(|_| text.parse());
+    address.ok().filter(|address| address.port() != 0)
 }
 
 /// How a server is selected.

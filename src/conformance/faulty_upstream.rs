@@ -103,8 +103,9 @@ impl FaultyUpstream {
                 write_bytes(&b"\x15\x03\x03\x00\x02\x02\x28"[..]),
                 Step::Close,
             ])?,
-            // Wait until the connection is established; an earlier reset would be a connect failure.
-            resetting: ScriptedUpstream::script([Step::Pause(Duration::from_millis(50)), Step::Reset])?,
+            // Wait until the gateway has noticed the connection, also on a busy machine; an earlier reset would be a
+            // connect failure.
+            resetting: ScriptedUpstream::script([Step::Pause(Duration::from_millis(250)), Step::Reset])?,
         })
     }
 

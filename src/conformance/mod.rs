@@ -8,7 +8,7 @@
 //! [`payload`].
 //!
 //! Reading order, upstream side: [`scripted_upstream`] (a listener that runs scripts), [`scripted_upstream_h2`] (the same
-//! over HTTP/2), [`recorder`] (what was received), [`unreachable_servers`] (refusing and unresponsive ports),
+//! over HTTP/2), [`recorder`] (what was received), [`unreachable_servers`] (refusing and unresponsive ports), [`scripted_name_server`] (DNS),
 //! [`tls_servers`] (invalid certificates), [`faulty_upstream`] (all faults behind a few addresses, for `demo`).
 //! `script_runner` and `accepted_connection` execute the scripts.
 //!
@@ -26,6 +26,7 @@ pub(crate) mod payload;
 pub(crate) mod recorder;
 pub(crate) mod response_reader;
 pub mod runner;
+pub(crate) mod scripted_name_server;
 pub(crate) mod scripted_upstream;
 pub(crate) mod scripted_upstream_h2;
 pub(crate) mod step;
@@ -56,6 +57,7 @@ pub use recorder::{PeerClose, RecordedConnection, RecordedHead, RecordedRequest,
 pub use response_reader::{BodyEnd, ReadError, ReceivedResponse};
 pub use run::run_client_fault;
 pub use runner::{GatewayConnector, RunResult, TestContext};
+pub use scripted_name_server::{NameQuestion, NameQuestionType, NameRecord, NameReply, ScriptedNameServer};
 pub use scripted_upstream::{ScriptSource, ScriptedUpstream};
 pub use step::{Gate, RequestKind, Script, Step, http_response, write_bytes};
 pub use success_routes::{SuccessRoute, success_routes};

@@ -184,8 +184,7 @@ causes! {
         .retry(RetryRule::NothingSent);
     /// The upstream's name was not resolved in time.
     DnsTimeout "dns_timeout" = row(TIMEOUT, Phase::Connect, GrpcStatus::Unavailable)
-        .retry(RetryRule::NothingSent)
-        .reserved();
+        .retry(RetryRule::NothingSent);
     /// The network has no route to the upstream's address.
     DestinationIpUnroutable "destination_ip_unroutable" = row(BAD_GATEWAY, Phase::Connect, GrpcStatus::Unavailable)
         .retry(RetryRule::NothingSent);

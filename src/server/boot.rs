@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use futures_util::future::join_all;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tracing::{error, info};
@@ -145,12 +146,15 @@ impl Process {
         })
     }
 
-    /// Starts the DNS lookups, and waits for the rate-limit backends, so that the first requests are counted there.
+    /// Waits for the first DNS lookups, at most 2 s, and for the rate-limit backends, so that the first requests reach
+    /// their servers and are counted.
     async fn connect_upstreams_and_backends(&self) -> UpstreamTasks {
         let snapshot = self.gateway.snapshot.load_full();
+        let upstreams = reload::upstream_runtimes(&snapshot);
+        let lookups = join_all(upstreams.iter().map(|upstream| tasks::resolve_all(upstream)));
+        tokio::join!(lookups, tasks::connect_backends(&snapshot.stores));
         let mut upstream_tasks = UpstreamTasks::default();
-        upstream_tasks.update(&reload::upstream_runtimes(&snapshot));
-        tasks::connect_backends(&snapshot.stores).await;
+        upstream_tasks.update(&upstreams);
         upstream_tasks
     }
 

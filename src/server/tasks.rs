@@ -2,7 +2,6 @@
 //! them.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,10 +15,10 @@ use crate::limit::redis::RedisBackend;
 use crate::upstream::timer::{sleep, timeout_at};
 use crate::upstream::{ServerState, UpstreamRuntime};
 
-/// Interval of lookups for a name without an address.
-const LOOKUP_RETRY: Duration = Duration::from_secs(1);
-/// Timeout of a lookup.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often is checked whether a file of the resolver has changed.
+const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a start or reload waits for the names of new upstreams.
+const FIRST_LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval at which expired idle connections are closed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Interval at which free memory is returned to the system.
@@ -67,8 +66,8 @@ fn start_tasks(upstream: &Arc<UpstreamRuntime>) -> Vec<AbortHandle> {
         let checks = health_checks::check_periodically(Arc::clone(upstream), settings);
         tasks.push(tokio::spawn(checks).abort_handle());
     }
-    if has_names(upstream) {
-        tasks.push(tokio::spawn(resolve_periodically(Arc::clone(upstream))).abort_handle());
+    for (index, _) in upstream.servers().iter().enumerate().filter(|(_, server)| server.is_name()) {
+        tasks.push(tokio::spawn(resolve_periodically(Arc::clone(upstream), index)).abort_handle());
     }
     tasks
 }
@@ -86,10 +85,6 @@ async fn sweep_periodically(upstream: Arc<UpstreamRuntime>) {
     }
 }
 
-fn has_names(upstream: &UpstreamRuntime) -> bool {
-    upstream.servers().iter().any(|server| server.is_name())
-}
-
 /// Starts connecting to these backends and waits until each was tried once, at most `BACKEND_CONNECT_TIMEOUT`, so that
 /// the first requests are counted there.
 pub(crate) async fn connect_backends(stores: &[Arc<RedisBackend>]) {
@@ -103,20 +98,26 @@ pub(crate) async fn connect_backends(stores: &[Arc<RedisBackend>]) {
     .await;
 }
 
-/// Looks up all names of an upstream's servers once, concurrently. Returns whether all have an address now.
-pub(crate) async fn resolve_all(upstream: &UpstreamRuntime) -> bool {
-    let names = upstream.servers().iter().filter(|server| server.is_name());
-    let resolved = join_all(names.map(|server| resolve_name(upstream, server))).await;
-    resolved.into_iter().all(|resolved| resolved)
+/// Looks up all names of an upstream's servers once, concurrently, unless an answer is still valid.
+pub(crate) async fn resolve_all(upstream: &UpstreamRuntime) {
+    let now = Instant::now();
+    let due = upstream.servers().iter().filter(|server| server.is_name() && server.name_state().is_due(now));
+    let lookups = join_all(due.map(|server| resolve_name(upstream, server)));
+    timeout_at(now + FIRST_LOOKUP_TIMEOUT, lookups).await;
 }
 
-/// Looks up the names of an upstream's servers periodically, until the task is aborted.
-async fn resolve_periodically(upstream: Arc<UpstreamRuntime>) {
+/// Looks up the name of one server whenever its answer has expired or a file of the resolver has changed, until the task
+/// is aborted.
+async fn resolve_periodically(upstream: Arc<UpstreamRuntime>, index: usize) {
+    let Some(server) = upstream.servers().get(index) else { return };
     loop {
-        let unresolved = !resolve_all(&upstream).await;
-        let pause =
-            if unresolved { LOOKUP_RETRY.min(upstream.dns_refresh()) } else { upstream.dns_refresh() };
-        sleep(pause).await;
+        let now = Instant::now();
+        let state = server.name_state();
+        if state.is_due(now) || upstream.resolver().has_changed() {
+            resolve_name(&upstream, server).await;
+        }
+        let wait = server.name_state().wait(Instant::now());
+        sleep(wait.min(FILE_CHECK_INTERVAL)).await;
     }
 }
 
@@ -132,28 +133,26 @@ pub(crate) async fn trim_memory() {
     }
 }
 
-/// Looks up one name. Returns whether it has an address now, possibly an earlier one.
-async fn resolve_name(runtime: &UpstreamRuntime, server: &ServerState) -> bool {
-    let (host, port) = server.host_and_port();
+/// Looks up one name.
+async fn resolve_name(runtime: &UpstreamRuntime, server: &ServerState) {
+    let (host, _) = server.host_and_port();
     let upstream = runtime.name();
     let had_address = server.is_resolved();
-    let result = timeout_at(Instant::now() + LOOKUP_TIMEOUT, tokio::net::lookup_host((host, port))).await;
-    let found: Vec<SocketAddr> = match result {
-        Some(Ok(found)) => found.collect(),
-        Some(Err(error)) => {
-            if had_address {
-                warn!(upstream, host, evidence = %error, "DNS refresh failed; keeping previous addresses");
-            }
-            Vec::new()
+    let answer = runtime.resolver().lookup(host).await;
+    let failure = answer.failure();
+    runtime.record_lookup(server, answer, Instant::now());
+    match failure {
+        Some(failure) if had_address => {
+            warn!(
+                upstream,
+                host,
+                cause = failure.cause().name(),
+                "DNS refresh failed; keeping previous addresses"
+            );
         }
-        None => Vec::new(),
-    };
-    let resolved = !found.is_empty();
-    runtime.update_addresses(server, found);
-    if resolved && !had_address {
-        info!(upstream, host, "resolved server address");
+        None if !had_address => info!(upstream, host, "resolved server address"),
+        Some(_) | None => {}
     }
-    resolved || had_address
 }
 
 #[cfg(test)]

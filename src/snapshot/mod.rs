@@ -25,7 +25,7 @@ use crate::upstream::concurrency::{Concurrency, ConcurrencyLimits};
 use crate::upstream::endpoint::ServerHealth;
 use crate::upstream::http2::HttpVersionPolicy;
 use crate::upstream::runtime::UpstreamRuntime;
-use crate::upstream::settings::{ServerSpec, UpstreamSettings};
+use crate::upstream::settings::{NameSource, ServerSpec, UpstreamSettings};
 
 use rate_limits::RateLimitRule;
 use router::Router;
@@ -262,6 +262,7 @@ impl UpstreamHandle {
             keepalive_max: 0,
             keepalive_idle: Duration::ZERO,
             dns_refresh: Duration::MAX,
+            names: NameSource::Dns,
             trust: None,
             http2: HttpVersionPolicy::Http1,
             balance: crate::upstream::settings::Balance::RoundRobin,
@@ -293,6 +294,7 @@ fn upstream_settings(upstream: &config::UpstreamConfig) -> UpstreamSettings {
         keepalive_max: upstream.keepalive_max,
         keepalive_idle: upstream.keepalive_idle,
         dns_refresh: upstream.dns_refresh,
+        names: upstream.names.clone(),
         trust: upstream.cert_verification.clone(),
         http2: upstream.http2,
         balance: upstream.balance.clone(),

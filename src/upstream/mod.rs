@@ -4,6 +4,7 @@
 //!   the breaker ([`shared_breaker`]).
 //! - Pure functions decide: [`balance`] and [`address_order`] choose, [`ejection`], [`health`] and [`breaker`] exclude,
 //!   [`retry_budget`] limits retries, [`concurrency`] limits the requests in flight.
+//! - [`resolver`] looks up names in the background.
 //! - [`transport`] opens and pools connections; [`http2`] shares HTTP/2 connections among requests.
 //! - [`timer`] wraps pingora's timer. Only it and [`transport`] use pingora.
 
@@ -19,6 +20,7 @@ pub(crate) mod health_check;
 pub(crate) mod http2;
 mod idle_pool;
 pub(crate) mod outcome_window;
+pub(crate) mod resolver;
 pub(crate) mod retry_budget;
 pub(crate) mod runtime;
 mod server;

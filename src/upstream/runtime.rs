@@ -19,6 +19,8 @@ use super::candidate::Candidate;
 use super::ejection::{self, EjectionSettings};
 use super::endpoint::{AttemptGuard, EjectionSlots, Endpoint, EndpointState};
 use super::outcome_window::Outcome;
+use super::resolver::Resolver;
+use super::resolver::name_state::{LookupFailure, NameAnswer};
 use super::retry_budget::RetryBudget;
 use super::server::{AddressChoice, ServerState};
 use super::settings::{Balance, UpstreamSettings};
@@ -43,6 +45,7 @@ pub(crate) struct UpstreamRuntime {
     breaker: Option<Arc<SharedBreaker>>,
     budget: Arc<RetryBudget>,
     transport: Transport,
+    resolver: Resolver,
 }
 
 /// The shortest wait that is reported to a client.
@@ -51,8 +54,8 @@ const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Why no server is selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoServer {
-    /// No name has been resolved to an address.
-    Unresolved,
+    /// No name has been resolved to an address; the reason of the first one.
+    Unresolved(LookupFailure),
     /// All servers are unhealthy, ejected, or recovering with a trial in progress.
     Unavailable {
         /// When the first of them may get a request.
@@ -87,6 +90,7 @@ impl UpstreamRuntime {
                 settings.trust.clone(),
                 settings.http2,
             ),
+            resolver: Resolver::new(settings.names.clone(), settings.dns_refresh),
             settings,
         };
         let servers = runtime.settings.servers.iter().enumerate();
@@ -139,6 +143,9 @@ impl UpstreamRuntime {
             if let Some(known) = previous.servers.iter().find(same) {
                 let addresses = known.endpoints().iter().map(|endpoint| endpoint.address).collect();
                 server.update(addresses, |address| self.endpoint_state(&server.label, address, kept, now));
+                if previous.settings.names == self.settings.names {
+                    server.set_name_state(known.name_state());
+                }
             }
         }
     }
@@ -158,9 +165,9 @@ impl UpstreamRuntime {
         &self.servers
     }
 
-    /// Interval between DNS lookups.
-    pub(crate) fn dns_refresh(&self) -> Duration {
-        self.settings.dns_refresh
+    /// Looks up the names of the servers.
+    pub(crate) const fn resolver(&self) -> &Resolver {
+        &self.resolver
     }
 
     /// The connections of the upstream.
@@ -173,10 +180,13 @@ impl UpstreamRuntime {
         &self.budget
     }
 
-    /// Replaces the addresses of a server with the result of a lookup. Connections to addresses that are gone are
-    /// closed when they are idle.
-    pub(crate) fn update_addresses(&self, server: &ServerState, addresses: Vec<SocketAddr>) {
-        let now = Instant::now();
+    /// Records a lookup of the name of a server. Connections to addresses that are gone are closed when they are idle.
+    pub(crate) fn record_lookup(&self, server: &ServerState, answer: NameAnswer, now: Instant) {
+        let mut state = server.name_state();
+        state.apply(answer, self.settings.dns_refresh, now);
+        let (_, port) = server.host_and_port();
+        let addresses = state.addresses().map(|ip| SocketAddr::new(ip, port)).collect();
+        server.set_name_state(state);
         let gone = server.update(addresses, |address| self.endpoint_state(&server.label, address, None, now));
         for endpoint in gone {
             endpoint.remove();
@@ -263,7 +273,10 @@ impl UpstreamRuntime {
             }
         }
         match wait {
-            None => NoServer::Unresolved,
+            None => {
+                let failure = self.servers.iter().find_map(|server| server.name_state().failure());
+                NoServer::Unresolved(failure.unwrap_or(LookupFailure::Error))
+            }
             Some(_) if !tried.is_empty() => NoServer::AllTried,
             Some(retry_after) => NoServer::Unavailable { retry_after: retry_after.max(MIN_RETRY_AFTER) },
         }
@@ -299,7 +312,8 @@ impl UpstreamRuntime {
         match change {
             ejection::Change::None => {}
             ejection::Change::Ejected { duration } => {
-                warn!(upstream, server, %address, for_ms = duration.as_millis(), "server ejected");
+                let for_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+                warn!(upstream, server, %address, for_ms, "server ejected");
             }
             ejection::Change::Readmitted => info!(upstream, server, %address, "server admitted again"),
         }

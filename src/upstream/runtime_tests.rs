@@ -19,6 +19,12 @@ fn upstream(servers: &[(&str, u16)]) -> UpstreamRuntime {
     UpstreamRuntime::new(settings(servers), None)
 }
 
+/// A lookup has found these addresses.
+fn found(shop: &UpstreamRuntime, server: &ServerState, addresses: Vec<SocketAddr>) {
+    let ips = addresses.iter().map(SocketAddr::ip);
+    shop.record_lookup(server, NameAnswer::of(ips, Duration::from_secs(5)), Instant::now());
+}
+
 const THREE: [(&str, u16); 3] = [("127.0.0.1", 1), ("127.0.0.1", 2), ("127.0.0.1", 3)];
 
 fn select(shop: &UpstreamRuntime, tried: &[Candidate], now: Instant) -> (Candidate, AttemptGuard) {
@@ -57,7 +63,9 @@ fn server_without_an_address_is_skipped() {
     let (shop, now) = (upstream(&[("shop.internal", 1), ("127.0.0.1", 2)]), Instant::now());
     assert_eq!(ports(&shop, 4, now), [2, 2, 2, 2]);
     let unresolved = upstream(&[("shop.internal", 1)]);
-    assert_eq!(unresolved.select(&[], 0, now).unwrap_err(), NoServer::Unresolved);
+    assert_eq!(unresolved.select(&[], 0, now).unwrap_err(), NoServer::Unresolved(LookupFailure::TimedOut));
+    unresolved.record_lookup(&unresolved.servers()[0], NameAnswer::failed(LookupFailure::Error), now);
+    assert_eq!(unresolved.select(&[], 0, now).unwrap_err(), NoServer::Unresolved(LookupFailure::Error));
 }
 
 #[test]
@@ -121,7 +129,7 @@ fn single_server_is_never_ejected() {
 fn families_of_a_name_are_alternatives_of_one_candidate() {
     let (shop, now) = (upstream(&[("localhost", 1)]), Instant::now());
     let server = &shop.servers()[0];
-    shop.update_addresses(server, vec!["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()]);
+    found(&shop, server, vec!["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()]);
     let (candidate, mut guard) = select(&shop, &[], now);
     let addresses = candidate.addresses();
     assert!(addresses[0].address.is_ipv6() && addresses[1].address.is_ipv4());
@@ -136,7 +144,7 @@ fn families_of_a_name_are_alternatives_of_one_candidate() {
 fn addresses_of_one_family_take_turns_and_are_ejected_separately() {
     let (shop, now) = (upstream(&[("shop.internal", 1)]), Instant::now());
     let address = |last| SocketAddr::from(([10, 0, 0, last], 1));
-    shop.update_addresses(&shop.servers()[0], vec![address(1), address(2), address(3)]);
+    found(&shop, &shop.servers()[0], vec![address(1), address(2), address(3)]);
     let mut counts = [0_u32; 4];
     for _ in 0..300 {
         let (candidate, mut guard) = select(&shop, &[], now);
@@ -154,12 +162,12 @@ fn changed_addresses_keep_the_state_of_those_that_remain() {
     let (shop, now) = (upstream(&[("shop.internal", 1)]), Instant::now());
     let address = |last| SocketAddr::from(([10, 0, 0, last], 1));
     let server = &shop.servers()[0];
-    shop.update_addresses(server, vec![address(1), address(2)]);
+    found(&shop, server, vec![address(1), address(2)]);
     let endpoints = server.endpoints().clone();
-    shop.update_addresses(server, vec![address(3), address(2)]);
+    found(&shop, server, vec![address(3), address(2)]);
     assert!(Arc::ptr_eq(&server.endpoints()[0], &endpoints[1]));
     assert!(endpoints[0].is_removed() && !endpoints[1].is_removed());
-    shop.update_addresses(server, Vec::new());
+    found(&shop, server, Vec::new());
     assert_eq!(server.endpoints().len(), 2, "a failed lookup keeps the addresses");
     assert!(select(&shop, &[], now).0.address.port() == 1);
 }

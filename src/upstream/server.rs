@@ -1,7 +1,7 @@
 //! A server of an upstream: its configured name and the addresses that the name has now.
 //!
-//! The list is empty until the first successful lookup; an IP address and `localhost` need none. A lookup that fails later keeps the
-//! previous addresses. An address that a new lookup has too keeps its state.
+//! The list is empty until the first successful lookup; an IP address and `localhost` need none. [`NameState`] decides
+//! what a lookup changes. An address that a new lookup has too keeps its state.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 
 use super::address_order::{self, AddressView, Family, MAX_ADDRESSES};
 use super::candidate::Candidate;
 use super::endpoint::{AttemptGuard, Endpoint, EndpointState, EndpointView, ServerHealth};
+use super::resolver::name_state::NameState;
 use super::settings::ServerSpec;
 
 /// The run-time state of one server.
@@ -27,6 +29,8 @@ pub(crate) struct ServerState {
     is_literal: bool,
     tls_name: Option<Arc<ServerName<'static>>>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
+    /// What lookups have found; unused for an address.
+    name: Mutex<NameState>,
     /// The turn among the addresses.
     turn: AtomicUsize,
     /// The family that connected last: `FAMILY_V6` or `FAMILY_V4`.
@@ -67,6 +71,7 @@ impl ServerState {
             is_literal: !fixed.is_empty(),
             tls_name: spec.tls_name.clone().map(Arc::new),
             endpoints: ArcSwap::default(),
+            name: Mutex::default(),
             turn: AtomicUsize::new(0),
             family: AtomicU8::new(FAMILY_V6),
         };
@@ -83,6 +88,15 @@ impl ServerState {
     /// The host and port to look up.
     pub(crate) fn host_and_port(&self) -> (&str, u16) {
         (&self.host, self.port)
+    }
+
+    /// What lookups of the name have found.
+    pub(crate) fn name_state(&self) -> NameState {
+        self.name.lock().clone()
+    }
+
+    pub(super) fn set_name_state(&self, state: NameState) {
+        *self.name.lock() = state;
     }
 
     /// The current addresses, sorted.

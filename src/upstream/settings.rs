@@ -1,5 +1,6 @@
 //! The settings of an upstream, as the configuration determines them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,10 @@ pub(crate) struct UpstreamSettings {
     pub keepalive_max: usize,
     /// How long a connection may stay idle.
     pub keepalive_idle: Duration,
-    /// Interval between DNS lookups.
+    /// The longest interval between lookups of a name.
     pub dns_refresh: Duration,
+    /// Where names are looked up.
+    pub names: NameSource,
     /// How server certificates are verified; `None` without TLS.
     pub trust: Option<Arc<CertVerification>>,
     /// The HTTP versions to use.
@@ -53,6 +56,18 @@ pub(crate) struct ServerSpec {
     pub label: String,
     /// The name to verify the certificate against; `None` without TLS.
     pub tls_name: Option<ServerName<'static>>,
+}
+
+/// Where the names of servers are looked up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NameSource {
+    /// The hosts file, then the name servers of resolv.conf.
+    #[default]
+    Dns,
+    /// The C library: getaddrinfo.
+    System,
+    /// The hosts file, then these name servers.
+    NameServers(Vec<SocketAddr>),
 }
 
 /// How a server is selected.
@@ -97,6 +112,7 @@ impl UpstreamSettings {
             keepalive_max: 8,
             keepalive_idle: Duration::from_secs(4),
             dns_refresh: Duration::from_secs(30),
+            names: NameSource::Dns,
             trust: None,
             http2: HttpVersionPolicy::Http1,
             balance: Balance::RoundRobin,

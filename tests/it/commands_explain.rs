@@ -476,6 +476,7 @@ fn causes_are_all_provoked_or_listed_as_not_provokable() {
         "queue_timeout",
         "breaker_open",
         "destination_unavailable",
+        "dns_timeout",
         "resource_exhausted",
         "connection_write_timeout",
         "http_response_incomplete",

@@ -121,7 +121,9 @@ upstreams:
   bare: { servers: [\"10.0.0.1:80\", \"10.0.0.2:80\"] }
   full: { servers: [\"10.0.0.1:80\"], health: { path: /up, every: 7s, fall: 4 }, breaker: { open_for: 9s }, concurrency: { max: 3 } }
   strict: { servers: [\"10.0.0.1:80\", \"10.0.0.2:80\"], ejection: { max_ejected: 100% } }
+  named: { servers: [\"db.test:80\"] }
 routes:
+  - { name: named, match: { path: /named }, upstream: named }
   - { name: bare, match: { path: /bare }, upstream: bare, timeouts: { tls: 800ms } }
   - { name: full, match: { path: /full }, upstream: full }
   - { name: strict, match: { path: /strict }, upstream: strict }
@@ -143,6 +145,8 @@ routes:
         ("destination_unavailable", "strict", "upstreams.strict.ejection: with max_ejected 100 %"),
         ("queue_full", "bare", "upstreams.bare.concurrency is off"),
         ("queue_timeout", "full", "upstreams.full.concurrency: max 3"),
+        ("dns_timeout", "bare", "does not occur on this route: upstreams.bare.servers has an address"),
+        ("dns_error", "named", "no name of upstreams.named.servers has ever been resolved"),
         ("connection_timeout", "bare", "timeouts.connect, which is 700ms"),
         ("tls_timeout", "bare", "timeouts.tls, which is 800ms"),
     ] {

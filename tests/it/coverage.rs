@@ -85,6 +85,7 @@ const CAUSES: &[(&str, &str)] = &[
     ("limiter_unavailable", "redis_failures::lost_redis_is_handled_by_on_failure"),
     ("resource_exhausted", "overload::streams_without_descriptors_get_503_and_listeners_keep_accepting"),
     ("dns_error", "retries::unresolvable_name_gets_504_and_does_not_prevent_start"),
+    ("dns_timeout", "name_resolution::silent_name_server_gets_504_dns_timeout_and_recovers"),
     ("destination_ip_unroutable", "retries::unroutable_address_gets_504"),
     ("deadline_exceeded", "timeouts::deadline_is_exact_regardless_of_attempt_timeouts"),
 ];

@@ -222,6 +222,8 @@ fn verify_uses_the_choices_of_the_configuration() {
     for route in ["watched", "quiet", "calls", "vault"] {
         assert_eq!(row("no-healthy-server", route), passed("503 destination_unavailable"));
         assert_eq!(row("breaker-open", route), passed("503 breaker_open"));
+        assert_eq!(row("name-without-address", route), passed("504 dns_error"));
+        assert_eq!(row("silent-name-server", route), passed("504 dns_timeout"));
     }
 }
 

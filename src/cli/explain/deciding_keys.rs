@@ -1,5 +1,6 @@
 //! Which keys of the file decide when a cause occurs, with their values.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use humantime::format_duration;
@@ -22,6 +23,7 @@ pub(super) fn note(cause: Cause, route: &RouteConfig, upstream: &UpstreamConfig)
                 format_duration(limits.queue_timeout)
             ),
         }),
+        Cause::DnsError | Cause::DnsTimeout => Some(name_note(upstream)),
         Cause::ConnectionTimeout => Some(timeout_note("connect", route.timeouts.connect)),
         Cause::TlsTimeout => Some(timeout_note("tls", route.timeouts.tls)),
         Cause::HttpResponseTimeout => Some(timeout_note("response_headers", route.timeouts.response_headers)),
@@ -33,6 +35,15 @@ pub(super) fn note(cause: Cause, route: &RouteConfig, upstream: &UpstreamConfig)
 
 fn timeout_note(key: &str, value: Duration) -> String {
     format!("Decided by timeouts.{key}, which is {} on this route.", format_duration(value))
+}
+
+fn name_note(upstream: &UpstreamConfig) -> String {
+    let name = &upstream.name;
+    let is_fixed = |host: &str| host.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost");
+    if upstream.servers.iter().any(|server| is_fixed(&server.host)) {
+        return format!("The cause does not occur on this route: upstreams.{name}.servers has an address.");
+    }
+    format!("Decided by resolver: no name of upstreams.{name}.servers has ever been resolved to an address.")
 }
 
 fn breaker_note(upstream: &UpstreamConfig) -> String {

@@ -3,7 +3,7 @@
 //! Routes, modes, contract, overrides, CORS and formats are unchanged. Every change is a line of [`Harness::changes`].
 //! The gateways run in this process, each on its own threads, and end with it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tracing::Level;
 
 use super::load_factor::LoadFactor;
 use super::route_probe::RouteProbes;
-use super::unavailability::{self, Unavailability};
+use super::unavailability::{self, Names, Unavailability};
 use crate::config::{Config, Timeouts, UpstreamConfig as Servers, UpstreamServer};
 use crate::conformance::case::FAULT_HEADER;
 use crate::conformance::runner::upstream_script;
@@ -54,6 +54,7 @@ pub(super) struct Harness {
     pub(super) low_limits_gateway: RunningGateway,
     /// No server of their upstreams gets a request, in the order of [`unavailability::ALL`].
     pub(super) unavailable_gateways: Vec<RunningGateway>,
+    _silent_name_server: UdpSocket,
     pub(super) changes: Vec<String>,
     /// The factor of all timeouts.
     pub(super) load: LoadFactor,
@@ -119,10 +120,12 @@ impl Harness {
         let h2_client_gateway = start(&with_h2c_listener(&config), client_upstream.address())?;
         let flood_gateway = start(&with_h2c_listener(&config), client_upstream.address())?;
         let low_limits_gateway = start(&with_low_limits(&config, &original), client_upstream.address())?;
+        let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(start_error)?;
+        let names = Names { silent: silent.local_addr().map_err(start_error)? };
         let start_unavailable = |kind: &Unavailability| {
-            let mut config = config.clone();
-            config.upstreams.iter_mut().for_each(kind.set_up);
-            start(&config, faulty_upstream.address(ServerKind::Refusing))
+            let mut config = with_server(&config, faulty_upstream.address(ServerKind::Refusing));
+            config.upstreams.iter_mut().for_each(|upstream| (kind.set_up)(upstream, names));
+            start_gateway(config, &shutdown)
         };
         let unavailable_gateways =
             unavailability::ALL.iter().map(start_unavailable).collect::<Result<_, _>>()?;
@@ -141,6 +144,7 @@ impl Harness {
             flood_gateway,
             low_limits_gateway,
             unavailable_gateways,
+            _silent_name_server: silent,
             changes,
             load,
             relay,

@@ -13,6 +13,7 @@ use super::harness::{Harness, RunningGateway};
 use super::rejections::{judge_row, send_request};
 use super::unavailability::{self, Unavailability};
 use super::{ReportRow, Section, retry};
+use crate::config::RouteConfig;
 
 /// The time limit for an upstream to become unavailable, before the load factor.
 const STATE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -24,8 +25,10 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
         let prepared = prepare(harness, kind, gateway).await;
         for (route, probe) in harness.config.routes.iter().zip(&harness.probes.probes) {
             let Ok(probe) = probe else { continue };
-            let rules =
-                ExpectationContext { config: &harness.config, route: Some(route), method: &probe.method };
+            if !reaches_upstream(route) {
+                continue;
+            }
+            let rules = ExpectationContext::on_route(&harness.config, route, &probe.method);
             let play = || async {
                 let outcome = match &prepared {
                     Ok(()) => send_request(harness, gateway, None, (probe, &probe.method), kind.cause).await,
@@ -40,11 +43,17 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
     rows
 }
 
+/// Whether requests of the route are meant for an upstream.
+fn reaches_upstream(route: &RouteConfig) -> bool {
+    route.upstream.is_some() && route.maintenance.is_none()
+}
+
 /// Makes every upstream of the gateway unavailable that a probe reaches.
 async fn prepare(harness: &Harness, kind: &Unavailability, gateway: &RunningGateway) -> Result<(), String> {
     let mut upstreams = BTreeSet::new();
     for (route, probe) in harness.config.routes.iter().zip(&harness.probes.probes) {
-        if let (Ok(probe), true) = (probe, upstreams.insert(route.upstream))
+        if let (Ok(probe), true) = (probe, reaches_upstream(route))
+            && upstreams.insert(route.upstream)
             && let Some(cause) = kind.provoked_by
         {
             send_request(harness, gateway, None, (probe, &probe.method), cause).await?;

@@ -144,9 +144,9 @@ pub(crate) struct UpstreamFile {
     #[schemars(extend("default" = "on"))]
     pub via: ViaWord,
 
-    /// How often the names of servers are resolved again.
+    /// How long the addresses of a name are used at most before it is resolved again.
     ///
-    /// If resolution fails, the last known addresses remain in use.
+    /// A shorter TTL is respected, down to 1 s. If resolution fails, the last known addresses remain in use.
     #[schemars(extend("default" = "30s"))]
     pub dns_refresh: Time,
 

@@ -376,10 +376,10 @@ fn response_head_limit(
 fn no_server(forwarding: &Forwarding<'_>, reason: NoServer) -> Interrupt {
     let metrics = &forwarding.route.upstream_metrics;
     Interrupt::Fault(match reason {
-        NoServer::Unresolved => {
-            metrics.attempt(0, Err(Cause::DnsError));
-            Fault::new(Cause::DnsError, Phase::Connect)
-                .with_evidence(Evidence::from_static("no server has been resolved to an address"))
+        NoServer::Unresolved(failure) => {
+            let (cause, evidence) = (failure.cause(), failure.evidence());
+            metrics.attempt(0, Err(cause));
+            Fault::new(cause, Phase::Connect).with_evidence(Evidence::from_static(evidence))
         }
         NoServer::Unavailable { retry_after } => {
             metrics.shed(Cause::DestinationUnavailable);
