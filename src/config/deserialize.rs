@@ -240,7 +240,9 @@ impl<'t> NodeDeserializer<'t> {
     /// Checks a duration, size or percentage against `x-min` and `x-max` of the schema.
     fn check_bounds(&self, text: &str) -> Result<(), TypeError> {
         let (min, max) = (self.keys.text("x-min"), self.keys.text("x-max"));
-        if let (Some(bound), true) = (min.or(max), units::is_digits(text)) {
+        // 0 needs no unit where the type of the key allows it.
+        let lacks_unit = units::is_digits(text) && (text != "0" || min.is_some());
+        if let (Some(bound), true) = (min.or(max), lacks_unit) {
             // Of several units, the one within the bounds.
             let units = ["ms", "s", "B", "KiB", "MiB", "%"].map(|unit| format!("{text}{unit}"));
             let fits = |text: &&String| is_time(text) == is_time(bound) && self.check_bounds(text).is_ok();

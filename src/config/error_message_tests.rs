@@ -98,7 +98,7 @@ pub(super) const EXPECTED_MESSAGES: &[(&str, &[&str])] = &[
     ("listen: []", &["listen: duplicate key, first on line 1; remove one of them"]),
     ("log: { format: xml }", &["log.format: unknown value \"xml\"; expected auto, text or json"]),
     ("log: { level: infos }", &["log.level: unknown value \"infos\"; did you mean \"info\"?"]),
-    ("log: loud", &["log: found \"loud\"; expected a mapping (format, level, requests)"]),
+    ("log: loud", &["log: found \"loud\"; expected a mapping (format, level, requests, evidence)"]),
     (
         "client: { trusted_proxies: 10.0.0.0/8 }",
         &["client.trusted_proxies: found \"10.0.0.0/8\"; expected a list, for example [10.0.0.0/8]"],

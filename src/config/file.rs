@@ -20,7 +20,8 @@ use contract::{ContractFile, ContractForm};
 use cors::CorsFile;
 use errors::ErrorsForm;
 use forms::{
-    FieldName, ListenAddress, Named, Network, OneOrMany, Size, SizeOrOff, StringOrList, Time, TimeOrZero,
+    FieldName, ListenAddress, Named, Network, OneOrMany, Size, SizeOrOff, SizeOrZero, StringOrList, Time,
+    TimeOrZero,
 };
 use limits::{LimitHeaders, RateLimitFile, StoreFile};
 use route::RouteFile;
@@ -251,6 +252,13 @@ pub(crate) struct LogFile {
     /// Which requests are logged.
     #[schemars(extend("default" = "errors"))]
     pub requests: LogRequests,
+
+    /// How much of what an upstream sent a log line may contain, in the field `evidence`.
+    ///
+    /// It is logged instead of a malformed response or of an error body that was replaced; clients never receive it.
+    /// With 0 no line has `evidence`, not even the gateway's own explanation of a failure.
+    #[schemars(extend("default" = "256B", "x-max" = "2KiB"))]
+    pub evidence: SizeOrZero,
 }
 
 /// The format of log lines.

@@ -155,6 +155,8 @@ pub struct LogConfig {
     pub level: LogLevel,
     /// Which requests are logged.
     pub requests: LogRequests,
+    /// How many bytes of an upstream's output a line may contain.
+    pub evidence: usize,
 }
 
 /// Limits for clients. Sizes are in bytes.

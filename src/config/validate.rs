@@ -166,7 +166,12 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
         drain: *file.drain,
         listeners: listen,
         telemetry,
-        log: LogConfig { format: file.log.format, level: file.log.level, requests: file.log.requests },
+        log: LogConfig {
+            format: file.log.format,
+            level: file.log.level,
+            requests: file.log.requests,
+            evidence: usize::try_from(*file.log.evidence).unwrap_or(usize::MAX),
+        },
         client,
         contract: default,
         errors: global_errors,

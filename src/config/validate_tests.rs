@@ -53,7 +53,12 @@ fn minimal_file_loads_with_the_documented_defaults() {
         (1, "0.0.0.0:8080".parse().unwrap(), false, false)
     );
     assert_eq!(config.telemetry.address, "127.0.0.1:9464".parse().unwrap());
-    let log = LogConfig { format: LogFormat::Auto, level: LogLevel::Info, requests: LogRequests::Errors };
+    let log = LogConfig {
+        format: LogFormat::Auto,
+        level: LogLevel::Info,
+        requests: LogRequests::Errors,
+        evidence: 256,
+    };
     assert_eq!(config.log, log);
     assert_eq!(
         config.client,

@@ -4,6 +4,7 @@
 //! A fault is created where the error occurs, and passed unchanged to the policy, the metrics and the log. It does not
 //! contain the status code (see [`super::policy`]) or any text for the client: evidence is never written to a body.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +12,8 @@ use std::time::Duration;
 use super::causes::Cause;
 use super::phase::Phase;
 
-/// Maximum size of an upstream excerpt in the log, in bytes: enough to identify the sender, too few to fill a disk.
-pub const EXCERPT_LIMIT: usize = 256;
+/// How many bytes of an upstream's output are kept for the log: the largest `log.evidence`.
+pub const EXCERPT_LIMIT: usize = 2048;
 
 /// Details of a fault for the log, for example an error text or the invalid byte.
 ///
@@ -24,6 +25,13 @@ pub struct Evidence(Option<EvidenceText>);
 enum EvidenceText {
     Fixed(&'static str),
     Owned(Box<str>),
+    /// A sentence, or an empty one, and the first bytes of what the upstream sent.
+    Excerpt {
+        sentence: Box<str>,
+        excerpt: Box<[u8]>,
+        /// The upstream sent more than `excerpt`.
+        truncated: bool,
+    },
 }
 
 impl Evidence {
@@ -43,28 +51,43 @@ impl Evidence {
     }
 
     /// A sentence, followed by the first bytes that the upstream sent instead of a response (at most
-    /// [`EXCERPT_LIMIT`]).
+    /// [`EXCERPT_LIMIT`], and in the log at most `log.evidence`).
     pub fn with_excerpt(sentence: &str, excerpt: &[u8]) -> Self {
-        let (excerpt, ellipsis) = match excerpt.split_at_checked(EXCERPT_LIMIT) {
-            Some((beginning, [_, ..])) => (beginning, "..."),
-            Some((_, [])) | None => (excerpt, ""),
-        };
+        let (excerpt, truncated) = first_bytes(excerpt, EXCERPT_LIMIT);
         match (sentence, excerpt) {
             ("", []) => Evidence::none(),
             (_, []) => Evidence::owned(sentence),
-            ("", _) => Evidence::owned(format!("{}{ellipsis}", String::from_utf8_lossy(excerpt))),
-            (_, _) => Evidence::owned(format!("{sentence}: {}{ellipsis}", String::from_utf8_lossy(excerpt))),
+            (_, _) => Evidence(Some(EvidenceText::Excerpt {
+                sentence: sentence.into(),
+                excerpt: excerpt.into(),
+                truncated,
+            })),
         }
     }
 
-    /// The text. Use it only in log records.
-    pub fn for_log(&self) -> &str {
+    /// The text, with at most `limit` bytes of what the upstream sent; empty if `limit` is 0. Use it only in log
+    /// records.
+    pub fn for_log(&self, limit: usize) -> Cow<'_, str> {
+        if limit == 0 {
+            return Cow::Borrowed("");
+        }
         match &self.0 {
-            None => "",
-            Some(EvidenceText::Fixed(text)) => text,
-            Some(EvidenceText::Owned(text)) => text,
+            None => Cow::Borrowed(""),
+            Some(EvidenceText::Fixed(text)) => Cow::Borrowed(text),
+            Some(EvidenceText::Owned(text)) => Cow::Borrowed(text),
+            Some(EvidenceText::Excerpt { sentence, excerpt, truncated }) => {
+                let (excerpt, cut) = first_bytes(excerpt, limit);
+                let colon = if sentence.is_empty() { "" } else { ": " };
+                let ellipsis = if cut || *truncated { "..." } else { "" };
+                Cow::Owned(format!("{sentence}{colon}{}{ellipsis}", String::from_utf8_lossy(excerpt)))
+            }
         }
     }
+}
+
+/// The first `limit` bytes, and whether there are more.
+fn first_bytes(bytes: &[u8], limit: usize) -> (&[u8], bool) {
+    bytes.get(..limit).map_or((bytes, false), |beginning| (beginning, bytes.len() > limit))
 }
 
 impl fmt::Debug for Evidence {
@@ -167,7 +190,9 @@ mod tests {
 
     #[test]
     fn upstream_excerpt_is_bounded() {
-        let text = |sentence, excerpt: &[u8]| Evidence::with_excerpt(sentence, excerpt).for_log().to_owned();
+        let logged = |evidence: &Evidence, limit| evidence.for_log(limit).into_owned();
+        let text =
+            |sentence, excerpt: &[u8]| logged(&Evidence::with_excerpt(sentence, excerpt), EXCERPT_LIMIT);
         assert_eq!(text("no status line", b"220 mail\r\n"), "no status line: 220 mail\r\n");
         assert_eq!(
             (text("", b"x"), text("no status line", b""), text("", b"")),
@@ -176,6 +201,12 @@ mod tests {
         assert_eq!(text("", &[b'x'; EXCERPT_LIMIT]), "x".repeat(EXCERPT_LIMIT));
         assert_eq!(text("", &[b'x'; EXCERPT_LIMIT + 1]), format!("{}...", "x".repeat(EXCERPT_LIMIT)));
         assert_eq!(text("", b"\xff"), "\u{fffd}");
+        let evidence = Evidence::with_excerpt("no status line", b"220 mail");
+        assert_eq!(logged(&evidence, 3), "no status line: 220...");
+        assert_eq!(logged(&evidence, 8), "no status line: 220 mail");
+        assert_eq!(logged(&evidence, 0), "");
+        assert_eq!(logged(&Evidence::from_static("refused"), 3), "refused", "our own text is not cut");
+        assert_eq!(logged(&Evidence::from_static("refused"), 0), "");
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub mod response_head;
 pub mod route_conditions;
 pub(crate) mod selectors;
 pub(crate) mod target;
+pub(crate) mod trace_context;
 pub(crate) mod upgrade;
 pub(crate) mod value_template;
 mod version;

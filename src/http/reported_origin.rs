@@ -21,13 +21,15 @@ pub struct TrustedHeaders {
     pub forwarded: bool,
 }
 
-/// Where a request arrived: the scheme and the port of a listener.
+/// Where a request arrived: the scheme and the port of a listener, and the TLS version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     /// `http` or `https`.
     pub scheme: &'static str,
     /// The TCP port.
     pub port: u16,
+    /// The TLS version of the connection; `None` for cleartext.
+    pub tls_version: Option<&'static str>,
 }
 
 /// The values that a trusted proxy reports.

@@ -10,7 +10,7 @@ const ALL: TrustedHeaders = TrustedHeaders {
     forwarded: true,
 };
 const DEFAULT: TrustedHeaders = TrustedHeaders { forwarded_host: false, forwarded: false, ..ALL };
-const ENDPOINT: Endpoint = Endpoint { scheme: "http", port: 8080 };
+const ENDPOINT: Endpoint = Endpoint { scheme: "http", port: 8080, tls_version: None };
 
 /// Scheme, host and port for these field lines and the host `a.test:81`.
 fn origin(trusted: TrustedHeaders, lines: &'static str) -> (&'static str, String, u16) {

@@ -207,13 +207,18 @@ fn replacement(
     checked: CheckedBody,
 ) -> Classification {
     let evidence = if forwarding.context.snapshot.access.is_enabled(true) {
-        let reason =
-            response.response_head.reason.get(..EXCERPT_LIMIT).unwrap_or(&response.response_head.reason);
-        Evidence::with_excerpt(&String::from_utf8_lossy(reason), &checked.readable_body)
+        upstream_evidence(&response.response_head.reason, &checked.readable_body)
     } else {
         Evidence::none()
     };
     Classification::Replace(Replacement { decision, extracted: checked.extracted, evidence })
+}
+
+/// The reason phrase and the body: both are the upstream's, so `log.evidence` limits both.
+fn upstream_evidence(reason: &[u8], body: &[u8]) -> Evidence {
+    let separator: &[u8] = if reason.is_empty() || body.is_empty() { b"" } else { b": " };
+    let body = body.get(..=EXCERPT_LIMIT).unwrap_or(body);
+    Evidence::with_excerpt("", &[reason, separator, body].concat())
 }
 
 /// Buffers the body within `errors.upstream_body` and the deadlines of the request.

@@ -73,6 +73,9 @@ pub(super) enum ReceivedRequest<'a> {
         is_grpc: bool,
         /// The `Accept` field.
         accept: Option<&'a [u8]>,
+        /// The host and User-Agent, for the log.
+        host: Option<&'a [u8]>,
+        user_agent: Option<&'a [u8]>,
     },
 }
 
@@ -212,7 +215,6 @@ impl<'a> Exchange<'a> {
 /// What metrics and log show of a request, beyond its [`RequestContext`] and how it ended.
 #[derive(Debug, Default)]
 pub(super) struct RequestRecord {
-    pub(super) attempts: u32,
     /// The attempts that were followed by another one.
     pub(super) failed_attempts: Vec<FailedServerAttempt>,
     /// The server that the request is at, until its outcome is recorded.
@@ -225,6 +227,10 @@ pub(super) struct RequestRecord {
     pub(super) response_headers_time: Option<Duration>,
     pub(super) upstream_status: Option<u16>,
     pub(super) response_bytes: u64,
+    /// Bytes that a tunnel has received from the client.
+    pub(super) tunnel_bytes_in: u64,
+    /// Time in the queue of the upstream, if the request has waited there.
+    pub(super) queue_time: Option<Duration>,
     pub(super) request_sent: RequestSent,
     /// Reason phrase and beginning of the body of an upstream error that was replaced.
     pub(super) upstream_evidence: Evidence,

@@ -52,7 +52,13 @@ pub(super) async fn reject(gateway: &Gateway, client: &mut Downstream, fault: Fa
     reply_to_fault(
         gateway,
         client,
-        ReceivedRequest::Rejected { request_line: b"", is_grpc: false, accept: None },
+        ReceivedRequest::Rejected {
+            request_line: b"",
+            is_grpc: false,
+            accept: None,
+            host: None,
+            user_agent: None,
+        },
         &fault,
     )
     .await;

@@ -1,15 +1,17 @@
 //! Records a request: metrics when its response headers are sent, metrics and one access log line when it ends.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use super::context::{Exchange, FailedServer, ReceivedRequest};
 use super::downstream::ResponseState;
 use super::gateway::Gateway;
 use crate::contract::grpc;
 use crate::contract::{Cause, Fault, LocalReply, Trigger};
-use crate::http::partial_request;
+use crate::http::{partial_request, trace_context};
 use crate::telemetry::{AccessRecord, CloseReason, Outcome, ResponseOrigin};
 
 /// How a request ended.
@@ -87,6 +89,8 @@ pub(super) struct RejectedFacts {
     pub(super) host: Option<Bytes>,
     pub(super) origin: Option<Bytes>,
     pub(super) accept: Option<Bytes>,
+    /// For the log.
+    pub(super) user_agent: Option<Bytes>,
     /// The request is a gRPC request.
     pub(super) is_grpc: bool,
 }
@@ -99,6 +103,7 @@ impl RejectedFacts {
             host: copied(partial_request::host(head)),
             origin: copied(partial_request::single_field(head, "origin")),
             accept: copied(partial_request::single_field(head, "accept")),
+            user_agent: copied(partial_request::single_field(head, "user-agent")),
             is_grpc: partial_request::is_grpc(head),
         }
     }
@@ -164,9 +169,9 @@ pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd) {
     }
     let is_error = !matches!(end, RequestEnd::Forwarded { status } | RequestEnd::Preflight { status } | RequestEnd::Redirected { status } if *status < 400);
     if context.snapshot.access.is_enabled(is_error) {
-        let attempts = attempt_list(exchange, fault);
+        let attempts = attempt_list(exchange, fault, outcome);
         let record = access_record(exchange, (status, fault, outcome), elapsed);
-        let record = AccessRecord { attempt_list: attempts.as_deref(), ..record };
+        let record = AccessRecord { attempts: attempts.as_deref(), ..record };
         context.snapshot.access.emit(&record);
     }
 }
@@ -177,16 +182,18 @@ fn access_record<'r>(
     (code, fault, outcome): (Option<u16>, Option<&'r Fault>, Outcome),
     elapsed: Duration,
 ) -> AccessRecord<'r> {
-    let Exchange { context, record, .. } = exchange;
-    let (method, path) = match context.received {
-        ReceivedRequest::Valid(request) => (request.method.as_str(), request.path()),
-        ReceivedRequest::Rejected { request_line, .. } => ("", path_of_request_line(request_line)),
-    };
+    let Exchange { context, record, client, .. } = exchange;
+    let request = LoggedRequest::from_received(context.received);
     AccessRecord {
         request_id: context.request_id.to_str().unwrap_or_default(),
+        trace_id: request.trace_id,
         route: context.route.map_or("", |route| &route.config.name),
-        method,
-        path,
+        method: request.method,
+        host: request.host,
+        path: request.path,
+        protocol: client.protocol_name(),
+        tls: client.endpoint().tls_version,
+        user_agent: request.user_agent,
         client_ip: Some(context.client_ip),
         upstream: context.route.map_or("", |route| route.upstream.name()),
         server: record.server(),
@@ -194,12 +201,13 @@ fn access_record<'r>(
         phase: fault.map(Fault::phase),
         code,
         upstream_status: record.upstream_status,
-        bytes: record.response_bytes,
-        attempts: record.attempts,
-        attempt_list: None,
+        bytes_in: client.received() + record.tunnel_bytes_in,
+        bytes_out: record.response_bytes,
+        attempts: None,
         elapsed,
         connect: record.connect_time,
         response_headers: record.response_headers_time,
+        queue: record.queue_time,
         request_sent: record.request_sent,
         rule: record.denied_by.as_ref().map_or("", |rule| rule.limiter.name()),
         evidence: fault.map_or(&record.upstream_evidence, Fault::evidence),
@@ -207,21 +215,75 @@ fn access_record<'r>(
     }
 }
 
+/// The fields of a request that are logged.
+struct LoggedRequest<'r> {
+    method: &'r str,
+    path: &'r [u8],
+    host: &'r [u8],
+    user_agent: &'r [u8],
+    trace_id: &'r str,
+}
+
+impl<'r> LoggedRequest<'r> {
+    fn from_received(received: ReceivedRequest<'r>) -> Self {
+        match received {
+            ReceivedRequest::Valid(request) => LoggedRequest {
+                method: request.method.as_str(),
+                path: request.path(),
+                host: &request.authority,
+                user_agent: request.fields.value("user-agent").unwrap_or_default(),
+                trace_id: request
+                    .fields
+                    .value("traceparent")
+                    .and_then(trace_context::trace_id)
+                    .unwrap_or_default(),
+            },
+            ReceivedRequest::Rejected { request_line, host, user_agent, .. } => LoggedRequest {
+                method: "",
+                path: path_of_request_line(request_line),
+                host: host.unwrap_or_default(),
+                user_agent: user_agent.unwrap_or_default(),
+                trace_id: "",
+            },
+        }
+    }
+}
+
+/// An attempt as it is logged.
+#[derive(Serialize)]
+struct LoggedAttempt<'r> {
+    server: &'r str,
+    cause: Cow<'r, str>,
+    ms: u64,
+}
+
 /// All attempts as a JSON list, if there was more than one.
-fn attempt_list(exchange: &Exchange<'_>, fault: Option<&Fault>) -> Option<String> {
+fn attempt_list(exchange: &Exchange<'_>, fault: Option<&Fault>, outcome: Outcome) -> Option<String> {
     let record = &exchange.record;
     let last_started = record.failed_attempts.last()?.ended;
-    let entry = |server: &str, cause: &str, elapsed: Duration| serde_json::json!({ "server": server, "cause": cause, "ms": elapsed.as_millis() as u64 });
-    let failed = record.failed_attempts.iter().map(|attempt| {
-        let cause = match attempt.reason {
-            FailedServer::Fault(cause) => cause.name().to_owned(),
-            FailedServer::Status(status) => status.to_string(),
-        };
-        entry(&attempt.server, &cause, attempt.elapsed)
+    let failed = record.failed_attempts.iter().map(|attempt| LoggedAttempt {
+        server: &attempt.server,
+        cause: match attempt.reason {
+            FailedServer::Fault(cause) => cause.name().into(),
+            FailedServer::Status(status) => status.to_string().into(),
+        },
+        ms: milliseconds(attempt.elapsed),
     });
-    let cause = fault.map_or("ok", |fault| fault.cause().name());
-    let last = entry(record.server(), cause, last_started.elapsed());
+    // An attempt ends with the response headers; the body is not part of it.
+    let answered =
+        record.response_headers_time.map(|waited| record.connect_time.unwrap_or_default() + waited);
+    let (cause, elapsed) = match (fault, outcome) {
+        (Some(fault), _) => (fault.cause().name(), None),
+        (None, Outcome::ClientDisconnected) => (outcome.name(), None),
+        (None, _) => ("ok", answered),
+    };
+    let elapsed = elapsed.unwrap_or_else(|| last_started.elapsed());
+    let last = LoggedAttempt { server: record.server(), cause: cause.into(), ms: milliseconds(elapsed) };
     serde_json::to_string(&failed.chain([last]).collect::<Vec<_>>()).ok()
+}
+
+fn milliseconds(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The path in a request line, without the query; empty if the line has no target.

@@ -156,7 +156,8 @@ pub(super) async fn forward_upgrade(
     let (outcome, bytes) = tunnel::run(&mut client.io, &mut upstream, timeouts).await;
     // The whole duration of a tunnel is time spent waiting for its peers.
     exchange.client.add_wait(tunnel_started.elapsed());
-    exchange.record.response_bytes += bytes;
+    exchange.record.response_bytes += bytes.from_upstream;
+    exchange.record.tunnel_bytes_in = bytes.from_client;
     match &outcome {
         RelayOutcome::Complete => {
             exchange.client.send_end();

@@ -55,10 +55,15 @@ pub(super) async fn reject(
     rejected: RejectedRequest,
 ) {
     let snapshot = gateway.snapshot.load_full();
-    let RejectedRequest { fault, request_line, facts: RejectedFacts { host, origin, accept, is_grpc } } =
-        rejected;
-    let received =
-        ReceivedRequest::Rejected { request_line: &request_line, is_grpc, accept: accept.as_deref() };
+    let RejectedRequest { fault, request_line, facts } = rejected;
+    let RejectedFacts { host, origin, accept, user_agent, is_grpc } = facts;
+    let received = ReceivedRequest::Rejected {
+        request_line: &request_line,
+        is_grpc,
+        accept: accept.as_deref(),
+        host: host.as_deref(),
+        user_agent: user_agent.as_deref(),
+    };
     let host = host.as_deref().map(authority::routing_host);
     let rules = snapshot.unrouted_rules(listener, host.as_deref(), None);
     let response_headers = cors::for_rejected(rules.cors, origin.as_deref());

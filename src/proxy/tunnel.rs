@@ -25,17 +25,25 @@ pub(super) struct TunnelTimeouts {
     pub(super) max_duration: Option<TimeLimit>,
 }
 
-/// Forwards bytes until the tunnel ends. Returns how it ended, and the number of bytes received from the upstream.
+/// Numbers of bytes that a tunnel has received.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TunnelBytes {
+    pub(super) from_client: u64,
+    pub(super) from_upstream: u64,
+}
+
+/// Forwards bytes until the tunnel ends. Returns how it ended, and how much was received.
 ///
 /// Bytes that were read after the upstream's response headers are forwarded first, in one write with the queued 101.
 pub(super) async fn run(
     client: &mut BufferedStream,
     upstream: &mut BufferedStream,
     timeouts: TunnelTimeouts,
-) -> (RelayOutcome, u64) {
+) -> (RelayOutcome, TunnelBytes) {
     let mut tunnel =
         Tunnel { to_upstream: Direction::new(), to_client: Direction::new(), last_activity: Instant::now() };
     tunnel.to_client.bytes = upstream.input.len() as u64;
+    tunnel.to_upstream.bytes = client.input.len() as u64;
     upstream.splice_to(client);
     loop {
         let idle_at = tunnel.last_activity + timeouts.idle;
@@ -48,7 +56,8 @@ pub(super) async fn run(
             _ => (now >= tunnel.last_activity + timeouts.idle).then_some(RelayOutcome::TunnelIdle),
         });
         if let Some(outcome) = outcome {
-            return (outcome, tunnel.to_client.bytes);
+            let (from_client, from_upstream) = (tunnel.to_upstream.bytes, tunnel.to_client.bytes);
+            return (outcome, TunnelBytes { from_client, from_upstream });
         }
     }
 }

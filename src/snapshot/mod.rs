@@ -170,7 +170,11 @@ impl Snapshot {
         Ok(Snapshot {
             overrides: config.overrides.clone(),
             client: Arc::new(config.client.clone()),
-            access: AccessLog::new(logging::requests(config.log.requests), logging::level(config.log.level)),
+            access: AccessLog::new(
+                logging::requests(config.log.requests),
+                logging::level(config.log.level),
+                config.log.evidence,
+            ),
             router: Router::build(&config.routes)?,
             routes,
             unrouted: Unrouted::of(config, metrics),

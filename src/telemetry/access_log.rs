@@ -1,7 +1,7 @@
 //! The access log: one line per request, with all its facts as fields.
 //!
-//! The caller determines how a request ended. Header fields and bodies from clients are never logged; `evidence` may
-//! contain the beginning of an invalid upstream response. [`super::formatter`] escapes the line, [`super::log`] writes
+//! The caller determines how a request ended. Of a client's header fields only the host, User-Agent and the trace
+//! ID are logged, and never its body; `evidence` may contain the beginning of an invalid upstream response. [`super::formatter`] escapes the line, [`super::log`] writes
 //! it.
 
 use std::net::IpAddr;
@@ -117,12 +117,22 @@ impl Outcome {
 pub(crate) struct AccessRecord<'a> {
     /// The request ID.
     pub request_id: &'a str,
+    /// The trace ID of the request's `traceparent`; empty without one.
+    pub trace_id: &'a str,
     /// Name of the route; empty if none matched.
     pub route: &'a str,
     /// Method as received.
     pub method: &'a str,
+    /// The host that the request is for, with the port if the client sent one. May be any bytes, like `path`.
+    pub host: &'a [u8],
     /// Path as received, without the query. May be any bytes; decoded lossily and escaped.
     pub path: &'a [u8],
+    /// The HTTP version of the client: `HTTP/1.0`, `HTTP/1.1` or `HTTP/2`.
+    pub protocol: &'a str,
+    /// The TLS version of the client's connection: `TLSv1.2` or `TLSv1.3`; `None` without TLS.
+    pub tls: Option<&'a str>,
+    /// The User-Agent field. May be any bytes, like `path`.
+    pub user_agent: &'a [u8],
     /// The client's address, as determined from the connection and trusted proxies.
     pub client_ip: Option<IpAddr>,
     /// Name of the upstream; empty without a route.
@@ -137,19 +147,20 @@ pub(crate) struct AccessRecord<'a> {
     pub code: Option<u16>,
     /// Status code received from the upstream, if any.
     pub upstream_status: Option<u16>,
+    /// Bytes of the request body received.
+    pub bytes_in: u64,
     /// Bytes of the response body sent.
-    pub bytes: u64,
-    /// Attempts to forward the request.
-    pub attempts: u32,
-    /// The attempts, if there was more than one: a JSON list of objects with `server`, `cause` and `ms`. It is logged
-    /// instead of the number.
-    pub attempt_list: Option<&'a str>,
+    pub bytes_out: u64,
+    /// The attempts, if there was more than one: a JSON list of objects with `server`, `cause` and `ms`.
+    pub attempts: Option<&'a str>,
     /// Time from the request headers to the end.
     pub elapsed: Duration,
     /// Connect time of the last attempt; `None` on a reused connection.
     pub connect: Option<Duration>,
     /// Time that the last attempt waited for the response headers.
     pub response_headers: Option<Duration>,
+    /// Time in the upstream's queue; `None` if the request did not wait.
+    pub queue: Option<Duration>,
     /// How much of the request was sent to the upstream.
     pub request_sent: RequestSent,
     /// Name of the rate limit that denied the request; empty if none did.
@@ -165,18 +176,24 @@ pub(crate) struct AccessRecord<'a> {
 pub(crate) struct AccessLog {
     errors: bool,
     successes: bool,
+    evidence_limit: usize,
 }
 
 impl AccessLog {
-    /// Creates the log for these requests at the configured log level.
-    pub(crate) fn new(requests: LoggedRequests, level: Level) -> Self {
+    /// Creates the log for these requests at the configured log level, with at most this many bytes of what an
+    /// upstream sent in a line.
+    pub(crate) fn new(requests: LoggedRequests, level: Level, evidence_limit: usize) -> Self {
         let (errors, successes) = match requests {
             LoggedRequests::Off => (false, false),
             LoggedRequests::Errors => (true, false),
             LoggedRequests::All => (true, true),
         };
         // tracing orders levels by verbosity. Lines of errors are `error`, `warn` or `info`, all others `info`.
-        AccessLog { errors: errors && level >= Level::WARN, successes: successes && level >= Level::INFO }
+        AccessLog {
+            errors: errors && level >= Level::WARN,
+            successes: successes && level >= Level::INFO,
+            evidence_limit,
+        }
     }
 
     /// Whether such a request is logged. Cheap: check it before building the record.
@@ -186,41 +203,48 @@ impl AccessLog {
 
     /// Writes the line.
     pub(crate) fn emit(&self, record: &AccessRecord<'_>) {
+        let evidence = record.evidence.for_log(self.evidence_limit);
         match record.outcome.level() {
-            Level::ERROR => emit_at!(Level::ERROR, record),
-            Level::WARN => emit_at!(Level::WARN, record),
+            Level::ERROR => emit_at!(Level::ERROR, record, evidence),
+            Level::WARN => emit_at!(Level::WARN, record, evidence),
             // No outcome has another level.
-            Level::INFO | Level::DEBUG | Level::TRACE => emit_at!(Level::INFO, record),
+            Level::INFO | Level::DEBUG | Level::TRACE => emit_at!(Level::INFO, record, evidence),
         }
     }
 }
 
 /// A macro, because tracing requires a constant level per callsite.
 macro_rules! emit_at {
-    ($level:expr, $record:ident) => {
+    ($level:expr, $record:ident, $evidence:ident) => {
         tracing::event!(
             target: TARGET,
             $level,
             request_id = non_empty($record.request_id),
+            trace_id = non_empty($record.trace_id),
             route = non_empty($record.route),
             method = non_empty($record.method),
+            host = non_empty(&String::from_utf8_lossy($record.host)),
             path = &*String::from_utf8_lossy($record.path),
+            protocol = non_empty($record.protocol),
+            tls = $record.tls,
+            user_agent = non_empty(&String::from_utf8_lossy($record.user_agent)),
             client_ip = $record.client_ip.map(tracing::field::display),
             upstream = non_empty($record.upstream),
             server = non_empty($record.server),
+            attempts.json = $record.attempts,
             cause = $record.cause.map(Cause::name),
             phase = $record.phase.map(Phase::name),
             code = $record.code,
             upstream_status = $record.upstream_status,
-            bytes = $record.bytes,
-            attempts = $record.attempt_list.is_none().then_some($record.attempts),
-            attempts.json = $record.attempt_list,
+            bytes_in = $record.bytes_in,
+            bytes_out = $record.bytes_out,
             elapsed_ms = milliseconds($record.elapsed),
             connect_ms = $record.connect.map(milliseconds),
             response_headers_ms = $record.response_headers.map(milliseconds),
+            queue_ms = $record.queue.map(milliseconds),
             request_sent = $record.request_sent.name(),
             rule = non_empty($record.rule),
-            evidence = non_empty($record.evidence.for_log()),
+            evidence = non_empty(&$evidence),
             outcome = $record.outcome.name(),
             message = $record.outcome.message(),
         )

@@ -29,7 +29,7 @@ fn emitted_line(level: Level, record: &AccessRecord<'_>) -> String {
     let buffer = SharedBuffer::default();
     let writer = buffer.clone();
     with_default(log::subscriber(LineFormat::Json, level, move || writer.clone()).0, || {
-        AccessLog::new(LoggedRequests::All, level).emit(record);
+        AccessLog::new(LoggedRequests::All, level, 256).emit(record);
     });
     let bytes = buffer.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -38,9 +38,14 @@ fn emitted_line(level: Level, record: &AccessRecord<'_>) -> String {
 fn failed_record<'a>(evidence: &'a Evidence) -> AccessRecord<'a> {
     AccessRecord {
         request_id: "0192",
+        trace_id: "4bf92f3577b34da6a3ce929d0e0e4736",
         route: "shop",
         method: "GET",
+        host: b"api.example.com",
         path: b"/orders/7",
+        protocol: "HTTP/2",
+        tls: Some("TLSv1.3"),
+        user_agent: b"curl/8.5.0",
         client_ip: Some(IpAddr::from([10, 0, 0, 9])),
         upstream: "backend",
         server: "10.0.1.10:8000",
@@ -48,12 +53,13 @@ fn failed_record<'a>(evidence: &'a Evidence) -> AccessRecord<'a> {
         phase: Some(Phase::Connect),
         code: Some(504),
         upstream_status: None,
-        bytes: 140,
-        attempt_list: None,
-        attempts: 2,
+        bytes_in: 12,
+        bytes_out: 140,
+        attempts: Some(r#"[{"server":"10.0.1.9:8000","cause":"connection_timeout","ms":2000}]"#),
         elapsed: Duration::from_micros(3_250),
         connect: Some(Duration::from_micros(750)),
         response_headers: None,
+        queue: Some(Duration::from_millis(1)),
         request_sent: RequestSent::None,
         rule: "",
         evidence,
@@ -69,11 +75,17 @@ fn failed_request_is_one_line_with_all_known_fields() {
     assert!(time.starts_with("{\"time\":\""));
     assert_eq!(
         rest,
-        "\"level\":\"warn\",\"message\":\"upstream failed\",\"request_id\":\"0192\",\"route\":\"shop\",\
-         \"method\":\"GET\",\"path\":\"/orders/7\",\"client_ip\":\"10.0.0.9\",\"upstream\":\"backend\",\
-         \"server\":\"10.0.1.10:8000\",\"cause\":\"connection_refused\",\"phase\":\"connect\",\"code\":504,\
-         \"bytes\":140,\"attempts\":2,\"elapsed_ms\":3.25,\"connect_ms\":0.75,\"request_sent\":\"none\",\
-         \"evidence\":\"connect: refused\",\"outcome\":\"upstream_failed\"}\n"
+        concat!(
+            r#""level":"warn","message":"upstream failed","request_id":"0192","#,
+            r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","route":"shop","method":"GET","#,
+            r#""host":"api.example.com","path":"/orders/7","protocol":"HTTP/2","tls":"TLSv1.3","#,
+            r#""user_agent":"curl/8.5.0","client_ip":"10.0.0.9","upstream":"backend","server":"10.0.1.10:8000","#,
+            r#""attempts":[{"server":"10.0.1.9:8000","cause":"connection_timeout","ms":2000}],"#,
+            r#""cause":"connection_refused","phase":"connect","code":504,"bytes_in":12,"bytes_out":140,"#,
+            r#""elapsed_ms":3.25,"connect_ms":0.75,"queue_ms":1,"request_sent":"none","#,
+            r#""evidence":"connect: refused","outcome":"upstream_failed"}"#,
+            "\n"
+        )
     );
 }
 
@@ -118,7 +130,7 @@ fn warn_level_hides_info_lines() {
 #[test]
 fn record_is_enabled_only_if_its_line_is_written() {
     let enabled = |requests, level| {
-        let access = AccessLog::new(requests, level);
+        let access = AccessLog::new(requests, level, 256);
         (access.is_enabled(true), access.is_enabled(false))
     };
     assert_eq!(enabled(LoggedRequests::Off, Level::TRACE), (false, false));

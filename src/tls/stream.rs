@@ -15,8 +15,8 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
-use rustls::ServerConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -92,6 +92,21 @@ impl TlsConnection {
     /// Whether ALPN selected HTTP/2.
     pub(crate) fn negotiated_http2(&self) -> bool {
         self.0.get_ref().1.alpn_protocol() == Some(ALPN_H2)
+    }
+
+    /// The TLS version, for example `TLSv1.3`.
+    pub(crate) fn version(&self) -> &'static str {
+        self.0.get_ref().1.protocol_version().map_or("TLS", version_name)
+    }
+}
+
+/// The name of a TLS version, as in OpenSSL and in the logs of other servers.
+fn version_name(version: ProtocolVersion) -> &'static str {
+    match version {
+        ProtocolVersion::TLSv1_3 => "TLSv1.3",
+        ProtocolVersion::TLSv1_2 => "TLSv1.2",
+        // rustls implements no other version.
+        _ => "TLS",
     }
 }
 

@@ -345,9 +345,9 @@ mod tests {
         let refused = std::io::Error::from_raw_os_error(111);
         let inner = Error::because(ErrorType::ConnectRefused, "Fail to connect to 127.0.0.1:1", refused);
         let error = Error::because(ErrorType::ConnectRefused, "Fail to connect to 127.0.0.1:1", inner);
-        assert_eq!(connect_fault(&error).evidence().for_log(), "Connection refused (os error 111)");
+        assert_eq!(connect_fault(&error).evidence().for_log(usize::MAX), "Connection refused (os error 111)");
         assert_eq!(
-            connect_fault(&Error::new(ErrorType::ConnectNoRoute)).evidence().for_log(),
+            connect_fault(&Error::new(ErrorType::ConnectNoRoute)).evidence().for_log(usize::MAX),
             "ConnectNoRoute"
         );
     }

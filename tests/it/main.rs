@@ -35,6 +35,7 @@ mod servers;
 mod tls_client;
 mod tls_server;
 
+mod access_log;
 mod client_faults;
 mod commands;
 mod commands_explain;

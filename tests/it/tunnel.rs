@@ -150,7 +150,7 @@ fn upgraded_connection_forwards_bytes_in_both_directions() {
     assert!(upstream.wait_until(limit(), |seen| seen.connections[0].peer_close.is_some()));
     let line = gateway.log_line(|line| line["request_id"] == id.as_str());
     assert_eq!(
-        (&line["code"], &line["outcome"], &line["bytes"]),
+        (&line["code"], &line["outcome"], &line["bytes_out"]),
         (&101.into(), &"forwarded".into(), &30.into())
     );
     gateway.expect_metric("requests_in_flight", &[], 0.0);
@@ -249,7 +249,7 @@ fn server_reset_resets_the_client_and_is_counted() {
     tunnel.expect_reset();
     gateway.expect_metric("aborted_total", &[("cause", "http_response_incomplete")], 1.0);
     let line = gateway.log_line(|line| line["code"] == 101);
-    assert_eq!((&line["outcome"], &line["bytes"]), (&"aborted".into(), &4.into()));
+    assert_eq!((&line["outcome"], &line["bytes_out"]), (&"aborted".into(), &4.into()));
 }
 
 #[test]

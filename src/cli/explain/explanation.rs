@@ -223,9 +223,14 @@ fn log_fields(
     let no_evidence = Evidence::none();
     let record = AccessRecord {
         request_id: "",
+        trace_id: "",
         route: input.route.map_or("", |(_, route)| route.name.as_str()),
         method: if input.defaults.has_request { input.method.as_str() } else { "" },
+        host: b"",
         path: b"",
+        protocol: "",
+        tls: None,
+        user_agent: b"",
         client_ip: None,
         upstream: input.upstream.unwrap_or_default(),
         server: "",
@@ -233,12 +238,13 @@ fn log_fields(
         phase: decision.cause().map(|_| input.defaults.phase),
         code: status,
         upstream_status: upstream_status(input.trigger),
-        bytes,
-        attempts: 0,
-        attempt_list: None,
+        bytes_in: 0,
+        bytes_out: bytes,
+        attempts: None,
         elapsed: Duration::ZERO,
         connect: None,
         response_headers: None,
+        queue: None,
         request_sent: input.request_sent,
         evidence: &no_evidence,
         rule: input.rate_limits.denied_by.unwrap_or_default(),
@@ -248,15 +254,15 @@ fn log_fields(
     let writer = buffer.clone();
     tracing::subscriber::with_default(
         log::subscriber(LineFormat::Json, Level::INFO, move || writer.clone()).0,
-        || AccessLog::new(LoggedRequests::All, Level::INFO).emit(&record),
+        || AccessLog::new(LoggedRequests::All, Level::INFO, 0).emit(&record),
     );
     let mut headers: Map<String, Value> = serde_json::from_slice(&buffer.bytes()).unwrap_or_default();
     // These differ between requests.
-    for name in ["time", "path", "attempts", "elapsed_ms"] {
+    for name in ["time", "path", "bytes_in", "elapsed_ms"] {
         headers.remove(name);
     }
     if matches!(end, ExplainedEnd::Forwarded { .. } | ExplainedEnd::Truncated) {
-        headers.remove("bytes");
+        headers.remove("bytes_out");
     }
     headers
 }

@@ -120,7 +120,7 @@ const LOG_ORDER: &[&str] = &[
     "phase",
     "code",
     "upstream_status",
-    "bytes",
+    "bytes_out",
     "request_sent",
     "rule",
     "outcome",

@@ -51,7 +51,7 @@ fn parse_json_line(line: &str) -> Option<LoggedRequest> {
         route: Some(text("route").unwrap_or_default().to_owned()),
         status: status.and_then(|status| u16::try_from(status).ok()),
         referer: None,
-        user_agent: None,
+        user_agent: text("user_agent").map(str::to_owned),
     })
 }
 
@@ -116,6 +116,9 @@ mod tests {
             (request.route.as_deref(), request.status, request.target.as_str()),
             (Some("api"), Some(502), "/a")
         );
+        assert_eq!(request.user_agent, None);
+        let line_with_agent = line.replace(r#""code""#, r#""user_agent":"curl/8","code""#);
+        assert_eq!(parse(&line_with_agent).unwrap().user_agent.as_deref(), Some("curl/8"));
         assert_eq!(parse(&line.replace("replaced", "preflight")), None);
         assert_eq!(parse(r#"{"time":"2026-01-01T00:00:02Z","message":"serving"}"#), None);
     }

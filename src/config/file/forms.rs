@@ -63,6 +63,8 @@ pub(crate) type TimeOrZero = Text<AnyDuration>;
 pub(crate) type TimeOrOff = Text<OrOff<PositiveDuration>>;
 /// A size in bytes: `512B`, `32KiB`, `10MiB`.
 pub(crate) type Size = Text<SizeSyntax>;
+/// A size in bytes, or `0`.
+pub(crate) type SizeOrZero = Text<AnySize>;
 /// A size in bytes, or `off`.
 pub(crate) type SizeOrOff = Text<OrOff<SizeSyntax>>;
 /// A network such as `10.0.0.0/8`, or an address.
@@ -185,6 +187,31 @@ impl Syntax for SizeSyntax {
 
     fn parse(text: &str) -> Result<u64, Diagnostic> {
         units::size(text)
+    }
+}
+
+/// The syntax of [`SizeOrZero`].
+#[derive(Debug)]
+pub(crate) struct AnySize;
+
+impl Syntax for AnySize {
+    type Value = u64;
+    const NAME: &'static str = "SizeOrZero";
+    const UNIT: &'static str = "size, or `0`";
+    const PATTERN: &'static str = "0|[0-9]+(B|KiB|MiB|GiB|KB|MB|GB)";
+    const EXAMPLE: &'static str = "256B";
+
+    fn parse(text: &str) -> Result<u64, Diagnostic> {
+        match text {
+            "0" => Ok(0),
+            "off" | "false" => Err(Diagnostic::new(format!("{} is not a size", quoted(text)), "write 0")),
+            text => units::size(text),
+        }
+    }
+
+    fn schema() -> Schema {
+        let text = json_schema!({ "type": "string", "pattern": format!("^({})$", Self::PATTERN) });
+        json_schema!({ "anyOf": [text, { "const": 0 }], "examples": [Self::EXAMPLE], "x-unit": Self::UNIT })
     }
 }
 

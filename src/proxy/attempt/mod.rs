@@ -51,7 +51,6 @@ pub(super) async fn forward(
     let (mut candidate, guard) = selected.map_err(|reason| no_server(forwarding, reason))?;
     exchange.record.go_to(guard);
     loop {
-        exchange.record.attempts = progress.attempt;
         let started = if progress.attempt == 1 { now } else { Instant::now() };
         let is_last = progress.attempt >= route.attempts;
         let (fault, failed) = match try_once(exchange, forwarding, &candidate, &progress).await {

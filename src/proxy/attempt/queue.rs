@@ -30,7 +30,10 @@ pub(in crate::proxy) async fn acquire<'a>(
         Admission::Ticket(ticket) => {
             let _waiting = route.upstream_metrics.queued();
             let deadlines = exchange.context.deadlines(route, buffered_body);
-            wait_for_permit(ticket, concurrency, &deadlines, exchange.client).await
+            let queued_at = Instant::now();
+            let outcome = wait_for_permit(ticket, concurrency, &deadlines, exchange.client).await;
+            exchange.record.queue_time = Some(queued_at.elapsed());
+            outcome
         }
     };
     match outcome {

@@ -146,18 +146,22 @@ impl ListenerService {
         let client_config = Arc::clone(&self.gateway.snapshot.load().client);
         let permit = self.tracker.acquire_permit(self.limits(&client_config, peer_ip));
         let _gauge_guard = self.gauge.guard();
-        let mut connection = Connection { listener: &self, peer_ip, client_config, permit, shutdown };
+        let endpoint = self.endpoint();
+        let mut connection =
+            Connection { listener: &self, peer_ip, endpoint, client_config, permit, shutdown };
         match &self.tls {
             None => connection.serve(BufferedStream::new(stream)).await,
             Some(tls_config) => {
                 let timeout = connection.clamp_timeout(connection.client_config.header_timeout);
                 let deadline = Instant::now() + timeout;
                 match tls_handshake::accept_tls(stream, &tls_config.load_full(), deadline, peer_ip).await {
-                    Ok(NegotiatedStream::Http1(stream)) => {
-                        connection.serve(BufferedStream::new(stream)).await
-                    }
-                    Ok(NegotiatedStream::Http2(stream)) => {
-                        h2::serve(&mut connection, stream, BytesMut::new()).await;
+                    Ok(NegotiatedStream { stream, http2, version }) => {
+                        connection.endpoint.tls_version = Some(version);
+                        if http2 {
+                            h2::serve(&mut connection, stream, BytesMut::new()).await;
+                        } else {
+                            connection.serve(BufferedStream::new(stream)).await;
+                        }
                     }
                     Err(HandshakeFailure::Plaintext(stream, read)) => {
                         Box::pin(plaintext::reject(&mut connection, stream, read, deadline)).await;
@@ -170,9 +174,10 @@ impl ListenerService {
         }
     }
 
-    /// The scheme and port of this listener.
-    pub(super) fn endpoint(&self) -> Endpoint {
-        Endpoint { scheme: if self.tls.is_some() { "https" } else { "http" }, port: self.port }
+    /// The scheme and port of this listener; the TLS version is still unknown.
+    fn endpoint(&self) -> Endpoint {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        Endpoint { scheme, port: self.port, tls_version: None }
     }
 
     /// The connection limits for a peer.
@@ -201,6 +206,7 @@ impl ListenerService {
 pub(super) struct Connection<'a> {
     pub(super) listener: &'a Arc<ListenerService>,
     pub(super) peer_ip: IpAddr,
+    pub(super) endpoint: Endpoint,
     pub(super) client_config: Arc<ClientLimits>,
     /// An error while the connection is over a connection limit: it was accepted only to send an error response.
     permit: Result<ConnectionPermit, OverLimit>,
@@ -222,8 +228,7 @@ enum NextInput {
 
 impl Connection<'_> {
     async fn serve(&mut self, io: BufferedStream) {
-        let mut client =
-            Downstream::h1(DownstreamH1::new(io, self.shutdown.clone()), self.listener.endpoint());
+        let mut client = Downstream::h1(DownstreamH1::new(io, self.shutdown.clone()), self.endpoint);
         let mut is_first = true;
         loop {
             let Some(h1) = client.as_h1() else { return };

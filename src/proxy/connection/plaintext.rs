@@ -30,8 +30,7 @@ pub(super) async fn reject(
     if !read_request(connection, &mut io, deadline).await {
         return gateway.metrics.closed_without_response(CloseReason::PlaintextOnTls);
     }
-    let mut client =
-        Downstream::h1(DownstreamH1::new(io, connection.shutdown.clone()), connection.listener.endpoint());
+    let mut client = Downstream::h1(DownstreamH1::new(io, connection.shutdown.clone()), connection.endpoint);
     let Some(h1) = client.as_h1() else { return };
     let fault = Fault::new(Cause::HttpRequestError, Phase::RequestHeaders)
         .with_evidence(Evidence::from_static("plain HTTP on a TLS listener"));

@@ -17,12 +17,13 @@ use crate::tls::server_config::ServerTlsConfig;
 use crate::tls::stream::{AcceptError, TlsConnection};
 use crate::upstream::timer::timeout_at;
 
-/// An encrypted connection, by the protocol that ALPN selected.
-pub(in crate::proxy) enum NegotiatedStream {
-    /// HTTP/1.1, also for clients without ALPN.
-    Http1(Stream),
-    /// HTTP/2.
-    Http2(Stream),
+/// An encrypted connection.
+pub(in crate::proxy) struct NegotiatedStream {
+    pub(in crate::proxy) stream: Stream,
+    /// ALPN selected HTTP/2. Clients without ALPN use HTTP/1.1.
+    pub(in crate::proxy) http2: bool,
+    /// The TLS version.
+    pub(in crate::proxy) version: &'static str,
 }
 
 /// Why there is no encrypted connection.
@@ -46,10 +47,11 @@ pub(in crate::proxy) async fn accept_tls(
     let tls_accept = TlsConnection::accept(stream, Arc::clone(tls_config));
     // Boxed because the future is large and the connection outlives it.
     match timeout_at(deadline, Box::pin(tls_accept)).await {
-        Some(Ok(tls_stream)) if tls_stream.negotiated_http2() => {
-            Ok(NegotiatedStream::Http2(Box::new(tls_stream)))
-        }
-        Some(Ok(tls_stream)) => Ok(NegotiatedStream::Http1(Box::new(tls_stream))),
+        Some(Ok(tls_stream)) => Ok(NegotiatedStream {
+            http2: tls_stream.negotiated_http2(),
+            version: tls_stream.version(),
+            stream: Box::new(tls_stream),
+        }),
         Some(Err(AcceptError::ClosedEarly)) => Err(HandshakeFailure::Closed(CloseReason::NoRequest)),
         Some(Err(AcceptError::NotTls { stream, read })) => Err(HandshakeFailure::Plaintext(stream, read)),
         Some(Err(AcceptError::Handshake(error))) => {

@@ -46,6 +46,8 @@ pub(super) struct Downstream {
     protocol: DownstreamProtocol,
     state: ResponseState,
     endpoint: Endpoint,
+    /// Bytes of the request body received.
+    received: u64,
     /// Time spent waiting for the client to read its response or to send the rest of its request.
     waited: Duration,
 }
@@ -138,6 +140,7 @@ impl Downstream {
             protocol: DownstreamProtocol::H1(client),
             state: ResponseState::Complete,
             endpoint,
+            received: 0,
             waited: Duration::ZERO,
         }
     }
@@ -147,11 +150,28 @@ impl Downstream {
             protocol: DownstreamProtocol::H2(client),
             state: ResponseState::NotStarted,
             endpoint,
+            received: 0,
             waited: Duration::ZERO,
         }
     }
 
-    /// The scheme and port of the client's connection.
+    /// Bytes of the request body received.
+    pub(super) const fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// The HTTP version that the client uses, for the log.
+    pub(super) const fn protocol_name(&self) -> &'static str {
+        match &self.protocol {
+            DownstreamProtocol::H1(h1) => match h1.version() {
+                Version::Http10 => "HTTP/1.0",
+                Version::Http11 => "HTTP/1.1",
+            },
+            DownstreamProtocol::H2(_) => "HTTP/2",
+        }
+    }
+
+    /// The scheme, port and TLS version of the client's connection.
     pub(super) const fn endpoint(&self) -> Endpoint {
         self.endpoint
     }
@@ -175,6 +195,7 @@ impl Downstream {
     /// Resets the state for a new request on the same connection.
     pub(super) fn begin_request(&mut self) {
         self.state = ResponseState::NotStarted;
+        self.received = 0;
         self.waited = Duration::ZERO;
     }
 
@@ -238,7 +259,11 @@ impl Downstream {
 
     /// The next chunk of the request body; `None` at its end.
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
-        by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.poll_body(cx))
+        let chunk = by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.poll_body(cx));
+        if let Poll::Ready(Ok(Some(data))) = &chunk {
+            self.received += data.len() as u64;
+        }
+        chunk
     }
 
     /// The request trailers, once the body has ended. HTTP/1 trailers are discarded.

@@ -31,6 +31,7 @@ use self::stream::StreamTask;
 use super::tracker::{ConnectionPermit, OverLimit};
 use super::{Connection, ListenerService, evicted, over_connection_limit};
 use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::http::reported_origin::Endpoint;
 use crate::proxy::downstream::h2::StreamBudget;
 use crate::proxy::message::request::header_list_size;
 use crate::proxy::stream_table::StreamTable;
@@ -106,6 +107,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         h2,
         listener,
         peer_ip: connection.peer_ip,
+        endpoint: connection.endpoint,
         over_limit,
         permit: connection.permit.as_ref().ok(),
         has_served: false,
@@ -183,6 +185,7 @@ struct H2Connection<'a> {
     h2: ServerConnection,
     listener: &'a Arc<ListenerService>,
     peer_ip: IpAddr,
+    endpoint: Endpoint,
     /// The connection is over a connection limit: its requests are rejected.
     over_limit: Option<OverLimit>,
     /// The place of a connection within the limits.
@@ -326,6 +329,7 @@ impl H2Connection<'_> {
             listener: Arc::clone(self.listener),
             table: self.table.clone(),
             peer_ip: self.peer_ip,
+            endpoint: self.endpoint,
             budget,
             rejection,
         };

@@ -11,6 +11,7 @@ use http::request::Parts;
 
 use crate::contract::Fault;
 use crate::http::framing::RequestFraming;
+use crate::http::reported_origin::Endpoint;
 use crate::proxy::connection::{ListenerService, first_line, reject_guarded, serve_guarded};
 use crate::proxy::downstream::h2::{DownstreamH2, RequestTraits, StreamBudget};
 use crate::proxy::downstream::{Downstream, ResponseState};
@@ -23,6 +24,7 @@ pub(super) struct StreamTask {
     pub(super) listener: Arc<ListenerService>,
     pub(super) table: StreamTable,
     pub(super) peer_ip: IpAddr,
+    pub(super) endpoint: Endpoint,
     pub(super) budget: StreamBudget,
     /// Why the request is rejected, although it may be well-formed.
     pub(super) rejection: Option<Fault>,
@@ -31,7 +33,7 @@ pub(super) struct StreamTask {
 impl StreamTask {
     /// Serves the request, or sends its error response, and counts the stream if the client has left.
     pub(super) async fn serve(self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
-        let StreamTask { listener, table, peer_ip, budget, rejection } = self;
+        let StreamTask { listener, table, peer_ip, endpoint, budget, rejection } = self;
         let stream_id = respond.stream_id().as_u32();
         let (mut parts, body) = request.into_parts();
         let is_head_request = parts.method == http::Method::HEAD;
@@ -43,7 +45,7 @@ impl StreamTask {
         };
         let traits = RequestTraits { is_head_request, awaits_continue, length };
         let h2 = DownstreamH2::new(body, respond, traits, budget, table.clone());
-        let mut client = Downstream::h2(h2, listener.endpoint());
+        let mut client = Downstream::h2(h2, endpoint);
         let request = match (request, rejection) {
             (Ok(request), None) => Ok(request),
             (Ok(request), Some(fault)) => {
@@ -52,6 +54,7 @@ impl StreamTask {
                     host: Some(request.authority.clone()),
                     origin: value("origin"),
                     accept: value("accept"),
+                    user_agent: value("user-agent"),
                     is_grpc: request.is_grpc(),
                 };
                 Err(rejected_request(&parts, fault, facts))
@@ -91,6 +94,7 @@ fn invalid_request_facts(parts: &Parts) -> RejectedFacts {
         host: h2_authority(parts).ok(),
         origin: value(http::header::ORIGIN),
         accept: value(http::header::ACCEPT),
+        user_agent: value(http::header::USER_AGENT),
         is_grpc: Request::is_h2_grpc(parts),
     }
 }
