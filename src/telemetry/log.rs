@@ -100,6 +100,9 @@ fn filter(level: Level) -> Targets {
         .with_default(libraries)
         .with_target(env!("CARGO_PKG_NAME"), level)
         .with_target("pingora", Level::ERROR)
+        // What a lookup found is logged by us, once.
+        .with_target("hickory_net", Level::ERROR)
+        .with_target("hickory_resolver", Level::ERROR)
         // "failed to acquire reusable stream": harmless, a connection was just leaving the pool.
         .with_target("pingora_core::connectors", LevelFilter::OFF)
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::flaky_server::{Behavior, FlakyServer, Received};
 use super::gateway::{Gateway, GatewaySetup, TestFolder};
-use super::load::limit;
+use super::load::{limit, millis, scaled};
 
 /// Three servers that count together.
 struct Servers {
@@ -257,8 +257,10 @@ struct Haproxy {
 impl Haproxy {
     fn start(servers: &Servers) -> Option<Haproxy> {
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // The gateway's timeouts are scaled too.
+        let (connect, response) = (millis(500).as_millis(), millis(2_000).as_millis());
         let mut text = format!(
-            "global\n  maxconn 1000\ndefaults\n  mode http\n  timeout connect 500ms\n  timeout server 2s\n  timeout client 30s\n  \
+            "global\n  maxconn 1000\ndefaults\n  mode http\n  timeout connect {connect}ms\n  timeout server {response}ms\n  timeout client 30s\n  \
              retries 1\n  option redispatch 1\n  option http-keep-alive\nfrontend in\n  bind {address}\n  default_backend shop\n\
              backend shop\n  balance roundrobin\n  http-request disable-l7-retry if METH_POST\n  \
              retry-on conn-failure empty-response\n  option httpchk GET /healthz\n"
@@ -332,8 +334,8 @@ fn one_of_three(
     let load = Load::start(address, CLIENTS);
     std::thread::sleep(Duration::from_secs(1));
     servers.all[1].set(behavior);
-    let settled = Instant::now() + SETTLE;
-    std::thread::sleep(SETTLE + seconds());
+    let settled = Instant::now() + scaled(SETTLE);
+    std::thread::sleep(scaled(SETTLE) + seconds());
     let served = servers.all[1].served();
     servers.all[1].set(Behavior::Works);
     let recovered = Instant::now();
