@@ -12,6 +12,7 @@ mod deciding_keys;
 mod explanation;
 mod print;
 mod rate_limits;
+mod route_state;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -128,6 +129,8 @@ struct ExplainInput<'a> {
     /// The CORS policy that applies.
     cors_policy: Option<&'a Arc<cors::CorsPolicy>>,
     origin: Option<&'a str>,
+    /// The route whose `response_headers` apply.
+    edited_by: Option<&'a config::RouteConfig>,
     /// The results of the route's rate limits.
     rate_limits: RateLimitState<'a>,
     /// The rules of the response.
@@ -140,7 +143,7 @@ struct ExplainInput<'a> {
 /// Applies defaults to the command line.
 fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<ExplainInput<'a>, String> {
     let rate_limited = options.cause == Some(Cause::RateLimited);
-    let chosen = choose_route(options, config, rate_limited)?;
+    let chosen = choose_route(options, config)?;
     let (trigger, defaults) = match (options.cause, options.upstream_status) {
         (Some(cause), _) => (Trigger::Fault(cause), CauseDefaults::for_cause(cause, options.route.is_some())),
         // clap requires one of the two.
@@ -168,6 +171,7 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
     }
     let route = chosen.filter(|_| defaults.has_route);
     let rules_of = chosen.and_then(|(_, chosen)| rules_route(config, chosen, &defaults, options.cause));
+    notes.extend(route.and_then(|(_, route)| route_state::note(route, trigger, defaults.phase)));
     if rate_limited && !route.is_some_and(|(_, route)| rate_limits::is_limited(config, route)) {
         notes.push("No rate limit of this route denies requests.".to_owned());
     }
@@ -199,6 +203,7 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
             .map(|entry| entry.name.as_str()),
         method: if defaults.has_request { &options.method } else { &GET_METHOD },
         is_head: options.method == Method::HEAD,
+        edited_by: route.map(|(_, route)| route),
         cors_policy: match rules_of {
             Some(route) if defaults.has_route => route.cors.as_ref(),
             Some(route) => route.cors.as_ref().or(config.cors.as_ref()),
@@ -240,12 +245,11 @@ fn rules_route<'a>(
     first.or(Some(chosen))
 }
 
-/// The route of `--route`, or the first route of `--upstream`; with neither, the first route, or the first with rate
-/// limits if `limited`.
+/// The route of `--route`, or the first route of `--upstream`; with neither, the first on which the error can occur, else
+/// the first.
 fn choose_route<'a>(
     options: &ExplainOptions,
     config: &'a Config,
-    limited: bool,
 ) -> Result<Option<(usize, &'a config::RouteConfig)>, String> {
     let upstream = match &options.upstream {
         None => None,
@@ -281,9 +285,13 @@ fn choose_route<'a>(
             candidates.next().map(Some).ok_or_else(|| format!("no route uses the upstream \"{name}\""))
         }
         (None, None) => {
-            let limited =
-                candidates.clone().find(|(_, entry)| limited && rate_limits::is_limited(config, entry));
-            Ok(limited.or_else(|| candidates.next()))
+            let possible = |(_, entry): &(usize, &config::RouteConfig)| match options.cause {
+                Some(Cause::RateLimited) => rate_limits::is_limited(config, entry),
+                Some(Cause::Maintenance) => entry.maintenance.is_some(),
+                Some(_) | None => entry.upstream.is_some(),
+            };
+            let possible = candidates.clone().find(possible);
+            Ok(possible.or_else(|| candidates.next()))
         }
     }
 }

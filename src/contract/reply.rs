@@ -187,10 +187,10 @@ impl LocalReply {
     pub(crate) fn edit_headers(
         &mut self,
         removes: impl Fn(&HeaderName) -> bool,
-        added: &[(HeaderName, HeaderValue)],
+        added: impl Iterator<Item = (HeaderName, HeaderValue)>,
     ) {
         self.headers.retain(|(name, _)| !removes(name));
-        self.headers.extend(added.iter().cloned());
+        self.headers.extend(added);
     }
 
     /// The documented code; `None` if the reply is not an error.

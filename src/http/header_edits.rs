@@ -32,6 +32,11 @@ impl HeaderEdits {
         self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }
 
+    /// Whether a value has placeholders.
+    pub(crate) fn depends_on_request(&self) -> bool {
+        self.set.iter().chain(&self.add).any(|(_, value)| value.placeholders().next().is_some())
+    }
+
     /// Fills in the values. A value that no field may have (control characters, which no part of a valid request has) is
     /// absent.
     pub(crate) fn render<'a>(
@@ -51,7 +56,20 @@ impl HeaderEdits {
 }
 
 impl RenderedEdits {
-    /// Whether fields of this name are removed.
+    /// Whether a client's field of this name is not forwarded. A name that differs from an edited one only by `_` for `-`
+    /// is not forwarded either: CGI-like servers do not distinguish the two.
+    pub(crate) fn removes_from_request(&self, name: &[u8]) -> bool {
+        let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
+        let is_like =
+            |edited: &HeaderName| name.iter().map(fold).eq(edited.as_str().bytes().map(|octet| fold(&octet)));
+        self.removed.iter().any(is_like)
+            || (name.contains(&b'_')
+                && self.fields.iter().any(|(added, _)| {
+                    is_like(added) && !name.eq_ignore_ascii_case(added.as_str().as_bytes())
+                }))
+    }
+
+    /// Whether a response's fields of this name are removed.
     pub(crate) fn removes(&self, name: &[u8]) -> bool {
         self.removed.iter().any(|removed| name.eq_ignore_ascii_case(removed.as_str().as_bytes()))
     }
@@ -80,8 +98,14 @@ pub(crate) fn protected_response_field(name: &HeaderName) -> Option<&'static str
         "content-type" | "content-encoding" => Some("it describes the body"),
         "retry-after" => Some("the gateway writes it"),
         "x-request-id" => Some("the gateway writes it"),
+        "grpc-status" | "grpc-message" => Some("it is the result of a gRPC call"),
         _ => framing_or_hop_by_hop(name),
     }
+}
+
+/// Whether the contract defines this field for errors: the route's edits apply to it on other responses only.
+pub(crate) fn is_defined_for_errors(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "cache-control" | "x-content-type-options")
 }
 
 fn framing_or_hop_by_hop(name: &HeaderName) -> Option<&'static str> {
@@ -117,6 +141,22 @@ mod tests {
         let rendered = edits("v {host}").render(|_| None);
         assert!(rendered.removes(b"x-set"));
         assert_eq!(rendered.fields().len(), 1);
+    }
+
+    #[test]
+    fn underscore_variants_of_edited_request_fields_are_not_forwarded() {
+        let rendered = edits("v").render(|_| None);
+        for (name, removed) in [
+            ("X_Set", true),
+            ("x-set", true),
+            ("x_gone", true),
+            ("x_add", true),
+            ("x-add", false),
+            ("x_sets", false),
+            ("x_other", false),
+        ] {
+            assert_eq!(rendered.removes_from_request(name.as_bytes()), removed, "{name}");
+        }
     }
 
     proptest! {

@@ -74,8 +74,13 @@ impl RedirectTarget {
             Placeholder::Host => Some(Cow::Owned(host.as_bytes().to_vec())),
             _ => parameter(&values, placeholder).map(|value| Cow::Owned(trim_start(&value).to_vec())),
         });
+        let mut rendered = rendered.unwrap_or_default();
+        // An empty parameter at the start of a path would leave two slashes: the next segment would be a host.
+        if rendered.starts_with(b"/") {
+            rendered = [b"/", trim_start(&rendered)].concat();
+        }
         let mut location = Vec::with_capacity(128);
-        rendered.unwrap_or_default().into_iter().for_each(|octet| push_encoded(&mut location, octet));
+        rendered.into_iter().for_each(|octet| push_encoded(&mut location, octet));
         if !self.has_query && !query.is_empty() {
             location.push(b'?');
             query.iter().for_each(|octet| push_encoded(&mut location, *octet));
@@ -155,6 +160,9 @@ mod tests {
             ("/{*rest}", "https://{host}/{rest}", "//evil.test/a", "q=<", "https://a.test/evil.test/a?q=%3C"),
             ("/{*rest}", "https://new.test/{rest}?a=1", "/b", "c=2", "https://new.test/b?a=1"),
             ("/o/{id}", "/n/{id}", "/o/\u{fc}", "", "/n/%C3%BC"),
+            ("/{a}/{*rest}", "/{rest}/{a}", "/evil.test", "", "/evil.test"),
+            ("/{a}/{*rest}", "/{rest}/{rest}/{a}", "/evil.test/", "", "/evil.test"),
+            ("/{*rest}", "/{rest}/login", "/", "", "/login"),
         ] {
             assert_eq!(location(pattern, to, path, query), expected);
         }

@@ -34,6 +34,19 @@ pub(crate) enum Placeholder {
     Parameter(usize),
 }
 
+impl Placeholder {
+    /// The name in braces.
+    pub(crate) fn name(self, pattern: &PathPattern) -> &str {
+        match self {
+            Placeholder::ClientIp => "client_ip",
+            Placeholder::Host => "host",
+            Placeholder::Path => "path",
+            Placeholder::RequestId => "request_id",
+            Placeholder::Parameter(position) => pattern.names().get(position).map_or("", String::as_str),
+        }
+    }
+}
+
 /// Why a text is not a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum TemplateError {

@@ -55,4 +55,4 @@ pub(crate) use limits::headers::RuleResult;
 pub(crate) use local_reply::render_h1;
 pub(crate) use pages::PageHandler;
 pub(crate) use preview::preview_response_headers;
-pub(crate) use respond::closes_connection;
+pub(crate) use respond::{closes_connection, edit_reply};

@@ -30,7 +30,7 @@ use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead}
 use super::wait::Wait;
 use crate::contract::reply::PROBLEM_MEDIA_TYPE;
 use crate::contract::{Cause, Fault, Phase, RequestSent, header_filter};
-use crate::http::header_edits::RenderedEdits;
+use crate::http::header_edits::{RenderedEdits, is_defined_for_errors};
 use crate::http::hop_by_hop;
 use crate::http::response_head::ResponseFraming;
 use crate::upstream::timer::timeout_at;
@@ -84,7 +84,7 @@ pub(super) async fn forward(
     let sent = sender.send_response_head(&ResponseHeadParts { status, reason, length }, |writer| {
         let forwarded = forward_fields(writer, response_head, |name| !response_headers.overrides(name));
         forwarded.write_missing(writer, request_id);
-        write_response_headers(writer, response_headers, &response_head.fields);
+        write_response_headers(writer, response_headers, &response_head.fields, |_| true);
     });
     if sent.is_err() {
         return RelayOutcome::ClientDisconnected;
@@ -141,7 +141,7 @@ pub(super) async fn forward_upgrade(
         let forwarded = forward_fields(writer, &response_head, |name| !response_headers.overrides(name));
         // A 101 needs no Date (RFC 9110 6.6.1).
         CommonFields { date: true, ..forwarded }.write_missing(writer, request_id);
-        write_response_headers(writer, response_headers, &response_head.fields);
+        write_response_headers(writer, response_headers, &response_head.fields, |_| true);
         writer.append(b"Upgrade", protocol);
     });
     if sent.is_err() {
@@ -233,7 +233,8 @@ pub(super) async fn forward_error(
             writer.append(b"Vary", b"Accept");
         }
         forwarded.write_missing(writer, request_id);
-        write_response_headers(writer, response_headers, &response_head.fields);
+        let is_edited = |name: &HeaderName| !is_defined_for_errors(name);
+        write_response_headers(writer, response_headers, &response_head.fields, is_edited);
         if let Some(retry_after_value) = retry_after_value {
             writer.append(b"Retry-After", &retry_after_value);
         }
@@ -271,11 +272,13 @@ impl CommonFields {
     }
 }
 
-/// Writes the fields that the gateway adds to every forwarded response of this request.
+/// Writes the fields that the gateway adds to every forwarded response of this request. `is_edited`: whether the route may
+/// set this field.
 fn write_response_headers(
     writer: &mut FieldWriter<'_>,
     response_headers: &ResponseHeaderMutations,
     upstream_fields: &HeaderFields,
+    is_edited: impl Fn(&HeaderName) -> bool,
 ) {
     let edits = response_headers.edits();
     let is_kept = |name: &HeaderName| edits.is_none_or(|edits| !edits.removes(name.as_str().as_bytes()));
@@ -289,7 +292,8 @@ fn write_response_headers(
             writer.append_generated(&name, &value);
         }
     }
-    for (name, value) in edits.into_iter().flat_map(RenderedEdits::fields) {
+    for (name, value) in edits.into_iter().flat_map(RenderedEdits::fields).filter(|field| is_edited(&field.0))
+    {
         writer.append_generated(name, value);
     }
 }

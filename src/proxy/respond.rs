@@ -3,7 +3,7 @@
 //! [`super::request`] chooses the response. [`super::relay`] and [`super::local_reply`] write it.
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::classify::{BodyChange, Classification, ConformingBody};
 use super::context::{Exchange, Forwarding};
@@ -14,6 +14,7 @@ use super::reply_builder;
 use super::upstream_conn::{UpstreamResponse, UpstreamResponseHead};
 use crate::contract::{Cause, Fault, LocalReply, Phase, RedirectStatus, Trigger};
 use crate::http::cors::HeaderField;
+use crate::http::header_edits::{RenderedEdits, is_defined_for_errors};
 use crate::telemetry::ResponseOrigin;
 
 /// The final response to a request.
@@ -56,7 +57,7 @@ struct Prepared<'r, 'a> {
 pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse<'_, '_>) -> RequestEnd {
     let Prepared { mut message, origin, trigger, end } = prepare(exchange, response);
     if let (Message::LocalReply(reply), Some(edits)) = (&mut message, exchange.response_headers.edits()) {
-        reply.edit_headers(|name| edits.removes(name.as_str().as_bytes()), edits.fields());
+        edit_reply(reply, edits);
     }
     // A response that cannot be sent is not counted: the client disconnected, or another response was started.
     if exchange.client.response_sender().is_none() {
@@ -89,6 +90,14 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse
         }
     };
     end.after(outcome)
+}
+
+/// Applies the route's `response_headers` to a local reply. An error keeps the fields that the contract defines for it.
+pub(crate) fn edit_reply(reply: &mut LocalReply, edits: &RenderedEdits) {
+    let is_error = reply.code().is_some();
+    let is_edited = |name: &HeaderName| !(is_error && is_defined_for_errors(name));
+    let added = edits.fields().iter().filter(|(name, _)| is_edited(name)).cloned();
+    reply.edit_headers(|name| is_edited(name) && edits.removes(name.as_str().as_bytes()), added);
 }
 
 /// Whether an HTTP/1 connection closes after the reply to this fault: the end of the request is unknown, or the

@@ -173,6 +173,10 @@ fn provoking_gateway(
         .limit(LONG_LIMIT)
         .route("name: denied, match: { path: /denied }, upstream: main, deny: { methods: [GET] }")
         .route(
+            "name: edited, match: { path: /edited }, upstream: main, deny: { methods: [GET] }, response_headers: \
+             { set: { x-a: b, cache-control: max-age=1 }, add: { x-c: d }, remove: [x-content-type-options, date] }",
+        )
+        .route(
             "name: maintained, match: { path: /maintained }, upstream: main, \
              maintenance: { message: \"Back at 10:00 UTC.\", retry_after: 1h }",
         )
@@ -237,6 +241,7 @@ fn provocations(via: &str) -> Vec<Provocation> {
         ),
         provoked_by("destination_not_found", "", get("/no/such/route", "")),
         provoked_by("http_request_denied", "--route denied", get("/denied", "")),
+        provoked_by("http_request_denied", "--route edited", get("/edited", "")),
         provoked_by("maintenance", "--route maintained", get("/maintained", "")),
         provoked_by("proxy_loop_detected", "--route ok", get("/ok", &format!("via: {via}\r\n"))),
         provoked_by("proxy_internal_error", "--route panics", get("/__panic", "")),

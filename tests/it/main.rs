@@ -82,6 +82,7 @@ mod request_sent;
 mod request_syntax;
 mod retries;
 mod route_actions;
+mod route_attacks;
 mod slow_clients;
 mod slow_clients_h2;
 mod streaming;

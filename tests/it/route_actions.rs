@@ -146,9 +146,9 @@ fn maintenance_is_a_documented_503_and_no_upstream_failure() {
     assert_eq!(response.header("retry-after"), Some("3600"));
     gateway.expect_metric("errors_total", &[("cause", "maintenance"), ("code", "503")], 1.0);
     assert_eq!(main.recording().requests().count(), 0);
-    gateway.reload(maintained(", allow_from: [127.0.0.1]"));
+    assert_eq!(gateway.reload(maintained(", allow_from: [127.0.0.1]")), "applied");
     assert_eq!(body(&client.get("/x")), "main /x");
-    gateway.reload(maintained(", enabled: false"));
+    assert_eq!(gateway.reload(maintained(", enabled: false")), "applied");
     assert_eq!(body(&client.get("/y")), "main /y");
 }
 

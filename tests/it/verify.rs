@@ -169,6 +169,10 @@ routes:
   - { name: calls, match: { path: \"/calls/{*rest}\", methods: [POST] }, upstream: calls }
   - { name: vault, match: { path: /vault }, upstream: vault }
   - { name: trusting, match: { path: /trusting }, upstream: trusting }
+  - { name: canary, match: { path: \"/{*rest}\", headers: { x-canary: \"1\" }, query: { beta: \"*\" } }, upstream: shop }
+  - { name: closed, match: { path: /closed }, upstream: shop, maintenance: { message: \"Back soon.\" }, deny_from: [203.0.113.0/24] }
+  - { name: banned, match: { path: /banned }, upstream: shop, deny_from: [203.0.113.0/24], strip_prefix: /banned }
+  - { name: moved, match: { path: \"/moved/{*rest}\" }, redirect: { to: \"https://new.example.com/{rest}\" } }
   - { name: lenient, match: { path: \"/{*rest}\" }, upstream: shop, paths: lenient, deny: { methods: [DELETE] }, allow_from: [192.0.2.0/24] }
 ";
 
@@ -218,6 +222,12 @@ fn verify_uses_the_choices_of_the_configuration() {
     assert_eq!(row("h2-reset-cancel", "quiet").0, "not applicable");
     assert_eq!(row("rate-limited", "quiet"), passed("429 rate_limited"));
     assert_eq!(row("denied-method", "lenient"), passed("403 http_request_denied"));
+    assert_eq!(row("refused", "canary"), passed("503 connection_refused"));
+    assert_eq!(row("in-maintenance", "closed"), passed("503 maintenance"));
+    assert_eq!(row("denied-from", "closed").0, "not applicable");
+    assert_eq!(row("denied-from", "banned"), passed("403 http_request_denied"));
+    assert_eq!(row("redirected", "moved"), passed("308"));
+    assert_eq!(row("refused", "moved").0, "not applicable");
     assert_eq!(row("not-allowed-from", "lenient"), passed("403 http_request_denied"));
     for route in ["watched", "quiet", "calls", "vault"] {
         assert_eq!(row("no-healthy-server", route), passed("503 destination_unavailable"));

@@ -1,5 +1,6 @@
 //! Builds the explanation with the functions that respond to, count and log real requests.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -11,7 +12,8 @@ use tracing::Level;
 use super::ExplainInput;
 use crate::config::{Config, ErrorMode};
 use crate::contract::{BodyFormat, Cause, Decision, Evidence, ExtractedError, PolicyRule, Trigger};
-use crate::proxy::{closes_connection, preview_response_headers, render_h1};
+use crate::http::value_template::Placeholder;
+use crate::proxy::{closes_connection, edit_reply, preview_response_headers, render_h1};
 use crate::snapshot::error_context::{ErrorContext, RequestState};
 use crate::telemetry::formatter::LineFormat;
 use crate::telemetry::{
@@ -124,7 +126,7 @@ fn client_response(
         (input.limit_headers, &limited.rule_results),
         now,
     );
-    let reply = match end {
+    let mut reply = match end {
         ExplainedEnd::LocalReply => error_context.local_reply(decision, &facts, headers),
         ExplainedEnd::Replaced => {
             error_context.replacement_reply(decision, &ExtractedError::default(), (&id, now), headers)
@@ -132,6 +134,12 @@ fn client_response(
         ExplainedEnd::Forwarded { .. } => return (ExplainedResponse::Forwarded, 0),
         ExplainedEnd::Truncated => return (ExplainedResponse::Truncated, 0),
     };
+    if let Some(route) = input.edited_by.filter(|route| !route.response_edits.is_empty()) {
+        let shown =
+            |placeholder: Placeholder| format!("{{{}}}", placeholder.name(&route.pattern)).into_bytes();
+        let edits = route.response_edits.render(|placeholder| Some(Cow::Owned(shown(placeholder))));
+        edit_reply(&mut reply, &edits);
+    }
     let closes = decision.cause().is_some_and(|cause| closes_connection(cause, input.defaults.phase));
     let bytes = render_h1(&reply, input.is_head, closes, now);
     (ExplainedResponse::Local(bytes.to_vec()), reply.body().len() as u64)
@@ -313,6 +321,9 @@ fn notes(input: &ExplainInput<'_>, end: ExplainedEnd, decision: &Decision) -> Ve
     }
     if matches!(end, ExplainedEnd::LocalReply | ExplainedEnd::Replaced) {
         notes.push("X-Request-Id and Date are placeholders.");
+        if input.edited_by.is_some_and(|route| route.response_edits.depends_on_request()) {
+            notes.push("Names in braces in response_headers stand for values of the request.");
+        }
         if input.rate_limits.denied_by.is_some() {
             notes.push("The first rule of the route denies the request, and the client retries immediately.");
         } else if !input.rate_limits.rule_results.is_empty() {

@@ -114,11 +114,11 @@ pub(super) fn choose_targets(harness: &Harness) -> Vec<Target> {
     contracts.into_iter().filter_map(|contract| choose_target(harness, contract)).collect()
 }
 
-/// Among the routes with this contract that accept GET and POST on the same path, the one to which the most rows apply.
+/// Among the forwarding routes with this contract that accept GET and POST on the same path, the one to which the most rows apply.
 fn choose_target(harness: &Harness, contract: &Contract) -> Option<Target> {
     let has_contract = |probe: &&RouteProbe| {
         let route = harness.config.routes.get(probe.route_index);
-        route.is_some_and(|route| *route.errors.contract == *contract)
+        route.is_some_and(|route| route.upstream.is_some() && *route.errors.contract == *contract)
     };
     let probes = || harness.probes.probes.iter().flatten().filter(has_contract);
     let accepts_both = |probe: &&RouteProbe| {

@@ -98,12 +98,14 @@ impl ExpectationContext<'_> {
     pub(super) fn for_fault(&self, cause: Cause, sent_at_least: RequestSent) -> Expectation {
         let error_context = self.error_context();
         let decision = error_context.decide(Trigger::Fault(cause));
+        let maintenance = self.route.and_then(|route| route.maintenance.as_ref());
+        let maintenance = maintenance.filter(|_| cause == Cause::Maintenance);
         let facts = RequestState {
             request_id: &PLACEHOLDER_ID,
             request_sent: sent_at_least,
             retry_after: None,
             now: SystemTime::UNIX_EPOCH,
-            message: None,
+            message: maintenance.and_then(|maintenance| maintenance.message.as_deref()),
         };
         let reply = error_context.local_reply(&decision, &facts, Vec::new());
         local_reply((&decision, self.contract()), &reply, cause.name(), sent_at_least)

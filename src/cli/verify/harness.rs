@@ -14,7 +14,7 @@ use tracing::Level;
 use super::load_factor::LoadFactor;
 use super::route_probe::RouteProbes;
 use super::unavailability::{self, Names, Unavailability};
-use crate::config::{Config, Timeouts, UpstreamConfig as Servers, UpstreamServer};
+use crate::config::{Config, RouteConfig, Timeouts, UpstreamConfig as Servers, UpstreamServer};
 use crate::conformance::case::FAULT_HEADER;
 use crate::conformance::runner::upstream_script;
 use crate::conformance::tls_servers;
@@ -23,6 +23,7 @@ use crate::conformance::{
 };
 use crate::contract::Contract;
 use crate::contract::builtin::DEFAULT_CONTRACT;
+use crate::http::route_conditions::RouteConditions;
 use crate::limit::{LimiterSettings, Quota};
 use crate::server::boot;
 use crate::telemetry::formatter::LineFormat;
@@ -94,9 +95,9 @@ impl Harness {
         let faulty_upstream = FaultyUpstream::with_fault_selector(cases.upstream_faults(), requested_fault)
             .map_err(start_error)?;
         let client_upstream = ScriptedUpstream::by_request(upstream_script).map_err(start_error)?;
-        let probes = RouteProbes::build(&original)?;
         let mut changes = Changes { lines: Vec::new(), load };
         let config = adapt_config(&original, &mut changes);
+        let probes = RouteProbes::build(&config)?;
         let shutdown = Arc::new(Notify::new());
         let start =
             |config: &Config, server: SocketAddr| start_gateway(with_server(config, server), &shutdown);
@@ -346,7 +347,8 @@ fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
             limits.queue = limits.queue.max(MIN_CONCURRENCY);
         }
     }
-    for route in &mut config.routes {
+    for (index, route) in config.routes.iter_mut().enumerate() {
+        open_route(index, route, changes);
         cap_timeouts(&mut route.timeouts, changes);
         changes.replace(
             "errors.upstream_body.timeout",
@@ -363,6 +365,31 @@ fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
         }
     }
     config
+}
+
+/// Lets the ordinary test requests in, and denies those of the second test address what the file denies to others.
+fn open_route(index: usize, route: &mut RouteConfig, changes: &mut Changes) {
+    if route.conditions.count() > 0 {
+        // Every row has its own header section and query: a host of its own selects the route for all of them.
+        let host = format!("route-{index}.verify.invalid");
+        changes.record(format!(
+            "routes.{}.match: the host {host} in the place of scheme, headers and query",
+            route.name
+        ));
+        route.conditions = RouteConditions::default();
+        route.host = Some(host);
+    }
+    let client_network = IpNet::from(IpAddr::V4(CLIENT_ADDRESS));
+    if let Some(maintenance) = &mut route.maintenance
+        && !any_contains(&maintenance.allow_from, CLIENT_ADDRESS)
+    {
+        changes.record(format!("routes.{}.maintenance.allow_from: {CLIENT_ADDRESS}/32 added", route.name));
+        maintenance.allow_from.push(client_network);
+    }
+    if !route.deny_from.is_empty() {
+        changes.record(format!("routes.{}.deny_from: {UNTRUSTED_CLIENT}/32 only", route.name));
+        route.deny_from = vec![IpNet::from(IpAddr::V4(UNTRUSTED_CLIENT))];
+    }
 }
 
 fn cap_timeouts(timeouts: &mut Timeouts, changes: &mut Changes) {

@@ -1,5 +1,5 @@
-//! Tests the requests that the configuration rejects: rate limits, methods that no route accepts, denied methods and
-//! `allow_from`.
+//! Tests the requests that the configuration rejects or redirects: rate limits, methods that no route accepts, denied
+//! methods, `allow_from`, `deny_from`, maintenance and redirects.
 //!
 //! One row per rule and route.
 
@@ -13,10 +13,11 @@ use super::expectation::{ExpectationContext, describe_response};
 use super::harness::{Harness, RunningGateway, UNTRUSTED_CLIENT, any_contains};
 use super::route_probe::RouteProbe;
 use super::{ReportRow, Section, Verdict, retry};
-use crate::config::RouteConfig;
+use crate::config::{RouteAction, RouteConfig};
 use crate::conformance::response_reader::{ReceivedResponse, ResponseReader};
 use crate::conformance::{GatewayConnector, RequestKind};
 use crate::contract::{Cause, RequestSent};
+use crate::http::authority;
 use crate::limit::LimiterMode;
 
 const RATE_LIMITED: (&str, &str) = ("rate-limited", "sends more requests than the route's rate limits allow");
@@ -24,6 +25,10 @@ const DENIED_METHOD: (&str, &str) = ("denied-method", "uses a method that the ro
 const METHOD_NOT_ALLOWED: (&str, &str) =
     ("method-not-allowed", "uses a method that no route accepts for the path");
 const NOT_ALLOWED_FROM: (&str, &str) = ("not-allowed-from", "connects from an address outside allow_from");
+const DENIED_FROM: (&str, &str) = ("denied-from", "connects from an address in deny_from");
+const MAINTENANCE: (&str, &str) = ("in-maintenance", "uses a route in maintenance");
+const REDIRECTED: (&str, &str) =
+    ("redirected", "uses a route that redirects, with hostile paths and queries");
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
 /// The second request exceeds the limit; one more is allowed as a margin.
 const MAX_REQUESTS: usize = 3;
@@ -59,28 +64,95 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
                 rows.push(skip(DENIED_METHOD, &format!("{method} does not reach the route")));
             }
         }
-        let original =
-            harness.original_config.routes.get(probe.route_index).map(|route| &route.allow_from[..]);
-        match original {
-            None | Some([]) => {}
-            Some(networks) if any_contains(networks, UNTRUSTED_CLIENT) => {
-                rows.push(skip(NOT_ALLOWED_FROM, "allow_from includes the second test address"));
-            }
-            Some(_) => {
-                let play = || {
-                    check_rejection(
-                        harness,
-                        route,
-                        probe,
-                        NOT_ALLOWED_FROM,
-                        (&probe.method, Some(UNTRUSTED_CLIENT)),
-                    )
-                };
-                rows.push(retry::at_most_twice(play).await);
-            }
+        rows.extend(check_clients(harness, route, probe).await);
+        if let RouteAction::Redirect(_) = &route.action {
+            rows.push(retry::at_most_twice(|| check_redirect(harness, route, probe)).await);
         }
     }
     rows
+}
+
+/// The rows of the second test address: it is in maintenance, in `deny_from`, or outside `allow_from`.
+async fn check_clients(harness: &Harness, route: &RouteConfig, probe: &RouteProbe) -> Vec<ReportRow> {
+    let skip = |fault, reason: &str| {
+        ReportRow::skipped(Section::Rejections, fault, Some(&route.name), reason.to_owned())
+    };
+    let from = (&probe.method, Some(UNTRUSTED_CLIENT));
+    let rejected = |fault| retry::at_most_twice(move || check_rejection(harness, route, probe, fault, from));
+    let original = harness.original_config.routes.get(probe.route_index);
+    let allow_from = original.map_or(&[][..], |route| &route.allow_from);
+    let maintained = original.and_then(|route| route.maintenance.as_ref());
+    let mut rows = Vec::new();
+    let passes_maintenance = match maintained {
+        None => true,
+        Some(maintenance) if any_contains(&maintenance.allow_from, UNTRUSTED_CLIENT) => {
+            rows.push(skip(MAINTENANCE, "maintenance.allow_from includes the second test address"));
+            true
+        }
+        Some(_) => {
+            rows.push(rejected(MAINTENANCE).await);
+            false
+        }
+    };
+    for (fault, applies) in
+        [(DENIED_FROM, !route.deny_from.is_empty()), (NOT_ALLOWED_FROM, !allow_from.is_empty())]
+    {
+        match applies {
+            false => {}
+            true if !passes_maintenance => rows.push(skip(fault, "the route is in maintenance")),
+            true if fault == NOT_ALLOWED_FROM && any_contains(allow_from, UNTRUSTED_CLIENT) => {
+                rows.push(skip(fault, "allow_from includes the second test address"));
+            }
+            true => rows.push(rejected(fault).await),
+        }
+    }
+    rows
+}
+
+/// Sends what could turn a redirect into one to another host, or into two fields.
+async fn check_redirect(harness: &Harness, route: &RouteConfig, probe: &RouteProbe) -> ReportRow {
+    const QUERIES: [&str; 5] =
+        ["", "?a=b", "?%0d%0aset-cookie:%20a=b", "?x=//evil.invalid", "?next=https://evil.invalid/"];
+    let RouteAction::Redirect(redirect) = &route.action else {
+        return ReportRow::skipped(
+            Section::Rejections,
+            REDIRECTED,
+            Some(&route.name),
+            "no redirect".to_owned(),
+        );
+    };
+    let status = redirect.status.code();
+    let mut actual = String::new();
+    let mut verdict = Verdict::Passed;
+    for query in QUERIES {
+        let request = RouteProbe { path: format!("{}{query}", probe.path), ..probe.clone() };
+        let (raw_path, raw_query) = (probe.path.as_bytes(), query.trim_start_matches('?').as_bytes());
+        let host = authority::routing_host(probe.host.as_bytes());
+        let expected = redirect.target.location(&host, raw_path, raw_query);
+        let outcome = send_redirected(harness, (&request, &probe.method)).await;
+        let checked = outcome.and_then(|response| {
+            actual = describe_response(&response);
+            let location = response.header("location").unwrap_or_default();
+            if (response.status, location.as_bytes()) == (status, &expected[..]) {
+                return Ok(());
+            }
+            Err(format!("{query}: {} to {location:?}", response.status))
+        });
+        if let Err(difference) = checked {
+            verdict = Verdict::Failed(difference);
+            break;
+        }
+    }
+    ReportRow {
+        section: Section::Rejections,
+        fault: REDIRECTED.0,
+        description: REDIRECTED.1,
+        route: Some(route.name.clone()),
+        expected: status.to_string(),
+        actual,
+        verdict,
+        retried: false,
+    }
 }
 
 /// Whether a rate limit of the route is enforced; `None` if the route has no rate limit.
@@ -129,7 +201,7 @@ async fn check_rate_limit(harness: &Harness, route: &RouteConfig, probe: &RouteP
         )
         .await
         {
-            Ok(response) if response.status == 200 && requests < MAX_REQUESTS => {}
+            Ok(response) if response.status < 400 && requests < MAX_REQUESTS => {}
             other => break other,
         }
     };
@@ -150,7 +222,7 @@ async fn check_rejection(
     fault: (&'static str, &'static str),
     (method, from): (&Method, Option<Ipv4Addr>),
 ) -> ReportRow {
-    let cause = Cause::HttpRequestDenied;
+    let cause = if fault == MAINTENANCE { Cause::Maintenance } else { Cause::HttpRequestDenied };
     let outcome = send_request(harness, &harness.client_gateway, from, (probe, method), cause).await;
     let rules = ExpectationContext::on_route(&harness.config, route, method);
     judge_row((route, rules), fault, cause, outcome, |_| Ok(()))
@@ -194,8 +266,26 @@ pub(super) async fn send_request(
     harness: &Harness,
     gateway: &RunningGateway,
     from: Option<Ipv4Addr>,
-    (probe, method): (&RouteProbe, &Method),
+    target: (&RouteProbe, &Method),
     cause: Cause,
+) -> Result<ReceivedResponse, String> {
+    exchange(harness, gateway, from, target, Some(cause)).await
+}
+
+/// Sends one request that the gateway redirects.
+async fn send_redirected(
+    harness: &Harness,
+    target: (&RouteProbe, &Method),
+) -> Result<ReceivedResponse, String> {
+    exchange(harness, &harness.client_gateway, None, target, None).await
+}
+
+async fn exchange(
+    harness: &Harness,
+    gateway: &RunningGateway,
+    from: Option<Ipv4Addr>,
+    (probe, method): (&RouteProbe, &Method),
+    cause: Option<Cause>,
 ) -> Result<ReceivedResponse, String> {
     let connector = GatewayConnector { source_address: from, ..harness.connect(gateway) };
     let stream =
@@ -206,7 +296,7 @@ pub(super) async fn send_request(
     let request_kind = RequestKind { head: *method == Method::HEAD, http10: false };
     match reader.read_response(request_kind).await {
         Ok(response) => {
-            gateway.observed.record_response(response.status, Some(cause.name()));
+            gateway.observed.record_response(response.status, cause.map(Cause::name));
             Ok(response)
         }
         Err(read_error) => {

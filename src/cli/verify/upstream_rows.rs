@@ -127,6 +127,9 @@ async fn run_row_at(harness: &Harness, planned_rows: &[PlannedRow<'_>], index: u
 fn skip_reason(harness: &Harness, probe: &RouteProbe, fault: &UpstreamFault) -> Option<String> {
     let method = request_method(probe, fault);
     let route = harness.config.routes.get(probe.route_index)?;
+    if route.upstream.is_none() {
+        return Some("the route forwards nothing".to_owned());
+    }
     if fault.is_upgrade() && !route.upgrades.iter().any(|name| name == WEBSOCKET) {
         return Some("the route does not allow WebSocket upgrades".to_owned());
     }

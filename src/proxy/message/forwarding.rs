@@ -53,7 +53,7 @@ impl ForwardingInfo<'_> {
             6 => is(b"expect"),
             // With underscores too: CGI-like servers do not distinguish them from hyphens.
             12 if name.iter().map(fold).eq(*b"x-request-id") => true,
-            _ if self.edits.is_some_and(|edits| edits.removes(name)) => true,
+            _ if self.edits.is_some_and(|edits| edits.removes_from_request(name)) => true,
             14 if is(b"content-length") => true,
             _ => {
                 forwarded::is_forwarded_name(name)

@@ -1,0 +1,39 @@
+//! What the user should know about the route: its maintenance, its redirect and its access rules.
+
+use crate::config::{RouteAction, RouteConfig};
+use crate::contract::{Cause, Phase, Trigger};
+
+/// A remark if the error cannot occur on this route, or only for some clients.
+pub(super) fn note(route: &RouteConfig, trigger: Trigger, phase: Phase) -> Option<String> {
+    let name = &route.name;
+    let needs_upstream = !matches!(phase, Phase::Admit | Phase::Internal);
+    match (&route.action, trigger) {
+        (RouteAction::Redirect(_), _) if needs_upstream => {
+            Some(format!("{name} redirects and forwards nothing: this never occurs there."))
+        }
+        (_, Trigger::Fault(Cause::Maintenance)) => route
+            .maintenance
+            .is_none()
+            .then(|| format!("{name} is not in maintenance: set maintenance.enabled of the route.")),
+        (_, Trigger::Fault(Cause::HttpRequestDenied)) if !denies(route) => Some(format!(
+            "{name} denies no request: it has no deny, deny_from or allow_from, and no cors that denies preflights."
+        )),
+        (RouteAction::Forward | RouteAction::Redirect(_), _) => {
+            route.maintenance.as_ref().map(|maintenance| {
+                let who = if maintenance.allow_from.is_empty() {
+                    "clients"
+                } else {
+                    "clients outside maintenance.allow_from"
+                };
+                format!("{name} is in maintenance: {who} get the cause maintenance instead.")
+            })
+        }
+    }
+}
+
+fn denies(route: &RouteConfig) -> bool {
+    !route.deny_methods.is_empty()
+        || !route.deny_from.is_empty()
+        || !route.allow_from.is_empty()
+        || route.cors.is_some()
+}
