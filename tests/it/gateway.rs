@@ -254,10 +254,15 @@ pub struct Gateway {
 
 impl Gateway {
     /// Starts another command that serves one listener on a free port.
-    #[track_caller]
     pub fn from_command(arguments: &[&str]) -> Gateway {
+        Gateway::with_listeners(arguments, 1)
+    }
+
+    /// Starts a command that serves this number of listeners.
+    #[track_caller]
+    pub fn with_listeners(arguments: &[&str], listeners: usize) -> Gateway {
         let mut gateway = Gateway::launch(command(arguments, &[]), limit(), TestFolder::new());
-        gateway.wait_until_listening(1, &arguments.join(" "));
+        gateway.wait_until_listening(listeners, &arguments.join(" "));
         gateway
     }
 
@@ -295,6 +300,11 @@ impl Gateway {
     /// A setup with one upstream.
     pub fn with_upstream(upstream: &ScriptedUpstream) -> GatewaySetup {
         GatewaySetup::with_servers(&[upstream.address()])
+    }
+
+    /// The addresses of the listeners, in the order of the file.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -83,6 +83,7 @@ mod request_syntax;
 mod retries;
 mod route_actions;
 mod route_attacks;
+mod routing_page;
 mod slow_clients;
 mod slow_clients_h2;
 mod streaming;
