@@ -127,6 +127,13 @@ impl Ejection {
         }
     }
 
+    /// Lets an ejected address recover now, because its health checks pass again.
+    pub(crate) fn recover(&mut self, now: Instant) {
+        if let EjectionPhase::Ejected { until, .. } = &mut self.phase {
+            *until = now.min(*until);
+        }
+    }
+
     /// Starts the trial of a recovering address. Returns whether this request is it; call [`Ejection::end_trial`].
     pub(crate) fn begin_trial(&mut self, now: Instant) -> bool {
         match &mut self.phase {

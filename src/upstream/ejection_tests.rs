@@ -34,6 +34,23 @@ fn five_consecutive_failures_eject_and_a_success_between_them_does_not() {
 }
 
 #[test]
+fn recovery_ends_the_wait_but_not_the_trial() {
+    let (settings, now) = (EjectionSettings::default(), Instant::now());
+    let mut ejection = Ejection::new(&settings, now);
+    ejection.recover(now);
+    assert_eq!(ejection.admission(now), Admission::Admitted);
+    eject(&mut ejection, now);
+    ejection.recover(now + SECOND);
+    assert_eq!(ejection.admission(now), Admission::Ejected { until: now + SECOND });
+    assert_eq!(ejection.admission(now + SECOND), Admission::Recovering { trial_in_progress: false });
+    assert!(ejection.begin_trial(now + SECOND));
+    assert_eq!(
+        ejection.end_trial(Some(Outcome::Failure), &settings, now + SECOND),
+        Change::Ejected { duration: 10 * SECOND }
+    );
+}
+
+#[test]
 fn failed_trials_double_the_ejection_up_to_ten_times() {
     let (settings, mut now) = (EjectionSettings::default(), Instant::now());
     let mut ejection = Ejection::new(&settings, now);

@@ -193,6 +193,9 @@ impl EndpointState {
         inner.health = before.after(result, settings);
         inner.next_check = Some(next(inner.health));
         let changed = before.is_healthy() != inner.health.is_healthy();
+        if changed && inner.health.is_healthy() {
+            inner.ejection.recover(Instant::now());
+        }
         self.update_flag(&inner);
         changed.then_some(if inner.health.is_healthy() {
             ServerHealth::Healthy

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::upstream::endpoint::ServerHealth;
+use crate::upstream::health::{CheckResult, HealthCheck, HealthSettings};
 use crate::upstream::settings::{HashKey, ServerSpec};
 
 fn settings(servers: &[(&str, u16)]) -> UpstreamSettings {
@@ -225,4 +226,25 @@ fn least_busy_avoids_a_server_with_requests_in_flight() {
     for _ in 0..20 {
         assert_ne!(select(&shop, &[], now).0.address, first.address);
     }
+}
+
+#[test]
+fn server_that_passes_its_health_checks_again_gets_a_trial_at_once() {
+    let (shop, now) = (upstream(&THREE), Instant::now());
+    eject(&shop, 2, now);
+    let endpoint = Arc::clone(&shop.servers()[1].endpoints()[0]);
+    let settings = HealthSettings {
+        check: HealthCheck::Connect,
+        every: Duration::from_secs(5),
+        timeout: Duration::from_secs(1),
+        fall: 1,
+        rise: 1,
+    };
+    let after = |result| {
+        endpoint.record_check(result, &settings, |_| now);
+        endpoint.state.view(Instant::now()).health
+    };
+    assert_eq!(after(CheckResult::Passed), ServerHealth::Ejected, "it was not unhealthy");
+    assert_eq!(after(CheckResult::Failed), ServerHealth::Unhealthy);
+    assert_eq!(after(CheckResult::Passed), ServerHealth::Recovering);
 }
