@@ -119,9 +119,12 @@ impl TypeError {
         self
     }
 
-    /// The value in a help such as `write "127.0.0.1:80"`.
+    /// The value in a help such as `write "127.0.0.1:80"`, or `expected a mapping, for example { path: /x }`.
     fn suggestion(&self) -> Option<String> {
         let TypeErrorKind::Mismatch(_, help) = &self.kind else { return None };
+        if let Some((_, section)) = help.split_once("a mapping, for example ") {
+            return Some(section.to_owned());
+        }
         let (_, from) = help.split_once("write \"")?;
         from.split_once('"').map(|(value, _)| format!("\"{value}\""))
     }
@@ -267,6 +270,25 @@ impl<'t> NodeDeserializer<'t> {
         Err(TypeError::mismatch(format!("{} is too {word}", quoted(text)), help))
     }
 
+    /// The section that a single value is probably short for (`x-short`), if it would be accepted: `{ path: /x }` for
+    /// `/x`, `{ address: ":8080" }` for `8080`.
+    fn long_form<'de, V: Visitor<'de>>(&self, visitor: V) -> Option<String> {
+        let (key, text) = (self.keys.text("x-short")?, self.node.text()?);
+        let entry = Entry { key: key.to_owned(), location: self.node.location, value: self.node.clone() };
+        let is_list = self.keys.key(key).item().is_known();
+        let entry = if is_list {
+            let items = NodeKind::Sequence(vec![entry.value]);
+            Entry { value: Node { location: entry.location, kind: items }, ..entry }
+        } else {
+            entry
+        };
+        let value = match visitor.visit_map(EntryAccess::new(&[entry], self.keys)) {
+            Ok(_) => yaml_scalar(text),
+            Err(error) => error.suggestion()?,
+        };
+        Some(if is_list { format!("{{ {key}: [{value}] }}") } else { format!("{{ {key}: {value} }}") })
+    }
+
     fn type_error(&self, expected: &str) -> TypeError {
         let found = match &self.node.kind {
             NodeKind::Scalar { text, .. } if !self.node.is_null() => quoted(text),
@@ -288,13 +310,6 @@ fn measure(text: &str) -> Option<u128> {
 
 fn is_time(text: &str) -> bool {
     units::duration(text).is_ok()
-}
-
-/// The section that a scalar is probably short for: `8080` for `{ address: ":8080" }`.
-fn short_form(keys: Keys, text: &str) -> Option<String> {
-    let key = keys.text("x-short")?;
-    let value = if units::is_digits(text) { format!("\":{text}\"") } else { format!("{text:?}") };
-    Some(format!("{{ {key}: {value} }}"))
 }
 
 /// The text as a YAML value, in quotes if it needs them.
@@ -325,6 +340,8 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
         match self.text("true or false")? {
             "true" => visitor.visit_bool(true),
             "false" => visitor.visit_bool(false),
+            "True" | "TRUE" | "yes" | "Yes" | "on" | "On" | "y" | "1" => Err(self.type_error("true")),
+            "False" | "FALSE" | "no" | "No" | "off" | "Off" | "n" | "0" => Err(self.type_error("false")),
             _ => Err(self.type_error("true or false")),
         }
     }
@@ -376,9 +393,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
                 // The list that was probably meant, if it would be accepted.
                 let example = match visitor.visit_seq(ItemAccess { items, keys: item }) {
                     Ok(_) => Some(yaml_scalar(text)),
-                    Err(error) => {
-                        short_form(item, text).or_else(|| error.suggestion()).or_else(|| item.example())
-                    }
+                    Err(error) => error.suggestion().or_else(|| item.example()),
                 };
                 let help = match example {
                     Some(example) => format!("expected a list, for example [{example}]"),
@@ -417,7 +432,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
             // Only the root: other invalid values are skipped.
             NodeKind::Invalid => visitor.visit_map(EntryAccess::new(&[], self.keys)),
             NodeKind::Scalar { .. } | NodeKind::Sequence(_) => {
-                if let Some(example) = self.node.text().and_then(|text| short_form(self.keys, text)) {
+                if let Some(example) = self.long_form(visitor) {
                     return Err(self.type_error(&format!("a mapping, for example {example}")));
                 }
                 let shown: Vec<&str> = fields.iter().copied().take(4).collect();

@@ -202,10 +202,11 @@ pub(crate) struct ListenFile {
 /// Who sends PROXY protocol headers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "from"))]
 pub(crate) struct ProxyProtocolFile {
     /// The load balancers that may connect, and must send a header.
     #[schemars(required, extend("x-missing" = "list the load balancers, for example from: [10.0.0.0/8]", "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses", "x-reload" = "no", "x-empty" = "the list is empty, so no connection would be accepted; list the load balancers, for example from: [10.0.0.0/8]"))]
-    pub from: Option<Vec<String>>,
+    pub from: Option<Vec<Network>>,
 }
 
 /// A certificate and its private key.
@@ -229,6 +230,7 @@ pub(crate) struct CertificateFile {
 /// The read-only telemetry endpoint.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "address"))]
 pub(crate) struct TelemetryFile {
     /// The address and port for Prometheus scrapes and health probes.
     ///

@@ -38,6 +38,11 @@ impl Keys {
         self.find(|form| form.get("items"))
     }
 
+    /// Whether the schema describes such a value.
+    pub(crate) fn is_known(self) -> bool {
+        !self.0.is_null()
+    }
+
     /// Whether the keys are names that the operator chooses.
     pub(crate) fn are_names(self) -> bool {
         self.forms().into_iter().any(|form| named_section(form).is_some())

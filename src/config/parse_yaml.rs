@@ -30,7 +30,7 @@ pub(crate) fn parse(
         builder.handle_event(event, to_location(&span.start))?;
     }
     let Some(root) = builder.root.filter(|root| !root.is_null()) else {
-        return Err(Problem::for_file("the file is empty", "start from `config/minimal.yaml`"));
+        return Err(Problem::for_file("the file is empty", "write one with `statusquo init`"));
     };
     let mut tree = Tree { root };
     resolve_variables(&mut tree.root, "", variables, problems);

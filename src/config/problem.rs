@@ -259,17 +259,22 @@ pub(crate) fn join_or<T: AsRef<str>>(words: &[T]) -> String {
     }
 }
 
-/// The known word that is closest to `word`: at most a third of its letters, and at least one, may differ.
+/// The known word that is closest to `word`: at most a third of its letters, and at least one, may differ. Otherwise the
+/// longest one that `word` begins with, as `warn` for `warning`.
 pub(crate) fn closest_match<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let known: Vec<&str> = known.into_iter().collect();
+    let prefix = |candidate: &&&str| candidate.len() >= MIN_PREFIX && word.starts_with(**candidate);
+    let prefix = known.iter().filter(prefix).max_by_key(|candidate| candidate.len());
     let word: Vec<char> = word.chars().take(MAX_QUOTE).flat_map(char::to_lowercase).collect();
     known
-        .into_iter()
+        .iter()
         .map(|candidate| (edit_distance(&word, &candidate.chars().collect::<Vec<_>>()), candidate))
         .filter(|(distance, candidate)| {
             *distance <= (candidate.chars().count() / 3).max(1) && *distance < word.len()
         })
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .map(|(_, candidate)| *candidate)
+        .or(prefix.copied())
 }
 
 /// Edit distance that counts a swap of adjacent letters once (optimal string alignment).
@@ -297,6 +302,8 @@ fn edit_distance(a: &[char], b: &[char]) -> usize {
     last.last().copied().unwrap_or(0)
 }
 
+/// Shorter words begin many others.
+const MIN_PREFIX: usize = 4;
 const MAX_PROBLEMS: usize = 100;
 const SNIPPET_WIDTH: usize = 110;
 const MAX_QUOTE: usize = 80;
@@ -313,6 +320,7 @@ mod tests {
         assert_eq!(closest_match("conect", known), Some("connect"));
         assert_eq!(closest_match("deadlne", known), Some("deadline"));
         assert_eq!(closest_match("Deadline", known), Some("deadline"));
+        assert_eq!(closest_match("connect_timeout", known), Some("connect"));
         assert_eq!(closest_match("colour", known), None);
         assert_eq!(closest_match("", known), None);
     }

@@ -44,7 +44,7 @@ impl Transform for MatchLoader {
         let Some(object) = schema.as_object_mut() else { return };
         // The integer widths of the structs are irrelevant to operators.
         object.remove("format");
-        for name in ["x-missing", "x-help", "x-planned"] {
+        for name in ["x-missing", "x-help", "x-planned", "x-short", "x-empty"] {
             object.remove(name);
         }
         drop_defaulted(object);

@@ -14,40 +14,55 @@ use crate::http::request_head::check_method;
 /// # Errors
 /// The unit is missing or unknown, or the number is not whole.
 pub(crate) fn duration(text: &str) -> Result<Duration, Diagnostic> {
-    let error = || {
-        Diagnostic::new(
-            format!("{} is not a duration", quoted(text)),
-            "write a whole number with ms, s, m, h or d, for example 800ms, 5s or 1h",
-        )
-    };
+    let too_long = || Diagnostic::new(format!("{} is too long", quoted(text)), "use at most 365d");
     if is_digits(text) {
+        duration(&format!("{text}s")).map_err(|_| too_long())?;
         return Err(Diagnostic::new(format!("{} has no unit", quoted(text)), format!("write {text}s")));
     }
-    let mut total = Duration::ZERO;
+    let milliseconds = milliseconds(text).ok_or_else(|| {
+        let help = suggested_duration(text).map(|right| format!("write {right}"));
+        let help = help
+            .as_deref()
+            .unwrap_or("write a whole number with ms, s, m, h or d, for example 800ms, 5s or 1h");
+        Diagnostic::new(format!("{} is not a duration", quoted(text)), help)
+    })?;
+    let time = Duration::from_millis(milliseconds);
+    if time > MAX_DURATION { Err(too_long()) } else { Ok(time) }
+}
+
+/// The sum of the parts, or the largest number if it is larger; `None` if the text has another form.
+fn milliseconds(text: &str) -> Option<u64> {
+    let mut total: u64 = 0;
     let mut rest = text;
     while !rest.is_empty() {
-        let (digits, rest_text) = split_while(rest, |letter| letter.is_ascii_digit());
-        let (unit, rest_text) = split_while(rest_text, |letter| letter.is_ascii_alphabetic());
-        let number: u64 = digits.parse().map_err(|_| error())?;
-        let milliseconds: u64 = match unit {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            _ => return Err(error()),
+        let (digits, after_digits) = split_while(rest, |letter| letter.is_ascii_digit());
+        let (unit, after_unit) = split_while(after_digits, |letter| letter.is_ascii_alphabetic());
+        let (_, factor) = DURATION_UNITS.iter().find(|(name, _)| *name == unit)?;
+        let number = if is_digits(digits) { digits.parse().unwrap_or(u64::MAX) } else { return None };
+        total = total.saturating_add(number.saturating_mul(*factor));
+        rest = after_unit;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+/// The duration that was probably meant: `30S`, `30 seconds`, `1.5s`.
+fn suggested_duration(text: &str) -> Option<String> {
+    let joined: String = text.to_ascii_lowercase().split_whitespace().collect();
+    if milliseconds(&joined).is_some() {
+        return Some(joined);
+    }
+    let amount = scaled(&joined, |unit| {
+        let factor = match unit {
+            "ms" | "msec" | "millis" | "millisecond" | "milliseconds" => "ms",
+            "s" | "sec" | "secs" | "second" | "seconds" => "s",
+            "m" | "min" | "mins" | "minute" | "minutes" => "m",
+            "h" | "hr" | "hrs" | "hour" | "hours" => "h",
+            "d" | "day" | "days" => "d",
+            _ => return None,
         };
-        let part = number.checked_mul(milliseconds).map(Duration::from_millis);
-        total = part.and_then(|part| total.checked_add(part)).unwrap_or(Duration::MAX);
-        rest = rest_text;
-    }
-    if text.is_empty() {
-        return Err(error());
-    }
-    if total > MAX_DURATION {
-        return Err(Diagnostic::new(format!("{} is too long", quoted(text)), "use at most 365d"));
-    }
-    Ok(total)
+        DURATION_UNITS.iter().find(|(name, _)| *name == factor).map(|(_, factor)| *factor)
+    })?;
+    Some(in_largest_unit(amount, &DURATION_UNITS))
 }
 
 /// `100 per 1m`: a count and its period.
@@ -55,36 +70,37 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Diagnostic> {
 /// # Errors
 /// The text is not a count, `per` and a duration. Zero is accepted for both.
 pub(crate) fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
-    let error = || {
-        let message = format!("{} is not a quota", quoted(text));
-        Diagnostic::new(message, "write COUNT per DURATION, for example 100 per 1m")
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let parsed = match words.as_slice() {
+        [count, "per", time] if is_digits(count) => duration(time).ok().map(|time| (*count, time)),
+        _ => None,
     };
-    let mut words = text.split_ascii_whitespace();
-    let (Some(count), Some("per"), Some(time), None) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
-        return Err(error());
+    let Some((count, time)) = parsed else {
+        let help = suggested_allowance(text).map(|right| format!("write {right}"));
+        let help = help.as_deref().unwrap_or("write COUNT per DURATION, for example 100 per 1m");
+        return Err(Diagnostic::new(format!("{} is not a quota", quoted(text)), help));
     };
-    if !is_digits(count) {
-        return Err(error());
-    }
-    let count = count.parse().map_err(|_| {
-        Diagnostic::new(
+    match count.parse() {
+        Ok(count) => Ok((count, time)),
+        Err(_) => Err(Diagnostic::new(
             format!("{} is too many", quoted(count)),
             "write a smaller count, for example 100 per 1m",
-        )
-    })?;
-    match duration(time) {
-        Ok(time) => Ok((count, time)),
-        // Common spellings such as "per minute".
-        Err(_) => match time.trim_end_matches('s') {
-            "second" | "sec" => Err(Diagnostic::new(error().message, format!("write {count} per 1s"))),
-            "minute" | "min" => Err(Diagnostic::new(error().message, format!("write {count} per 1m"))),
-            "hour" => Err(Diagnostic::new(error().message, format!("write {count} per 1h"))),
-            "day" => Err(Diagnostic::new(error().message, format!("write {count} per 1d"))),
-            _ => Err(error()),
-        },
+        )),
     }
+}
+
+/// The quota that was probably meant: `100 per minute`, `100/m`, nginx's `100r/m`.
+fn suggested_allowance(text: &str) -> Option<String> {
+    let (count, period) = text.split_once(" per ").or_else(|| text.split_once('/'))?;
+    let count = count.trim().trim_end_matches(|letter: char| letter.is_ascii_alphabetic() || letter == ' ');
+    let period = period.trim();
+    let period = match duration(period) {
+        Ok(_) => period.to_owned(),
+        Err(_) if is_digits(period) => format!("{period}s"),
+        Err(_) if period.starts_with(|first: char| first.is_ascii_digit()) => suggested_duration(period)?,
+        Err(_) => suggested_duration(&format!("1{period}"))?,
+    };
+    count.parse::<u32>().is_ok().then(|| format!("{count} per {period}"))
 }
 
 /// `512B`, `32KiB`, `10MiB`, `1GiB`, and the decimal `KB`, `MB`, `GB`. In bytes.
@@ -92,31 +108,66 @@ pub(crate) fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
 /// # Errors
 /// The unit is missing or unknown, or the number is not whole.
 pub(crate) fn size(text: &str) -> Result<u64, Diagnostic> {
-    let (digits, unit) = split_while(text, |letter| letter.is_ascii_digit());
     if is_digits(text) {
         return Err(Diagnostic::new(
             format!("{} has no unit", quoted(text)),
             format!("write {text}B, {text}KiB or {text}MiB"),
         ));
     }
-    let factor: Option<u64> = match unit {
-        "B" => Some(1),
-        "KiB" => Some(1 << 10),
-        "MiB" => Some(1 << 20),
-        "GiB" => Some(1 << 30),
-        "KB" => Some(1_000),
-        "MB" => Some(1_000_000),
-        "GB" => Some(1_000_000_000),
-        _ => None,
-    };
-    let number: Option<u64> = digits.parse().ok();
-    match number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor)) {
-        Some(bytes) => Ok(bytes),
-        None => Err(Diagnostic::new(
-            format!("{} is not a size", quoted(text)),
-            "write a whole number with B, KiB, MiB or GiB, for example 512B or 10MiB",
-        )),
+    let (digits, unit) = split_while(text, |letter| letter.is_ascii_digit());
+    match SIZE_UNITS.iter().find(|(name, _)| *name == unit && is_digits(digits)) {
+        Some((_, factor)) => {
+            digits.parse::<u64>().ok().and_then(|number| number.checked_mul(*factor)).ok_or_else(|| {
+                Diagnostic::new(format!("{} is too large", quoted(text)), "use a size such as 10MiB")
+            })
+        }
+        None => {
+            let help = suggested_size(text).map(|right| format!("write {right}"));
+            let help = help
+                .as_deref()
+                .unwrap_or("write a whole number with B, KiB, MiB or GiB, for example 512B or 10MiB");
+            Err(Diagnostic::new(format!("{} is not a size", quoted(text)), help))
+        }
     }
+}
+
+/// The size that was probably meant: `10mb`, `10M`, `10 MiB`, `1.5GiB`, `1TiB`.
+fn suggested_size(text: &str) -> Option<String> {
+    let joined: String = text.to_ascii_lowercase().split_whitespace().collect();
+    let decimal = joined.ends_with('b') && !joined.ends_with("ib");
+    let base: u64 = if decimal { 1_000 } else { 1_024 };
+    let bytes = scaled(&joined, |unit| match unit.trim_end_matches("ib").trim_end_matches('b') {
+        "" => Some(1),
+        "k" => Some(base),
+        "m" => Some(base.pow(2)),
+        "g" => Some(base.pow(3)),
+        "t" => Some(base.pow(4)),
+        _ => None,
+    })?;
+    let units: Vec<_> =
+        SIZE_UNITS.into_iter().filter(|(_, factor)| factor % base == 0 || *factor == 1).collect();
+    Some(in_largest_unit(bytes, &units))
+}
+
+/// The amount that a number, perhaps with a fraction, and a unit describe; `None` if it is zero or not whole.
+fn scaled(text: &str, factor: impl Fn(&str) -> Option<u64>) -> Option<u64> {
+    let (number, unit) = split_while(text, |letter| letter.is_ascii_digit() || letter == '.');
+    let factor = factor(unit)?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if !is_digits(whole) || !is_digits(fraction) || fraction.len() > 3 {
+        return None;
+    }
+    let parts = 10_u64.pow(fraction.len().try_into().ok()?);
+    let fraction = fraction.parse::<u64>().ok()?.checked_mul(factor)?;
+    let amount = whole.parse::<u64>().ok()?.checked_mul(factor)?.checked_add(fraction / parts)?;
+    (amount > 0 && fraction % parts == 0).then_some(amount)
+}
+
+/// The amount as a whole number of the largest possible unit; the first unit is 1.
+fn in_largest_unit(amount: u64, units: &[(&str, u64)]) -> String {
+    let fits = |(_, factor): &&(&str, u64)| amount.is_multiple_of(*factor);
+    let (name, factor) = units.iter().rev().find(fits).unwrap_or(&("", 1));
+    format!("{}{name}", amount / factor)
 }
 
 /// A listen address: `ADDRESS:PORT`, `:PORT` for all IPv4 addresses, `localhost:PORT` for loopback.
@@ -337,6 +388,20 @@ fn split_while(text: &str, keep: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at_checked(end).unwrap_or((text, ""))
 }
 
+/// In milliseconds.
+const DURATION_UNITS: [(&str, u64); 5] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+/// In bytes.
+const SIZE_UNITS: [(&str, u64); 7] = [
+    ("B", 1),
+    ("KB", 1_000),
+    ("KiB", 1 << 10),
+    ("MB", 1_000_000),
+    ("MiB", 1 << 20),
+    ("GB", 1_000_000_000),
+    ("GiB", 1 << 30),
+];
+
 /// A longer limit is a mistake, and this bound prevents overflow of instants.
 const MAX_DURATION: Duration = Duration::from_secs(365 * 86_400);
 
@@ -353,11 +418,23 @@ mod tests {
             assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
         assert_eq!(duration("5").unwrap_err().help, "write 5s");
-        for text in ["", "s", "5 s", "1.5s", "5M", "-5s", "5sec", "five", "99999999999999999999s"] {
+        for text in ["", "s", "5 s", "1.5s", "5M", "-5s", "5sec", "five"] {
             assert!(duration(text).unwrap_err().message.ends_with("is not a duration"), "{text}");
         }
         assert!(duration("366d").unwrap_err().message.ends_with("is too long"));
-        assert!(duration("9999999999999999999d").unwrap_err().message.ends_with("is too long"));
+        for text in ["9999999999999999999d", "99999999999999999999s", "99999999999"] {
+            assert!(duration(text).unwrap_err().message.ends_with("is too long"), "{text}");
+        }
+        for (text, remedy) in [
+            ("30S", "write 30s"),
+            ("30 seconds", "write 30s"),
+            ("5Min", "write 5m"),
+            ("1h 30m", "write 1h30m"),
+            ("1.5s", "write 1500ms"),
+            ("1.5h", "write 90m"),
+        ] {
+            assert_eq!(duration(text).unwrap_err().help, remedy, "{text}");
+        }
     }
 
     #[test]
@@ -368,8 +445,21 @@ mod tests {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         assert_eq!(size("512").unwrap_err().help, "write 512B, 512KiB or 512MiB");
-        for text in ["", "KiB", "1.5MiB", "1kb", "1 MiB", "-1B", "99999999999GiB"] {
+        for text in ["", "KiB", "1.5MiB", "1kb", "1 MiB", "-1B", "1e3B"] {
             assert!(size(text).unwrap_err().message.ends_with("is not a size"), "{text}");
+        }
+        for text in ["99999999999GiB", "99999999999999999999B"] {
+            assert!(size(text).unwrap_err().message.ends_with("is too large"), "{text}");
+        }
+        for (text, remedy) in [
+            ("10mb", "write 10MB"),
+            ("10M", "write 10MiB"),
+            ("10 mib", "write 10MiB"),
+            ("1.5GiB", "write 1536MiB"),
+            ("2T", "write 2048GiB"),
+            ("1.5KB", "write 1500B"),
+        ] {
+            assert_eq!(size(text).unwrap_err().help, remedy, "{text}");
         }
     }
 
@@ -383,6 +473,10 @@ mod tests {
         for (text, remedy) in [
             ("100 per minute", "write 100 per 1m"),
             ("5 per seconds", "write 5 per 1s"),
+            ("100/m", "write 100 per 1m"),
+            ("10r/s", "write 10 per 1s"),
+            ("100 requests per 5 min", "write 100 per 5m"),
+            ("100 per 60", "write 100 per 60s"),
             ("9999999999 per 1m", "write a smaller count, for example 100 per 1m"),
         ] {
             assert_eq!(allowance(text).unwrap_err().help, remedy, "{text}");

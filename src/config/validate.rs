@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::deserialize::deserialize;
-use super::file::{ClientFile, ConfigFile, ListenFile, TrustedHeader};
+use super::file::{ClientFile, ConfigFile, ListenFile, ProxyProtocolFile, TrustedHeader};
 use super::parse_yaml::Environment;
 use super::problem::{Diagnostic, Problem, Problems, quoted};
 use super::sources::{Sources, read_text};
@@ -244,9 +244,9 @@ fn listeners(
                 Diagnostic::new("h2c is HTTP/2 without TLS", "remove it: with TLS, clients negotiate HTTP/2");
             validator.report(&item.key("h2c"), diagnostic);
         }
-        let proxy_protocol = file.proxy_protocol.as_ref().map(|file| {
-            validator.networks(&item.key("proxy_protocol").key("from"), file.from.as_ref()).into()
-        });
+        let networks =
+            |file: &ProxyProtocolFile| file.from.iter().flatten().map(|network| network.0).collect();
+        let proxy_protocol = file.proxy_protocol.as_ref().map(networks);
         listeners.push(Listener { address, h2c, proxy_protocol, tls, errors: None });
     }
     listeners

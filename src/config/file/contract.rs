@@ -64,6 +64,7 @@ pub(crate) struct ContractFile {
 /// One documented code.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "code"))]
 pub(crate) struct CodeFile {
     /// The HTTP status code.
     ///
@@ -94,7 +95,7 @@ pub(crate) struct CodeFile {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CauseFile {
     /// The code to send; it must be one of `codes`.
-    #[schemars(extend("x-default" = "the first documented code of the cause's preference list"))]
+    #[schemars(range(min = 400, max = 599), extend("x-default" = "the first documented code of the cause's preference list"))]
     pub code: Option<u16>,
 
     /// The message that the client receives.

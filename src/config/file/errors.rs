@@ -135,6 +135,7 @@ pub(crate) enum IncludeWord {
 /// Limits for reading an upstream error body.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "limit"))]
 pub(crate) struct UpstreamBodyFile {
     /// The maximum number of bytes that are read, after decoding.
     ///
@@ -163,7 +164,7 @@ pub(crate) struct OverrideFile {
     pub when: Option<WhenFile>,
 
     /// The status code to send; it must be in the contract of every route that the override applies to.
-    #[schemars(extend("x-default" = "the code from the contract's mapping"))]
+    #[schemars(range(min = 400, max = 599), extend("x-default" = "the code from the contract's mapping"))]
     pub code: Option<u16>,
 
     /// The message to send.

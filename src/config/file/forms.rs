@@ -146,11 +146,11 @@ impl Syntax for PositiveDuration {
     const EXAMPLE: &'static str = "5s";
 
     fn parse(text: &str) -> Result<Duration, Diagnostic> {
-        match AnyDuration::parse(text)? {
-            Duration::ZERO => {
-                Err(Diagnostic::new("the duration must be greater than 0", "use a duration such as 1s"))
-            }
-            time => Ok(time),
+        let zero = || Diagnostic::new("the duration must be greater than 0", "use a duration such as 1s");
+        match AnyDuration::parse(text) {
+            Ok(Duration::ZERO) => Err(zero()),
+            Err(_) if !text.is_empty() && text.bytes().all(|digit| digit == b'0') => Err(zero()),
+            parsed => parsed,
         }
     }
 }
@@ -227,7 +227,15 @@ impl<S: SyntaxOrOff> Syntax for OrOff<S> {
     const EXAMPLE: &'static str = S::EXAMPLE;
 
     fn parse(text: &str) -> Result<Option<S::Value>, Diagnostic> {
-        if text == "off" { Ok(None) } else { S::parse(text).map(Some) }
+        match text {
+            "off" => Ok(None),
+            // `false`, `never`, `unlimited`.
+            word if word.starts_with(char::is_alphabetic) => {
+                let help = format!("write off, or a value such as {}", Self::EXAMPLE);
+                Err(Diagnostic::new(format!("{} is not allowed here", quoted(word)), help))
+            }
+            text => S::parse(text).map(Some),
+        }
     }
 
     /// YAML 1.1 parsers read `off` as `false`.

@@ -14,6 +14,7 @@ pub(crate) type AllowForm = Either<String, AllowFile>;
 /// A Redis or Valkey backend that several gateways share.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "redis"))]
 pub(crate) struct StoreFile {
     /// The address of the backend.
     ///
@@ -76,6 +77,7 @@ pub(crate) enum OnFailure {
 /// One rate limit rule.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "allow"))]
 pub(crate) struct RateLimitFile {
     /// What identifies a client; a list combines several parts into one key.
     ///

@@ -128,6 +128,7 @@ pub(crate) struct RouteFile {
 /// Which requests a route matches. An absent key matches everything.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "path"))]
 pub(crate) struct MatchFile {
     /// The host of the request.
     ///
@@ -180,6 +181,7 @@ pub(crate) enum SchemeWord {
 /// Which requests are denied.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "methods"))]
 pub(crate) struct DenyFile {
     /// Methods for which clients get 403 (cause `http_request_denied`).
     #[schemars(extend("default" = [], "x-unit" = "list of methods"))]

@@ -68,6 +68,7 @@ pub(crate) struct TimeoutsFile {
 /// A group of equivalent servers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "servers"))]
 pub(crate) struct UpstreamFile {
     /// The servers; at least one.
     ///
@@ -202,6 +203,7 @@ pub(crate) enum Off {
 /// Active health checks.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "path"))]
 pub(crate) struct HealthFile {
     /// The target of a GET request.
     ///
@@ -344,6 +346,7 @@ pub(crate) struct ServerFile {
 /// Idle connections to servers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "max"))]
 pub(crate) struct KeepaliveFile {
     /// The maximum number of idle connections.
     ///
@@ -362,6 +365,7 @@ pub(crate) struct KeepaliveFile {
 /// When a request is retried.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "attempts"))]
 pub(crate) struct RetryFile {
     /// The maximum number of attempts per request, including the first.
     ///
@@ -386,7 +390,7 @@ pub(crate) struct RetryFile {
 /// The limit of concurrent requests to an upstream.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-planned" = { "adaptive": "use max, a fixed limit" }))]
+#[schemars(extend("x-short" = "max", "x-planned" = { "adaptive": "use max, a fixed limit" }))]
 pub(crate) struct ConcurrencyFile {
     /// The maximum number of concurrent requests to all servers of the upstream together.
     ///
