@@ -23,7 +23,7 @@ use http::Method;
 use super::check::ReportFormat;
 use super::run::print_message;
 use super::{ConfigArg, load_or_exit};
-use crate::config::{self, Config, deserialize, units};
+use crate::config::{self, Config, problem, units};
 use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{Cause, RequestSent, Trigger};
 use crate::http::cors;
@@ -256,7 +256,7 @@ fn choose_route<'a>(
         Some(name) => {
             Some(config.upstreams.iter().position(|entry| entry.name == *name).ok_or_else(|| {
                 let names: Vec<&str> = config.upstreams.iter().map(|entry| entry.name.as_str()).collect();
-                format!("unknown upstream \"{name}\"; {}", deserialize::did_you_mean(name, &names))
+                format!("unknown upstream \"{name}\"; {}", problem::did_you_mean(name, &names))
             })?)
         }
     };
@@ -270,7 +270,7 @@ fn choose_route<'a>(
             let named_route = config.routes.iter().enumerate().find(|(_, entry)| entry.name == *name);
             let (number, route) = named_route.ok_or_else(|| {
                 let names: Vec<&str> = config.routes.iter().map(|entry| entry.name.as_str()).collect();
-                format!("unknown route \"{name}\"; {}", deserialize::did_you_mean(name, &names))
+                format!("unknown route \"{name}\"; {}", problem::did_you_mean(name, &names))
             })?;
             if upstream.is_some_and(|number| Some(number) != route.upstream) {
                 let route_upstream = route.upstream.and_then(|index| config.upstreams.get(index));

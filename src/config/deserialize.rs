@@ -1,9 +1,7 @@
-//! Deserialises the tree into the structs of [`super::file`] and reports every invalid value, unknown or missing key.
+//! Presents the tree to serde, which fills the structs of [`super::file`].
 //!
-//! serde stops at the first error. Each error is therefore recorded with its location, its value is marked as invalid
-//! (which then reads as absent), and deserialisation starts again until it succeeds. Ranges, defaults and required keys
-//! come from the attributes of the structs, through their schema: an absent key with a default is read as if the file
-//! contained the default.
+//! Ranges and defaults come from the attributes of the structs, through their schema: an absent key with a default is
+//! read as if the file contained the default. Invalid values read as absent. [`super::structure`] collects the errors.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,92 +14,45 @@ use serde::forward_to_deserialize_any;
 
 use super::file::ConfigFile;
 use super::keys::Keys;
-use super::problem::{Diagnostic, Problem, closest_match, join_or, quoted};
-use super::tree::{Entry, KeyPath, Node, NodeKind, Tree};
+use super::problem::{Diagnostic, did_you_mean, join_or, quoted};
+use super::tree::{Entry, Node, NodeKind};
 use super::units;
 
-/// Deserialises the tree. Invalid values are added to `problems` and read as absent. `None` after too many of them.
-pub(crate) fn deserialize(tree: &mut Tree, problems: &mut Vec<Problem>) -> Option<ConfigFile> {
-    // The bound only matters for hostile files.
-    for _ in 0..MAX_TYPE_ERRORS {
-        let error = match read(&tree.root) {
-            Ok(_) => {
-                report_missing(tree, &tree.root, &KeyPath::Root, Keys::root(), problems);
-                return read(&super::inherit::resolve(&tree.root)).ok();
-            }
-            Err(error) => error,
-        };
-        let child_indices: Vec<usize> = error.child_indices.iter().rev().copied().collect();
-        problems.push(error.problem(tree, &child_indices));
-        if !tree.mark_invalid(&child_indices) {
-            break;
-        }
-    }
-    None
-}
-
-fn read(root: &Node) -> Result<ConfigFile, TypeError> {
+/// Fills the structs.
+///
+/// # Errors
+/// The first type error, unknown key or missing key.
+pub(super) fn read(root: &Node) -> Result<ConfigFile, TypeError> {
     ConfigFile::deserialize(NodeDeserializer { node: root, keys: Keys::root() })
-}
-
-/// Reports the required keys that are absent, and the lists that must not be empty (`x-empty`). Invalid values are
-/// already reported.
-fn report_missing(tree: &Tree, node: &Node, at: &KeyPath<'_>, keys: Keys, problems: &mut Vec<Problem>) {
-    let entries: &[Entry] = match &node.kind {
-        NodeKind::Mapping(entries) => entries,
-        NodeKind::Sequence(items) => {
-            if let (true, Some(text)) = (items.is_empty(), keys.text("x-empty")) {
-                let (message, help) = text.split_once("; ").unwrap_or((text, ""));
-                problems.push(tree.problem(at, Diagnostic::new(message, help)));
-            }
-            let valid = items.iter().filter(|item| item.kind != NodeKind::Invalid);
-            for (index, item) in valid.enumerate() {
-                report_missing(tree, item, &at.item(index), keys.item(), problems);
-            }
-            return;
-        }
-        // `shop:` without a value is an empty section.
-        NodeKind::Scalar { .. } if node.is_null() => &[],
-        NodeKind::Scalar { .. } | NodeKind::Invalid => return,
-    };
-    for name in keys.required() {
-        if !entries.iter().any(|entry| entry.key == name && !entry.value.is_null()) {
-            let help = keys.key(name).text("x-missing").unwrap_or("add it");
-            problems.push(tree.problem(&at.key(name), Diagnostic::new("missing", help)));
-        }
-    }
-    for entry in entries.iter().filter(|entry| !entry.value.is_null() || keys.are_names()) {
-        report_missing(tree, &entry.value, &at.key(&entry.key), keys.key(&entry.key), problems);
-    }
 }
 
 /// A type error or unknown key, and its position in the tree.
 #[derive(Debug)]
-pub(crate) struct TypeError {
+pub(super) struct TypeError {
     kind: TypeErrorKind,
     /// Child indices from the value up to the root.
     child_indices: Vec<usize>,
-    at_key: bool,
-    /// The help for a key or value that is planned (`x-planned` in the schema).
-    planned: Option<&'static str>,
+    /// The section that contains the key, or the value itself.
+    section: Option<Keys>,
 }
 
 #[derive(Debug)]
 enum TypeErrorKind {
     /// The message and the help.
     Mismatch(String, String),
+    /// A required key of the section is absent or invalid.
+    MissingKey,
     UnknownKey(String, &'static [&'static str]),
     UnknownValue(String, &'static [&'static str]),
 }
 
 impl TypeError {
+    fn new(kind: TypeErrorKind) -> Self {
+        TypeError { kind, child_indices: Vec::new(), section: None }
+    }
+
     fn mismatch(message: impl Into<String>, help: impl Into<String>) -> Self {
-        TypeError {
-            kind: TypeErrorKind::Mismatch(message.into(), help.into()),
-            child_indices: Vec::new(),
-            at_key: false,
-            planned: None,
-        }
+        TypeError::new(TypeErrorKind::Mismatch(message.into(), help.into()))
     }
 
     fn in_child(mut self, child: usize) -> Self {
@@ -109,14 +60,46 @@ impl TypeError {
         self
     }
 
-    /// Adds the help for a planned key or value of the section or value with these keys.
     fn in_section(mut self, keys: Keys) -> Self {
-        if let (TypeErrorKind::UnknownKey(word, _) | TypeErrorKind::UnknownValue(word, _), None) =
-            (&self.kind, self.planned)
-        {
-            self.planned = keys.planned(word);
-        }
+        self.section.get_or_insert(keys);
         self
+    }
+
+    /// Child indices from the root to the value.
+    pub(super) fn address(&self) -> Vec<usize> {
+        self.child_indices.iter().rev().copied().collect()
+    }
+
+    /// The section that lacks a required key.
+    pub(super) fn incomplete_section(&self) -> Option<Keys> {
+        if let TypeErrorKind::MissingKey = self.kind { self.section } else { None }
+    }
+
+    /// Whether the problem is the name of the key.
+    pub(super) fn is_at_key(&self) -> bool {
+        matches!(self.kind, TypeErrorKind::UnknownKey(..))
+    }
+
+    /// What is wrong.
+    pub(super) fn into_diagnostic(self) -> Diagnostic {
+        let planned = |word: &str| self.section.and_then(|section| section.planned(word));
+        match self.kind {
+            TypeErrorKind::Mismatch(message, help) => Diagnostic::new(message, help),
+            TypeErrorKind::MissingKey => Diagnostic::new("incomplete", "add the missing keys"),
+            TypeErrorKind::UnknownKey(key, _) if key == "<<" => {
+                Diagnostic::new("merge keys are not supported", "write the keys out")
+            }
+            TypeErrorKind::UnknownKey(key, known) => match planned(&key) {
+                Some(help) => Diagnostic::new(NOT_YET, help),
+                None => Diagnostic::new("unknown key", did_you_mean(&key, known)),
+            },
+            TypeErrorKind::UnknownValue(value, known) => match planned(&value) {
+                Some(help) => Diagnostic::new(format!("{} is {NOT_YET}", quoted(&value)), help),
+                None => {
+                    Diagnostic::new(format!("unknown value {}", quoted(&value)), did_you_mean(&value, known))
+                }
+            },
+        }
     }
 
     /// The value in a help such as `write "127.0.0.1:80"`, or `expected a mapping, for example { path: /x }`.
@@ -128,39 +111,13 @@ impl TypeError {
         let (_, from) = help.split_once("write \"")?;
         from.split_once('"').map(|(value, _)| format!("\"{value}\""))
     }
-
-    fn problem(self, tree: &Tree, address: &[usize]) -> Problem {
-        let (path, location) = tree.path_and_location(address, self.at_key);
-        let (message, help) = match self.kind {
-            TypeErrorKind::Mismatch(message, help) => (message, help),
-            TypeErrorKind::UnknownKey(key, known) => match self.planned {
-                Some(help) => (NOT_YET.to_owned(), help.to_owned()),
-                None if key == "<<" => {
-                    ("merge keys are not supported".to_owned(), "write the keys out".to_owned())
-                }
-                None => ("unknown key".to_owned(), did_you_mean(&key, known)),
-            },
-            TypeErrorKind::UnknownValue(value, known) => match self.planned {
-                Some(help) => (format!("{} is {NOT_YET}", quoted(&value)), help.to_owned()),
-                None => (format!("unknown value {}", quoted(&value)), did_you_mean(&value, known)),
-            },
-        };
-        Problem { path, location: Some(location), message, help }
-    }
-}
-
-/// `did you mean "x"?`, or else the list of known words.
-pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
-    match closest_match(word, known.iter().copied()) {
-        Some(near) => format!("did you mean {}?", quoted(near)),
-        None => format!("expected {}", join_or(known)),
-    }
 }
 
 impl fmt::Display for TypeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             TypeErrorKind::Mismatch(message, help) => write!(f, "{message}; {help}"),
+            TypeErrorKind::MissingKey => f.write_str("incomplete"),
             TypeErrorKind::UnknownKey(word, _) | TypeErrorKind::UnknownValue(word, _) => f.write_str(word),
         }
     }
@@ -188,21 +145,15 @@ impl de::Error for TypeError {
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        TypeError {
-            kind: TypeErrorKind::UnknownKey(field.to_owned(), expected),
-            child_indices: Vec::new(),
-            at_key: true,
-            planned: None,
-        }
+        TypeError::new(TypeErrorKind::UnknownKey(field.to_owned(), expected))
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        TypeError {
-            kind: TypeErrorKind::UnknownValue(variant.to_owned(), expected),
-            child_indices: Vec::new(),
-            at_key: false,
-            planned: None,
-        }
+        TypeError::new(TypeErrorKind::UnknownValue(variant.to_owned(), expected))
+    }
+
+    fn missing_field(_: &'static str) -> Self {
+        TypeError::new(TypeErrorKind::MissingKey)
     }
 }
 
@@ -234,7 +185,8 @@ impl<'t> NodeDeserializer<'t> {
             return Err(TypeError::mismatch(message, format!("write digits only, for example {example}")));
         }
         let (min, max) = self.keys.range().unwrap_or((0, widest));
-        text.parse().ok().filter(|number| (min..=max.min(widest)).contains(number)).ok_or_else(|| {
+        let max = max.min(widest);
+        text.parse().ok().filter(|number| (min..=max).contains(number)).ok_or_else(|| {
             let message = format!("{} is out of range", text);
             TypeError::mismatch(message, format!("expected {min} to {max}"))
         })
@@ -412,7 +364,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
             NodeKind::Mapping(_) => self.deserialize_any(visitor),
             // `shop:` without a value is an empty mapping.
             NodeKind::Scalar { .. } if self.node.is_null() => {
-                visitor.visit_map(EntryAccess::new(&[], self.keys))
+                visitor.visit_map(EntryAccess::new(&[], self.keys)).map_err(|e| e.in_section(self.keys))
             }
             NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => {
                 Err(self.type_error("a mapping"))
@@ -542,8 +494,6 @@ impl<'de> de::MapAccess<'de> for EntryAccess<'_> {
 
 /// The message for keys and values that are planned.
 pub(crate) const NOT_YET: &str = "not supported yet";
-
-const MAX_TYPE_ERRORS: usize = 300;
 
 /// The keys of the section at this path, in the order of its struct; `[]` is an item of a list.
 #[cfg(test)]

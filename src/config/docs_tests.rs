@@ -289,3 +289,64 @@ fn annotated_file_has_every_key() {
         assert!(annotated.contains(&format!("{name}:")), "{}", key.path);
     });
 }
+
+/// Every default of the schema as the text of a Rust literal, if it is unlikely to mean something else.
+fn default_literals(schema: &Value, found: &mut Vec<String>) {
+    if let Some(default) = schema.get("default").filter(|_| schema.get("description").is_some()) {
+        match default {
+            Value::String(text) if text.bytes().any(|octet| octet.is_ascii_digit() || octet == b'{') => {
+                found.push(default.to_string());
+            }
+            Value::Array(items) if items.len() > 1 && items.iter().all(Value::is_number) => {
+                let items: Vec<String> = items.iter().map(Value::to_string).collect();
+                found.push(items.join(", "));
+            }
+            Value::Number(number) if number.as_u64().is_some_and(|number| number > 1024) => {
+                found.push(number.to_string());
+            }
+            _ => {}
+        }
+    }
+    match schema {
+        Value::Object(members) => members.values().for_each(|below| default_literals(below, found)),
+        Value::Array(items) => items.iter().for_each(|below| default_literals(below, found)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// A default stands in the attribute of its field, and nowhere else.
+#[test]
+fn no_default_stands_twice() {
+    let mut literals = Vec::new();
+    default_literals(&super::schema::generate(), &mut literals);
+    assert!(literals.len() > 30, "{literals:?}");
+    let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/config"));
+    let mut twice = Vec::new();
+    for path in
+        [root.to_owned(), root.join("file")].iter().flat_map(|folder| std::fs::read_dir(folder).unwrap())
+    {
+        let path = path.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if !name.ends_with(".rs") || name.ends_with("_tests.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+        let code = code.split("#[cfg(test)]\n#[allow").next().unwrap();
+        for (number, line) in code.lines().enumerate() {
+            let line = line.trim_start();
+            // Attributes are the table; rows of syntaxes have examples.
+            let is_attribute = line.starts_with("\"x-") || line.contains("\"default\" = ");
+            let is_code = !line.starts_with("//") && !is_attribute && name != "syntaxes.rs";
+            let plain = line.replace('_', "");
+            let has = |literal: &&String| line.contains(literal.as_str()) || plain.contains(literal.as_str());
+            if let Some(literal) = literals.iter().filter(|_| is_code).find(has) {
+                twice.push(format!("{name}:{}: {literal}", number + 1));
+            }
+            if line == "#[default]" {
+                twice.push(format!("{name}:{}: {line}", number + 1));
+            }
+        }
+    }
+    assert!(twice.is_empty(), "these defaults stand twice:\n{}", twice.join("\n"));
+}

@@ -1,8 +1,8 @@
 //! The structs that mirror the configuration file. `docs/configuration.md` is generated from their field comments.
 //!
-//! Every key is optional here and text is stored as written; [`super::validate`] checks required keys and values, and
-//! applies defaults. Larger sections are in [`contract`] (contracts), [`errors`], [`cors`], [`limits`] (rate limits) and
-//! [`routing`] (timeouts, upstreams), [`route`] (routes).
+//! Their attributes are the table of keys ([`super::keys`]), [`syntaxes`] is the table of values; [`super::validate`]
+//! checks the values against each other. Larger sections are in [`contract`] (contracts), [`errors`], [`cors`], [`limits`]
+//! (rate limits), [`routing`] (timeouts, upstreams) and [`route`] (routes).
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -13,21 +13,26 @@ pub(crate) mod cors;
 pub(crate) mod errors;
 pub(crate) mod forms;
 pub(crate) mod limits;
+mod parsers;
 pub(crate) mod route;
 pub(crate) mod routing;
+pub(crate) mod syntaxes;
+
+pub(crate) use parsers::{cause, not_a_name_server};
 
 use contract::{ContractFile, ContractForm};
 use cors::CorsFile;
 use errors::ErrorsForm;
-use forms::{
-    FieldName, ListenAddress, Named, Network, OneOrMany, Size, SizeOrOff, SizeOrZero, StringOrList, Time,
-    TimeOrZero,
-};
+use forms::{Named, OneOrMany};
 use limits::{LimitHeaders, RateLimitFile, StoreFile};
 use route::RouteFile;
 use routing::{TimeoutsFile, UpstreamFile};
+use syntaxes::{
+    FieldName, ListenAddress, Network, Resolver, Size, SizeOrOff, SizeOrZero, Time, TimeOrZero, Workers,
+};
 
-use super::schema::WorkersText;
+/// A name that is a metric label.
+const LABEL: &str = "^[A-Za-z0-9_.-]{1,64}$";
 
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -52,9 +57,8 @@ pub(crate) struct ConfigFile {
     /// The number of threads that serve requests.
     ///
     /// `auto` is one thread per CPU core that the process may use.
-    #[schemars(with = "Option<WorkersText>")]
-    #[schemars(extend("default" = "auto", "x-unit" = "number or `auto`", "x-reload" = "no"))]
-    pub workers: Option<String>,
+    #[schemars(extend("default" = "auto", "x-reload" = "no"))]
+    pub workers: Workers,
 
     /// How long the gateway keeps accepting connections after SIGTERM, while `/readyz` already returns 503.
     ///
@@ -70,7 +74,7 @@ pub(crate) struct ConfigFile {
     pub drain: TimeOrZero,
 
     /// The addresses on which clients connect; at least one.
-    #[schemars(required, extend("x-missing" = "add an address: listen: [{ address: \":8080\" }]", "x-reload" = "no"))]
+    #[schemars(required, extend("x-missing" = "add an address: listen: [{ address: \":8080\" }]", "x-empty" = "the list is empty; add an address: listen: [{ address: \":8080\" }]", "x-reload" = "no"))]
     pub listen: Option<Vec<ListenFile>>,
 
     /// The endpoint that serves `/metrics`, `/livez` and `/readyz`.
@@ -88,7 +92,7 @@ pub(crate) struct ConfigFile {
     /// Error contracts by name: the codes that clients may receive, their messages, and the form of a body.
     ///
     /// A route or listener uses one by its name. Built in are `appwrite`, `appwrite-current` and `problem`.
-    #[schemars(extend("x-default" = "none"))]
+    #[schemars(extend("x-default" = "none", "propertyNames" = { "pattern": LABEL }))]
     pub contracts: Option<Named<ContractFile>>,
 
     /// The contract of routes that name none, and of requests whose host no route and no listener's `contract` covers.
@@ -115,12 +119,13 @@ pub(crate) struct ConfigFile {
     /// `[10.0.0.53, \"127.0.0.1:8600\"]`, replaces the name servers of resolv.conf and its search domains. `system` uses the C
     /// library (getaddrinfo) every `dns_refresh`, for names that only its modules know. IP addresses and `localhost` are
     /// never looked up.
-    #[schemars(extend("default" = "dns", "x-unit" = "`dns`, `system`, or list of `ADDRESS[:PORT]`"))]
-    pub resolver: StringOrList,
+    #[schemars(extend("default" = "dns", "x-unit" = "`dns`, `system`, or list of `ADDRESS[:PORT]`", "x-empty" = "no name server is listed; write dns, system, or the addresses of name servers, for example [10.0.0.53, \"127.0.0.1:8600\"]"))]
+    pub resolver: OneOrMany<Resolver>,
 
     /// Groups of servers that requests are forwarded to, by name. The names are metric labels.
     ///
     /// Required if a route refers to an upstream.
+    #[schemars(extend("propertyNames" = { "pattern": LABEL }, "x-example" = "{ servers: [\"127.0.0.1:8000\"] }"))]
     pub upstreams: Option<Named<UpstreamFile>>,
 
     /// CORS policy for requests that match no route, unless the first route of their host has one.
@@ -134,11 +139,13 @@ pub(crate) struct ConfigFile {
     ///
     /// A rule applies to the routes that list it in `rate_limits`. Routes that share a rule share its counters, unless
     /// `route` is part of its key.
+    #[schemars(extend("propertyNames" = { "pattern": LABEL }, "x-example" = "{ allow: 100 per 1m }"))]
     pub rate_limits: Option<Named<RateLimitFile>>,
 
     /// Redis or Valkey backends that let several gateways share rate limits, by name. The names are metric labels.
     ///
     /// A rule uses a backend if it names it in `store`; all other rules count in process memory.
+    #[schemars(extend("propertyNames" = { "pattern": LABEL }, "x-example" = "{ redis: redis://127.0.0.1:6379 }"))]
     pub stores: Option<Named<StoreFile>>,
 
     /// Which header fields report the rate limit to clients on rate-limited routes.
@@ -154,7 +161,7 @@ pub(crate) struct ConfigFile {
     /// route gets 404 (cause `destination_not_found`). If routes match its host and path but not its method, the cause
     /// is `method_not_allowed`: the response has `Allow`, and the code is 405 if the contract documents it, otherwise
     /// 404.
-    #[schemars(required, extend("x-missing" = "add a route, for example routes: [{ name: all, upstream: shop }]"))]
+    #[schemars(required, extend("x-missing" = "add a route, for example routes: [{ name: all, upstream: shop }]", "x-empty" = "the list is empty, so every request would get 404; add a route, for example routes: [{ name: all, upstream: shop }]"))]
     pub routes: Option<Vec<RouteFile>>,
 }
 
@@ -167,8 +174,8 @@ pub(crate) struct ListenFile {
     ///
     /// `":8080"` is every IPv4 address, `localhost:8080` is loopback. With port 0 the system chooses a free port, which
     /// is printed at startup.
-    #[schemars(required, extend("x-missing" = "write an address, for example address: \":8080\"", "x-reload" = "no"))]
-    pub address: Option<ListenAddress>,
+    #[schemars(extend("x-missing" = "write an address, for example address: \":8080\"", "x-reload" = "no"))]
+    pub address: ListenAddress,
 
     /// The contract of requests on this address whose host no route matches, or cannot be read. Other requests that
     /// reach no route have the contract of the first route in the file whose host matches.
@@ -195,7 +202,7 @@ pub(crate) struct ListenFile {
     /// TLS 1.2 and 1.3 are supported. HTTP/2 is used if the client offers it (ALPN), otherwise HTTP/1.1. A list of
     /// sections serves several certificates: each client gets the one that covers its server name (SNI), or the first
     /// if none does. `client.header_timeout` limits the handshake.
-    #[schemars(extend("x-reload" = "the contents of the files, yes; turning TLS on or off, no"))]
+    #[schemars(extend("x-empty" = "the list is empty; write a certificate and its key: tls: { cert: gateway.crt, key: gateway.key }", "x-reload" = "the contents of the files, yes; turning TLS on or off, no"))]
     pub tls: Option<OneOrMany<CertificateFile>>,
 }
 
@@ -205,8 +212,8 @@ pub(crate) struct ListenFile {
 #[schemars(extend("x-short" = "from"))]
 pub(crate) struct ProxyProtocolFile {
     /// The load balancers that may connect, and must send a header.
-    #[schemars(required, extend("x-missing" = "list the load balancers, for example from: [10.0.0.0/8]", "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses", "x-reload" = "no", "x-empty" = "the list is empty, so no connection would be accepted; list the load balancers, for example from: [10.0.0.0/8]"))]
-    pub from: Option<Vec<Network>>,
+    #[schemars(extend("x-missing" = "list the load balancers, for example from: [10.0.0.0/8]", "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses", "x-reload" = "no", "x-empty" = "the list is empty, so no connection would be accepted; list the load balancers, for example from: [10.0.0.0/8]"))]
+    pub from: Vec<Network>,
 }
 
 /// A certificate and its private key.
@@ -217,14 +224,14 @@ pub(crate) struct CertificateFile {
     ///
     /// It is read at startup and on every reload. `check` rejects an expired certificate; `run` serves it and logs an
     /// error.
-    #[schemars(required, extend("x-missing" = "write the path of the certificate, for example gateway.crt", "x-unit" = "path, relative to the directory of this file"))]
-    pub cert: Option<String>,
+    #[schemars(extend("x-missing" = "write the path of the certificate, for example gateway.crt", "x-unit" = "path, relative to the directory of this file"))]
+    pub cert: String,
 
     /// The private key of the certificate: a PEM file without a passphrase.
     ///
     /// RSA with at least 2048 bits, ECDSA P-256 or P-384, or Ed25519.
-    #[schemars(required, extend("x-missing" = "write the path of its private key, for example gateway.key", "x-unit" = "path, relative to the directory of this file"))]
-    pub key: Option<String>,
+    #[schemars(extend("x-missing" = "write the path of its private key, for example gateway.key", "x-unit" = "path, relative to the directory of this file"))]
+    pub key: String,
 }
 
 /// The read-only telemetry endpoint.
@@ -264,11 +271,10 @@ pub(crate) struct LogFile {
 }
 
 /// The format of log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// Text on a terminal, otherwise JSON lines.
-    #[default]
     Auto,
     /// Human-readable text.
     Text,
@@ -277,7 +283,7 @@ pub enum LogFormat {
 }
 
 /// The least severe level that is logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
     /// Conditions that need an operator.
@@ -285,7 +291,6 @@ pub enum LogLevel {
     /// Also requests whose upstream failed or whose upstream response was replaced.
     Warn,
     /// Also rejected requests (4xx and overload), startup, shutdown and reload.
-    #[default]
     Info,
     /// Also details of single requests.
     Debug,
@@ -294,11 +299,10 @@ pub enum LogLevel {
 }
 
 /// Which requests are logged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogRequests {
     /// Requests that ended with an error response, an abort or a closed connection.
-    #[default]
     Errors,
     /// All requests.
     All,

@@ -2,9 +2,15 @@
 //!
 //! The schema that schemars generates from [`super::file`] is the only table of keys. The loader reads defaults, ranges
 //! and required keys from it, and the reference page and the published schema are printed from it. Extensions:
-//! `x-reload` (absent is "yes"), `x-unit`, `x-default` (a default in words), `x-missing` (the help for a required key
-//! that is absent), `x-empty` (message and help for a list that must not be empty), `x-min` and `x-max` (bounds of a duration or size), `x-help` (the help for a value outside them),
-//! `x-short` (of a section: the key that a single value probably means), and `x-planned` (of a section or of an enumeration: planned keys or values, each with its help).
+//!
+//! - `x-reload` (absent is "yes"), `x-unit`, `x-default` (a default in words);
+//! - `x-missing`: the help for a required key that is absent; `x-empty`: message and help for a list that must not be
+//!   empty;
+//! - `x-min`, `x-max`: bounds of a duration or size; `x-help`: the help for a value outside them;
+//! - `x-ref`: the section whose names the text or list refers to; `x-example` (of that section): an example of its
+//!   entries; `propertyNames`: its names are metric labels;
+//! - `x-short` (of a section): the key that a single value probably means;
+//! - `x-planned` (of a section or enumeration): planned keys or values, each with its help.
 
 use std::sync::LazyLock;
 
@@ -46,6 +52,11 @@ impl Keys {
     /// Whether the keys are names that the operator chooses.
     pub(crate) fn are_names(self) -> bool {
         self.forms().into_iter().any(|form| named_section(form).is_some())
+    }
+
+    /// Whether these names are metric labels.
+    pub(crate) fn are_labels(self) -> bool {
+        self.annotation("propertyNames").is_some()
     }
 
     /// The keys of this section, in alphabetical order.

@@ -1,7 +1,7 @@
 //! The configuration: reads, validates and resolves the file into a [`Config`], which the rest of the program uses.
 //!
-//! [`parse_yaml`] parses the YAML into a [`tree`] with locations; [`sources`] reads the files and merges included ones; [`deserialize`] fills the structs of [`mod@file`],
-//! whose attributes are the table of keys ([`keys`]); [`validate`] builds a [`Config`], or the complete list of
+//! [`parse_yaml`] parses the YAML into a [`tree`] with locations; [`sources`] reads the files and merges included ones; [`deserialize`] and [`structure`] fill the structs of
+//! [`mod@file`], whose attributes are the table of keys ([`keys`]); [`validate`] builds a [`Config`], or the complete list of
 //! [`Problems`]. Certificates are read together with the file.
 //! Nothing here opens a socket, resolves a name or reads a clock.
 
@@ -15,6 +15,7 @@ pub(crate) mod problem;
 pub(crate) mod route_patterns;
 pub(crate) mod schema;
 pub(crate) mod sources;
+pub(crate) mod structure;
 pub(crate) mod tree;
 pub(crate) mod units;
 pub(crate) mod validate;
@@ -24,9 +25,9 @@ pub(crate) mod validate_cors;
 pub(crate) mod validate_errors;
 pub(crate) mod validate_limits;
 pub(crate) mod validate_routing;
-pub(crate) mod validate_servers;
 pub(crate) mod validate_stores;
 pub(crate) mod validate_tls;
+pub(crate) mod validate_upstreams;
 pub(crate) mod validator;
 
 #[cfg(test)]

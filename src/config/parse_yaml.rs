@@ -175,7 +175,7 @@ fn resolve_variables(node: &mut Node, path: &str, variables: Environment<'_>, pr
                     *plain = false;
                 }
                 Err(diagnostic) => {
-                    problems.push(problem(path, node.location, diagnostic));
+                    problems.push(diagnostic.at(path, node.location));
                     node.kind = NodeKind::Invalid;
                 }
             }
@@ -195,7 +195,7 @@ fn resolve_variables(node: &mut Node, path: &str, variables: Environment<'_>, pr
                 Some(earlier) => {
                     let message = format!("duplicate key, first on line {}", earlier.line);
                     let diagnostic = Diagnostic::new(message, "remove one of them");
-                    problems.push(problem(&child_path(path, &entry.key), entry.location, diagnostic));
+                    problems.push(diagnostic.at(child_path(path, &entry.key), entry.location));
                     false
                 }
             });
@@ -306,22 +306,13 @@ fn to_location(marker: &Marker) -> Location {
 }
 
 fn problem_at(location: Location, message: impl Into<String>, help: impl Into<String>) -> Problem {
-    problem("", location, Diagnostic::new(message, help))
-}
-
-fn problem(path: &str, location: Location, diagnostic: Diagnostic) -> Problem {
-    Problem {
-        path: path.to_owned(),
-        location: Some(location),
-        message: diagnostic.message,
-        help: diagnostic.help,
-    }
+    Diagnostic::new(message, help).at("", location)
 }
 
 /// Nesting of lists and mappings, each; the deepest key of a configuration is at 6.
 const MAX_DEPTH: usize = 32;
 /// Bounds what aliases can multiply: well above any file a person writes.
-const MAX_VALUES: usize = 200_000;
+const MAX_VALUES: usize = 250_000;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]

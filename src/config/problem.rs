@@ -57,6 +57,11 @@ impl Diagnostic {
     pub(crate) fn new(message: impl Into<String>, help: impl Into<String>) -> Self {
         Diagnostic { message: message.into(), help: help.into() }
     }
+
+    /// The diagnostic as a problem of the value at this path.
+    pub(crate) fn at(self, path: impl Into<String>, location: Location) -> Problem {
+        Problem { path: path.into(), location: Some(location), message: self.message, help: self.help }
+    }
 }
 
 impl fmt::Display for Diagnostic {
@@ -256,6 +261,14 @@ pub(crate) fn join_or<T: AsRef<str>>(words: &[T]) -> String {
             let most: Vec<&str> = most.iter().map(AsRef::as_ref).collect();
             format!("{} or {}", most.join(", "), last.as_ref())
         }
+    }
+}
+
+/// `did you mean "x"?`, or else the list of known words.
+pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
+    match closest_match(word, known.iter().copied()) {
+        Some(near) => format!("did you mean {}?", quoted(near)),
+        None => format!("expected {}", join_or(known)),
     }
 }
 

@@ -5,15 +5,12 @@
 //! whatever the loader accepts: keys without a value, and environment variables in every value. To regenerate
 //! `docs/config.schema.json`: `UPDATE_DOCS=1 cargo test config_schema`.
 
-use std::borrow::Cow;
-
+use schemars::Schema;
 use schemars::generate::SchemaSettings;
 use schemars::transform::{Transform, transform_subschemas};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::file::ConfigFile;
-use super::file::forms::{DurationText, Either, Named, OneOrMany, SizeText, StringOrList};
 
 /// The complete schema, indented, with a final newline.
 pub(crate) fn schema_document() -> String {
@@ -44,7 +41,7 @@ impl Transform for MatchLoader {
         let Some(object) = schema.as_object_mut() else { return };
         // The integer widths of the structs are irrelevant to operators.
         object.remove("format");
-        for name in ["x-missing", "x-help", "x-planned", "x-short", "x-empty"] {
+        for name in ["x-missing", "x-help", "x-planned", "x-short", "x-empty", "x-ref", "x-example"] {
             object.remove(name);
         }
         drop_defaulted(object);
@@ -110,117 +107,13 @@ fn allow_variables(object: &mut serde_json::Map<String, Value>) {
     if let Some(Value::Array(words)) = object.get_mut("oneOf")
         && words.iter().any(|word| word.get("const").is_some())
     {
+        // YAML 1.1 parsers read `on` and `off` as booleans.
+        let is_word =
+            |word: &str| words.iter().any(|value| value.get("const").is_some_and(|value| value == word));
+        let booleans = [("on", true), ("off", false)].into_iter().filter(|(word, _)| is_word(word));
+        let booleans: Vec<Value> = booleans.map(|(_, value)| json!({ "const": value })).collect();
+        words.extend(booleans);
         words.push(variable);
-    }
-}
-
-/// Text that matches this pattern completely.
-fn text_schema(pattern: &str, example: &str, unit: &str) -> Schema {
-    json_schema!({ "type": "string", "pattern": format!("^({pattern})$"), "examples": [example], "x-unit": unit })
-}
-
-const DURATION: &str = "([0-9]+(ms|s|m|h|d))+";
-const SIZE: &str = "[0-9]+(B|KiB|MiB|GiB|KB|MB|GB)";
-
-impl JsonSchema for DurationText {
-    fn schema_name() -> Cow<'static, str> {
-        "DurationText".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_schema(DURATION, "5s", "duration")
-    }
-}
-
-impl JsonSchema for SizeText {
-    fn schema_name() -> Cow<'static, str> {
-        "SizeText".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_schema(SIZE, "10MiB", "size")
-    }
-}
-
-/// A quota. Only for the schema.
-pub(crate) struct AllowText;
-
-impl JsonSchema for AllowText {
-    fn schema_name() -> Cow<'static, str> {
-        "Allowance".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        text_schema(&format!("[0-9]+ +per +{DURATION}"), "100 per 1m", "")
-    }
-}
-
-/// `auto` or a number. Only for the schema.
-pub(crate) struct WorkersText;
-
-impl JsonSchema for WorkersText {
-    fn schema_name() -> Cow<'static, str> {
-        "Workers".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [{ "type": "integer", "minimum": 1 }, { "type": "string", "pattern": "^auto$" }] })
-    }
-}
-
-impl JsonSchema for StringOrList {
-    fn schema_name() -> Cow<'static, str> {
-        "StringOrList".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let word = json!({ "type": ["string", "integer"] });
-        json_schema!({ "anyOf": [word, { "type": "array", "items": word }] })
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for Named<T> {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        format!("Named{}", T::schema_name()).into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let item_schema = generator.subschema_for::<T>();
-        json_schema!({ "type": "object", "additionalProperties": item_schema })
-    }
-}
-
-impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        format!("{}OrMany", T::schema_name()).into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let one = generator.subschema_for::<T>();
-        json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
-    }
-}
-
-impl<S: JsonSchema, L: JsonSchema> JsonSchema for Either<S, L> {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> Cow<'static, str> {
-        format!("{}Or{}", S::schema_name(), L::schema_name()).into()
-    }
-
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let (short, long) = (generator.subschema_for::<S>(), generator.subschema_for::<L>());
-        json_schema!({ "anyOf": [short, long] })
     }
 }
 

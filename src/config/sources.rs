@@ -6,10 +6,9 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::deserialize::did_you_mean;
 use super::keys::Keys;
 use super::parse_yaml::{Environment, parse};
-use super::problem::{Diagnostic, Location, Problem, Source, quoted};
+use super::problem::{Diagnostic, Location, Problem, Source, did_you_mean, quoted};
 use super::tree::{Entry, KeyPath, Node, NodeKind, Tree, child_path};
 
 /// The files that were read, the main file first, and their problems. [`Location::file`] is an index of `files`.
@@ -216,12 +215,7 @@ impl<'e> Sources<'e> {
     }
 
     fn report(&mut self, path: &str, location: Location, diagnostic: Diagnostic) {
-        self.problems.push(Problem {
-            path: path.to_owned(),
-            location: Some(location),
-            message: diagnostic.message,
-            help: diagnostic.help,
-        });
+        self.problems.push(diagnostic.at(path, location));
     }
 }
 

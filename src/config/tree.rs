@@ -104,6 +104,14 @@ impl Node {
     }
 
     /// The items of a list; none for other values.
+    pub(crate) fn items(&self) -> &[Node] {
+        match &self.kind {
+            NodeKind::Sequence(items) => items,
+            NodeKind::Scalar { .. } | NodeKind::Mapping(_) | NodeKind::Invalid => &[],
+        }
+    }
+
+    /// The items of a list; none for other values.
     pub(crate) fn items_mut(&mut self) -> &mut [Node] {
         match &mut self.kind {
             NodeKind::Sequence(items) => items,
@@ -161,14 +169,6 @@ impl Node {
             NodeKind::Mapping(entries) => entries.iter().any(|entry| entry.value.has_invalid()),
         }
     }
-
-    fn child_mut(&mut self, index: usize) -> Option<&mut Node> {
-        match &mut self.kind {
-            NodeKind::Sequence(items) => items.get_mut(index),
-            NodeKind::Mapping(entries) => entries.get_mut(index).map(|entry| &mut entry.value),
-            NodeKind::Scalar { .. } | NodeKind::Invalid => None,
-        }
-    }
 }
 
 /// The path of a value during validation: keys by name, list items by their index *among the valid items*.
@@ -216,12 +216,7 @@ impl Tree {
     /// The diagnostic as a problem at `path`.
     pub(crate) fn problem(&self, path: &KeyPath<'_>, diagnostic: Diagnostic) -> Problem {
         let found = self.locate(path);
-        Problem {
-            path: found.path,
-            location: Some(found.location),
-            message: diagnostic.message,
-            help: diagnostic.help,
-        }
+        diagnostic.at(found.path, found.location)
     }
 
     /// The location of the value at `path`, or of its closest parent.
@@ -330,16 +325,23 @@ impl Tree {
         (path, location)
     }
 
+    /// The value at these child indices.
+    pub(crate) fn child(&self, child_indices: &[usize]) -> Option<&Node> {
+        child_indices.iter().try_fold(&self.root, |node, &index| match &node.kind {
+            NodeKind::Sequence(items) => items.get(index),
+            NodeKind::Mapping(entries) => entries.get(index).map(|entry| &entry.value),
+            NodeKind::Scalar { .. } | NodeKind::Invalid => None,
+        })
+    }
+
     /// Marks the value at these child indices as invalid. Returns false if it is absent or was already invalid.
     pub(crate) fn mark_invalid(&mut self, child_indices: &[usize]) -> bool {
-        let mut node = &mut self.root;
-        for &index in child_indices {
-            match node.child_mut(index) {
-                Some(child) => node = child,
-                None => return false,
-            }
-        }
-        std::mem::replace(&mut node.kind, NodeKind::Invalid) != NodeKind::Invalid
+        let node = child_indices.iter().try_fold(&mut self.root, |node, &index| match &mut node.kind {
+            NodeKind::Sequence(items) => items.get_mut(index),
+            NodeKind::Mapping(entries) => entries.get_mut(index).map(|entry| &mut entry.value),
+            NodeKind::Scalar { .. } | NodeKind::Invalid => None,
+        });
+        node.is_some_and(|node| std::mem::replace(&mut node.kind, NodeKind::Invalid) != NodeKind::Invalid)
     }
 }
 

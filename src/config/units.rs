@@ -19,6 +19,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Diagnostic> {
         duration(&format!("{text}s")).map_err(|_| too_long())?;
         return Err(Diagnostic::new(format!("{} has no unit", quoted(text)), format!("write {text}s")));
     }
+    if text == "off" {
+        return Err(Diagnostic::new("\"off\" is not allowed here", "use a duration such as 1s"));
+    }
     let milliseconds = milliseconds(text).ok_or_else(|| {
         let help = suggested_duration(text).map(|right| format!("write {right}"));
         let help = help
@@ -63,6 +66,15 @@ fn suggested_duration(text: &str) -> Option<String> {
         DURATION_UNITS.iter().find(|(name, _)| *name == factor).map(|(_, factor)| *factor)
     })?;
     Some(in_largest_unit(amount, &DURATION_UNITS))
+}
+
+/// A duration as it would be written.
+pub(crate) fn duration_text(time: Duration) -> String {
+    match u64::try_from(time.as_millis()) {
+        Ok(0) => "0s".to_owned(),
+        Ok(milliseconds) => in_largest_unit(milliseconds, &DURATION_UNITS),
+        Err(_) => "off".to_owned(),
+    }
 }
 
 /// `100 per 1m`: a count and its period.

@@ -9,18 +9,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::deserialize::deserialize;
 use super::file::{ClientFile, ConfigFile, ListenFile, ProxyProtocolFile, TrustedHeader};
 use super::parse_yaml::Environment;
-use super::problem::{Diagnostic, Problem, Problems, quoted};
+use super::problem::{Diagnostic, Problem, Problems};
 use super::sources::{Sources, read_text};
+use super::structure::read_file;
 use super::tree::KeyPath;
 use super::validate_contracts::Contracts;
 use super::validate_errors::{ErrorScope, OverrideTarget};
 use super::validator::Validator;
 use super::{
-    ClientLimits, Config, Listener, LogConfig, RateLimit, TelemetryConfig, units, validate_cors,
-    validate_errors, validate_limits, validate_routing, validate_stores, validate_tls,
+    ClientLimits, Config, Listener, LogConfig, RateLimit, TelemetryConfig, validate_cors, validate_errors,
+    validate_limits, validate_routing, validate_stores, validate_tls, validate_upstreams,
 };
 use crate::contract::Contract;
 use crate::http::cors::CorsPolicy;
@@ -85,7 +85,7 @@ fn from_text(
     let tree = sources.read();
     let Sources { files, mut problems, warnings, .. } = sources;
     let Some(mut tree) = tree else { return Err(Problems::of_files(files, problems)) };
-    let Some(file) = deserialize(&mut tree, &mut problems) else {
+    let Some(file) = read_file(&mut tree, &mut problems) else {
         return Err(Problems::of_files(files, problems));
     };
     let mut validator = Validator { tree: &tree, problems, warnings, files: &files, now, system_trust: None };
@@ -107,7 +107,6 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
         let message = format!("version {} of the file format is not supported", file.version);
         validator.report(&root.key("version"), Diagnostic::new(message, "write version: 1"));
     }
-    let workers = workers(validator, file.workers.as_deref(), parallelism);
     let telemetry = TelemetryConfig { address: *file.telemetry.address };
     let mut listen = listeners(validator, file.listen.as_ref(), &telemetry);
     let client = client(validator, &file.client);
@@ -122,7 +121,6 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
         contracts_of(validator, &contracts, "listen", file.listen.iter().flatten(), |listener| {
             listener.contract.as_deref()
         });
-    let upstream_names = validator.tree.keys(&root.key("upstreams"));
     let upstreams_of_routes = file.routes.iter().flatten().map(|route| route.upstream.as_deref());
     let mut targets: Vec<OverrideTarget<'_>> = route_contracts
         .iter()
@@ -136,7 +134,7 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
             .map(|contract| OverrideTarget { contract: Arc::clone(contract), upstream: None }),
     );
     let errors_at = root.key("errors");
-    let scope = ErrorScope { contract: &default, targets: &targets, upstreams: &upstream_names };
+    let scope = ErrorScope { contract: &default, targets: &targets };
     let mut global_errors = validate_errors::rules(validator, &errors_at, &file.errors, &scope)?;
     let overrides = std::mem::take(&mut global_errors.overrides);
     let include = global_errors.include;
@@ -145,23 +143,22 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
         let contract = validate_errors::with_include(validator, &errors_at, contract, include);
         listener.errors = Some(super::ErrorRules { contract, ..global_errors.clone() });
     }
-    let upstreams = validate_routing::upstreams(validator, file);
+    let upstreams = validate_upstreams::upstreams(validator, file);
     let cors = validate_cors::top_level(validator, file.cors.as_ref());
     let stores = validate_stores::stores(validator, file.stores.as_ref());
-    let limits = validate_limits::rate_limits(validator, file.rate_limits.as_ref(), &stores);
+    let limits = validate_limits::rate_limits(validator, file.rate_limits.as_ref());
     let context = validate_routing::RouteContext {
         upstreams: &upstreams,
         errors: &global_errors,
         cors: cors.as_ref(),
         contracts: &route_contracts,
-        upstream_names: &upstream_names,
         limits: &limits,
         max_body: client.max_body,
     };
     let routes = validate_routing::routes(validator, file.routes.as_ref(), &context);
 
     Some(Config {
-        workers,
+        workers: file.workers.unwrap_or(parallelism.max(1)),
         drain_delay: *file.drain_delay,
         drain: *file.drain,
         listeners: listen,
@@ -183,31 +180,11 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
             .into_iter()
             .filter_map(|limit| Some(RateLimit { name: limit.name, settings: limit.settings? }))
             .collect(),
-        stores: stores.into_iter().filter_map(|store| store.settings).collect(),
+        stores,
         rate_limit_headers: file.rate_limit_headers,
         routes,
         warnings: Problems::default(),
     })
-}
-
-fn workers(validator: &mut Validator<'_>, text: Option<&str>, parallelism: usize) -> usize {
-    let parallelism = parallelism.max(1);
-    let root = KeyPath::Root;
-    let at = root.key("workers");
-    match text {
-        None | Some("auto") => parallelism,
-        Some(text) => match text.parse::<u64>() {
-            Ok(number) if units::is_digits(text) => {
-                let number = validator.number(&at, Some(number), 1..=1024);
-                number.and_then(|number| usize::try_from(number).ok()).unwrap_or(parallelism)
-            }
-            Ok(_) | Err(_) => {
-                let message = format!("{} is not a number of threads", quoted(text));
-                validator.report(&at, Diagnostic::new(message, "expected auto or 1 to 1024"));
-                parallelism
-            }
-        },
-    }
 }
 
 fn listeners(
@@ -217,19 +194,11 @@ fn listeners(
 ) -> Vec<Listener> {
     let root = KeyPath::Root;
     let list = root.key("listen");
-    match files {
-        None => {}
-        Some(files) if files.is_empty() && !validator.tree.any_invalid(&list) => validator.report(
-            &list,
-            Diagnostic::new("the list is empty", "add an address: listen: [{ address: \":8080\" }]"),
-        ),
-        Some(_) => {}
-    }
     let mut listeners: Vec<Listener> = Vec::new();
     for (index, file) in files.into_iter().flatten().enumerate() {
         let item = list.item(index);
         let at = item.key("address");
-        let Some(address) = file.address.map(|address| *address) else { continue };
+        let address = *file.address;
         if addresses_conflict(address, telemetry.address) {
             let message = format!("{address} is also the telemetry address");
             validator.report(&at, Diagnostic::new(message, "use a different port for one of them"));
@@ -244,8 +213,7 @@ fn listeners(
                 Diagnostic::new("h2c is HTTP/2 without TLS", "remove it: with TLS, clients negotiate HTTP/2");
             validator.report(&item.key("h2c"), diagnostic);
         }
-        let networks =
-            |file: &ProxyProtocolFile| file.from.iter().flatten().map(|network| network.0).collect();
+        let networks = |file: &ProxyProtocolFile| file.from.iter().map(|network| network.0).collect();
         let proxy_protocol = file.proxy_protocol.as_ref().map(networks);
         listeners.push(Listener { address, h2c, proxy_protocol, tls, errors: None });
     }

@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::file::actions::{HeaderEditsFile, MaintenanceFile, RedirectFile};
-use super::file::forms::Named;
+use super::file::actions::{HeaderEditsFile, RedirectFile};
+use super::file::forms::{Named, Text};
 use super::file::route::{MatchFile, RouteFile, SchemeWord};
 use super::problem::{Diagnostic, quoted};
 use super::tree::KeyPath;
 use super::units;
 use super::validator::Validator;
 use super::{Maintenance, Redirect, RouteAction};
-use crate::contract::RedirectStatus;
 use crate::http::header_edits::{HeaderEdits, protected_request_field, protected_response_field};
 use crate::http::path_pattern::PathPattern;
 use crate::http::path_rewrite::{PathRewrite, RedirectTarget};
@@ -23,14 +22,13 @@ use crate::http::value_template::{PLACEHOLDER_NAMES, Placeholder, TemplateError,
 pub(crate) fn conditions(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
-    file: Option<&MatchFile>,
+    file: &MatchFile,
 ) -> RouteConditions {
-    let mut conditions = RouteConditions::default();
-    let Some(file) = file else { return conditions };
-    conditions.scheme = file.scheme.map(|scheme| match scheme {
+    let scheme = file.scheme.map(|scheme| match scheme {
         SchemeWord::Http => "http".to_owned(),
         SchemeWord::Https => "https".to_owned(),
     });
+    let mut conditions = RouteConditions { scheme, ..RouteConditions::default() };
     let headers = at.key("headers");
     for (name, value) in written(file.headers.as_ref()) {
         let parsed = units::header_name(name);
@@ -133,12 +131,7 @@ fn redirect(
     host: Option<&str>,
     path: &str,
 ) -> Option<Redirect> {
-    let status = RedirectStatus::from_code(file.code).ok_or_else(|| {
-        let message = format!("{} is not a redirect", file.code);
-        Diagnostic::new(message, "write 301, 302, 303, 307 or 308")
-    });
-    let status = validator.check(&at.key("code"), status)?;
-    let text = file.to.as_ref()?;
+    let text = &file.to;
     let at = at.key("to");
     let pattern = PathPattern::parse(path);
     let template = validator.check(&at, template(text, &pattern))?;
@@ -155,7 +148,7 @@ fn redirect(
         return None;
     }
     let target = RedirectTarget::new(pattern, template, text.contains('?'));
-    Some(Redirect { status, target })
+    Some(Redirect { status: *file.code, target })
 }
 
 /// What is wrong with a redirect target, and what would be right. A client must not be able to choose the host.
@@ -186,33 +179,15 @@ fn target_problem(text: &str, route_has_host: bool) -> Option<(&'static str, &'s
     None
 }
 
-/// `request_headers`.
-pub(crate) fn request_edits(
+/// `request_headers` or `response_headers`.
+pub(crate) fn edits(
     validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: Option<&HeaderEditsFile>,
+    route: &KeyPath<'_>,
+    (key, file): (&str, Option<&HeaderEditsFile>),
     path: &str,
 ) -> HeaderEdits {
-    edits(validator, at, file, path, protected_request_field)
-}
-
-/// `response_headers`.
-pub(crate) fn response_edits(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: Option<&HeaderEditsFile>,
-    path: &str,
-) -> HeaderEdits {
-    edits(validator, at, file, path, protected_response_field)
-}
-
-fn edits(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: Option<&HeaderEditsFile>,
-    path: &str,
-    protected: fn(&HeaderName) -> Option<&'static str>,
-) -> HeaderEdits {
+    let at = route.key(key);
+    let protected = if key == "request_headers" { protected_request_field } else { protected_response_field };
     let mut edits = HeaderEdits::default();
     let Some(file) = file else { return edits };
     let pattern = PathPattern::parse(path);
@@ -282,15 +257,14 @@ fn parameter_help(pattern: &PathPattern) -> String {
 pub(crate) fn maintenance(
     validator: &mut Validator<'_>,
     at: &KeyPath<'_>,
-    file: Option<&MaintenanceFile>,
+    file: &RouteFile,
 ) -> Option<Maintenance> {
-    let file = file?;
+    let file = file.maintenance.as_ref()?;
     let message = file.message.as_deref().filter(|text| validator.message(&at.key("message"), text));
-    let allow_from = validator.networks(&at.key("allow_from"), file.allow_from.as_ref());
     file.enabled.then(|| Maintenance {
         message: message.map(Arc::from),
         retry_after: file.retry_after.as_ref().map(|seconds| **seconds),
-        allow_from,
+        allow_from: Text::values(&file.allow_from),
     })
 }
 

@@ -4,19 +4,18 @@
 
 use std::sync::Arc;
 
-use super::deserialize::did_you_mean;
 use super::file::ConfigFile;
-use super::file::contract::{AnyJson, CodeFile, ContractFile, ContractForm, ValueTypeWord};
-use super::file::forms::{Either, Named};
-use super::problem::{Diagnostic, closest_match, quoted};
+use super::file::cause;
+use super::file::contract::{AnyJson, CodeFile, ContractFile, ContractForm};
+use super::file::forms::{Either, Named, Text};
+use super::problem::{Diagnostic, closest_match, did_you_mean, quoted};
 use super::tree::{KeyPath, Node, NodeKind};
 
-use super::validator::{Validator, metric_name};
+use super::validator::Validator;
 use crate::contract::path::Step;
-use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{
     BodyForm, Cause, CauseDeclaration, CodeDeclaration, Constants, Contract, ContractProblem, Declaration,
-    DeclaredValue, Owner, Preset, TemplateProblem, TemplateSource, ValueType, builtin, text,
+    DeclaredValue, Owner, Preset, TemplateProblem, TemplateSource, builtin, text,
 };
 use crate::http::reason_phrase::reason_phrase;
 
@@ -46,7 +45,6 @@ impl Contracts {
                 let message = format!("the contract {} is built in", quoted(name));
                 validator.report(&at, Diagnostic::new(message, "choose another name"));
             }
-            validator.check(&at, metric_name(name));
             let contract = declare_contract(validator, &at, name, file);
             contracts.declared.push((name.clone(), contract.map(Arc::new)));
         }
@@ -120,12 +118,6 @@ fn declare_contract(
     for (index, file) in file.codes.iter().flatten().enumerate() {
         codes.extend(code(validator, &list.item(index), file));
     }
-    if file.codes.as_ref().is_some_and(Vec::is_empty) && !validator.tree.any_invalid(&list) {
-        validator.report(
-            &list,
-            Diagnostic::new("no codes are declared", "list the codes that clients may receive"),
-        );
-    }
     let declaration = Declaration {
         name: name.to_owned(),
         body: body(validator, &at.key("body"), file.body),
@@ -134,11 +126,17 @@ fn declare_contract(
         causes: causes(validator, &at.key("causes"), file),
         statuses: statuses(validator, &at.key("statuses"), file),
         types: file.types.clone(),
-        values: file.values.iter().flat_map(|named| &named.0).map(declared_value).collect(),
-        keep_headers: keep_headers(validator, &at.key("keep_headers"), file.keep_headers.as_ref()),
+        values: file
+            .values
+            .iter()
+            .flat_map(|named| &named.0)
+            .map(|(name, value_type)| DeclaredValue { name: name.clone(), value_type: *value_type })
+            .collect(),
+        keep_headers: Text::values(&file.keep_headers),
     };
     // An incomplete contract would cause follow-up problems.
-    if validator.problems.len() > problem_count || validator.tree.any_invalid(at) {
+    let has_codes = file.codes.as_ref().is_some_and(|codes| !codes.is_empty());
+    if !has_codes || validator.problems.len() > problem_count || validator.tree.any_invalid(at) {
         return None;
     }
     match Contract::declare(declaration) {
@@ -151,7 +149,7 @@ fn declare_contract(
 }
 
 fn code(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &CodeFile) -> Option<CodeDeclaration> {
-    let status = file.code?;
+    let status = file.code;
     let reason = file.text.as_deref().or_else(|| reason_phrase(status));
     if reason.is_none() {
         validator.missing(
@@ -177,8 +175,10 @@ fn causes(
     let mut causes = Vec::new();
     for (name, file) in file.causes.iter().flat_map(|named| &named.0) {
         let at = at.key(name);
-        let cause = validator.check(&at, parse_cause(name));
-        warn_if_reserved(validator, &at, cause);
+        let cause = validator.check(&at, cause(name));
+        if let Some(cause) = cause {
+            warn_if_reserved(validator, &at, cause);
+        }
         let values = named_constants(validator, &at.key("values"), file.values.as_ref());
         let row = CauseDeclaration {
             code: file.code,
@@ -209,35 +209,6 @@ fn statuses(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &ContractFile
         }
     }
     statuses
-}
-
-fn declared_value((name, word): &(String, ValueTypeWord)) -> DeclaredValue {
-    let value_type = match word {
-        ValueTypeWord::String => ValueType::String,
-        ValueTypeWord::Integer => ValueType::Integer,
-        ValueTypeWord::Boolean => ValueType::Boolean,
-        ValueTypeWord::Object => ValueType::Object,
-        ValueTypeWord::List => ValueType::List,
-        ValueTypeWord::Any => ValueType::Any,
-    };
-    DeclaredValue { name: name.clone(), value_type }
-}
-
-fn keep_headers(validator: &mut Validator<'_>, at: &KeyPath<'_>, names: Option<&Vec<String>>) -> Vec<String> {
-    validator.list(at, names, |text| {
-        let pattern = text.to_ascii_lowercase();
-        let name = pattern.strip_suffix('*').unwrap_or(&pattern);
-        let is_name = !name.is_empty() && http::HeaderName::from_bytes(name.as_bytes()).is_ok();
-        if is_name && !name.contains('*') {
-            Ok(pattern)
-        } else {
-            let message = format!("{} is not a field name", quoted(text));
-            Err(Diagnostic::new(
-                message,
-                "write a name such as x-shop-hint, or x-shop-* for every name that begins so",
-            ))
-        }
-    })
 }
 
 /// The form of the body: a preset's name, or a template.
@@ -314,7 +285,7 @@ fn report(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &ContractFile, 
     // If a code is declared twice, the row that matches the problem is reported.
     let row = |status: u16, matches: &dyn Fn(&CodeFile) -> bool| {
         let mut rows = file.codes.iter().flatten().enumerate();
-        rows.find(|(_, row)| row.code == Some(status) && matches(row)).map_or(0, |(index, _)| index)
+        rows.find(|(_, row)| row.code == status && matches(row)).map_or(0, |(index, _)| index)
     };
     let mut report_row = |index: usize, key: &str, diagnostic: Diagnostic| {
         validator.report(&list.item(index).key(key), diagnostic);
@@ -327,7 +298,7 @@ fn report(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &ContractFile, 
         ContractProblem::NotAnErrorCode { status } => report_row(row(*status, &|_| true), "code", diagnostic),
         ContractProblem::DuplicateCode { status } => {
             let rows = file.codes.iter().flatten().enumerate();
-            let last = rows.filter(|(_, row)| row.code == Some(*status)).last();
+            let last = rows.filter(|(_, row)| row.code == *status).last();
             let last = last.map_or(0, |(index, _)| index);
             report_row(last, "code", Diagnostic::new(message, "remove one of them"));
         }
@@ -411,21 +382,9 @@ fn report_template(
 }
 
 /// Warns about a cause that nothing raises yet.
-pub(crate) fn warn_if_reserved(validator: &mut Validator<'_>, at: &KeyPath<'_>, cause: Option<Cause>) {
-    if let Some(cause) = cause.filter(|cause| cause.is_reserved()) {
+pub(crate) fn warn_if_reserved(validator: &mut Validator<'_>, at: &KeyPath<'_>, cause: Cause) {
+    if cause.is_reserved() {
         let message = format!("the cause {} is reserved for a later version: it never occurs", cause.name());
         validator.warn(at, Diagnostic::new(message, "remove it"));
     }
-}
-
-/// The cause of this name.
-pub(crate) fn parse_cause(name: &str) -> Result<Cause, Diagnostic> {
-    Cause::from_name(name).ok_or_else(|| {
-        let known = Cause::ALL.iter().map(|cause| cause.name()).chain([UPSTREAM_RESPONSE]);
-        let help = match closest_match(name, known) {
-            Some(near) => format!("did you mean {}?", quoted(near)),
-            None => "expected the name of a cause, for example connection_refused".to_owned(),
-        };
-        Diagnostic::new(format!("unknown cause {}", quoted(name)), help)
-    })
 }

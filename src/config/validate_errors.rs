@@ -5,17 +5,14 @@
 use std::sync::Arc;
 
 use super::ErrorRules;
-use super::file::errors::{
-    ErrorFormat, ErrorsForm, IncludeWord, OverrideFile, UpstreamMessagesWord, WhenFile,
-};
-use super::file::forms::{Either, StringOrList};
-use super::problem::{Diagnostic, closest_match, join_or, quoted};
+use super::file::errors::{ErrorFormat, ErrorsForm, IncludeWord, OverrideFile, WhenFile};
+use super::file::forms::{Either, OneOrMany, Text};
+use super::file::syntaxes::ErrorStatus;
+use super::problem::{Diagnostic, join_or, quoted};
 use super::tree::KeyPath;
-use super::units::{is_digits, method};
-use super::validate_contracts::{self, parse_cause, warn_if_reserved};
+use super::validate_contracts::{self, warn_if_reserved};
 use super::validator::Validator;
-use crate::contract::policy::UPSTREAM_RESPONSE;
-use crate::contract::{Contract, Include, Matcher, Override, UpstreamMessages, conform};
+use crate::contract::{Contract, Include, Matcher, Override, conform};
 
 /// What a section of `errors` refers to.
 #[derive(Clone, Copy, Debug)]
@@ -24,8 +21,6 @@ pub(crate) struct ErrorScope<'a> {
     pub contract: &'a Arc<Contract>,
     /// The contracts of everything that the overrides can apply to, each with the upstream of its route.
     pub targets: &'a [OverrideTarget<'a>],
-    /// The names of the upstreams.
-    pub upstreams: &'a [&'a str],
 }
 
 /// A contract that an override can apply to.
@@ -51,18 +46,14 @@ pub(crate) fn rules(
     let include = include(&file.include);
     Some(ErrorRules {
         mode: file.mode,
-        upstream_messages: match file.upstream_messages {
-            UpstreamMessagesWord::ClientErrors => UpstreamMessages::ClientErrors,
-            UpstreamMessagesWord::All => UpstreamMessages::All,
-            UpstreamMessagesWord::None => UpstreamMessages::None,
-        },
+        upstream_messages: file.upstream_messages,
         contract: with_include(validator, at, scope.contract, include),
         include,
         negotiate: match file.format {
             ErrorFormat::Contract => false,
             ErrorFormat::Negotiate => true,
         },
-        message_paths: file.message_paths.iter().map(|path| path.0.clone()).collect(),
+        message_paths: Text::values(&file.message_paths),
         keep_details: file.keep_details.iter().map(|name| name.as_str().into()).collect(),
         upstream_body_limit: usize::try_from(*file.upstream_body.limit).unwrap_or(conform::BODY_LIMIT),
         upstream_body_timeout: *file.upstream_body.timeout,
@@ -70,7 +61,7 @@ pub(crate) fn rules(
         overrides: overrides
             .map(|(index, file)| build_override(validator, &list.item(index), file, scope))
             .collect(),
-        keep_headers: file.keep_headers.iter().map(|name| name.0.clone()).collect(),
+        keep_headers: Text::values(&file.keep_headers),
     })
 }
 
@@ -119,7 +110,7 @@ fn build_override(
     scope: &ErrorScope<'_>,
 ) -> Override {
     let message = file.message.as_deref().filter(|text| validator.message(&at.key("message"), text));
-    let matcher = build_matcher(validator, &at.key("when"), file.when.as_ref(), scope.upstreams);
+    let matcher = build_matcher(validator, &at.key("when"), file.when.as_ref());
     let upstream = matcher.upstream.as_deref();
     let targets: Vec<&Contract> = scope
         .targets
@@ -196,12 +187,7 @@ fn check_type(validator: &mut Validator<'_>, at: &KeyPath<'_>, kind: Option<&str
     validator.report(at, diagnostic);
 }
 
-fn build_matcher(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: Option<&WhenFile>,
-    upstreams: &[&str],
-) -> Matcher {
+fn build_matcher(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: Option<&WhenFile>) -> Matcher {
     let Some(file) = file else { return Matcher::default() };
     let condition_keys = ["cause", "upstream_status", "upstream", "method"];
     if !condition_keys.iter().any(|key| validator.tree.is_written(&at.key(key)))
@@ -215,62 +201,29 @@ fn build_matcher(
             ),
         );
     }
-    let words = |words: &Option<StringOrList>| words.as_ref().map(|words| words.0.clone());
     let mut causes = Vec::new();
     let mut upstream_response = false;
-    for (index, name) in words(&file.cause).into_iter().flatten().enumerate() {
-        if name == UPSTREAM_RESPONSE {
-            upstream_response = true;
-        } else {
-            let list = at.key("cause");
-            let item = list.item(index);
-            let cause = validator.check(&item, parse_cause(&name));
-            warn_if_reserved(validator, &item, cause);
-            causes.extend(cause);
+    for (index, cause) in file.cause.iter().flat_map(|names| &names.0).enumerate() {
+        match cause.0 {
+            None => upstream_response = true,
+            Some(cause) => {
+                warn_if_reserved(validator, &at.key("cause").item(index), cause);
+                causes.push(cause);
+            }
         }
     }
-    let upstream_status =
-        validator.list(&at.key("upstream_status"), words(&file.upstream_status).as_ref(), parse_status);
+    let values = |list: &OneOrMany<ErrorStatus>| Text::values(&list.0);
+    let upstream_status = file.upstream_status.as_ref().map(values).unwrap_or_default();
     if !causes.is_empty() && !upstream_response && !upstream_status.is_empty() {
         let message = "the override would never apply: an error of the gateway has no upstream status";
-        validator.report(
-            at,
-            Diagnostic::new(message, "keep either cause or upstream_status, or use cause: upstream_response"),
-        );
+        let help = "keep either cause or upstream_status, or use cause: upstream_response";
+        validator.report(at, Diagnostic::new(message, help));
     }
-    if let Some(name) = &file.upstream {
-        let root = KeyPath::Root;
-        let section = root.key("upstreams");
-        if !validator.tree.is_written(&section.key(name)) {
-            validator.report(&at.key("upstream"), unknown_upstream(name, upstreams));
-        }
-    }
-    let methods = validator.list(&at.key("method"), words(&file.method).as_ref(), method);
     Matcher {
         causes,
         upstream_response,
         upstream_status,
         upstream: file.upstream.as_deref().map(Box::from),
-        methods,
+        methods: file.method.as_ref().map(|list| Text::values(&list.0)).unwrap_or_default(),
     }
-}
-
-/// The diagnostic for an unknown upstream.
-pub(crate) fn unknown_upstream(name: &str, upstreams: &[&str]) -> Diagnostic {
-    let message = format!("unknown upstream {}", quoted(name));
-    match closest_match(name, upstreams.iter().copied()) {
-        Some(near) => Diagnostic::new(message, format!("did you mean {}?", quoted(near))),
-        None if upstreams.is_empty() => Diagnostic::new(
-            message,
-            format!("add it: upstreams: {{ {name}: {{ servers: [\"127.0.0.1:8000\"] }} }}"),
-        ),
-        None => Diagnostic::new(message, format!("expected {}", super::problem::join_or(upstreams))),
-    }
-}
-
-fn parse_status(text: &str) -> Result<u16, Diagnostic> {
-    let number = if is_digits(text) { text.parse().ok() } else { None };
-    number.filter(|status| (400..=599).contains(status)).ok_or_else(|| {
-        Diagnostic::new(format!("{} is not an error status code", quoted(text)), "expected 400 to 599")
-    })
 }

@@ -35,11 +35,7 @@ pub(crate) fn listener(
             }
             return None;
         }
-        Some(OneOrMany::Many(files)) if files.is_empty() && !validator.tree.any_invalid(at) => {
-            validator.report(at, Diagnostic::new("the list is empty", CERT_HELP));
-        }
-        Some(OneOrMany::One(file)) => loaded.extend(certificate(validator, at, file)),
-        Some(OneOrMany::Many(files)) => {
+        Some(OneOrMany(files)) => {
             for (index, file) in files.iter().enumerate() {
                 loaded.extend(certificate(validator, &at.item(index), file));
             }
@@ -61,25 +57,23 @@ fn certificate(
     file: &CertificateFile,
 ) -> Option<(Certificate, Identity)> {
     let (cert_at, key_at) = (at.key("cert"), at.key("key"));
-    let cert = file.cert.as_ref().and_then(|path| Some((path, validator.read_file(&cert_at, path)?)));
-    let key = file.key.as_ref().and_then(|path| Some((path, validator.read_file(&key_at, path)?)));
-    let ((cert_path, cert), (key_path, key)) = (cert?, key?);
-    match Identity::new(&cert, &key) {
+    let (cert, key) = (validator.read_file(&cert_at, &file.cert), validator.read_file(&key_at, &file.key));
+    match Identity::new(&cert?, &key?) {
         Ok(identity) => {
             let validity = identity.validity();
             if let Some(expiry_problem) = validator.now.and_then(|now| validity.problem(now)) {
-                let message = format!("the certificate of {cert_path} {expiry_problem}");
+                let message = format!("the certificate of {} {expiry_problem}", file.cert);
                 validator
                     .report(&cert_at, Diagnostic::new(message, "renew it; until then clients reject it"));
             }
-            Some((Certificate { file: cert_path.clone(), validity }, identity))
+            Some((Certificate { file: file.cert.clone(), validity }, identity))
         }
         Err(IdentityError::Certificate(error)) => {
-            validator.report(&cert_at, unusable_file(cert_path, error));
+            validator.report(&cert_at, unusable_file(&file.cert, error));
             None
         }
         Err(IdentityError::Key(error)) => {
-            validator.report(&key_at, unusable_file(key_path, error));
+            validator.report(&key_at, unusable_file(&file.key, error));
             None
         }
     }

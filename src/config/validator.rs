@@ -1,22 +1,18 @@
-//! Parses single values of the file and collects their problems.
+//! Collects the problems of values against each other, and reads the files that the configuration refers to.
 //!
-//! Every method takes the path and the optional value, and returns the parsed value if it is present and valid. An
-//! invalid value is recorded as a problem; the caller continues with the default, so that one load finds all problems.
+//! An invalid value is recorded as a problem; the caller continues with the default, so that one load finds all problems.
 
 use std::io;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::Method;
-use ipnet::IpNet;
 
-use super::file::forms::{DurationText, SizeText};
+use super::file::syntaxes::MethodName;
 use super::problem::{Diagnostic, Problem, Source, quoted};
 use super::sources;
 use super::tree::{KeyPath, Tree};
-use super::units;
 use crate::contract::text;
 use crate::tls::cert_verification::CertVerification;
 
@@ -73,79 +69,10 @@ impl Validator<'_> {
         }
     }
 
-    /// A duration greater than zero.
-    pub(crate) fn duration(&mut self, at: &KeyPath<'_>, text: Option<&DurationText>) -> Option<Duration> {
-        let time = self.duration_or_zero(at, text)?;
-        if time.is_zero() {
-            self.report(
-                at,
-                Diagnostic::new("the duration must be greater than 0", "use a duration such as 1s"),
-            );
-            return None;
-        }
-        Some(time)
-    }
-
-    /// A duration; zero is allowed.
-    pub(crate) fn duration_or_zero(
-        &mut self,
-        at: &KeyPath<'_>,
-        text: Option<&DurationText>,
-    ) -> Option<Duration> {
-        let DurationText(text) = text?;
-        if text == "off" {
-            self.report(at, Diagnostic::new("\"off\" is not allowed here", "use a duration such as 1s"));
-            return None;
-        }
-        self.check(at, units::duration(text))
-    }
-
-    /// A size within `bounds`; `help` describes the bounds.
-    pub(crate) fn size(
-        &mut self,
-        at: &KeyPath<'_>,
-        text: Option<&SizeText>,
-        bounds: RangeInclusive<u64>,
-        help: &str,
-    ) -> Option<u64> {
-        let SizeText(text) = text?;
-        let size = self.check(at, units::size(text))?;
-        if !bounds.contains(&size) {
-            let word = if size < *bounds.start() { "small" } else { "large" };
-            self.report(at, Diagnostic::new(format!("{} is too {word}", quoted(text)), help));
-            return None;
-        }
-        Some(size)
-    }
-
-    /// A number within bounds.
-    pub(crate) fn number(
-        &mut self,
-        at: &KeyPath<'_>,
-        number: Option<u64>,
-        bounds: RangeInclusive<u64>,
-    ) -> Option<u64> {
-        let number = number?;
-        if !bounds.contains(&number) {
-            let help = format!("expected {} to {}", bounds.start(), bounds.end());
-            self.report(at, Diagnostic::new(format!("{number} is out of range"), help));
-            return None;
-        }
-        Some(number)
-    }
-
-    /// Every valid item of a list.
-    pub(crate) fn list<T>(
-        &mut self,
-        at: &KeyPath<'_>,
-        items: Option<&Vec<String>>,
-        parse: impl Fn(&str) -> Result<T, Diagnostic>,
-    ) -> Vec<T> {
-        let mut values = Vec::new();
-        for (index, item) in items.into_iter().flatten().enumerate() {
-            values.extend(self.check(&at.item(index), parse(item)));
-        }
-        values
+    /// Records that an earlier item of the list is the same.
+    pub(crate) fn report_duplicate(&mut self, item: &KeyPath<'_>) {
+        let text = self.tree.node(item).and_then(|node| node.text()).unwrap_or_default();
+        self.report(item, Diagnostic::new(format!("{} is listed twice", quoted(text)), "keep one"));
     }
 
     fn directory(&self, at: &KeyPath<'_>) -> PathBuf {
@@ -190,23 +117,6 @@ impl Validator<'_> {
         self.check(at, read)
     }
 
-    /// A list of networks.
-    pub(crate) fn networks(&mut self, at: &KeyPath<'_>, items: Option<&Vec<String>>) -> Vec<IpNet> {
-        self.list(at, items, units::network)
-    }
-
-    /// A list of methods, without duplicates.
-    pub(crate) fn methods(&mut self, at: &KeyPath<'_>, items: Option<&Vec<String>>) -> Vec<Method> {
-        let mut methods = self.list(at, items, units::method);
-        let mut seen = Vec::new();
-        methods.retain(|method| {
-            let new = !seen.contains(method);
-            seen.push(method.clone());
-            new
-        });
-        methods
-    }
-
     /// Checks a message for clients.
     pub(crate) fn message(&mut self, at: &KeyPath<'_>, message: &str) -> bool {
         match text::problem(message) {
@@ -221,24 +131,15 @@ impl Validator<'_> {
     }
 }
 
-/// Checks a name that becomes a metric label, a log value and a part of paths in messages.
-///
-/// # Errors
-/// The name is empty, too long, has other characters, or is `none`.
-pub(crate) fn metric_name(name: &str) -> Result<(), Diagnostic> {
-    let valid = (1..=64).contains(&name.len())
-        && name.bytes().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'_' | b'.' | b'-'));
-    if !valid {
-        let message = format!("{} is not a valid name", quoted(name));
-        return Err(Diagnostic::new(message, "use 1 to 64 of A-Z, a-z, 0-9, _, . and -"));
+/// The methods of a list, each once.
+pub(crate) fn distinct(list: Option<&[MethodName]>) -> Vec<Method> {
+    let mut methods: Vec<Method> = Vec::new();
+    for method in list.into_iter().flatten() {
+        if !methods.contains(method) {
+            methods.push(method.0.clone());
+        }
     }
-    if name == "none" {
-        return Err(Diagnostic::new(
-            "\"none\" is reserved: metrics use it for requests without a route",
-            "choose another name",
-        ));
-    }
-    Ok(())
+    methods
 }
 
 /// Far above any certificate bundle; it prevents a wrong path from filling the memory.

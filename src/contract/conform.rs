@@ -7,6 +7,8 @@
 //! The contract's [`template`](super::template) has the form of a body.
 
 use http::HeaderValue;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::code::Contract;
@@ -16,14 +18,15 @@ use super::json::{self, ReadError, Value};
 pub const BODY_LIMIT: usize = 64 * 1024;
 
 /// For which errors the upstream's message may be sent to the client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum UpstreamMessages {
-    /// Only when the upstream's status and the status sent are 4xx.
+    /// Errors that the upstream sent with a 4xx code and the client receives with one.
     #[default]
     ClientErrors,
-    /// Always.
+    /// All errors, 5xx included. Use it only if upstream messages never contain internal details.
     All,
-    /// Never.
+    /// No errors.
     None,
 }
 

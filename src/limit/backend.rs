@@ -4,6 +4,8 @@
 //! [`Backend::timeout`]. The request path selects the rules of a request and handles failures; the backend handles its
 //! connections. A rule without a backend uses its [`super::limit_table`] directly.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use std::fmt::Debug;
 use std::future::Future;
 use std::pin::Pin;
@@ -31,13 +33,14 @@ pub struct TakeRequest<'a> {
 }
 
 /// What happens to requests while the backend is unavailable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum OnFailure {
-    /// Each gateway counts in memory.
+    /// Each gateway counts in its own memory.
     Local,
-    /// Requests are admitted without counting.
+    /// Requests are admitted without being counted.
     Allow,
-    /// Requests are denied.
+    /// Requests get 503 (cause `limiter_unavailable`).
     Deny,
 }
 

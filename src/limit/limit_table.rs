@@ -8,15 +8,20 @@ use super::state::LimitState;
 use super::state_table::{StateTable, TableStats};
 use super::timestamp::Timestamp;
 use super::window::{FixedWindow, SlidingWindow};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 /// The algorithm of a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Algorithm {
-    /// Token bucket with a constant refill rate.
+    /// A bucket of `burst` requests that refills at a constant rate.
     Gcra,
-    /// Independent windows, aligned to the origin of timestamps.
+    /// A counter per window that starts at zero in each window. Windows are aligned to the epoch: one-hour windows
+    /// start on the hour (UTC). Around the boundary, twice the quota can pass.
     FixedWindow,
-    /// Windows in which the previous one counts in proportion to its overlap with the last period.
+    /// As `fixed_window`, and a share of the previous window also counts. The share is the part of it that lies within
+    /// the last period.
     SlidingWindow,
 }
 

@@ -3,6 +3,8 @@
 //! A limiter survives reloads while its settings are equal. The request path selects the rules of a request and handles
 //! denials.
 
+use schemars::JsonSchema;
+use serde::Deserialize;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -16,21 +18,24 @@ use super::quota_decision::QuotaDecision;
 use super::state_table::TableStats;
 use super::timestamp::Timestamp;
 
-/// What happens when a request exceeds the limit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What happens to requests over the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum LimiterMode {
-    /// The request is denied.
+    /// They get 429.
     Enforce,
-    /// The request is admitted, and the denial is only counted.
+    /// They are forwarded and counted as `shadow_denied`; clients do not see the rule.
     Shadow,
 }
 
 /// What happens to a request whose body cannot be read for a `body` key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum UnreadableBody {
-    /// The request is rejected: otherwise a client could choose the key by a body that only the upstream can read.
+    // Otherwise a client could choose the key by a body that only the upstream can read.
+    /// They get 400 (cause `malformed_body`).
     Reject,
-    /// The client's address replaces the member.
+    /// `client_ip` replaces the part, as if the member were missing.
     ClientIp,
 }
 

@@ -6,7 +6,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::forms::{FieldName, Named, RetryAfter};
+use super::forms::Named;
+use super::syntaxes::{FieldName, Network, RedirectCode, RetryAfter};
 
 /// Changes of header fields.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -31,23 +32,25 @@ pub(crate) struct HeaderEditsFile {
 /// Where a route redirects to.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "to"))]
 pub(crate) struct RedirectFile {
     /// The value of `Location`: a path, or `SCHEME://HOST/PATH`.
     ///
     /// `{name}` is a parameter of the route's path, as received, without leading slashes and backslashes. In the host only
     /// `{host}` is possible, and only if `match.host` is set. The query of the request is appended unless this text has
     /// its own.
-    #[schemars(required, extend("x-missing" = "write the target, for example to: \"/new/{rest}\"", "x-unit" = "`/PATH` or `https://HOST/PATH`"))]
-    pub to: Option<String>,
+    #[schemars(extend("x-missing" = "write the target, for example to: \"/new/{rest}\"", "x-unit" = "`/PATH` or `https://HOST/PATH`"))]
+    pub to: String,
 
     /// The status code: 301, 302, 303, 307 or 308. 307 and 308 keep the method.
     #[schemars(extend("default" = 308))]
-    pub code: u16,
+    pub code: RedirectCode,
 }
 
 /// Planned maintenance of a route.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "enabled"))]
 pub(crate) struct MaintenanceFile {
     /// Whether requests get 503 (cause `maintenance`) instead of being forwarded.
     ///
@@ -64,6 +67,6 @@ pub(crate) struct MaintenanceFile {
     pub retry_after: Option<RetryAfter>,
 
     /// Clients that are served nevertheless, for example your own network.
-    #[schemars(extend("x-default" = "none", "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses"))]
-    pub allow_from: Option<Vec<String>>,
+    #[schemars(extend("default" = [], "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses"))]
+    pub allow_from: Vec<Network>,
 }

@@ -9,6 +9,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 
 use super::forms::{Either, Named};
+use super::syntaxes::FieldPattern;
+use crate::contract::ValueType;
 
 /// The name of a contract, or a contract.
 pub(crate) type ContractForm = Either<String, ContractFile>;
@@ -33,7 +35,7 @@ pub(crate) struct ContractFile {
     /// Each cause, and each upstream status that is not listed here, has a list of preferred codes; the first of them
     /// that is listed here is sent. 400 and 500 are sufficient for all of them; `check` reports if one is missing that
     /// is needed.
-    #[schemars(required, extend("x-missing" = "list the codes that clients may receive"))]
+    #[schemars(required, extend("x-missing" = "list the codes that clients may receive", "x-empty" = "no codes are declared; list the codes that clients may receive"))]
     pub codes: Option<Vec<CodeFile>>,
 
     /// What single causes send, by the name of the cause.
@@ -54,11 +56,11 @@ pub(crate) struct ContractFile {
     ///
     /// A value is taken from its place in the upstream's body, if both statuses are 4xx, else from the cause or code.
     #[schemars(extend("x-default" = "none"))]
-    pub values: Option<Named<ValueTypeWord>>,
+    pub values: Option<Named<ValueType>>,
 
     /// Additional header fields of the upstream response that a replaced 4xx keeps.
-    #[schemars(extend("x-default" = "none", "x-unit" = "list of field names; `x-shop-*` is every name that begins so"))]
-    pub keep_headers: Option<Vec<String>>,
+    #[schemars(extend("default" = [], "x-unit" = "list of field names; `x-shop-*` is every name that begins so"))]
+    pub keep_headers: Vec<FieldPattern>,
 }
 
 /// One documented code.
@@ -69,8 +71,8 @@ pub(crate) struct CodeFile {
     /// The HTTP status code.
     ///
     /// 400 to 599, except 408, after which clients repeat the request.
-    #[schemars(required, range(min = 400, max = 599), extend("x-missing" = "write the status code, for example code: 404", "x-unit" = "number"))]
-    pub code: Option<u16>,
+    #[schemars(range(min = 400, max = 599), extend("x-missing" = "write the status code, for example code: 404", "x-unit" = "number"))]
+    pub code: u16,
 
     /// The reason phrase in the status line, which is also the `{title}`.
     #[schemars(extend("x-default" = "the registered phrase of the code"))]
@@ -110,24 +112,6 @@ pub(crate) struct CauseFile {
     /// The declared values, by name.
     #[schemars(extend("x-default" = "those of the code", "x-unit" = "mapping of names to values"))]
     pub values: Option<Named<AnyJson>>,
-}
-
-/// The JSON type of a declared value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ValueTypeWord {
-    /// A text.
-    String,
-    /// A number without fraction.
-    Integer,
-    /// `true` or `false`.
-    Boolean,
-    /// An object.
-    Object,
-    /// A list.
-    List,
-    /// Any value.
-    Any,
 }
 
 /// Any JSON value; [`super::super::validate_contracts`] reads it from the tree, which knows what is quoted.

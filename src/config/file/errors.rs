@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::contract::AnyJson;
-use super::forms::{Either, KeptField, MessagePath, Named, RetryAfter, Size, StringOrList, Time};
+use super::forms::{Either, Named, OneOrMany};
+use super::syntaxes::{CauseName, ErrorStatus, KeptField, MessagePath, MethodName, RetryAfter, Size, Time};
+use crate::contract::UpstreamMessages;
 
 /// `enforce`, `observe`, `pass`, or a mapping.
 pub(crate) type ErrorsForm = Either<ErrorMode, ErrorsFile>;
@@ -32,7 +34,7 @@ pub(crate) struct ErrorsFile {
     ///
     /// Only one plain line is kept; markup, stack traces and addresses with a password are rejected.
     #[schemars(extend("default" = "client_errors"))]
-    pub upstream_messages: UpstreamMessagesWord,
+    pub upstream_messages: UpstreamMessages,
 
     /// Additional members of a `flat` error body, besides `message` and `code`.
     ///
@@ -77,11 +79,10 @@ pub(crate) struct ErrorsFile {
 }
 
 /// What happens to error responses of the upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorMode {
     /// Errors that are not in the contract are replaced.
-    #[default]
     Enforce,
     /// The upstream's response is forwarded unchanged; responses that `enforce` would replace are counted.
     Observe,
@@ -90,28 +91,14 @@ pub enum ErrorMode {
 }
 
 /// The format of error bodies.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(extend("x-planned" = { "problem": "use \"negotiate\", or contract: problem" }))]
 pub(crate) enum ErrorFormat {
     /// The contract's, regardless of `Accept`.
-    #[default]
     Contract,
     /// A problem document (RFC 9457) for a client that prefers `application/problem+json`, the contract's for others.
     Negotiate,
-}
-
-/// Which errors may keep the message of the upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum UpstreamMessagesWord {
-    /// Errors that the upstream sent with a 4xx code and the client receives with one.
-    #[default]
-    ClientErrors,
-    /// All errors, 5xx included. Use it only if upstream messages never contain internal details.
-    All,
-    /// No errors.
-    None,
 }
 
 /// An additional member of error bodies.
@@ -193,17 +180,17 @@ pub(crate) struct WhenFile {
     ///
     /// The names are those in metrics and logs.
     #[schemars(extend("x-unit" = "name or list of names"))]
-    pub cause: Option<StringOrList>,
+    pub cause: Option<OneOrMany<CauseName>>,
 
     /// The status code of the upstream response, or a list of status codes.
     #[schemars(extend("x-unit" = "400 to 599, or a list"))]
-    pub upstream_status: Option<StringOrList>,
+    pub upstream_status: Option<OneOrMany<ErrorStatus>>,
 
     /// The name of the upstream.
-    #[schemars(extend("x-unit" = "a name of `upstreams`"))]
+    #[schemars(extend("x-unit" = "a name of `upstreams`", "x-ref" = "upstreams"))]
     pub upstream: Option<String>,
 
     /// The request method, or a list of methods.
     #[schemars(extend("x-unit" = "method or list of methods"))]
-    pub method: Option<StringOrList>,
+    pub method: Option<OneOrMany<MethodName>>,
 }

@@ -1,15 +1,15 @@
 //! The sections `rate_limits` and `stores` of the file. The comments on the fields are the documentation.
 //!
-//! [`super::super::validate_limits`] and [`super::super::validate_stores`] check the values.
+//! [`super::super::validate_limits`] and [`super::super::validate_stores`] check the values against each other.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::super::schema::AllowText;
-use super::forms::{DurationText, Either, Time};
-
-/// Either `COUNT per DURATION` or the keys of [`AllowFile`].
-pub(crate) type AllowForm = Either<String, AllowFile>;
+use super::forms::Either;
+use super::syntaxes::{
+    Allowance, FieldName, Jitter, KeyPrefix, LimitKeyPart, Network, Sha256, StoreAddress, StoreSecret, Time,
+};
+use crate::limit::{Algorithm, LimiterMode, OnFailure, UnreadableBody};
 
 /// A Redis or Valkey backend that several gateways share.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -21,8 +21,8 @@ pub(crate) struct StoreFile {
     /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or `rediss://` with TLS. Redis Cluster:
     /// `redis+cluster://HOST:PORT,HOST:PORT`. Redis Sentinel: `redis+sentinel://HOST:PORT,HOST:PORT/MASTER`. Both
     /// support TLS as `rediss+cluster://` and `rediss+sentinel://`. Redis 6 or later, or any Valkey.
-    #[schemars(required, extend("x-missing" = "write the address, for example redis: redis://127.0.0.1:6379", "x-unit" = "URL"))]
-    pub redis: Option<String>,
+    #[schemars(extend("x-missing" = "write the address, for example redis: redis://127.0.0.1:6379"))]
+    pub redis: StoreAddress,
 
     /// How the backend's certificate is verified; only for `rediss` addresses.
     pub tls: Option<StoreTlsFile>,
@@ -32,12 +32,12 @@ pub(crate) struct StoreFile {
     ///
     /// Without it, anyone who can read the backend can recover client addresses by brute force. Changing it resets all
     /// counters.
-    #[schemars(extend("x-default" = "none", "x-unit" = "text of at least 16 characters"))]
-    pub secret: Option<String>,
+    #[schemars(extend("x-default" = "none"))]
+    pub secret: Option<StoreSecret>,
 
     /// The prefix of all key names in the backend.
-    #[schemars(extend("default" = "statusquo:", "x-unit" = "letters, digits and `:._-`, at most 64"))]
-    pub prefix: String,
+    #[schemars(extend("default" = "statusquo:"))]
+    pub prefix: KeyPrefix,
 
     /// How long a decision of the backend may take.
     ///
@@ -61,19 +61,6 @@ pub(crate) struct StoreTlsFile {
     pub ca: Option<String>,
 }
 
-/// What happens to requests while a backend is unavailable.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum OnFailure {
-    /// Each gateway counts in its own memory.
-    #[default]
-    Local,
-    /// Requests are admitted without being counted.
-    Allow,
-    /// Requests get 503 (cause `limiter_unavailable`).
-    Deny,
-}
-
 /// One rate limit rule.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -86,8 +73,8 @@ pub(crate) struct RateLimitFile {
     /// KiB, case-insensitive; the gateway reads the body before it admits the request). If a request lacks a part (the
     /// value is missing, empty or repeated), `client_ip` replaces that part; for bodies that cannot be read see
     /// `unreadable`. Keys are stored only as keyed hashes.
-    #[schemars(extend("default" = ["client_ip"], "x-unit" = "list of parts"))]
-    pub key: Option<Vec<String>>,
+    #[schemars(extend("default" = ["client_ip"], "x-unit" = "list of parts", "x-empty" = "the list is empty, so all clients would share one counter; use [route] if that is intended"))]
+    pub key: Vec<LimitKeyPart>,
 
     /// What happens to requests with a JSON body that cannot be read for a `body:NAME` part of `key`.
     ///
@@ -95,27 +82,26 @@ pub(crate) struct RateLimitFile {
     /// these requests get 400 (cause `malformed_body`), because servers disagree about such bodies: a client could use
     /// one to be counted by a value that the upstream does not use. In shadow mode `client_ip` replaces the part.
     #[schemars(extend("default" = "reject"))]
-    pub unreadable: Unreadable,
+    pub unreadable: UnreadableBody,
 
     /// How many requests each key may send in a period.
     ///
     /// Further requests get 429 (cause `rate_limited`) with the `Retry-After` after which a request is admitted again.
-    #[schemars(with = "Option<Either<AllowText, AllowFile>>")]
-    #[schemars(required, extend("x-missing" = "write the quota, for example allow: 100 per 1m", "x-unit" = "`COUNT per DURATION`, for example `100 per 1m`, or the keys below"))]
-    pub allow: Option<AllowForm>,
+    #[schemars(extend("x-missing" = "write the quota, for example allow: 100 per 1m", "x-unit" = "`COUNT per DURATION`, for example `100 per 1m`, or the keys below"))]
+    pub allow: Either<Allowance, AllowFile>,
 
     /// How many requests are admitted at once after a pause; only with `algorithm: gcra`.
     ///
     /// Clients see it in `X-RateLimit-Limit`.
-    #[schemars(extend("x-default" = "the count of `allow`"))]
-    pub burst: Option<u64>,
+    #[schemars(range(min = 1), extend("x-default" = "the count of `allow`"))]
+    pub burst: Option<u32>,
 
     /// How much of the quota one request uses.
     ///
     /// With `allow: 1000 per 1h` and `cost: 10`, 100 requests are admitted; `X-RateLimit-Limit` and `-Remaining` are in
     /// the units of `allow`.
-    #[schemars(extend("default" = 1, "x-unit" = "number, from 1 to the number that is admitted at once"))]
-    pub cost: Option<u64>,
+    #[schemars(range(min = 1), extend("default" = 1, "x-unit" = "number, from 1 to the number that is admitted at once"))]
+    pub cost: u32,
 
     /// How requests are counted.
     #[schemars(extend("default" = "gcra"))]
@@ -123,12 +109,12 @@ pub(crate) struct RateLimitFile {
 
     /// What happens to requests over the limit.
     #[schemars(extend("default" = "enforce"))]
-    pub mode: LimitMode,
+    pub mode: LimiterMode,
 
     /// The backend in which requests are counted: a name of `stores`.
     ///
     /// The limit then applies to all gateways that share the backend together.
-    #[schemars(extend("x-default" = "process memory", "x-unit" = "name"))]
+    #[schemars(extend("x-default" = "process memory", "x-unit" = "name", "x-ref" = "stores"))]
     pub store: Option<String>,
 
     /// Clients that the rule does not apply to: their requests are neither counted nor denied.
@@ -136,21 +122,21 @@ pub(crate) struct RateLimitFile {
     /// Networks such as `10.0.0.0/8`, addresses, or the keys below for clients that send a secret value in a header
     /// field. The presence of the field alone exempts nobody.
     #[schemars(extend("default" = [], "x-unit" = "list"))]
-    pub exempt: Option<Vec<ExemptForm>>,
+    pub exempt: Vec<Either<Network, ExemptFile>>,
 
     /// Upstream status codes that reset the client's counter.
     ///
     /// With `[201]` on a login route, only failed logins count. The response with that status still reports the quota
     /// before the reset.
-    #[schemars(extend("default" = [], "x-unit" = "list of status codes"))]
-    pub reset_on: Option<Vec<u64>>,
+    #[schemars(inner(range(min = 200, max = 599)), extend("default" = [], "x-unit" = "list of status codes"))]
+    pub reset_on: Vec<u16>,
 
     /// The maximum random delay that is added to `Retry-After`.
     ///
     /// Each denied request gets a random number of additional whole seconds, so that clients of one window do not
     /// return at the same time.
-    #[schemars(extend("x-default" = "none", "x-unit" = "duration in whole seconds, at most `1h`"))]
-    pub retry_after_jitter: Option<DurationText>,
+    #[schemars(extend("x-default" = "none"))]
+    pub retry_after_jitter: Option<Jitter>,
 
     /// The maximum number of keys that are counted exactly.
     ///
@@ -160,28 +146,24 @@ pub(crate) struct RateLimitFile {
     pub max_keys: usize,
 }
 
-/// A network, or the keys of [`ExemptFile`].
-pub(crate) type ExemptForm = Either<String, ExemptFile>;
-
 /// A header field with a secret value that exempts a client.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ExemptFile {
     /// The name of the header field.
-    #[schemars(required, extend("x-missing" = "write the name of the field, for example header: x-api-key", "x-unit" = "field name"))]
-    pub header: Option<String>,
+    #[schemars(extend("x-missing" = "write the name of the field, for example header: x-api-key"))]
+    pub header: FieldName,
 
     /// The SHA-256 of the secret value, as `printf %s VALUE | sha256sum` prints it.
-    #[schemars(required, extend("x-missing" = "write the 64 hexadecimal digits that `printf %s VALUE | sha256sum` prints", "x-unit" = "64 hexadecimal digits"))]
-    pub sha256: Option<String>,
+    #[schemars(extend("x-missing" = "write the 64 hexadecimal digits that `printf %s VALUE | sha256sum` prints"))]
+    pub sha256: Sha256,
 }
 
 /// Which header fields report the rate limit to clients.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitHeaders {
     /// `X-RateLimit-Limit`, `-Remaining` and `-Reset`, of the rule with the least quota left.
-    #[default]
     XRatelimit,
     /// `RateLimit` and `RateLimit-Policy`, of every rule (draft-ietf-httpapi-ratelimit-headers).
     Ratelimit,
@@ -206,47 +188,10 @@ impl LimitHeaders {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AllowFile {
     /// The number of requests.
-    #[schemars(required, extend("x-missing" = "write the number of requests, for example requests: 100"))]
-    pub requests: Option<u64>,
+    #[schemars(range(min = 1), extend("x-missing" = "write the number of requests, for example requests: 100"))]
+    pub requests: u32,
 
     /// The period.
-    #[schemars(required, extend("x-missing" = "write the period, for example per: 1m"))]
-    pub per: Option<DurationText>,
-}
-
-/// How requests are counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Algorithm {
-    /// A bucket of `burst` requests that refills at a constant rate.
-    #[default]
-    Gcra,
-    /// A counter per window that starts at zero in each window. Windows are aligned to the epoch: one-hour windows
-    /// start on the hour (UTC). Around the boundary, twice the quota can pass.
-    FixedWindow,
-    /// As `fixed_window`, and a share of the previous window also counts. The share is the part of it that lies within
-    /// the last period.
-    SlidingWindow,
-}
-
-/// What happens to requests with a JSON body that cannot be read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Unreadable {
-    /// They get 400 (cause `malformed_body`).
-    #[default]
-    Reject,
-    /// `client_ip` replaces the part, as if the member were missing.
-    ClientIp,
-}
-
-/// What happens to requests over the limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum LimitMode {
-    /// They get 429.
-    #[default]
-    Enforce,
-    /// They are forwarded and counted as `shadow_denied`; clients do not see the rule.
-    Shadow,
+    #[schemars(extend("x-missing" = "write the period, for example per: 1m"))]
+    pub per: Time,
 }

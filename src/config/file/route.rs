@@ -8,8 +8,9 @@ use serde::Deserialize;
 use super::actions::{HeaderEditsFile, MaintenanceFile, RedirectFile};
 use super::cors::CorsForm;
 use super::errors::ErrorsForm;
-use super::forms::{Named, SizeText};
+use super::forms::Named;
 use super::routing::TimeoutsFile;
+use super::syntaxes::{HostPattern, MethodName, Network, Size, UpgradeName};
 
 /// A route: the requests that it matches, their upstream, and the rules for them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -21,17 +22,19 @@ pub(crate) struct RouteFile {
 
     /// Which requests the route matches.
     #[serde(rename = "match")]
-    pub matches: Option<MatchFile>,
+    #[schemars(extend("default" = {}))]
+    pub matches: MatchFile,
 
     /// The upstream that requests are forwarded to.
     ///
     /// Required unless the route has `redirect`.
-    #[schemars(extend("x-default" = "none", "x-unit" = "a name of `upstreams`"))]
+    #[schemars(extend("x-default" = "none", "x-unit" = "a name of `upstreams`", "x-ref" = "upstreams"))]
     pub upstream: Option<String>,
 
     /// The contract of this route.
     #[schemars(extend("x-default" = "the default contract", "x-unit" = "name of a contract"))]
     pub contract: Option<String>,
+
     /// The leading part of the path that the upstream does not get.
     ///
     /// It must be a prefix of `match.path`. As many segments are removed as it has, whatever their spelling; the result
@@ -83,14 +86,14 @@ pub(crate) struct RouteFile {
     ///
     /// A larger one gets 400, or 413 under `appwrite-current` (cause `body_too_large`).
     #[schemars(extend("x-default" = "`client.max_body`"))]
-    pub max_body: Option<SizeText>,
+    pub max_body: Option<Size>,
 
     /// The rate limit rules of this route; a request must be within all of them.
     ///
     /// A denied request uses no quota of any rule. Every response of the route reports the quota of the rule that has
     /// the least left, in `X-RateLimit-Limit`, `-Remaining` and `-Reset`.
-    #[schemars(extend("default" = [], "x-unit" = "list of names of `rate_limits`, at most 8"))]
-    pub rate_limits: Option<Vec<String>>,
+    #[schemars(extend("default" = [], "x-unit" = "list of names of `rate_limits`, at most 8", "x-ref" = "rate_limits"))]
+    pub rate_limits: Vec<String>,
 
     /// Which requests are denied.
     pub deny: Option<DenyFile>,
@@ -98,17 +101,17 @@ pub(crate) struct RouteFile {
     /// The only clients that may use the route.
     ///
     /// Other clients get 403 (cause `http_request_denied`).
-    #[schemars(extend("x-default" = "everyone", "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses"))]
-    pub allow_from: Option<Vec<String>>,
+    #[schemars(extend("x-default" = "everyone", "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses", "x-empty" = "the list is empty, so no client could use the route; list networks, or remove the key"))]
+    pub allow_from: Option<Vec<Network>>,
 
     /// Clients that may not use the route. They get 403 (cause `http_request_denied`). Checked before `allow_from`.
-    #[schemars(extend("x-default" = "none", "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses"))]
-    pub deny_from: Option<Vec<String>>,
+    #[schemars(extend("default" = [], "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses"))]
+    pub deny_from: Vec<Network>,
 
     /// How paths that servers interpret differently are handled: with dot segments (`/a/../b`), an encoded backslash
     /// (`%5C`) or encoded control bytes.
     #[schemars(extend("default" = "strict"))]
-    pub paths: Option<PathsWord>,
+    pub paths: PathsWord,
 
     /// The protocols that clients may switch to with `Upgrade`, in a GET request over HTTP/1.1.
     ///
@@ -118,11 +121,11 @@ pub(crate) struct RouteFile {
     /// would bypass every rule. Upgrades are sent over HTTP/1.1 to an upstream with `http2: auto`; an upstream with
     /// `http2: always` receives none.
     #[schemars(extend("default" = ["websocket"], "x-unit" = "list of names such as `websocket`, `[]` for none"))]
-    pub upgrades: Option<Vec<String>>,
+    pub upgrades: Vec<UpgradeName>,
 
     /// What the gateway sends to the upstream in `X-Forwarded-For`.
     #[schemars(extend("default" = "replace"))]
-    pub forwarded: Option<ForwardedWord>,
+    pub forwarded: ForwardedWord,
 }
 
 /// Which requests a route matches. An absent key matches everything.
@@ -135,21 +138,21 @@ pub(crate) struct MatchFile {
     /// A name such as `api.example.com`, or `*.example.com` for all its subdomains. The port, case and a trailing dot
     /// of the request's Host are ignored.
     #[schemars(extend("x-default" = "any host"))]
-    pub host: Option<String>,
+    pub host: Option<HostPattern>,
 
     /// The path of the request.
     ///
     /// `/users/{id}` matches any single segment in place of `{id}`; `/files/{*rest}` matches `/files`, `/files/` and
     /// everything below it. The pattern is compared with the normalised request path (`%61` is `a`, `//` is `/`).
     #[schemars(extend("default" = "/{*rest}"))]
-    pub path: Option<String>,
+    pub path: String,
 
     /// The methods of the request. GET includes HEAD.
     ///
     /// If routes match host and path, but none of them the method, the response has `Allow` with the methods of those
     /// routes (cause `method_not_allowed`).
-    #[schemars(extend("x-default" = "all", "x-unit" = "list of methods"))]
-    pub methods: Option<Vec<String>>,
+    #[schemars(extend("x-default" = "all", "x-unit" = "list of methods", "x-empty" = "the list is empty, so the route would match no request; remove the key to match all methods"))]
+    pub methods: Option<Vec<MethodName>>,
 
     /// The scheme of the request.
     #[schemars(extend("x-default" = "both"))]
@@ -185,26 +188,24 @@ pub(crate) enum SchemeWord {
 pub(crate) struct DenyFile {
     /// Methods for which clients get 403 (cause `http_request_denied`).
     #[schemars(extend("default" = [], "x-unit" = "list of methods"))]
-    pub methods: Option<Vec<String>>,
+    pub methods: Vec<MethodName>,
 }
 
 /// How paths that servers interpret differently are handled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum PathsWord {
     /// The client gets 400 (cause `ambiguous_path`).
-    #[default]
     Strict,
     /// They are forwarded unchanged, to an upstream that resolves them.
     Lenient,
 }
 
 /// What the gateway sends in `X-Forwarded-For`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ForwardedWord {
     /// Only the client address.
-    #[default]
     Replace,
     /// The client address and the chain of trusted proxies behind it.
     Append,

@@ -5,7 +5,8 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::forms::{Either, HostChoice, Percent, Server, Time, TimeOrOff};
+use super::forms::Either;
+use super::syntaxes::{HashSource, HealthPath, HostChoice, Percent, Server, Time, TimeOrOff};
 
 /// Upstream timeouts.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -74,8 +75,8 @@ pub(crate) struct UpstreamFile {
     ///
     /// Each is `host:port`, `http://host:port`, `https://host:port`, or a mapping with the keys below. Use TLS
     /// (`https://`) for all of them or for none. Names are resolved in the background.
-    #[schemars(required, extend("x-missing" = "list at least one, for example servers: [\"127.0.0.1:8000\"]"))]
-    pub servers: Option<Vec<Either<Server, ServerFile>>>,
+    #[schemars(extend("x-missing" = "list at least one, for example servers: [\"127.0.0.1:8000\"]", "x-empty" = "no server is listed; list at least one, for example servers: [\"127.0.0.1:8000\"]"))]
+    pub servers: Vec<Either<Server, ServerFile>>,
 
     /// How a server is selected.
     #[schemars(extend("default" = "round_robin"))]
@@ -157,22 +158,20 @@ pub(crate) struct UpstreamFile {
 }
 
 /// Whether requests have `Via`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ViaWord {
     /// `Via: 1.1 PSEUDONYM` is added.
-    #[default]
     On,
     /// None is sent.
     Off,
 }
 
 /// How a server is selected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Balance {
     /// In turn, by weight.
-    #[default]
     RoundRobin,
     /// At random, by weight.
     Random,
@@ -188,8 +187,8 @@ pub(crate) struct HashFile {
     ///
     /// A request without the field or cookie is sent by the client's address. When a server is added or gets no
     /// requests, only its share of the values moves.
-    #[schemars(required, extend("x-missing" = "write what is hashed, for example hash: client_ip", "x-unit" = "`client_ip`, `header:NAME` or `cookie:NAME`"))]
-    pub hash: Option<String>,
+    #[schemars(extend("x-missing" = "write what is hashed, for example hash: client_ip"))]
+    pub hash: HashSource,
 }
 
 /// The value `off`.
@@ -208,8 +207,8 @@ pub(crate) struct HealthFile {
     /// The target of a GET request.
     ///
     /// Required, unless `tcp` is true.
-    #[schemars(extend("x-default" = "none", "x-unit" = "path, such as `/healthz`"))]
-    pub path: Option<String>,
+    #[schemars(extend("x-default" = "none"))]
+    pub path: Option<HealthPath>,
 
     /// Whether a check only connects, with a TLS handshake if the server uses TLS.
     #[schemars(extend("default" = false))]
@@ -318,13 +317,12 @@ pub(crate) struct UpstreamTlsFile {
 }
 
 /// When requests are sent over HTTP/2.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Http2 {
     /// Never.
     Off,
     /// If a TLS server selects it (ALPN).
-    #[default]
     Auto,
     /// Always, without negotiation.
     Always,
@@ -335,8 +333,8 @@ pub(crate) enum Http2 {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerFile {
     /// The address of the server.
-    #[schemars(required, extend("x-missing" = "write host:port, for example \"api.internal:80\"", "x-unit" = "`host:port`, `http://host:port` or `https://host:port`"))]
-    pub address: Option<Server>,
+    #[schemars(extend("x-missing" = "write host:port, for example \"api.internal:80\"", "x-unit" = "`host:port`, `http://host:port` or `https://host:port`"))]
+    pub address: Server,
 
     /// The share of requests that the server receives, relative to the other servers.
     #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
@@ -398,8 +396,8 @@ pub(crate) struct ConcurrencyFile {
     /// queue is full, the client gets 503 (cause `queue_full`) with a `Retry-After` that is estimated from the queue
     /// length and recent request durations; the upstream does not receive the request. Lowering the limit on reload
     /// does not interrupt running requests.
-    #[schemars(required, range(min = 1, max = 1000000), extend("x-missing" = "write the maximum number of concurrent requests, for example max: 512"))]
-    pub max: Option<u32>,
+    #[schemars(range(min = 1, max = 1000000), extend("x-missing" = "write the maximum number of concurrent requests, for example max: 512"))]
+    pub max: u32,
 
     /// How many requests may wait in the queue, in order of arrival.
     ///

@@ -13,6 +13,8 @@ pub(crate) mod source;
 
 use super::json::Value;
 use super::path::{JsonPath, Step};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 pub use parse::TemplateProblem;
 pub use source::TemplateSource;
@@ -52,11 +54,12 @@ pub struct DeclaredValue {
 }
 
 /// The JSON type of a declared value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum ValueType {
-    /// A string.
+    /// A text.
     String,
-    /// A number without fraction and exponent.
+    /// A number without fraction.
     Integer,
     /// `true` or `false`.
     Boolean,
