@@ -13,6 +13,8 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 BUILD_TOOLS := cc c++ cmake
 TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load nghttp openssl chromium \
   node npm python3 pip prometheus promtool systemd-analyze kill docker-compose redis-server redis-sentinel
+# In front of and behind the gateway in tests/deployments.
+PROOF_TOOLS := haproxy php nginx-stream
 BENCH_TOOLS := $(BUILD_TOOLS) nginx haproxy h2load taskset redis-server
 
 # Checks licences, bans and sources against deny.toml. Built from source on first use, with little optimisation: it runs for a
@@ -50,7 +52,8 @@ test: setup ## every test except those of make proof: units, black box, nginx, c
 
 # The tests marked #[ignore = "make proof: ..."]. One small case of each kind stays in `make test`.
 proof: setup ## the heavy tests that make test leaves out: SDKs, browsers, Prometheus, pairings, several gateways, chaos
-	@.ci/test --ignored --test-threads=1
+	@.ci/setup $(PROOF_TOOLS)
+	.ci/test --ignored --test-threads=1
 
 # tests/fuzz.rs uses the built-in engine of bolero: random inputs, with the compiler of the rest of the build.
 fuzz: tools ## run every fuzz target for a minute: make fuzz FUZZ_SECONDS=60

@@ -1,0 +1,192 @@
+//! Server programs: started on free ports, ended on drop.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::folder::Folder;
+use crate::load::limit;
+use crate::program::install_packages;
+
+/// The folder of the applications.
+pub const APPS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/deployments/apps");
+/// The virtual environment that `.ci/packages` fills.
+const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/packages/python/bin");
+const NODE_MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/packages/node/node_modules");
+
+/// A running server program.
+pub struct ServerProgram {
+    name: String,
+    child: Child,
+    folder: Folder,
+    /// The addresses that it listens on.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl ServerProgram {
+    /// Starts what `command` returns for this number of free addresses and a folder of its own, and waits until it
+    /// accepts connections on all of them.
+    #[track_caller]
+    pub fn start(
+        name: &str,
+        ports: usize,
+        command: impl Fn(&[SocketAddr], &Path) -> Command,
+    ) -> ServerProgram {
+        // Another process can take a free port before the program binds it; then try others.
+        for _ in 0..5 {
+            let folder = Folder::new(name);
+            let addresses = free_addresses(ports);
+            let output = File::create(folder.path.join("output")).unwrap();
+            let mut command = command(&addresses, &folder.path);
+            let command = command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+            let child = command.spawn().unwrap_or_else(|e| {
+                panic!("{name} cannot be run ({e}); `make setup` and `make proof` install it")
+            });
+            let mut server = ServerProgram { name: name.to_owned(), child, folder, addresses };
+            if server.wait_until_listening() {
+                return server;
+            }
+            eprintln!("{name} does not start:\n{}", server.output());
+        }
+        panic!("{name} does not start");
+    }
+
+    fn wait_until_listening(&mut self) -> bool {
+        let deadline = Instant::now() + limit();
+        while Instant::now() < deadline {
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if self.addresses.iter().all(|address| TcpStream::connect(address).is_ok()) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+
+    /// Its first address.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// A file in its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path.join(name)
+    }
+
+    fn output(&self) -> String {
+        let text = |name| std::fs::read_to_string(self.file(name)).unwrap_or_default();
+        let text = text("output") + &text("error.log");
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for ServerProgram {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("-- {} wrote:\n{}", self.name, self.output());
+        }
+        // Servers with worker processes end them on SIGTERM.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+fn free_addresses(number: usize) -> Vec<SocketAddr> {
+    let listeners: Vec<TcpListener> =
+        (0..number).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    listeners.iter().map(|listener| listener.local_addr().unwrap()).collect()
+}
+
+/// A program that the system has, or one of the folders that only root's PATH contains.
+pub fn system_program(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file()).unwrap_or_else(|| PathBuf::from(name))
+}
+
+/// gunicorn with this WSGI application, and one worker, so that the application can count.
+pub fn gunicorn(application: &str, keep_alive: u32) -> ServerProgram {
+    install_packages();
+    ServerProgram::start("gunicorn", 1, |addresses, folder| {
+        let mut command = Command::new(format!("{PYTHON}/gunicorn"));
+        command.args([
+            "--workers",
+            "1",
+            "--worker-class",
+            "gthread",
+            "--threads",
+            "8",
+            "--log-level",
+            "warning",
+        ]);
+        command.args(["--no-control-socket", "--keep-alive", &keep_alive.to_string(), "--chdir", APPS]);
+        command
+            .arg("--bind")
+            .arg(addresses[0].to_string())
+            .arg("--worker-tmp-dir")
+            .arg(folder)
+            .arg(application);
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command
+    })
+}
+
+/// uvicorn with this ASGI application.
+pub fn uvicorn(application: &str, keep_alive: u32) -> ServerProgram {
+    install_packages();
+    ServerProgram::start("uvicorn", 1, |addresses, _| {
+        let mut command = Command::new(format!("{PYTHON}/uvicorn"));
+        command.args(["--log-level", "warning", "--app-dir", APPS, application]);
+        command.args(["--host", "127.0.0.1", "--port", &addresses[0].port().to_string()]);
+        command.args(["--timeout-keep-alive", &keep_alive.to_string()]);
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command
+    })
+}
+
+/// Node with this script, which gets the port and these arguments. It uses no package.
+pub fn node(script: &str, arguments: &[&str]) -> ServerProgram {
+    ServerProgram::start("node", 1, |addresses, _| {
+        let mut command = Command::new("node");
+        command.arg(format!("{APPS}/{script}")).arg(addresses[0].port().to_string()).args(arguments);
+        command
+    })
+}
+
+/// Like [`node`], with the packages of npm.
+pub fn node_with_packages(script: &str) -> ServerProgram {
+    install_packages();
+    ServerProgram::start("node", 1, |addresses, _| {
+        let mut command = Command::new("node");
+        command.arg(format!("{APPS}/{script}")).arg(addresses[0].port().to_string());
+        command.env("NODE_PATH", NODE_MODULES);
+        command
+    })
+}
+
+/// The server of the PHP interpreter, with this script for every path.
+pub fn php(script: &str) -> ServerProgram {
+    ServerProgram::start("php", 1, |addresses, folder| {
+        let mut command = Command::new("php");
+        command.arg("-S").arg(addresses[0].to_string()).arg("-t").arg(folder).arg(format!("{APPS}/{script}"));
+        command.env("PHP_CLI_SERVER_WORKERS", "4").env("COUNT_FILE", folder.join("count"));
+        command
+    })
+}
+
+/// An application that responds with the forwarded fields it received, one per line.
+pub fn echo() -> ServerProgram {
+    node("echo.mjs", &[])
+}
