@@ -135,7 +135,7 @@ fn print_examples(listening: &Listening, faults: &[UpstreamFault]) {
     for section in faults.chunk_by(|fault, next| fault.section == next.section) {
         let shown = section.iter().filter(|fault| fault.request.is_plain_get());
         for fault in shown.take(SHOWN_PER_CATEGORY) {
-            print_line(&mut text, *gateway, &fault.path(), fault.description, fault.outcome.status());
+            print_line(&mut text, *gateway, &fault.path(), fault.description, fault.expect.outcome.status());
         }
     }
     let _ = write!(

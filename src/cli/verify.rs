@@ -7,6 +7,7 @@
 //! only the expected code comes from the error policy, as for `explain`.
 
 mod client_rows;
+mod exchange;
 mod expectation;
 mod harness;
 mod load_factor;
@@ -28,7 +29,8 @@ use std::time::{Duration, Instant};
 use super::run::print_message;
 use super::{ConfigArg, load_or_exit};
 use crate::config::{Config, Location, Problem, Problems};
-use crate::conformance::{CaseSet, ClientProtocol};
+use crate::conformance::ClientProtocol;
+use crate::conformance::cases::CaseSet;
 use harness::Harness;
 use load_factor::LoadFactor;
 
@@ -129,45 +131,33 @@ impl VerifyReport {
     }
 }
 
+/// The name of a fault, and what it does.
+type Fault = (&'static str, &'static str);
+
 impl ReportRow {
-    /// The row of a client fault, which has no route.
-    fn for_client_fault(
-        (fault, description): (&'static str, &'static str),
-        expected: String,
-        responses: &[String],
-        violation: Option<String>,
-    ) -> ReportRow {
+    fn new(section: Section, (fault, description): Fault, route: Option<&str>) -> ReportRow {
         ReportRow {
-            section: Section::Client,
+            section,
             fault,
             description,
-            route: None,
-            expected,
-            actual: if responses.is_empty() {
-                "no response".to_owned()
-            } else {
-                client_rows::collapse_repeats(responses)
-            },
-            verdict: violation.map_or(Verdict::Passed, Verdict::Failed),
+            route: route.map(str::to_owned),
+            expected: String::new(),
+            actual: String::new(),
+            verdict: Verdict::Passed,
             retried: false,
         }
     }
 
-    fn skipped(
-        section: Section,
-        fault: (&'static str, &'static str),
-        route: Option<&str>,
-        reason: String,
-    ) -> ReportRow {
+    fn skipped(self, reason: impl Into<String>) -> ReportRow {
+        ReportRow { verdict: Verdict::NotApplicable(reason.into()), ..self }
+    }
+
+    fn judged(self, expected: String, actual: String, result: Result<(), String>) -> ReportRow {
         ReportRow {
-            section,
-            fault: fault.0,
-            description: fault.1,
-            route: route.map(str::to_owned),
-            expected: String::new(),
-            actual: String::new(),
-            verdict: Verdict::NotApplicable(reason),
-            retried: false,
+            expected,
+            actual,
+            verdict: result.map_or_else(Verdict::Failed, |()| Verdict::Passed),
+            ..self
         }
     }
 }

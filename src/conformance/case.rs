@@ -1,55 +1,92 @@
-//! The cases: what a faulty client or upstream does, and the exact expected outcome.
+//! The cases of clients: what a faulty client does, and the exact expected outcome.
 //!
 //! They are data: [`super::cases`] reads them from `cases/*.yaml` and from files of an operator. `demo`, `verify`, the
-//! tests and the documentation use the same cases. Status codes of upstream cases are literals of the default contract,
-//! because the error policy is tested against them.
+//! tests and the documentation use the same cases. Cases live as long as the process, so their names are leaked.
 
-use std::time::Duration;
+use std::fmt;
+use std::marker::PhantomData;
 
-use bytes::Bytes;
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
-use crate::contract::{Cause, RequestSent};
+use crate::contract::Cause;
 
-use super::step::{RequestKind, Script, Step};
+use super::payload::{GatewayProfile, Payload, Scope};
+use super::step::{ClientStep, RequestKind};
+
+/// A text of a file that lives as long as the process. (serde would borrow a plain reference from its input.)
+pub(crate) type Leaked = &'static str;
 
 /// A faulty client, or an unusual but valid request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ClientFault {
     /// Stable name.
-    pub name: &'static str,
+    #[serde(deserialize_with = "name")]
+    pub name: Leaked,
     /// What the client does, in one line.
-    pub description: &'static str,
+    #[serde(rename = "shows", deserialize_with = "leaked")]
+    pub description: Leaked,
     /// The protocol of the client.
+    #[serde(skip)]
     pub protocol: ClientProtocol,
+    /// Heading in the documentation.
+    #[serde(skip)]
+    pub section: &'static str,
     /// The steps of the client.
-    pub steps: Script,
+    #[serde(default)]
+    pub(crate) steps: Vec<ClientStep>,
+    /// Instead of `steps`: these bytes, and for HTTP/1 one read for each expected response.
+    send: Option<Payload>,
     /// HTTP/1: the responses in order, one for each read. HTTP/2: the outcomes of the streams from `first_stream` on.
+    #[serde(rename = "expect", default, deserialize_with = "one_or_many")]
     pub expected: Vec<ExpectedResponse>,
+    /// How often the expected responses repeat.
+    #[serde(default = "once")]
+    times: usize,
     /// HTTP/2: the stream of the first outcome; the next ones are on the next streams of a client.
-    pub first_stream: u32,
-    /// The state of the connection after the last response.
-    pub connection: ConnectionOutcome,
-    /// What the upstream receives.
-    pub upstream_saw: UpstreamSaw,
-    /// How often each cause is counted in `closed_without_response_total`.
-    pub counted: Vec<(&'static str, usize)>,
+    #[serde(rename = "stream", default = "first_stream")]
+    first_stream: u32,
+    connection: Option<ConnectionOutcome>,
+    upstream: Option<UpstreamSaw>,
+    /// Close reasons, each as `name` or `name xN`.
+    #[serde(default, deserialize_with = "one_or_many")]
+    counted: Vec<String>,
     /// The request that must match the profile's route, if it differs from the profile's method and path.
-    pub routed_request: Option<RoutedRequest>,
+    routed: Option<RoutedRequest>,
     /// Use the smallest receive buffer that the system allows.
-    pub small_rcvbuf: bool,
-    /// HTTP/2: the SETTINGS after the preface; `None`: only the steps are sent, which may contain the preface.
-    pub settings: Option<Vec<(u16, u32)>>,
-    /// HTTP/2: run an upload on another stream of the connection, which must be served.
-    pub background_stream: bool,
+    #[serde(default)]
+    pub(crate) small_receive_buffer: bool,
+    /// HTTP/2: send the preface and these SETTINGS first; otherwise only the steps are sent, which may contain the preface.
+    #[serde(default = "yes")]
+    pub(crate) preface: bool,
+    #[serde(default)]
+    pub(crate) settings: Vec<(u16, u32)>,
+    background: Option<bool>,
     /// More events may be counted: how many streams become requests depends on how the bytes arrive.
+    #[serde(default)]
     pub nondeterministic: bool,
 }
 
+const fn once() -> usize {
+    1
+}
+
+/// The stream of frames that name none; stream 1 is the background upload.
+const fn first_stream() -> u32 {
+    3
+}
+
+const fn yes() -> bool {
+    true
+}
+
 /// The protocol of a faulty client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientProtocol {
     /// HTTP/1 without TLS.
+    #[default]
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
@@ -58,14 +95,16 @@ pub enum ClientProtocol {
 }
 
 /// The part of a request that selects its route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoutedRequest {
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RoutedRequest {
     /// The method.
-    pub method: String,
+    pub(crate) method: String,
     /// The path, as sent.
-    pub path: String,
+    pub(crate) path: String,
     /// The request has no Host field: only a route without a host matches.
-    pub without_host: bool,
+    #[serde(default)]
+    pub(crate) without_host: bool,
 }
 
 /// The expected response to one request, or the outcome of its stream.
@@ -73,15 +112,15 @@ pub struct RoutedRequest {
 #[serde(rename_all = "snake_case")]
 pub enum ExpectedResponse {
     /// A documented error for a malformed request, or for one that matches no route.
-    Rejected(#[serde(deserialize_with = "super::cases::cause")] Cause),
+    Rejected(#[serde(deserialize_with = "cause")] Cause),
     /// A documented error for a request that matched its route.
-    RejectedOnRoute(#[serde(deserialize_with = "super::cases::cause")] Cause),
+    RejectedOnRoute(#[serde(deserialize_with = "cause")] Cause),
     /// The upstream's response: 200 with [`SERVED_BODY`].
     Served,
     /// The upstream's long response: 200 with this many bytes.
     ServedBytes(u64),
     /// The upstream's endless response, truncated for this cause.
-    Truncated(#[serde(deserialize_with = "super::cases::cause")] Cause),
+    Truncated(#[serde(deserialize_with = "cause")] Cause),
     /// The first part of the upstream's endless response; the client reads no further.
     Prefix,
     /// HTTP/2: RST_STREAM without a response.
@@ -90,7 +129,7 @@ pub enum ExpectedResponse {
     #[serde(rename = "empty_431")]
     Empty431,
     /// HTTP/2: the headers of a documented error for this cause, then RST_STREAM: the client's window takes no body.
-    HeadersOnly(#[serde(deserialize_with = "super::cases::cause")] Cause),
+    HeadersOnly(#[serde(deserialize_with = "cause")] Cause),
     /// HTTP/2: no response: the client reset the stream, or the connection ends.
     NoResponse,
 }
@@ -121,7 +160,7 @@ pub enum ConnectionOutcome {
 /// What the upstream receives of a client's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum UpstreamSaw {
+pub(crate) enum UpstreamSaw {
     /// Exactly this many complete requests.
     Complete(usize),
     /// At most one incomplete request.
@@ -130,38 +169,16 @@ pub enum UpstreamSaw {
     Any,
 }
 
-/// The properties of the tested gateway that the cases of clients use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GatewayProfile {
-    /// A method without a body that reaches the route.
-    pub read_method: String,
-    /// A method with a body that reaches the route.
-    pub write_method: String,
-    /// The path for both methods.
-    pub path: String,
-    /// The host for both methods.
-    pub host: String,
-    /// `client.max_header_bytes`.
-    pub max_header_bytes: usize,
-    /// The route's `max_body`.
-    pub max_body: u64,
-    /// `client.write_timeout`.
-    pub write_timeout: Duration,
-    /// The factor of all pauses, in tenths: who scales the timeouts of a gateway scales the pauses of its clients, so
-    /// that a slow sender writes no more often before a timeout.
-    pub pause_tenths: u32,
-}
-
 /// The body of the upstream's default response.
-pub const SERVED_BODY: &str = "served\n";
+pub(crate) const SERVED_BODY: &str = "served\n";
 
 /// The header field of a request that selects the fault of the upstream.
 pub const FAULT_HEADER: &str = "x-test-case";
 
 /// The close reason of a stream that the HTTP/2 library resets.
-pub const STREAM_ERROR: &str = "http2_stream_error";
+pub(crate) const STREAM_ERROR: &str = "http2_stream_error";
 /// The close reason of a connection that the HTTP/2 library closes with an error.
-pub const CONNECTION_ERROR: &str = "http2_connection_error";
+pub(crate) const CONNECTION_ERROR: &str = "http2_connection_error";
 
 impl ExpectedResponse {
     /// The cause of the error.
@@ -204,279 +221,161 @@ impl ExpectedResponse {
 }
 
 impl ClientFault {
+    /// Completes a case that was read from a file.
+    ///
+    /// # Errors
+    /// What is wrong in the case, and what would be right.
+    pub(super) fn complete(
+        mut self,
+        protocol: ClientProtocol,
+        section: &'static str,
+    ) -> Result<ClientFault, (String, &'static str)> {
+        (self.protocol, self.section) = (protocol, section);
+        self.expected = self.expected.repeat(self.times);
+        let is_http2 = protocol == ClientProtocol::Http2;
+        if let Some(bytes) = self.send.take() {
+            if !self.steps.is_empty() {
+                return Err(("both send and steps".to_owned(), "keep one of them"));
+            }
+            self.steps.push(ClientStep::Write(bytes));
+            let reads = if is_http2 { 0 } else { self.expected.len() };
+            self.steps.extend((0..reads).map(|_| ClientStep::ReadResponse(RequestKind::DEFAULT)));
+        }
+        let (reads, expected) = (self.reads().count(), self.expected.len());
+        if !is_http2 && reads != expected {
+            let message = format!("{reads} responses are read, but {expected} are expected");
+            return Err((message, "expect one response for each read_response"));
+        }
+        Ok(self)
+    }
+
     /// The query parameter that identifies the requests of this case in the upstream's recording.
-    pub fn marker(&self) -> String {
+    pub(crate) fn marker(&self) -> String {
         format!("row={}", self.name)
     }
 
+    /// What the bytes of this case are made for.
+    pub(crate) const fn scope<'a>(&self, profile: &'a GatewayProfile) -> Scope<'a> {
+        Scope { profile: Some(profile), name: self.name, stream: first_stream() }
+    }
+
+    /// The request that must match the profile's route, if it differs from the profile's method and path.
+    pub(crate) fn routed_request(&self, profile: &GatewayProfile) -> Option<RoutedRequest> {
+        let (scope, routed) = (self.scope(profile), self.routed.as_ref()?);
+        let (method, path) = (scope.substitute(&routed.method), scope.substitute(&routed.path));
+        Some(RoutedRequest { method, path, without_host: routed.without_host })
+    }
+
     /// The expected outcomes with their streams.
-    pub fn streams(&self) -> impl Iterator<Item = (u32, ExpectedResponse)> {
+    pub(crate) fn streams(&self) -> impl Iterator<Item = (u32, ExpectedResponse)> {
         (self.first_stream..).step_by(2).zip(self.expected.iter().copied())
     }
 
-    /// The kind of the last request, which determines how its response is parsed.
-    pub fn last_request_kind(&self) -> RequestKind {
-        let request_kind = self.steps.iter().rev().find_map(|step| match step {
-            Step::ReadResponse(request_kind) => Some(*request_kind),
+    /// The kinds of the requests whose responses are read, which determine how these are parsed.
+    pub fn reads(&self) -> impl DoubleEndedIterator<Item = RequestKind> {
+        self.steps.iter().filter_map(|step| match step {
+            ClientStep::ReadResponse(request_kind) => Some(*request_kind),
+            ClientStep::ReadResponseSlowly { .. } => Some(RequestKind::DEFAULT),
             _ => None,
-        });
-        request_kind.unwrap_or_default()
+        })
     }
-}
 
-impl GatewayProfile {
-    /// Example values, for listing the cases without a gateway.
-    pub fn example() -> GatewayProfile {
-        GatewayProfile {
-            read_method: "GET".to_owned(),
-            write_method: "POST".to_owned(),
-            path: "/verify".to_owned(),
-            host: "verify.example".to_owned(),
-            max_header_bytes: 32 * 1024,
-            max_body: 1024 * 1024,
-            write_timeout: Duration::from_secs(1),
-            pause_tenths: 10,
-        }
-    }
-}
-
-/// A faulty upstream.
-#[derive(Clone, Debug)]
-pub struct UpstreamFault {
-    /// Stable name; the faulty upstream serves the fault at `/NAME`.
-    pub name: &'static str,
-    /// What the upstream does, in one line.
-    pub description: &'static str,
-    /// Heading in the documentation.
-    pub section: &'static str,
-    /// The request that triggers the fault.
-    pub request: FaultRequest,
-    /// The server that has the fault.
-    pub server_kind: ServerKind,
-    /// The script of a scripted server; empty for other servers.
-    pub script: Script,
-    /// What the client receives.
-    pub outcome: FaultOutcome,
-    /// The expected message of a replaced body.
-    pub expected_message: ExpectedMessage,
-    /// Upstream header fields that must reach the client.
-    pub kept_headers: Vec<(&'static str, &'static str)>,
-    /// Upstream header fields that must not reach the client.
-    pub removed_headers: Vec<&'static str>,
-    /// The interim responses before the final one.
-    pub interim_statuses: Vec<u16>,
-    /// The body of a forwarded response. For a truncated response: the complete body, of which the client receives a
-    /// prefix.
-    pub body: Bytes,
-    /// `body` without its content coding, if it has one.
-    pub decoded_body: Option<Bytes>,
-    /// The minimum `request_sent` that the gateway may report; a higher value is also correct.
-    pub min_request_sent: RequestSent,
-}
-
-/// The request that triggers a fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FaultRequest {
-    /// The method.
-    pub method: &'static str,
-    /// Additional header fields, each line with its CRLF.
-    pub header_lines: &'static str,
-    /// The body; empty for none.
-    pub body: Bytes,
-    /// Number of sequential requests. The case describes the last response; the earlier ones are 200.
-    pub count: u32,
-}
-
-impl FaultRequest {
-    /// Whether this is a single GET without a body or header fields, as `curl URL` sends it.
-    pub fn is_plain_get(&self) -> bool {
-        self.method == "GET" && self.header_lines.is_empty() && self.body.is_empty() && self.count == 1
-    }
-}
-
-/// An internal host name that must never reach a client in an error. The cases put it in reason phrases, header fields
-/// and bodies, but never in a message that the gateway keeps: any error that contains it is a leak.
-pub const INTERNAL_HOSTNAME: &str = "db-7.internal";
-
-/// The body of [`ServerKind::Pooled`]'s response to the first request of a connection.
-pub(super) const POOLED_BODY: &str = "good";
-
-macro_rules! server_kinds {
-    ($($(#[doc = $doc:literal])+ $kind:ident $name:literal $uses:ident;)+) => {
-        /// The kind of server that has a fault.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum ServerKind {
-            $($(#[doc = $doc])+ $kind,)+
-        }
-
-        impl ServerKind {
-            /// All kinds.
-            pub const ALL: &'static [ServerKind] = &[$(ServerKind::$kind,)+];
-
-            /// The name of its upstream in the generated configuration, and in a file of cases.
-            pub const fn upstream_name(self) -> &'static str {
-                match self { $(ServerKind::$kind => $name,)+ }
+    /// The state of the connection after the last response.
+    pub fn connection(&self) -> ConnectionOutcome {
+        self.connection.unwrap_or(match self.expected.last() {
+            Some(ExpectedResponse::Rejected(_)) if self.protocol != ClientProtocol::Http2 => {
+                ConnectionOutcome::AnnouncedClose
             }
+            _ => ConnectionOutcome::KeptOpen,
+        })
+    }
 
-            const fn uses(self) -> Uses {
-                match self { $(ServerKind::$kind => Uses::$uses,)+ }
+    /// HTTP/2: run an upload on another stream of the connection, which must be served.
+    pub fn has_background_stream(&self) -> bool {
+        let kept_open = self.connection() == ConnectionOutcome::KeptOpen;
+        self.background.unwrap_or(self.protocol == ClientProtocol::Http2 && kept_open)
+    }
+
+    /// What the upstream receives.
+    pub(crate) fn upstream_saw(&self) -> UpstreamSaw {
+        let count_of =
+            |matches: fn(&ExpectedResponse) -> bool| self.expected.iter().filter(|e| matches(e)).count();
+        self.upstream.unwrap_or_else(|| {
+            match count_of(|outcome| {
+                matches!(outcome, ExpectedResponse::Truncated(_) | ExpectedResponse::Prefix)
+            }) {
+                0 => UpstreamSaw::Complete(count_of(|outcome| {
+                    matches!(outcome, ExpectedResponse::Served | ExpectedResponse::ServedBytes(_))
+                })),
+                _ => UpstreamSaw::Any,
             }
+        })
+    }
+
+    /// How often each cause is counted in `closed_without_response_total`: as written, or as the HTTP/2 library does.
+    pub fn counted(&self) -> Vec<(&str, usize)> {
+        if !self.counted.is_empty() {
+            let parts = self.counted.iter().map(|text| text.split_once(" x").unwrap_or((text, "1")));
+            return parts.map(|(name, times)| (name, times.parse().unwrap_or(1))).collect();
         }
-    };
-}
-
-/// How the upstream of a server must be configured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Uses {
-    Http1,
-    Http2,
-    Tls,
-    /// TLS whose certificates are verified.
-    VerifiedTls,
-}
-
-server_kinds! {
-    /// Reads the request and runs the script.
-    Scripted "scripted" Http1;
-    /// Responds with 200 to the first request of each connection and runs the script for later ones. It needs a
-    /// separate upstream in the configuration, so that cases do not share its connections.
-    Pooled "pooled" Http1;
-    /// Accepts and closes without reading.
-    Closing "closing" Http1;
-    /// Refuses connections.
-    Refusing "refusing" Http1;
-    /// Has a full backlog: connection attempts time out.
-    FullBacklog "full-backlog" Http1;
-    /// HTTP/2 without TLS: reads the request and runs the script.
-    Http2Scripted "h2-scripted" Http2;
-    /// Configured for HTTP/2; accepts and sends nothing.
-    Http2Silent "h2-silent" Http2;
-    /// Configured for HTTP/2; accepts and closes.
-    Http2Closing "h2-closing" Http2;
-    /// Configured for HTTP/2; responds in HTTP/1.1.
-    Http1InsteadOfHttp2 "h1-instead-of-h2" Http2;
-    /// Configured for plain HTTP; expects TLS, with a valid certificate.
-    UnexpectedTls "unexpected-tls" Http1;
-    /// TLS with an expired certificate.
-    ExpiredCertificate "expired" VerifiedTls;
-    /// TLS with a certificate that is not yet valid.
-    NotYetValidCertificate "not-yet-valid" VerifiedTls;
-    /// TLS with a certificate for another name.
-    WrongNameCertificate "wrong-name" VerifiedTls;
-    /// TLS with a self-signed certificate.
-    SelfSignedCertificate "self-signed" VerifiedTls;
-    /// TLS with a certificate from an unknown authority.
-    UnknownIssuer "unknown-issuer" VerifiedTls;
-    /// Configured for TLS; responds in plain HTTP.
-    PlaintextInsteadOfTls "plaintext" Tls;
-    /// Rejects the TLS handshake with an alert.
-    TlsAlert "tls-alert" Tls;
-    /// Closes inside the TLS handshake.
-    TlsClosed "tls-closed" Tls;
-    /// Resets inside the TLS handshake.
-    TlsReset "tls-reset" Tls;
-    /// Stalls inside the TLS handshake.
-    TlsStalled "tls-stalled" Tls;
-}
-
-impl ServerKind {
-    /// Whether the server runs the script of the case.
-    pub const fn runs_scripts(self) -> bool {
-        matches!(self, ServerKind::Scripted | ServerKind::Pooled | ServerKind::Http2Scripted)
-    }
-
-    /// Whether its upstream must be configured with prior-knowledge HTTP/2 (`http2: always`).
-    pub const fn requires_http2(self) -> bool {
-        matches!(self.uses(), Uses::Http2)
-    }
-
-    /// Whether its upstream must be configured with TLS (`https://`).
-    pub const fn requires_tls(self) -> bool {
-        matches!(self.uses(), Uses::Tls | Uses::VerifiedTls)
-    }
-
-    /// Whether the fault is an invalid certificate.
-    pub const fn has_invalid_certificate(self) -> bool {
-        matches!(self.uses(), Uses::VerifiedTls)
+        let count_of = |outcome| self.expected.iter().filter(|found| **found == outcome).count();
+        let has_error = self.connection() == ConnectionOutcome::ErrorGoaway;
+        let mut counted = vec![
+            (STREAM_ERROR, count_of(ExpectedResponse::Reset)),
+            ("http2_header_list", count_of(ExpectedResponse::Empty431)),
+            (CONNECTION_ERROR, usize::from(has_error)),
+        ];
+        counted.retain(|(_, times)| *times > 0);
+        counted
     }
 }
 
-/// What the client receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FaultOutcome {
-    /// A local reply with the documented body.
-    LocalReply {
-        /// The status code.
-        code: u16,
-        /// The reason for the reply, which is counted and logged.
-        reason: ReplyReason,
-    },
-    /// The upstream's response.
-    Forwarded {
-        /// The status code.
-        code: u16,
-    },
-    /// A truncated response: its headers were sent before the fault.
-    Aborted {
-        /// The status code that was sent.
-        code: u16,
-        /// The counted cause.
-        cause: Cause,
-    },
+/// Reads a text that lives as long as the process.
+pub(super) fn leaked<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    Ok(String::deserialize(deserializer)?.leak())
 }
 
-impl FaultOutcome {
-    /// The status code that the client receives.
-    pub const fn status(self) -> u16 {
-        match self {
-            FaultOutcome::LocalReply { code, .. }
-            | FaultOutcome::Forwarded { code }
-            | FaultOutcome::Aborted { code, .. } => code,
+/// Reads the name of a case.
+pub(super) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static str, D::Error> {
+    let text = leaked(deserializer)?;
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.".contains(&byte);
+    if !text.is_empty() && text.bytes().all(allowed) {
+        return Ok(text);
+    }
+    Err(D::Error::custom(format!(
+        "{text:?} is not a name, expected lower-case letters, digits, hyphens and dots"
+    )))
+}
+
+/// Reads the name of a cause.
+pub(super) fn cause<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cause, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    Cause::from_name(&name).ok_or_else(|| {
+        D::Error::custom(format!("{name:?} is not a cause, expected one of those in docs/codes.md"))
+    })
+}
+
+/// Reads one value, or a list of values.
+fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct OneOrMany<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMany<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a value or a list")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Vec<T>, E> {
+            T::deserialize(text.into_deserializer()).map(|one| vec![one])
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<T>, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(|one| vec![one])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Vec<T>, A::Error> {
+            std::iter::from_fn(|| parts.next_element().transpose()).collect()
         }
     }
-
-    /// The value of the label `cause`.
-    pub const fn cause_name(self) -> &'static str {
-        match self {
-            FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. }
-            | FaultOutcome::Aborted { cause, .. } => cause.name(),
-            FaultOutcome::LocalReply { reason: ReplyReason::Status(_), .. }
-            | FaultOutcome::Forwarded { .. } => "upstream_response",
-        }
-    }
-}
-
-/// The reason for a local reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplyReason {
-    /// The upstream sent no usable response.
-    Fault(Cause),
-    /// The upstream responded with this error status.
-    Status(u16),
-}
-
-/// The expected message of a local reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExpectedMessage {
-    /// The contract's default message of the code.
-    ContractDefault,
-    /// The upstream's message.
-    FromUpstream(&'static str),
-}
-
-impl UpstreamFault {
-    /// The path of the fault on the faulty upstream.
-    pub fn path(&self) -> String {
-        format!("/{}", self.name)
-    }
-
-    /// Whether the client connection stays open after the response.
-    pub const fn keeps_client_connection(&self) -> bool {
-        !matches!(self.outcome, FaultOutcome::Aborted { .. })
-    }
-
-    /// Whether the request asks for another protocol.
-    pub fn is_upgrade(&self) -> bool {
-        self.request.header_lines.contains("upgrade:")
-    }
+    deserializer.deserialize_any(OneOrMany(PhantomData))
 }

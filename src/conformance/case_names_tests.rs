@@ -3,17 +3,17 @@
 //! Names are stable: `demo` serves them as paths, and operators search for them in the report of `verify`.
 //! `UPDATE_DOCS=1 cargo test case_names` writes the list.
 
-use super::case::GatewayProfile;
-use super::cases::{client_faults, client_faults_h2, client_faults_tls, upstream_faults};
+use super::case::ClientProtocol;
+use super::cases::{client_faults, upstream_faults};
 
 /// Each table with its names in documentation order.
 fn case_names() -> String {
-    let profile = GatewayProfile::example();
+    let names = |protocol| client_faults(protocol).iter().map(|case| case.name).collect();
     let tables: [(&str, Vec<&str>); 4] = [
         ("upstream", upstream_faults().iter().map(|case| case.name).collect()),
-        ("client, HTTP/1", client_faults(&profile).iter().map(|case| case.name).collect()),
-        ("client, HTTP/2", client_faults_h2(&profile).iter().map(|case| case.name).collect()),
-        ("client, TLS", client_faults_tls(&profile).iter().map(|case| case.name).collect()),
+        ("client, HTTP/1", names(ClientProtocol::Http1)),
+        ("client, HTTP/2", names(ClientProtocol::Http2)),
+        ("client, TLS", names(ClientProtocol::Tls)),
     ];
     let tables = tables.iter().map(|(title, names)| format!("# {title}\n{}\n", names.join("\n")));
     tables.collect::<Vec<_>>().join("\n")

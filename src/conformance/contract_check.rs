@@ -3,11 +3,6 @@
 //! The checks hold for every error of the gateway. Whether it is the right error for a row is checked by the caller.
 //! The violation is the text that an operator reads next to the name of the fault.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-use serde_json::Value;
-
 use super::response_reader::{BodyEnd, ReceivedResponse, ResponseBodyFraming};
 use super::step::RequestKind;
 use crate::contract::conform::{self, Conformance, ErrorBody};
@@ -106,36 +101,32 @@ fn parse_templated_body(response: &ReceivedResponse, contract: &Contract) -> Res
 }
 
 fn parse_flat_body(response: &ReceivedResponse) -> Result<ParsedErrorBody, String> {
-    let JsonMembers(members) =
-        serde_json::from_slice(&response.body).map_err(|_| "error body is not a JSON object")?;
-    let repeated =
-        members.iter().any(|(name, _)| members.iter().filter(|(other, _)| other == name).count() > 1);
-    if repeated {
-        return Err("duplicate member in the error body".to_owned());
+    let text = String::from_utf8_lossy(&response.body);
+    let value = json::read(&text).map_err(|error| match error {
+        json::ReadError::DuplicateMember => "duplicate member in the error body",
+        json::ReadError::Syntax | json::ReadError::TooDeep => "error body is not a JSON object",
+    })?;
+    let members = value.members().ok_or("error body is not a JSON object")?;
+    if let Some(other) = members.iter().find(|member| !ALLOWED_MEMBERS.contains(&&*member.name)) {
+        return Err(format!("unexpected member {:?} in the error body", other.name));
     }
-    if let Some((name, _)) = members.iter().find(|(name, _)| !ALLOWED_MEMBERS.contains(&name.as_str())) {
-        return Err(format!("unexpected member {name:?} in the error body"));
-    }
-    let member = |name: &str| members.iter().find(|(found, _)| found == name).map(|(_, value)| value);
-    let message = member("message").and_then(Value::as_str).filter(|text| is_message(text));
+    let text_of = |name: &str| value.member(name).map(|member| member.as_text());
+    let message = text_of("message").flatten().filter(|text| is_message(text));
     let message = message.ok_or("error body without a message of 1 to 1,000 printable characters")?;
-    if member("code").and_then(Value::as_u64) != Some(u64::from(response.status)) {
+    if value.member("code").is_none_or(|code| code.raw != response.status.to_string()) {
         return Err("code in the error body differs from the status code".to_owned());
     }
-    if let Some(id) = member("request_id")
-        && id.as_str() != response.header("x-request-id")
-    {
+    if text_of("request_id").is_some_and(|id| id != response.header("x-request-id")) {
         return Err("request_id differs from X-Request-Id".to_owned());
     }
-    let request_sent = member("request_sent").map(|value| {
+    let request_sent = text_of("request_sent").map(|name| {
         let all = [RequestSent::None, RequestSent::Partial, RequestSent::Full];
-        let named =
-            value.as_str().and_then(|name| all.into_iter().find(|request_sent| request_sent.name() == name));
+        let named = all.into_iter().find(|request_sent| Some(request_sent.name()) == name);
         named.ok_or("request_sent is not one of none, partial, full")
     });
     Ok(ParsedErrorBody {
         message: message.to_owned(),
-        error_type: member("type").and_then(Value::as_str).map(str::to_owned),
+        error_type: text_of("type").flatten().map(str::to_owned),
         request_sent: request_sent.transpose()?,
     })
 }
@@ -174,29 +165,4 @@ fn is_uuid_v7(id: &str) -> bool {
 
 fn is_retry_after(value: &str) -> bool {
     value.parse::<u64>().is_ok_and(|seconds| seconds >= 1) || value.ends_with(" GMT")
-}
-
-/// The members of a JSON object in order, including duplicates, which serde_json's map would hide.
-struct JsonMembers(Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for JsonMembers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct JsonObjectVisitor;
-        impl<'de> Visitor<'de> for JsonObjectVisitor {
-            type Value = JsonMembers;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<JsonMembers, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(JsonMembers(members))
-            }
-        }
-        deserializer.deserialize_map(JsonObjectVisitor)
-    }
 }

@@ -7,11 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::case::{
-    ClientFault, ClientProtocol, ConnectionOutcome, ExpectedMessage, ExpectedResponse, FaultOutcome,
-    GatewayProfile, ReplyReason, STREAM_ERROR, UpstreamFault, UpstreamSaw,
+    ClientFault, ClientProtocol, ConnectionOutcome, ExpectedResponse, STREAM_ERROR, UpstreamSaw,
 };
-use super::cases::{CaseSet, upstream_faults};
-use super::step::{HandshakeOutcome, Step};
+use super::cases::{CaseSet, client_faults, upstream_faults};
+use super::gateway_stream::HandshakeOutcome;
+use super::payload::GatewayProfile;
+use super::step::ClientStep;
+use super::upstream_case::{FaultOutcome, ReplyReason, UpstreamFault};
 use crate::contract::builtin::DEFAULT_CONTRACT;
 use crate::contract::{Cause, Contract};
 use crate::telemetry::CloseReason;
@@ -133,7 +135,7 @@ fn outcomes(rows: &[UpstreamFault]) -> String {
     let mut codes: BTreeMap<u16, usize> = BTreeMap::new();
     let (mut forwarded, mut forwarded_errors, mut truncated) = (0, 0, 0);
     for fault in rows {
-        match fault.outcome {
+        match fault.expect.outcome {
             FaultOutcome::LocalReply { code, .. } => *codes.entry(code).or_default() += 1,
             FaultOutcome::Forwarded { code } if code >= 400 => forwarded_errors += 1,
             FaultOutcome::Forwarded { .. } => forwarded += 1,
@@ -159,14 +161,15 @@ fn outcomes(rows: &[UpstreamFault]) -> String {
 
 /// Whether the row is one of `status-400` to `status-599`, which share a table.
 fn is_status_row(fault: &UpstreamFault) -> bool {
-    let replaced = matches!(fault.outcome, FaultOutcome::LocalReply { reason: ReplyReason::Status(_), .. });
+    let replaced =
+        matches!(fault.expect.outcome, FaultOutcome::LocalReply { reason: ReplyReason::Status(_), .. });
     replaced && fault.name.starts_with("status-")
 }
 
 fn status_rows(page: &mut String, rows: &[UpstreamFault]) {
     let mut by_code: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
     for fault in rows.iter().filter(|fault| is_status_row(fault)) {
-        if let FaultOutcome::LocalReply { code, reason: ReplyReason::Status(status) } = fault.outcome {
+        if let FaultOutcome::LocalReply { code, reason: ReplyReason::Status(status) } = fault.expect.outcome {
             by_code.entry(code).or_default().push(status);
         }
     }
@@ -205,7 +208,7 @@ fn fault_row(page: &mut String, fault: &UpstreamFault) {
         describe_request(fault),
         describe_outcome(fault),
         describe_headers(fault),
-        fault.min_request_sent.name()
+        fault.expect.request_sent.name()
     );
 }
 
@@ -218,24 +221,24 @@ fn describe_request(fault: &UpstreamFault) -> String {
         details.push(format!("response to request {} of a connection", fault.request.count));
     }
     // The heading of the upgrade rows already names WebSocket.
-    if !fault.request.header_lines.is_empty() && !fault.is_upgrade() {
-        details.push(format!("`{}`", fault.request.header_lines.trim()));
+    if !fault.request.fields.is_empty() && !fault.is_upgrade() {
+        details.push(format!("`{}`", fault.request.header_lines().trim()));
     }
     if details.is_empty() { String::new() } else { format!(" ({})", details.join(", ")) }
 }
 
 fn describe_outcome(fault: &UpstreamFault) -> String {
-    let interim = match &*fault.interim_statuses {
+    let interim = match &*fault.expect.interim {
         [] => String::new(),
         [one] => format!("{one}, then "),
         [one, rest @ ..] => format!("{one} ({} times), then ", rest.len() + 1),
     };
-    let cause = fault.outcome.cause_name();
-    let outcome = match (fault.outcome, fault.expected_message) {
-        (FaultOutcome::LocalReply { code, .. }, ExpectedMessage::ContractDefault) => {
+    let cause = fault.expect.outcome.cause_name();
+    let outcome = match (fault.expect.outcome, &fault.expect.message) {
+        (FaultOutcome::LocalReply { code, .. }, None) => {
             format!("{code}, `{cause}`")
         }
-        (FaultOutcome::LocalReply { code, .. }, ExpectedMessage::FromUpstream(message)) => {
+        (FaultOutcome::LocalReply { code, .. }, Some(message)) => {
             let short: String = message.chars().take(40).collect();
             format!("{code}, `{cause}`, \"{}\"", escape_cell(&short))
         }
@@ -246,8 +249,8 @@ fn describe_outcome(fault: &UpstreamFault) -> String {
 }
 
 fn describe_headers(fault: &UpstreamFault) -> String {
-    let with = fault.kept_headers.iter().map(|(name, value)| format!("`{name}: {}`", escape_cell(value)));
-    let without = fault.removed_headers.iter().map(|name| format!("no `{name}`"));
+    let with = fault.expect.kept().map(|(name, value)| format!("`{name}: {}`", escape_cell(value)));
+    let without = fault.expect.removed.iter().map(|name| format!("no `{name}`"));
     with.chain(without).collect::<Vec<_>>().join(", ")
 }
 
@@ -258,12 +261,10 @@ fn escape_cell(text: &str) -> String {
 
 /// A table of client cases for each section.
 fn client_table(page: &mut String, header: &str, protocol: ClientProtocol) {
-    let cases = CaseSet::builtin();
-    let rows = cases.client_faults(protocol, &GatewayProfile::example());
+    let rows = client_faults(protocol);
     page.push_str(&header.replace("{count}", &rows.len().to_string()));
-    let section = |row: &ClientFault| cases.client_section(row.name);
-    for rows in rows.chunk_by(|row, next| section(row) == section(next)) {
-        let _ = write!(page, "\n### {}\n\n{CLIENT_TABLE_HEADER}", section(&rows[0]).unwrap());
+    for rows in rows.chunk_by(|row, next| row.section == next.section) {
+        let _ = write!(page, "\n### {}\n\n{CLIENT_TABLE_HEADER}", rows[0].section);
         for row in rows {
             let _ = writeln!(
                 page,
@@ -271,9 +272,9 @@ fn client_table(page: &mut String, header: &str, protocol: ClientProtocol) {
                 row.name,
                 escape_cell(row.description),
                 expected_responses(row),
-                describe_connection(row.connection),
+                describe_connection(row.connection()),
                 describe_counted(row),
-                describe_upstream_saw(row.upstream_saw)
+                describe_upstream_saw(row.upstream_saw())
             );
         }
     }
@@ -287,8 +288,8 @@ fn expected_responses(row: &ClientFault) -> String {
         _ => format!("{} ({} times)", equal[0], equal.len()),
     });
     let alerts = row.steps.iter().filter_map(|step| match step {
-        Step::ExpectAlert(alert) => Some(alert),
-        Step::TlsHandshake(hello) => match &hello.expect {
+        ClientStep::ExpectAlert(alert) => Some(alert),
+        ClientStep::TlsHandshake(hello) => match &hello.expect {
             HandshakeOutcome::Alert(alert) => Some(alert),
             HandshakeOutcome::Protocol(_) | HandshakeOutcome::CertificateRejected => None,
         },
@@ -333,7 +334,8 @@ const fn describe_connection(outcome: ConnectionOutcome) -> &'static str {
 
 /// The reasons of connections and streams without a response, and the causes of truncated responses.
 fn describe_counted(row: &ClientFault) -> String {
-    let reasons = row.counted.iter().map(|(name, times)| match times {
+    let counted = row.counted();
+    let reasons = counted.iter().map(|(name, times)| match times {
         1 => format!("`{name}`"),
         _ => format!("`{name}` ({times} times)"),
     });
@@ -467,23 +469,22 @@ fn adjacent_statuses_become_ranges() {
 
 #[test]
 fn cases_name_known_causes_and_consistent_counts() {
-    let cases = CaseSet::builtin();
-    let profile = GatewayProfile::example();
     let reasons: BTreeSet<&str> = CloseReason::ALL.iter().map(|reason| reason.name()).collect();
     for protocol in [ClientProtocol::Http1, ClientProtocol::Http2, ClientProtocol::Tls] {
-        for case in cases.client_faults(protocol, &profile) {
-            let unknown: Vec<_> = case.counted.iter().filter(|(name, _)| !reasons.contains(name)).collect();
+        for case in client_faults(protocol) {
+            let counted = case.counted();
+            let unknown: Vec<_> = counted.iter().filter(|(name, _)| !reasons.contains(name)).collect();
             assert!(unknown.is_empty(), "{}: {unknown:?}", case.name);
             if protocol == ClientProtocol::Http2 {
                 let resets = case.expected.iter().filter(|e| **e == ExpectedResponse::Reset).count();
-                let counted = case.counted.iter().find(|(name, _)| *name == STREAM_ERROR);
+                let counted = counted.iter().find(|(name, _)| *name == STREAM_ERROR);
                 assert_eq!(counted.map_or(0, |(_, times)| *times), resets, "{}", case.name);
             }
         }
     }
     let documented = [400, 401, 403, 404, 409, 429, 500, 503, 504];
     for case in upstream_faults() {
-        let status = case.outcome.status();
+        let status = case.expect.outcome.status();
         assert!(status < 400 || documented.contains(&status), "{}: {status}", case.name);
     }
 }
@@ -500,15 +501,17 @@ fn status_cases_list_every_error_status_once() {
 
 #[test]
 fn request_targets_carry_the_name_of_their_case() {
-    let cases = CaseSet::builtin();
+    let profile = GatewayProfile::example();
     let mut smuggling = 0;
     for protocol in [ClientProtocol::Http1, ClientProtocol::Http2, ClientProtocol::Tls] {
-        for case in cases.client_faults(protocol, &GatewayProfile::example()) {
+        for case in client_faults(protocol) {
             let bytes: Vec<u8> = case
                 .steps
                 .iter()
                 .flat_map(|step| match step {
-                    Step::Write(bytes) | Step::WriteUntilResponse { bytes, .. } => bytes.to_vec(),
+                    ClientStep::Write(bytes) | ClientStep::WriteUntilResponse { bytes, .. } => {
+                        bytes.bytes(case.scope(&profile))
+                    }
                     _ => Vec::new(),
                 })
                 .collect();
@@ -538,18 +541,18 @@ fn invalid_files_of_cases_are_refused_with_position_and_help() {
             "\"shouting\" is not a cause",
             "docs/codes.md",
         ),
-        (case("        expect: { reply: 504 }\n"), 4, "does not fit the steps", "give steps"),
+        (case("        expect: { forwarded: 200 }\n"), 4, "does not fit the steps", "give steps"),
         (
             case("        steps: [close]\n        expect: { reply: 504 }\n"),
             7,
             "not complete",
-            "write reply with cause",
+            "expected reply with cause",
         ),
         (
             case("        steps: [wait_for_data]\n        expect: { forwarded: 200 }\n"),
             6,
-            "only a client",
-            "a step of an upstream",
+            "unknown variant `wait_for_data`",
+            "read_request",
         ),
         (case("        steps: [write]\n        expect: { forwarded: 200 }\n"), 6, "", ""),
         (case("        steps: [jump]\n        expect: { forwarded: 200 }\n"), 6, "jump", "read_request"),

@@ -1,6 +1,6 @@
 //! Encodes and decodes HTTP/2 frames (RFC 9113, sections 4.1 and 6).
 //!
-//! Encoding checks nothing, so that tests can send invalid frames. [`super::runner_h2`] interprets the decoded frames.
+//! Encoding checks nothing, so that tests can send invalid frames. [`super::runner`] interprets the decoded frames.
 
 /// The client's connection preface (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -63,6 +63,9 @@ pub mod setting_id {
     /// Maximum size of a frame payload, in bytes.
     pub const MAX_FRAME_SIZE: u16 = 5;
 }
+
+/// Placeholder for the stream identifier of the request, in frame headers and payloads of an upstream's script.
+pub(crate) const STREAM_PLACEHOLDER: u32 = 0x7fff_fffd;
 
 /// A frame.
 #[derive(Clone, Debug, PartialEq, Eq)]

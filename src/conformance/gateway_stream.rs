@@ -4,9 +4,7 @@
 //! rejects every certificate.
 
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
@@ -14,77 +12,137 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
     CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use serde::Deserialize;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
-use super::step::TlsClientHello;
-
-/// A connection to a gateway.
-#[derive(Debug)]
-pub(crate) enum GatewayStream {
-    /// A TCP connection.
-    Plain(TcpStream),
-    /// A TLS connection after its handshake.
-    Tls(Box<TlsStream<TcpStream>>),
+/// The parameters of a client's TLS handshake, and its expected outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct TlsClientHello {
+    /// The server name (SNI).
+    pub(crate) server_name: Option<String>,
+    /// The offered protocols (ALPN).
+    pub(crate) alpn: Vec<String>,
+    /// Reject every certificate; otherwise accept every certificate.
+    pub(crate) rejects_certificates: bool,
+    /// Offer TLS 1.2 only; otherwise TLS 1.3 only.
+    pub(crate) tls12: bool,
+    /// The expected outcome.
+    pub(crate) expect: HandshakeOutcome,
 }
 
-impl From<TcpStream> for GatewayStream {
-    fn from(stream: TcpStream) -> GatewayStream {
-        GatewayStream::Plain(stream)
+impl Default for TlsClientHello {
+    fn default() -> TlsClientHello {
+        TlsClientHello {
+            server_name: Some("verify.invalid".to_owned()),
+            alpn: vec!["http/1.1".to_owned()],
+            rejects_certificates: false,
+            tls12: false,
+            expect: HandshakeOutcome::Protocol(Some("http/1.1".to_owned())),
+        }
     }
 }
 
-impl GatewayStream {
-    /// Performs the client side of a TLS handshake.
-    ///
-    /// # Errors
-    /// The handshake failed; see [`received_alert()`] and [`is_certificate_rejection`] for the reason.
-    pub(crate) async fn tls_handshake(
-        stream: TcpStream,
-        hello: &TlsClientHello,
-    ) -> io::Result<GatewayStream> {
-        let connector = TlsConnector::from(client_config(hello)?);
-        Ok(GatewayStream::Tls(Box::new(connector.connect(server_name(hello)?, stream).await?)))
+/// The outcome of a TLS handshake.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HandshakeOutcome {
+    /// It completes with this negotiated protocol.
+    Protocol(Option<String>),
+    /// The gateway rejects it with an alert.
+    Alert(TlsAlert),
+    /// The client rejects the certificate.
+    CertificateRejected,
+}
+
+/// A fatal TLS alert (RFC 8446, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum TlsAlert {
+    /// A handshake message that is not allowed in this state.
+    UnexpectedMessage = 10,
+    /// A record that cannot be decrypted.
+    BadRecordMac = 20,
+    /// No common cipher suite.
+    HandshakeFailure = 40,
+    /// A message that cannot be decoded.
+    DecodeError = 50,
+    /// No common protocol version.
+    ProtocolVersion = 70,
+    /// No common application protocol (ALPN).
+    NoApplicationProtocol = 120,
+}
+
+impl TlsAlert {
+    /// The code on the wire.
+    pub(crate) const fn code(self) -> u8 {
+        self as u8
     }
 
-    /// The negotiated protocol; `None` without TLS or ALPN.
-    pub(crate) fn alpn_protocol(&self) -> Option<&[u8]> {
+    /// The name in the RFC.
+    pub(crate) const fn name(self) -> &'static str {
         match self {
-            GatewayStream::Plain(_) => None,
-            GatewayStream::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+            TlsAlert::UnexpectedMessage => "unexpected_message",
+            TlsAlert::BadRecordMac => "bad_record_mac",
+            TlsAlert::HandshakeFailure => "handshake_failure",
+            TlsAlert::DecodeError => "decode_error",
+            TlsAlert::ProtocolVersion => "protocol_version",
+            TlsAlert::NoApplicationProtocol => "no_application_protocol",
         }
     }
+}
 
-    /// The TCP stream below TLS.
-    pub(crate) fn tcp_stream(&mut self) -> &mut TcpStream {
-        match self {
-            GatewayStream::Plain(stream) => stream,
-            GatewayStream::Tls(stream) => stream.get_mut().0,
-        }
+/// A connection to a gateway: TCP, or TLS after its handshake.
+pub(crate) type GatewayStream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// Performs the client side of a TLS handshake.
+///
+/// # Errors
+/// The handshake failed; see [`received_alert()`] and [`is_certificate_rejection`] for the reason.
+pub(crate) async fn tls_handshake(stream: TcpStream, hello: &TlsClientHello) -> io::Result<GatewayStream> {
+    let connector = TlsConnector::from(client_config(hello)?);
+    Ok(GatewayStream::Right(Box::new(connector.connect(server_name(hello)?, stream).await?)))
+}
+
+/// The negotiated protocol; `None` without TLS or ALPN.
+pub(crate) fn alpn_protocol(stream: &GatewayStream) -> Option<&[u8]> {
+    match stream {
+        GatewayStream::Left(_) => None,
+        GatewayStream::Right(stream) => stream.get_ref().1.alpn_protocol(),
     }
+}
 
-    /// Waits for a fatal alert and returns its code. On a plain connection the alert is unencrypted.
-    ///
-    /// # Errors
-    /// The connection closed or received other data.
-    pub(crate) async fn read_fatal_alert(&mut self) -> io::Result<u8> {
-        let mut octets = [0; 7];
-        match self {
-            GatewayStream::Plain(stream) => {
-                stream.read_exact(&mut octets).await?;
-                match octets {
-                    [ALERT_RECORD, 3, 1..=3, 0, 2, FATAL_LEVEL, code] => Ok(code),
-                    _ => Err(io::Error::other(format!("received {octets:02x?}, which is not a fatal alert"))),
-                }
+/// The TCP stream below TLS.
+pub(crate) fn tcp_stream(stream: &mut GatewayStream) -> &mut TcpStream {
+    match stream {
+        GatewayStream::Left(stream) => stream,
+        GatewayStream::Right(stream) => stream.get_mut().0,
+    }
+}
+
+/// Waits for a fatal alert and returns its code. On a plain connection the alert is unencrypted.
+///
+/// # Errors
+/// The connection closed or received other data.
+pub(crate) async fn read_fatal_alert(stream: &mut GatewayStream) -> io::Result<u8> {
+    let mut octets = [0; 7];
+    match stream {
+        GatewayStream::Left(stream) => {
+            stream.read_exact(&mut octets).await?;
+            match octets {
+                [ALERT_RECORD, 3, 1..=3, 0, 2, FATAL_LEVEL, code] => Ok(code),
+                _ => Err(io::Error::other(format!("received {octets:02x?}, which is not a fatal alert"))),
             }
-            GatewayStream::Tls(stream) => match stream.read(&mut octets).await {
-                Ok(0) => Err(io::Error::other("received close_notify")),
-                Ok(_) => Err(io::Error::other("received application data")),
-                Err(error) => received_alert(&error).ok_or(error),
-            },
         }
+        GatewayStream::Right(stream) => match stream.read(&mut octets).await {
+            Ok(0) => Err(io::Error::other("received close_notify")),
+            Ok(_) => Err(io::Error::other("received application data")),
+            Err(error) => received_alert(&error).ok_or(error),
+        },
     }
 }
 
@@ -179,41 +237,5 @@ impl ServerCertVerifier for TestCertVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
-    }
-}
-
-impl AsyncRead for GatewayStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            GatewayStream::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
-            GatewayStream::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
-        }
-    }
-}
-
-impl AsyncWrite for GatewayStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            GatewayStream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            GatewayStream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            GatewayStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            GatewayStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            GatewayStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            GatewayStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! saw this request once". It is independent of the gateway, its configuration and pingora. It uses only the names of
 //! causes from [`crate::contract`], so that a row holds a fault and its expected outcome.
 //!
-//! The cases are data: [`mod@cases`] reads `cases/*.yaml` into the types of [`mod@case`], in the language of [`step`] and
+//! The cases are data: [`mod@cases`] reads `cases/*.yaml` into the types of [`mod@case`] and [`upstream_case`], in the language of [`step`] and
 //! [`payload`].
 //!
 //! Reading order, upstream side: [`scripted_upstream`] (a listener that runs scripts), [`scripted_upstream_h2`] (the same
@@ -12,11 +12,10 @@
 //! [`tls_servers`] (invalid certificates), [`faulty_upstream`] (all faults behind a few addresses, for `demo`).
 //! `script_runner` and `accepted_connection` execute the scripts.
 //!
-//! Client side: `run` (runs a case), [`runner`], `runner_h1` and `runner_h2` (its parts), [`mod@gateway_stream`] (the connection, plain or TLS),
-//! [`response_reader`] (a strict response parser), [`contract_check`] (checks error responses), [`frames`] and [`hpack`].
+//! Client side: [`runner`] (runs a case), [`mod@gateway_stream`] (the connection, plain or TLS), [`response_reader`] (a strict response parser), [`contract_check`] (checks error responses), [`frames`] and [`hpack`].
 
-pub mod case;
-pub mod cases;
+pub(crate) mod case;
+pub(crate) mod cases;
 pub mod contract_check;
 pub(crate) mod faulty_upstream;
 pub mod frames;
@@ -34,6 +33,7 @@ pub mod success_routes;
 mod tally;
 pub mod tls_servers;
 pub(crate) mod unreachable_servers;
+pub(crate) mod upstream_case;
 
 mod accepted_connection;
 #[cfg(test)]
@@ -42,24 +42,22 @@ mod case_names_tests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod faults_page_tests;
-mod run;
-mod runner_h1;
-mod runner_h2;
 mod script_runner;
+mod server_thread;
 
-pub use case::{
-    ClientFault, ClientProtocol, ConnectionOutcome, ExpectedMessage, ExpectedResponse, FaultOutcome,
-    FaultRequest, GatewayProfile, INTERNAL_HOSTNAME, ReplyReason, ServerKind, UpstreamFault, UpstreamSaw,
-};
-pub use cases::{CaseError, CaseSet, client_faults, client_faults_h2, client_faults_tls, upstream_faults};
+pub use case::{ClientFault, ClientProtocol, ConnectionOutcome, ExpectedResponse, FAULT_HEADER};
+pub use cases::{client_faults, upstream_faults};
 pub use faulty_upstream::FaultyUpstream;
+pub use payload::{GatewayProfile, http_response};
 pub use recorder::{PeerClose, RecordedConnection, RecordedHead, RecordedRequest, Recording};
 pub use response_reader::{BodyEnd, ReadError, ReceivedResponse};
-pub use run::run_client_fault;
-pub use runner::{GatewayConnector, RunResult, TestContext};
+pub use runner::{GatewayConnector, RunResult, TestContext, run_client_fault};
 pub use scripted_name_server::{NameQuestion, NameQuestionType, NameRecord, NameReply, ScriptedNameServer};
 pub use scripted_upstream::{ScriptSource, ScriptedUpstream};
-pub use step::{Gate, RequestKind, Script, Step, http_response, write_bytes};
+pub use step::{Gate, RequestKind, Script, Step, write_bytes};
 pub use success_routes::{SuccessRoute, success_routes};
 pub use tally::{CheckedMetric, Tally};
 pub use unreachable_servers::{FullBacklog, RefusingPort};
+pub use upstream_case::{
+    FaultOutcome, FaultRequest, INTERNAL_HOSTNAME, ReplyReason, ServerKind, UpstreamFault,
+};

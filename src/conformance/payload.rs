@@ -4,18 +4,19 @@
 //! [`Generated`]. Payloads of clients contain placeholders such as `<get>` and `<host>`: see [`Scope`].
 
 use std::io::Write as _;
+use std::time::Duration;
 
+use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::case::GatewayProfile;
-use super::frames::{END_STREAM, encode_frame, frame_type, header_block_frames, settings_frame};
-use super::gateway_stream::client_hello_bytes;
+use super::frames::{
+    END_STREAM, STREAM_PLACEHOLDER, encode_frame, frame_type, header_block_frames, settings_frame,
+};
+use super::gateway_stream::{TlsClientHello, client_hello_bytes};
 use super::hpack::{encode_field, encode_integer, encode_string};
-use super::scripted_upstream_h2::STREAM_PLACEHOLDER;
-use super::step::{TlsClientHello, http_response};
 
 /// Bytes as a file of cases describes them.
 #[derive(Clone, Debug)]
@@ -121,11 +122,13 @@ const fn end_of_payload() -> i64 {
 }
 
 /// Decoded hexadecimal digits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(try_from = "String")]
 pub(crate) struct Hex(Vec<u8>);
 
 /// A stream of HTTP/2: the stream of the request, or a number.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
+#[serde(try_from = "Scalar")]
 pub(crate) enum StreamNumber {
     /// The stream of the case.
     #[default]
@@ -135,11 +138,13 @@ pub(crate) enum StreamNumber {
 }
 
 /// A frame type by name or number.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(try_from = "Scalar")]
 pub(crate) struct FrameType(u8);
 
 /// A number of bytes or repetitions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(try_from = "Scalar")]
 pub(crate) enum Count {
     /// This number.
     Number(u64),
@@ -151,6 +156,44 @@ pub(crate) enum Count {
     BodyPieces,
     /// As many times 64 KiB as `max_body` allows, at most 8 MiB.
     UploadPieces,
+}
+
+/// The properties of the tested gateway that the cases of clients use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayProfile {
+    /// A method without a body that reaches the route.
+    pub read_method: String,
+    /// A method with a body that reaches the route.
+    pub write_method: String,
+    /// The path for both methods.
+    pub path: String,
+    /// The host for both methods.
+    pub host: String,
+    /// `client.max_header_bytes`.
+    pub max_header_bytes: usize,
+    /// The route's `max_body`.
+    pub max_body: u64,
+    /// `client.write_timeout`.
+    pub write_timeout: Duration,
+    /// The factor of all pauses, in tenths: who scales the timeouts of a gateway scales the pauses of its clients, so
+    /// that a slow sender writes no more often before a timeout.
+    pub pause_tenths: u32,
+}
+
+impl GatewayProfile {
+    /// Example values, for listing the cases without a gateway.
+    pub fn example() -> GatewayProfile {
+        GatewayProfile {
+            read_method: "GET".to_owned(),
+            write_method: "POST".to_owned(),
+            path: "/verify".to_owned(),
+            host: "verify.example".to_owned(),
+            max_header_bytes: 32 * 1024,
+            max_body: 1024 * 1024,
+            write_timeout: Duration::from_secs(1),
+            pause_tenths: 10,
+        }
+    }
 }
 
 /// What a payload is made for.
@@ -170,12 +213,13 @@ impl Default for Payload {
     }
 }
 
-impl Scope<'_> {
-    /// The scope of an upstream's script.
-    pub(crate) const fn of_upstream(name: &str) -> Scope<'_> {
-        Scope { profile: None, name, stream: STREAM_PLACEHOLDER }
-    }
+/// Reads the bytes of an upstream, which have no placeholders except the stream.
+pub(super) fn upstream_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    let scope = Scope { profile: None, name: "", stream: STREAM_PLACEHOLDER };
+    Ok(Payload::deserialize(deserializer)?.bytes(scope).into())
+}
 
+impl Scope<'_> {
     const fn stream(&self, stream: StreamNumber) -> u32 {
         match stream {
             StreamNumber::Request => self.stream,
@@ -268,27 +312,19 @@ impl Generated {
             Generated::Utf16(text) => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
             Generated::Response { head, body } => http_response(head, body.bytes(scope)).to_vec(),
             Generated::HtmlPage(status) => html_page(*status),
-            // Writing to memory cannot fail. If it did, the case would fail because of the missing body.
-            Generated::Gzip(of) => {
-                let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-                let _ = encoder.write_all(&of.bytes(scope));
-                encoder.finish().unwrap_or_default()
-            }
-            Generated::Zlib(of) => {
-                let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
-                let _ = encoder.write_all(&of.bytes(scope));
-                encoder.finish().unwrap_or_default()
-            }
-            Generated::Deflate(of) => {
-                let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
-                let _ = encoder.write_all(&of.bytes(scope));
-                encoder.finish().unwrap_or_default()
-            }
-            Generated::Brotli(of) => {
-                let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 20);
-                let _ = encoder.write_all(&of.bytes(scope));
-                encoder.into_inner()
-            }
+            // Dropping an encoder writes the end of its stream.
+            Generated::Gzip(of) => encoded(&of.bytes(scope), |out, bytes| {
+                GzEncoder::new(out, Compression::default()).write_all(bytes)
+            }),
+            Generated::Zlib(of) => encoded(&of.bytes(scope), |out, bytes| {
+                ZlibEncoder::new(out, Compression::default()).write_all(bytes)
+            }),
+            Generated::Deflate(of) => encoded(&of.bytes(scope), |out, bytes| {
+                DeflateEncoder::new(out, Compression::default()).write_all(bytes)
+            }),
+            Generated::Brotli(of) => encoded(&of.bytes(scope), |out, bytes| {
+                brotli::CompressorWriter::new(out, 4096, 5, 20).write_all(bytes)
+            }),
             Generated::Zstd(of) => zstd::encode_all(&*of.bytes(scope), 3).unwrap_or_default(),
             Generated::ClientHello(hello) => client_hello_bytes(hello).unwrap_or_default(),
             Generated::Headers { .. }
@@ -332,6 +368,14 @@ impl Generated {
     }
 }
 
+/// What the encoder writes, its end included. Writing to memory cannot fail; if it did, the case would fail because of the
+/// missing body.
+fn encoded(bytes: &[u8], encode: impl Fn(&mut Vec<u8>, &[u8]) -> std::io::Result<()>) -> Vec<u8> {
+    let mut out = Vec::new();
+    let _ = encode(&mut out, bytes);
+    out
+}
+
 fn slice(bytes: &[u8], from: i64, to: i64) -> Vec<u8> {
     let length = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     let at = |index: i64| {
@@ -346,6 +390,16 @@ fn html_page(status: u16) -> Vec<u8> {
         "{status} Error on db-7.internal\ncontent-type: text/html\nserver: apache/2.4\nx-powered-by: PHP/8.3\nx-db-7.internal: db-7.internal"
     );
     http_response(&head, "<html><body><h1>It broke</h1><hr>db-7.internal</body></html>").to_vec()
+}
+
+/// A complete HTTP/1.1 response with Content-Length. `head` is the status and the header fields, one per line:
+/// `"404 Not Found\ncontent-type: text/html"`.
+pub fn http_response(head: &str, body: impl AsRef<[u8]>) -> Bytes {
+    let body = body.as_ref();
+    let mut message = format!("HTTP/1.1 {}\r\n", head.trim().replace('\n', "\r\n")).into_bytes();
+    message.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+    message.extend_from_slice(body);
+    message.into()
 }
 
 /// Encodes each `name: value`, split at the first colon with a space; a repeated field is encoded repeatedly.
@@ -413,48 +467,23 @@ impl<'de> Deserialize<'de> for Payload {
     }
 }
 
-/// A type that is written as a number or as text.
-trait NumberOrText: Sized {
-    const EXPECTED: &'static str;
-
-    fn from_number(number: u64) -> Option<Self>;
-
-    fn from_text(text: &str) -> Option<Self>;
+/// A value that is written as a number or as text.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Number(u64),
+    Text(String),
 }
 
-fn number_or_text<'de, D: Deserializer<'de>, T: NumberOrText>(deserializer: D) -> Result<T, D::Error> {
-    struct NumberOrTextVisitor<T>(std::marker::PhantomData<T>);
-    impl<T: NumberOrText> Visitor<'_> for NumberOrTextVisitor<T> {
-        type Value = T;
+impl TryFrom<Scalar> for Count {
+    type Error = &'static str;
 
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str(T::EXPECTED)
-        }
-
-        fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
-            T::from_number(number).ok_or_else(|| E::custom(format!("{number} is not {}", T::EXPECTED)))
-        }
-
-        fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-            self.visit_u64(u64::try_from(number).unwrap_or(u64::MAX))
-        }
-
-        fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-            T::from_text(text).ok_or_else(|| E::custom(format!("{text:?} is not {}", T::EXPECTED)))
-        }
-    }
-    deserializer.deserialize_any(NumberOrTextVisitor(std::marker::PhantomData))
-}
-
-impl NumberOrText for Count {
-    const EXPECTED: &'static str = "a number, a size such as 64KiB, or max_header_bytes";
-
-    fn from_number(number: u64) -> Option<Count> {
-        Some(Count::Number(number))
-    }
-
-    fn from_text(text: &str) -> Option<Count> {
-        Some(match text {
+    fn try_from(scalar: Scalar) -> Result<Count, &'static str> {
+        let text = match scalar {
+            Scalar::Number(number) => return Ok(Count::Number(number)),
+            Scalar::Text(text) => text,
+        };
+        Ok(match text.as_str() {
             "max_header_bytes" => Count::MaxHeaderBytes,
             "header_lines" => Count::HeaderLines,
             "body_pieces" => Count::BodyPieces,
@@ -464,120 +493,54 @@ impl NumberOrText for Count {
                 let parsed = units.into_iter().find_map(|(unit, factor)| {
                     text.strip_suffix(unit)?.trim().parse::<u64>().ok()?.checked_mul(factor)
                 });
-                Count::Number(parsed?)
+                Count::Number(parsed.ok_or("expected a number, a size such as 64KiB, or max_header_bytes")?)
             }
         })
     }
 }
 
-impl NumberOrText for StreamNumber {
-    const EXPECTED: &'static str = "a stream number, or \"stream\"";
+impl TryFrom<Scalar> for StreamNumber {
+    type Error = &'static str;
 
-    fn from_number(number: u64) -> Option<StreamNumber> {
-        u32::try_from(number).ok().map(StreamNumber::Number)
-    }
-
-    fn from_text(text: &str) -> Option<StreamNumber> {
-        (text == "stream").then_some(StreamNumber::Request)
-    }
-}
-
-impl NumberOrText for FrameType {
-    const EXPECTED: &'static str = "a frame type, such as data, headers or goaway";
-
-    fn from_number(number: u64) -> Option<FrameType> {
-        u8::try_from(number).ok().map(FrameType)
-    }
-
-    fn from_text(text: &str) -> Option<FrameType> {
-        let found = frame_type::NAMES.iter().position(|name| *name == text)?;
-        u8::try_from(found).ok().map(FrameType)
+    fn try_from(scalar: Scalar) -> Result<StreamNumber, &'static str> {
+        let number = match scalar {
+            Scalar::Text(text) if text == "stream" => return Ok(StreamNumber::Request),
+            Scalar::Text(_) => None,
+            Scalar::Number(number) => u32::try_from(number).ok(),
+        };
+        number.map(StreamNumber::Number).ok_or("expected a stream number, or \"stream\"")
     }
 }
 
-impl NumberOrText for Hex {
-    const EXPECTED: &'static str = "pairs of hexadecimal digits in quotes";
+impl TryFrom<Scalar> for FrameType {
+    type Error = &'static str;
 
-    fn from_number(_: u64) -> Option<Hex> {
-        None
-    }
-
-    fn from_text(text: &str) -> Option<Hex> {
-        let digits: Option<Vec<u32>> =
-            text.chars().filter(|letter| *letter != ' ').map(|letter| letter.to_digit(16)).collect();
-        let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
-        let octet = |pair: &[u32]| u8::try_from(pair.iter().fold(0, |octet, digit| octet << 4 | digit)).ok();
-        digits.chunks(2).map(octet).collect::<Option<Vec<u8>>>().map(Hex)
-    }
-}
-
-macro_rules! deserialize_number_or_text {
-    ($($name:ident)+) => {$(
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<$name, D::Error> {
-                number_or_text(deserializer)
+    fn try_from(scalar: Scalar) -> Result<FrameType, &'static str> {
+        let number = match scalar {
+            Scalar::Number(number) => Some(number),
+            Scalar::Text(text) => {
+                frame_type::NAMES.iter().zip(0..).find(|pair| *pair.0 == text).map(|pair| pair.1)
             }
-        }
-    )+};
+        };
+        let number = number.and_then(|number| u8::try_from(number).ok());
+        number.map(FrameType).ok_or("expected a frame type, such as data, headers or goaway")
+    }
 }
 
-deserialize_number_or_text! { Count StreamNumber FrameType Hex }
+impl TryFrom<String> for Hex {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Hex, &'static str> {
+        let digits = text.chars().filter(|letter| *letter != ' ').map(|letter| letter.to_digit(16));
+        let digits: Option<Vec<u32>> = digits.collect();
+        let digits = digits.filter(|digits| digits.len() % 2 == 0);
+        let digits = digits.ok_or("expected pairs of hexadecimal digits in quotes")?;
+        let octet = |pair: &[u32]| u8::try_from(pair.iter().fold(0, |octet, digit| octet << 4 | digit)).ok();
+        Ok(Hex(digits.chunks(2).filter_map(octet).collect()))
+    }
+}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn bytes_of(yaml: &str) -> Result<Vec<u8>, String> {
-        let payload: Payload =
-            serde_saphyr::from_str(yaml).map_err(|error| error.without_snippet().to_string())?;
-        Ok(payload.bytes(Scope::of_upstream("test")))
-    }
-
-    #[test]
-    fn payloads_are_text_lists_and_generated_bytes() {
-        for (yaml, expected) in [
-            (r#""a\r\nb\0""#, b"a\r\nb\0".to_vec()),
-            (r#"["a", { hex: "ff 00" }, "b"]"#, b"a\xff\0b".to_vec()),
-            (r#"{ repeat: { of: "ab", times: 3 } }"#, b"ababab".to_vec()),
-            (r#"{ slice: { of: "abcdef", from: 1, to: -2 } }"#, b"bcd".to_vec()),
-            (r#"{ half: "abcdef" }"#, b"abc".to_vec()),
-            ("{ zeros: 1KiB }", vec![0; 1024]),
-            ("{ nested: 2 }", b"[[]]".to_vec()),
-            ("{ utf16: a }", b"a\0".to_vec()),
-            ("{ u32: [stream, 1] }", [STREAM_PLACEHOLDER.to_be_bytes(), [0, 0, 0, 1]].concat()),
-            (
-                r#"{ response: { head: "204 No", body: x } }"#,
-                b"HTTP/1.1 204 No\r\ncontent-length: 1\r\n\r\nx".to_vec(),
-            ),
-            (
-                r#"{ frame: { type: goaway, stream: 0, payload: { hex: "07" } } }"#,
-                b"\0\0\x01\x07\0\0\0\0\0\x07".to_vec(),
-            ),
-            (r#"{ data: { body: x, end: true, stream: 5 } }"#, b"\0\0\x01\0\x01\0\0\0\x05x".to_vec()),
-        ] {
-            assert_eq!(bytes_of(yaml), Ok(expected), "{yaml}");
-        }
-    }
-
-    #[test]
-    fn compressed_payloads_decompress_to_their_source() {
-        let gzip = bytes_of(r#"{ gzip: { repeat: { of: "x", times: 10MiB } } }"#).unwrap();
-        assert!(gzip.starts_with(&[0x1f, 0x8b]) && gzip.len() < 20_000);
-        let zstd = bytes_of("{ zstd: text }").unwrap();
-        assert_eq!(zstd::decode_all(&*zstd).unwrap(), b"text");
-    }
-
-    #[test]
-    fn invalid_payloads_are_reported_with_their_position() {
-        for (yaml, expected) in [
-            (r#"{ hex: "fg" }"#, "pairs of hexadecimal digits"),
-            ("{ shout: x }", "shout"),
-            ("{ frame: { type: shout } }", "a frame type"),
-            ("{ zeros: many }", "a number, a size"),
-        ] {
-            let error = bytes_of(yaml).unwrap_err();
-            assert!(error.contains(expected) && error.contains("line 1"), "{yaml}: {error}");
-        }
-    }
-}
+#[path = "payload_tests.rs"]
+mod tests;

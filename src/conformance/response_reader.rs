@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 
 use super::gateway_stream::GatewayStream;
+use super::recorder::append_capped;
 use super::step::RequestKind;
 
 /// A received response.
@@ -124,14 +125,10 @@ enum ReadInterrupt {
     LimitReached,
 }
 
-/// Bytes that are kept of a body, and of everything received; the rest is only counted.
-const MAX_KEPT_BYTES: usize = 1024 * 1024;
-
 impl ResponseReader {
     /// Wraps a connection from which nothing was read yet; the deadline is `limit` from now.
-    pub(crate) fn new(stream: impl Into<GatewayStream>, limit: Duration) -> ResponseReader {
+    pub(crate) fn new(stream: GatewayStream, limit: Duration) -> ResponseReader {
         let deadline = Instant::now() + limit;
-        let stream = stream.into();
         ResponseReader {
             stream,
             buffer: Vec::new(),
@@ -191,13 +188,12 @@ impl ResponseReader {
     /// # Errors
     /// No interim response arrived, or it is malformed.
     pub(crate) async fn read_interim(&mut self, request_kind: RequestKind) -> Result<u16, ReadError> {
-        let head = self.read_head().await?;
-        let (status, fields) = parse_head(&head).map_err(|problem| malformed_error(problem, &head))?;
-        if !is_interim(status) {
-            return Err(malformed_error("final response instead of an interim one", &head));
+        match self.read_status_and_fields(request_kind).await? {
+            (status, None, _) => Ok(status),
+            (status, Some(_), _) => {
+                Err(ReadError::Malformed(format!("final response {status} instead of an interim one")))
+            }
         }
-        check_interim(request_kind, &fields).map_err(|problem| malformed_error(problem, &head))?;
-        Ok(status)
     }
 
     /// Reads one final response and the interim responses before it.
@@ -209,29 +205,33 @@ impl ResponseReader {
         request_kind: RequestKind,
     ) -> Result<ReceivedResponse, ReadError> {
         let mut interim = Vec::new();
-        loop {
-            let head = self.read_head().await?;
-            let (status, fields) = parse_head(&head).map_err(|problem| malformed_error(problem, &head))?;
-            if is_interim(status) {
-                check_interim(request_kind, &fields).map_err(|problem| malformed_error(problem, &head))?;
-                interim.push(status);
-                continue;
+        let (status, framing, headers) = loop {
+            match self.read_status_and_fields(request_kind).await? {
+                (status, None, _) => interim.push(status),
+                (status, Some(framing), fields) => break (status, framing, fields),
             }
-            let framing = response_framing(request_kind, status, &fields)
-                .map_err(|problem| malformed_error(problem, &head))?;
-            let ended = BodyEnd::Complete;
-            let mut response = ReceivedResponse {
-                status,
-                headers: fields,
-                body: Vec::new(),
-                body_length: 0,
-                framing,
-                end: ended,
-                interim,
+        };
+        let (body, end) = (Vec::new(), BodyEnd::Complete);
+        let mut response = ReceivedResponse { status, headers, body, body_length: 0, framing, end, interim };
+        response.end = self.read_body(&mut response).await?;
+        Ok(response)
+    }
+
+    /// Reads a header section; an interim response has no framing.
+    async fn read_status_and_fields(
+        &mut self,
+        request_kind: RequestKind,
+    ) -> Result<(u16, Option<ResponseBodyFraming>, HeaderPairs), ReadError> {
+        let head = self.read_head().await?;
+        let parsed = parse_head(&head).and_then(|(status, fields)| {
+            let framing = if is_interim(status) {
+                check_interim(request_kind, &fields).map(|()| None)
+            } else {
+                response_framing(request_kind, status, &fields).map(Some)
             };
-            response.end = self.read_body(&mut response).await?;
-            return Ok(response);
-        }
+            framing.map(|framing| (status, framing, fields))
+        });
+        parsed.map_err(|problem| malformed_error(problem, &head))
     }
 
     /// Reads a status line and header section, without the blank line.
@@ -477,10 +477,4 @@ fn malformed_error(problem: &str, bytes: &[u8]) -> ReadError {
 
 fn find_bytes(bytes: &[u8], needle: &[u8]) -> Option<usize> {
     bytes.windows(needle.len()).position(|window| window == needle)
-}
-
-/// Appends up to a total of [`MAX_KEPT_BYTES`].
-pub(super) fn append_capped(buffer: &mut Vec<u8>, bytes: &[u8]) {
-    let remaining = MAX_KEPT_BYTES.saturating_sub(buffer.len()).min(bytes.len());
-    buffer.extend_from_slice(bytes.get(..remaining).unwrap_or_default());
 }

@@ -1,21 +1,26 @@
-//! What runs of client cases share: the environment, the result, and what the upstream must have received.
+//! Runs the cases of clients against a gateway and compares the results with their expectations.
 //!
-//! [`super::runner_h1`] and [`super::runner_h2`] run the steps, and check the connection and the order of the responses.
-//! The caller checks the responses against the gateway's configuration ([`TestContext::check_response`]). Violations are
-//! texts for an operator.
+//! [`h1`] and [`h2`] run the steps, and check the connection and the order of the responses. Here is what they share: the
+//! environment, the result, and what the upstream must have received. The caller checks the responses against the
+//! gateway's configuration ([`TestContext::check_response`]). Violations are texts for an operator.
+
+mod h1;
+mod h2;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::case::{ExpectedResponse, FAULT_HEADER, GatewayProfile, SERVED_BODY, UpstreamSaw};
+use super::case::{ClientFault, ClientProtocol, ExpectedResponse, FAULT_HEADER, SERVED_BODY, UpstreamSaw};
+use super::payload::{GatewayProfile, Payload, http_response};
 use super::recorder::{RecordedHead, Recording};
 use super::response_reader::{BodyEnd, ReceivedResponse};
 use super::scripted_upstream::ScriptedUpstream;
-use super::step::{RequestKind, Script, Step, http_response, write_bytes};
+use super::step::{RequestKind, Script, Step, write_bytes};
 use super::success_routes;
 
 /// The environment of a row: the gateway, its upstream and the response check.
@@ -48,7 +53,7 @@ pub struct GatewayConnector {
 }
 
 /// The result of a row.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RunResult {
     /// All responses, including that to the follow-up request.
     pub responses: Vec<ReceivedResponse>,
@@ -82,16 +87,69 @@ impl GatewayConnector {
     }
 }
 
+/// Runs one case.
+pub async fn run_client_fault(case: &ClientFault, context: &TestContext<'_>) -> RunResult {
+    let earlier = UpstreamRequestCount::count(&case.marker(), context.upstream);
+    let run = CaseRun { case, context, earlier };
+    let mut result = RunResult::default();
+    let outcome = match (context.connector.connect(case.small_receive_buffer).await, case.protocol) {
+        (Err(error), _) => Err(format!("cannot connect to the gateway: {error}")),
+        (Ok(stream), ClientProtocol::Http1 | ClientProtocol::Tls) => h1::run(run, stream, &mut result).await,
+        (Ok(stream), ClientProtocol::Http2) => h2::run(run, stream, &mut result).await,
+    };
+    result.violation = outcome.and_then(|()| run.requests().check(earlier, case.upstream_saw())).err();
+    result
+}
+
+/// A running case.
+#[derive(Clone, Copy)]
+struct CaseRun<'a> {
+    case: &'a ClientFault,
+    context: &'a TestContext<'a>,
+    /// The requests before this run: a case may run twice.
+    earlier: UpstreamRequestCount,
+}
+
+impl CaseRun<'_> {
+    fn bytes(&self, payload: &Payload) -> Bytes {
+        payload.bytes(self.case.scope(self.context.profile)).into()
+    }
+
+    /// A pause, multiplied by the factor of the gateway's timeouts.
+    fn scale(&self, pause: Duration) -> Duration {
+        pause.saturating_mul(self.context.profile.pause_tenths) / 10
+    }
+
+    fn requests(&self) -> UpstreamRequestCount {
+        UpstreamRequestCount::count(&self.case.marker(), self.context.upstream)
+    }
+
+    /// Whether the upstream has received a request of this run.
+    fn has_reached_upstream(&self) -> bool {
+        self.requests().total > self.earlier.total
+    }
+
+    /// Compares a response with the expected one.
+    fn check(
+        &self,
+        expected: ExpectedResponse,
+        request_kind: RequestKind,
+        response: &ReceivedResponse,
+    ) -> Result<(), String> {
+        (self.context.check_response)(expected, request_kind, response)
+    }
+}
+
 /// The number of a row's requests that the upstream received, and how many of them were complete.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct UpstreamRequestCount {
+struct UpstreamRequestCount {
     total: usize,
     complete: usize,
 }
 
 impl UpstreamRequestCount {
     /// Counts the recorded requests with this marker.
-    pub(super) fn count(marker: &str, upstream: &ScriptedUpstream) -> UpstreamRequestCount {
+    fn count(marker: &str, upstream: &ScriptedUpstream) -> UpstreamRequestCount {
         let mut received = UpstreamRequestCount::default();
         upstream.wait_until(Duration::ZERO, |seen| {
             received.total = completeness_of_row(seen, marker).count();
@@ -101,20 +159,11 @@ impl UpstreamRequestCount {
         received
     }
 
-    /// Whether a request arrived since `earlier`; a row may run twice.
-    pub(super) const fn exceeds(self, earlier: UpstreamRequestCount) -> bool {
-        self.total > earlier.total
-    }
-
     /// Compares the requests since `earlier` with the expectation.
     ///
     /// # Errors
     /// The difference.
-    pub(super) fn check(
-        self,
-        earlier: UpstreamRequestCount,
-        upstream_saw: UpstreamSaw,
-    ) -> Result<(), String> {
+    fn check(self, earlier: UpstreamRequestCount, upstream_saw: UpstreamSaw) -> Result<(), String> {
         let (total, complete) = (self.total - earlier.total, self.complete - earlier.complete);
         match upstream_saw {
             UpstreamSaw::Any => Ok(()),

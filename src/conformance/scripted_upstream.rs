@@ -1,23 +1,20 @@
 //! A scripted upstream: listens on a loopback port, runs scripts, records what it receives.
 //!
-//! It has its own thread and runtime, so that blocking tests and asynchronous commands can both use one.
 //! [`ScriptSource`] selects the scripts; the steps are in [`super::step`], the recording in [`super::recorder`].
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Runtime};
-use tokio::sync::oneshot;
+use tokio::net::TcpStream;
 
 use super::accepted_connection::AcceptedConnection;
 use super::recorder::{RecordedHead, Recorder, Recording};
 use super::script_runner::{ScriptEnd, run_script};
 use super::scripted_upstream_h2;
+use super::server_thread::ServerThread;
 use super::step::{Script, Step};
 
 /// Selects the script to run.
@@ -33,26 +30,18 @@ pub enum ScriptSource {
 
 /// A scripted upstream. Dropping it closes its port and every connection.
 pub struct ScriptedUpstream {
-    address: SocketAddr,
+    thread: ServerThread,
     recorder: Arc<Recorder>,
-    stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl ScriptedUpstream {
     /// Starts on a free port of 127.0.0.1. Fails if the system is out of ports or threads.
     pub fn start(source: ScriptSource) -> io::Result<ScriptedUpstream> {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let runtime = Builder::new_current_thread().enable_all().build()?;
         let recorder = Arc::new(Recorder::default());
-        let (stop, stopped) = oneshot::channel();
-        let shared_recorder = Arc::clone(&recorder);
-        let thread = std::thread::Builder::new().name("upstream".to_owned()).spawn(move || {
-            serve(&runtime, listener, Arc::new(ScriptQueue::new(source)), shared_recorder, stopped)
-        })?;
-        Ok(ScriptedUpstream { address, recorder, stop: Some(stop), thread: Some(thread) })
+        // The position in the sequence of scripts.
+        let (shared_recorder, source) = (Arc::clone(&recorder), Arc::new((source, AtomicUsize::new(0))));
+        let serve = move |stream| serve_connection(stream, Arc::clone(&source), Arc::clone(&shared_recorder));
+        Ok(ScriptedUpstream { thread: ServerThread::start(serve)?, recorder })
     }
 
     /// Runs this script in every turn.
@@ -81,7 +70,7 @@ impl ScriptedUpstream {
 
     /// The listening address.
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.thread.address()
     }
 
     /// A copy of the recording so far.
@@ -110,63 +99,19 @@ impl ScriptedUpstream {
     }
 }
 
-impl Drop for ScriptedUpstream {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-/// The script source with the position in its sequence.
-struct ScriptQueue {
-    source: ScriptSource,
-    next: AtomicUsize,
-}
-
-impl ScriptQueue {
-    fn new(source: ScriptSource) -> ScriptQueue {
-        ScriptQueue { source, next: AtomicUsize::new(0) }
-    }
-}
-
-fn serve(
-    runtime: &Runtime,
-    listener: std::net::TcpListener,
-    queue: Arc<ScriptQueue>,
+async fn serve_connection(
+    stream: TcpStream,
+    source: Arc<(ScriptSource, AtomicUsize)>,
     recorder: Arc<Recorder>,
-    stopped: oneshot::Receiver<()>,
 ) {
-    runtime.block_on(async move {
-        let Ok(listener) = TcpListener::from_std(listener) else { return };
-        tokio::select! {
-            () = accept(listener, queue, recorder) => {}
-            _ = stopped => {}
-        }
-    });
-    // Dropping the runtime ends every task and connection.
-}
-
-async fn accept(listener: TcpListener, queue: Arc<ScriptQueue>, recorder: Arc<Recorder>) {
-    loop {
-        // Accept failed, for example without free file descriptors: retry after a short pause.
-        let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            continue;
-        };
-        tokio::spawn(serve_connection(stream, Arc::clone(&queue), Arc::clone(&recorder)));
-    }
-}
-
-async fn serve_connection(stream: TcpStream, queue: Arc<ScriptQueue>, recorder: Arc<Recorder>) {
-    if let ScriptSource::ByH2Request(choose) = &queue.source {
+    let (source, next) = &*source;
+    if let ScriptSource::ByH2Request(choose) = source {
         return scripted_upstream_h2::serve_connection(stream, choose.as_ref(), recorder).await;
     }
     let mut connection = AcceptedConnection::new(stream, recorder);
     let mut first = true;
     loop {
-        let script = match &queue.source {
+        let script = match source {
             ScriptSource::ByRequest(choose) => match connection.read_request_head().await {
                 Ok(request) => choose(&request),
                 Err(_) => return,
@@ -176,7 +121,7 @@ async fn serve_connection(stream: TcpStream, queue: Arc<ScriptQueue>, recorder: 
                 if !std::mem::take(&mut first) && connection.wait_for_data().await.is_err() {
                     return;
                 }
-                let index = queue.next.fetch_add(1, Ordering::Relaxed);
+                let index = next.fetch_add(1, Ordering::Relaxed);
                 scripts.get(index).or(scripts.last()).cloned().unwrap_or_default()
             }
         };

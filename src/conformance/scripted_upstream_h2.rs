@@ -19,12 +19,9 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::frames::{frame_type, setting_id, settings_frame};
+use super::frames::{STREAM_PLACEHOLDER, frame_type, setting_id, settings_frame};
 use super::recorder::{PeerClose, RecordedHead, RecordedRequest, Recorder, append_capped};
 use super::step::{Script, Step};
-
-/// Placeholder for the stream identifier of the request, in frame headers and payloads.
-pub(crate) const STREAM_PLACEHOLDER: u32 = 0x7fff_fffd;
 
 /// Chooses the script for a request.
 pub(super) type ScriptChooser = dyn Fn(&RecordedHead) -> Script + Send + Sync;

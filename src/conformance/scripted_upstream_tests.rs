@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use super::super::payload::http_response;
 use super::super::recorder::PeerClose;
-use super::super::step::{Gate, Step, http_response, write_bytes};
+use super::super::step::{Gate, Step, write_bytes};
 use super::super::{FaultyUpstream, ServerKind};
 use super::ScriptedUpstream;
 
@@ -172,7 +173,10 @@ fn dropping_the_upstream_frees_its_port_and_closes_its_connections() {
 fn faulty_upstream_serves_faults_and_success_routes_by_path() {
     let faulty_upstream = FaultyUpstream::start().unwrap();
     let get = |path: &str| {
-        exchange_until_close(faulty_upstream.scripted(), &format!("GET {path} HTTP/1.1\r\n\r\n"))
+        exchange_until_close(
+            faulty_upstream.recording_upstreams().next().unwrap(),
+            &format!("GET {path} HTTP/1.1\r\n\r\n"),
+        )
     };
     assert!(get("/teapot?x=1").starts_with("HTTP/1.1 418 "));
     assert!(get("/ok").ends_with("{\"ok\":true}"));

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::payload::http_response;
 use super::recorder::RecordedHead;
-use super::step::{Script, Step, http_response, write_bytes};
+use super::step::{Script, Step, write_bytes};
 
 /// A path with a valid response.
 #[derive(Clone, Copy, Debug)]

@@ -1,11 +1,13 @@
 //! Counts what the clients of one gateway saw, and compares it with the gateway's metrics.
 //!
-//! The one count of events, for `verify` and the tests. Only sums are kept. A case whose events are not known exactly (for example a forwarded response that is read in part)
-//! widens the accepted range by its number of events.
+//! The one count of events, for `verify` and the tests. Only sums are kept. A case whose events are not known exactly (for
+//! example a forwarded response that is read in part) widens the accepted range by its number of events.
 
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
+
+use crate::contract::Cause;
 
 use super::case::ClientFault;
 use super::runner::RunResult;
@@ -16,18 +18,12 @@ pub struct Tally(Mutex<Counts>);
 
 #[derive(Clone, Debug, Default)]
 struct Counts {
-    /// Final responses by status.
-    responses: BTreeMap<u16, u64>,
-    /// Errors by the cause that their rows expect.
-    errors: BTreeMap<&'static str, u64>,
+    /// Events by metric and the label that is compared: a status or a cause.
+    events: BTreeMap<CheckedMetric, BTreeMap<String, u64>>,
     /// Errors with an unknown cause: from requests before a row's own one, and from rows that did not pass.
     unattributed_errors: u64,
-    /// Truncated responses, by cause.
-    truncated: BTreeMap<&'static str, u64>,
     /// Forwarded responses that were not read to their end.
     unfinished: u64,
-    /// Connections without a response, by cause.
-    closed_without_response: BTreeMap<&'static str, u64>,
     /// Additional events of any kind are accepted.
     allows_extra: bool,
     /// The number of events with an unknown outcome, from rows that were run again.
@@ -35,7 +31,7 @@ struct Counts {
 }
 
 /// The metrics that are compared, one row of the report each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CheckedMetric {
     /// `responses_total`
     Responses,
@@ -88,58 +84,42 @@ impl Tally {
     /// Records what the client of a case received. After a violation the number of events is not known exactly.
     pub fn record_client_fault(&self, case: &ClientFault, result: &RunResult) {
         if result.violation.is_some() {
-            let closes: usize = case.counted.iter().map(|(_, times)| times).sum();
+            let closes: usize = case.counted().iter().map(|(_, times)| times).sum();
             return self.record_unknown(case.expected.len() + closes + 3);
         }
-        if case.nondeterministic {
-            self.allow_extra();
-        }
+        self.0.lock().allows_extra |= case.nondeterministic;
         // The background upload and the follow-up request get 200: errors belong to the case.
         let mut causes = case.expected.iter().filter_map(|expected| expected.error_cause());
         for response in &result.responses {
             let cause = if response.status >= 400 { causes.next() } else { None };
-            self.record_response(response.status, cause.map(|cause| cause.name()));
+            self.record_response(response.status, cause.map(Cause::name));
         }
         for cause in case.expected.iter().filter_map(|expected| expected.aborted_cause()) {
-            self.record_truncated(cause);
+            self.record(CheckedMetric::Aborted, cause, 1);
         }
-        for (reason, times) in &case.counted {
-            for _ in 0..*times {
-                self.record_close(reason);
-            }
+        for (reason, times) in case.counted() {
+            self.record(CheckedMetric::ClosedWithoutResponse, reason, times as u64);
         }
     }
 
     /// Records a final response; `cause` is the cause of an error, if the row defines it.
     pub fn record_response(&self, status: u16, cause: Option<&'static str>) {
-        let mut counts = self.0.lock();
-        *counts.responses.entry(status).or_default() += 1;
-        if status >= 400 {
-            match cause {
-                Some(cause) => *counts.errors.entry(cause).or_default() += 1,
-                None => counts.unattributed_errors += 1,
-            }
+        self.record(CheckedMetric::Responses, &status.to_string(), 1);
+        match cause {
+            _ if status < 400 => {}
+            Some(cause) => self.record(CheckedMetric::Errors, cause, 1),
+            None => self.0.lock().unattributed_errors += 1,
         }
     }
 
-    /// Records that the response was truncated.
-    pub fn record_truncated(&self, cause: &'static str) {
-        *self.0.lock().truncated.entry(cause).or_default() += 1;
+    /// Records events with this status or cause.
+    pub(crate) fn record(&self, metric: CheckedMetric, label: &str, events: u64) {
+        *self.0.lock().events.entry(metric).or_default().entry(label.to_owned()).or_default() += events;
     }
 
     /// Records that the response was not read to its end.
-    pub fn record_unfinished(&self) {
+    pub(crate) fn record_unfinished(&self) {
         self.0.lock().unfinished += 1;
-    }
-
-    /// Records a connection that closed without a response.
-    pub fn record_close(&self, cause: &'static str) {
-        *self.0.lock().closed_without_response.entry(cause).or_default() += 1;
-    }
-
-    /// Accepts any number of additional events from now on.
-    pub fn allow_extra(&self) {
-        self.0.lock().allows_extra = true;
     }
 
     /// Records this many events with an unknown outcome, for a row that did not pass.
@@ -150,36 +130,25 @@ impl Tally {
     /// The total of the recorded events.
     pub fn total(&self, metric: CheckedMetric) -> u64 {
         let counts = self.0.lock();
-        match metric {
-            CheckedMetric::Responses => counts.responses.values().sum(),
-            CheckedMetric::Errors => counts.responses.range(400..).map(|(_, count)| count).sum(),
-            CheckedMetric::Aborted => counts.truncated.values().sum(),
-            CheckedMetric::ClosedWithoutResponse => counts.closed_without_response.values().sum(),
-        }
+        let unattributed = if metric == CheckedMetric::Errors { counts.unattributed_errors } else { 0 };
+        unattributed + counts.events.get(&metric).map_or(0, |events| events.values().sum())
     }
 
     /// The differences between the recorded events and the gateway's metrics, a page in the text format.
     pub fn differences(&self, metric: CheckedMetric, page: &str) -> Vec<String> {
         let counts = self.0.lock().clone();
         let counted = sums_by_label(page, metric.family_and_label());
-        let (mut expected, slack): (BTreeMap<String, u64>, u64) = match metric {
-            CheckedMetric::Responses => {
-                // A status without its own label is counted under the label of its class.
-                let mut by_label = BTreeMap::new();
-                for (status, count) in &counts.responses {
-                    let status_label = status.to_string();
-                    let label = if counted.contains_key(&status_label) {
-                        status_label
-                    } else {
-                        status_class_label(*status).to_owned()
-                    };
-                    *by_label.entry(label).or_default() += count;
-                }
-                (by_label, 0)
-            }
-            CheckedMetric::Errors => (with_owned_names(&counts.errors), counts.unattributed_errors),
-            CheckedMetric::Aborted => (with_owned_names(&counts.truncated), counts.unfinished),
-            CheckedMetric::ClosedWithoutResponse => (with_owned_names(&counts.closed_without_response), 0),
+        let mut expected: BTreeMap<String, u64> = BTreeMap::new();
+        for (label, count) in counts.events.get(&metric).into_iter().flatten() {
+            // A status without its own label is counted under the label of its class.
+            let has_class = metric == CheckedMetric::Responses && !counted.contains_key(label);
+            let label = if has_class { status_class_label(label) } else { label };
+            *expected.entry(label.to_owned()).or_default() += count;
+        }
+        let slack = match metric {
+            CheckedMetric::Errors => counts.unattributed_errors,
+            CheckedMetric::Aborted => counts.unfinished,
+            CheckedMetric::Responses | CheckedMetric::ClosedWithoutResponse => 0,
         };
         // Events with an unknown outcome may have been counted under any label.
         let slack = if counts.allows_extra { u64::MAX / 2 } else { slack + counts.unknown };
@@ -204,16 +173,12 @@ impl Tally {
     }
 }
 
-fn with_owned_names(counts: &BTreeMap<&'static str, u64>) -> BTreeMap<String, u64> {
-    counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
-}
-
 /// The label of statuses without their own label.
-const fn status_class_label(status: u16) -> &'static str {
-    match status {
-        400..=499 => "other_4xx",
-        500..=599 => "other_5xx",
-        _ => "other",
+fn status_class_label(status: &str) -> &'static str {
+    match status.as_bytes().first() {
+        Some(b'4') => "other_4xx",
+        Some(b'5') => "other_5xx",
+        Some(_) | None => "other",
     }
 }
 

@@ -194,6 +194,8 @@ causes! {
     /// The upstream closed or reset the connection before the response headers were complete.
     ConnectionTerminated "connection_terminated" = row(BAD_GATEWAY, Phase::ResponseHeaders, GrpcStatus::Unavailable)
         .retry(RetryRule::BeforeResponse);
+    // The specification names it, but nothing raises it: after a failed write the response is still read, because the
+    // upstream may have sent one before it closed; without one the cause is `connection_terminated`.
     /// Writing the request to the upstream failed.
     ConnectionWriteError "connection_write_error" = row(BAD_GATEWAY, Phase::Send, GrpcStatus::Unavailable)
         .retry(RetryRule::BeforeResponse)

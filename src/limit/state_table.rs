@@ -93,7 +93,7 @@ impl<S: LimitState> StateTable<S> {
                 if table.sets.is_empty() {
                     table.sets.resize_with(self.sets, || None);
                 }
-                table.insert(set, tag, after, quota, now);
+                table.insert(set, (tag, after), quota, now);
             }
             decision
         })
@@ -170,7 +170,7 @@ impl<S: LimitState> ShardTable<S> {
         self.overflow.estimate(tag).with_room_for(quota, now, cost)
     }
 
-    fn insert(&mut self, set: usize, tag: u64, state: S, quota: &Quota, now: Timestamp) {
+    fn insert(&mut self, set: usize, entry: (u64, S), quota: &Quota, now: Timestamp) {
         let Some(set) = self.sets.get_mut(set) else { return };
         let Set { tags, states } = &mut **set.get_or_insert_default();
         let slots = tags.iter_mut().zip(states.iter_mut());
@@ -180,7 +180,7 @@ impl<S: LimitState> ShardTable<S> {
             return;
         };
         let evicted = (*old_tag, *old_state);
-        (*old_tag, *old_state) = (tag, state);
+        (*old_tag, *old_state) = entry;
         match evicted {
             (0, _) => {}
             (_, state) if state.is_idle(quota, now) => self.evicted_idle += 1,

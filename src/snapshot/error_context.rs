@@ -78,7 +78,7 @@ impl ErrorContext<'_> {
         request_state: &RequestState<'_>,
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> LocalReply {
-        self.build_reply(decision, ErrorOrigin::Proxy, &ExtractedError::default(), request_state, fields)
+        self.build_reply(decision, None, request_state, fields)
     }
 
     /// Composes the replacement of an upstream's error response. `extract` is what may be kept of its body; `fields`
@@ -98,20 +98,21 @@ impl ErrorContext<'_> {
             now,
             message: None,
         };
-        self.build_reply(decision, ErrorOrigin::Replaced, extract, &request_state, fields)
+        self.build_reply(decision, Some(extract), &request_state, fields)
     }
 
     fn build_reply(
         &self,
         decision: &Decision,
-        origin: ErrorOrigin,
-        extract: &ExtractedError,
+        replaced: Option<&ExtractedError>,
         request_state: &RequestState<'_>,
         fields: Vec<(HeaderName, HeaderValue)>,
     ) -> LocalReply {
         let status = decision.code().status();
+        let nothing = ExtractedError::default();
+        let extract = replaced.unwrap_or(&nothing);
         let context = ReplyContext {
-            origin,
+            origin: if replaced.is_some() { ErrorOrigin::Replaced } else { ErrorOrigin::Proxy },
             is_head_request: *self.method == Method::HEAD,
             grpc: self.grpc,
             message: request_state.message.or(extract.message.as_deref()),

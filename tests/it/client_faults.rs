@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use statusquo::conformance::runner::{check_served, upstream_script};
 use statusquo::conformance::{
-    CheckedMetric, ClientFault, ConnectionOutcome, ExpectedResponse, GatewayConnector, GatewayProfile,
-    ReceivedResponse, RequestKind, RunResult, ScriptedUpstream, Step, Tally, TestContext, client_faults,
-    client_faults_h2, client_faults_tls, contract_check, run_client_fault,
+    CheckedMetric, ClientFault, ClientProtocol, ConnectionOutcome, ExpectedResponse, GatewayConnector,
+    GatewayProfile, ReceivedResponse, RequestKind, RunResult, ScriptedUpstream, Tally, TestContext,
+    client_faults, contract_check, run_client_fault,
 };
 use statusquo::contract::{Cause, Contract, RequestSent};
 use tokio::sync::Semaphore;
@@ -29,7 +29,7 @@ const CONCURRENCY: usize = 48;
 fn client_faults_all_have_their_expected_outcome() {
     let upstream = by_request(upstream_script);
     let gateway = short_timeouts(&upstream).set("errors.include", "[request_sent]").start();
-    let rows = client_faults(&profile());
+    let rows = client_faults(ClientProtocol::Http1);
     let results = run_all(gateway.address(), &upstream, &profile(), &rows);
     expect_passed(&rows, &results);
     for (row, results) in rows.iter().zip(&results) {
@@ -44,7 +44,7 @@ fn client_faults_all_have_their_expected_outcome() {
 fn tls_client_faults_all_have_their_expected_outcome() {
     let upstream = by_request(upstream_script);
     let (gateway, _) = tls_gateway(short_timeouts(&upstream));
-    let rows = client_faults_tls(&profile());
+    let rows = client_faults(ClientProtocol::Tls);
     let results = run_all(gateway.address(), &upstream, &profile(), &rows);
     expect_passed(&rows, &results);
     expect_metrics(&gateway, &rows, &results);
@@ -54,14 +54,14 @@ fn tls_client_faults_all_have_their_expected_outcome() {
 fn h2_client_faults_all_have_their_expected_outcome() {
     let upstream = by_request(upstream_script);
     let gateway = h2_gateway(&upstream);
-    let mut rows = client_faults_h2(&profile());
+    let mut rows = client_faults(ClientProtocol::Http2);
     rows.retain(|row| !row.nondeterministic);
     let results = run_all(gateway.h2_address(), &upstream, &profile(), &rows);
     expect_passed(&rows, &results);
     expect_metrics(&gateway, &rows, &results);
     assert_eq!(upstream.recording().requests_for("/smuggled"), 0);
-    let kept_open = |row: &ClientFault| row.connection == ConnectionOutcome::KeptOpen;
-    assert!(rows.iter().any(|row| kept_open(row) && row.background_stream));
+    let kept_open = |row: &ClientFault| row.connection() == ConnectionOutcome::KeptOpen;
+    assert!(rows.iter().any(|row| kept_open(row) && row.has_background_stream()));
 }
 
 /// The number of streams that become requests depends on timing; the connection is closed in every case.
@@ -71,7 +71,7 @@ fn stream_flood_closes_only_its_own_connection() {
     let gateway = h2_gateway(&upstream);
     let mut other_client = gateway.h2_client();
     other_client.get("/").assert_response(200, "served\n");
-    for row in client_faults_h2(&profile()).iter().filter(|row| row.nondeterministic) {
+    for row in client_faults(ClientProtocol::Http2).iter().filter(|row| row.nondeterministic) {
         let rows = std::slice::from_ref(row);
         expect_passed(rows, &run_all(gateway.h2_address(), &upstream, &profile(), rows));
         other_client.get("/").assert_response(200, "served\n");
@@ -86,7 +86,7 @@ fn stream_flood_closes_only_its_own_connection() {
 fn row_can_run_twice_against_the_same_upstream() {
     let upstream = by_request(upstream_script);
     let gateway = h2_gateway(&upstream);
-    let mut rows = client_faults_h2(&profile());
+    let mut rows = client_faults(ClientProtocol::Http2);
     rows.retain(|row| ["h2-host-alone", "h2-longer-body", "h2-reset-while-waiting"].contains(&row.name));
     assert_eq!(rows.len(), 3);
     for _ in 0..2 {
@@ -212,12 +212,8 @@ fn reread_strictly(row: &ClientFault, results: &RunResult) {
         return;
     }
     let mut reader = StrictReader::new(results.raw.as_slice());
-    let request_kind = row.steps.iter().filter_map(|step| match step {
-        Step::ReadResponse(request_kind) => Some(*request_kind),
-        _ => None,
-    });
-    let followed = (row.connection == ConnectionOutcome::KeptOpen).then_some(RequestKind::DEFAULT);
-    for (request_kind, first) in request_kind.chain(followed).zip(&results.responses) {
+    let followed = (row.connection() == ConnectionOutcome::KeptOpen).then_some(RequestKind::DEFAULT);
+    for (request_kind, first) in row.reads().chain(followed).zip(&results.responses) {
         let method = if request_kind.head { "HEAD" } else { "GET" };
         let request_kind = if request_kind.http10 {
             response_reader::SentRequest::Http10(method)

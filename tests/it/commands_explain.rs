@@ -252,9 +252,9 @@ fn provocations(via: &str) -> Vec<Provocation> {
     for fault in one_for_each_cause() {
         let explain_options = format!("--route {}", fault.name);
         all.push(provoked_by(
-            fault.outcome.cause_name(),
+            fault.expect.outcome.cause_name(),
             &explain_options,
-            get(&fault.path(), fault.request.header_lines),
+            get(&fault.path(), &fault.request.header_lines()),
         ));
     }
     all
@@ -264,7 +264,7 @@ fn provocations(via: &str) -> Vec<Provocation> {
 fn one_for_each_cause() -> Vec<UpstreamFault> {
     let mut seen = BTreeSet::new();
     let mut faults = upstream_faults();
-    faults.retain(|fault| match fault.outcome {
+    faults.retain(|fault| match fault.expect.outcome {
         // A server that accepts and closes may be detected while writing or while reading.
         FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. } => {
             let asked_so = fault.request.is_plain_get() || fault.is_upgrade();
@@ -280,7 +280,18 @@ fn one_for_each_cause() -> Vec<UpstreamFault> {
 /// The gateway's pseudonym in Via.
 fn via(gateway: &Gateway, faulty_upstream: &FaultyUpstream) -> String {
     gateway.client().get("/ok").assert_response(200, r#"{"ok":true}"#);
-    faulty_upstream.scripted().recording().requests().next().unwrap().head.header("via").unwrap().to_owned()
+    faulty_upstream
+        .recording_upstreams()
+        .next()
+        .unwrap()
+        .recording()
+        .requests()
+        .next()
+        .unwrap()
+        .head
+        .header("via")
+        .unwrap()
+        .to_owned()
 }
 
 #[track_caller]

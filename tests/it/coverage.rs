@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use statusquo::conformance::{GatewayProfile, client_faults, client_faults_h2, upstream_faults};
+use statusquo::conformance::{ClientProtocol, client_faults, upstream_faults};
 use statusquo::contract::Cause;
 use statusquo::telemetry::definitions;
 
@@ -171,9 +171,9 @@ fn coverage_check_reports_missing_rows_and_missing_tests() {
 /// Every cause that a case of the conformance suite raises.
 fn raised_by_rows() -> BTreeSet<String> {
     let mut raised: BTreeSet<String> =
-        upstream_faults().iter().map(|fault| fault.outcome.cause_name().to_owned()).collect();
-    let profile = GatewayProfile::example();
-    for fault in client_faults(&profile).iter().chain(&client_faults_h2(&profile)) {
+        upstream_faults().iter().map(|fault| fault.expect.outcome.cause_name().to_owned()).collect();
+    let client_faults = [ClientProtocol::Http1, ClientProtocol::Http2].map(client_faults).concat();
+    for fault in &client_faults {
         for expected in &fault.expected {
             raised.extend(expected.error_cause().map(|cause| cause.name().to_owned()));
             raised.extend(expected.aborted_cause().map(str::to_owned));

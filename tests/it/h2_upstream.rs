@@ -13,18 +13,9 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
-use statusquo::conformance::frames::leading_u32;
+use statusquo::conformance::frames::{self, leading_u32};
+pub use statusquo::conformance::frames::{END_HEADERS, END_STREAM, encode_frame, frame_type::*};
 use tokio::runtime::Runtime;
-
-pub const DATA: u8 = 0;
-pub const HEADERS: u8 = 1;
-pub const RST_STREAM: u8 = 3;
-pub const SETTINGS: u8 = 4;
-pub const PING: u8 = 6;
-pub const GOAWAY: u8 = 7;
-pub const WINDOW_UPDATE: u8 = 8;
-pub const END_STREAM: u8 = 1;
-pub const END_HEADERS: u8 = 4;
 
 /// Default flow-control window (RFC 9113 section 6.9.2).
 const DEFAULT_WINDOW: usize = 65_535;
@@ -154,11 +145,7 @@ impl RawH2Server {
 impl RawH2Connection {
     /// Sends SETTINGS with these parameters.
     pub fn send_settings(&mut self, parameters: &[(u16, u32)]) -> Option<()> {
-        let payload: Vec<u8> = parameters
-            .iter()
-            .flat_map(|(name, value)| [&name.to_be_bytes()[..], &value.to_be_bytes()].concat())
-            .collect();
-        self.send_frame(SETTINGS, 0, 0, &payload)
+        self.write(&frames::settings_frame(parameters))
     }
 
     pub fn stop_ping_acks(&mut self) {
@@ -292,11 +279,4 @@ impl RawH2Connection {
     pub fn send_goaway(&mut self, last: u32, code: u32) -> Option<()> {
         self.send_frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat())
     }
-}
-
-/// Encodes a frame.
-pub fn encode_frame(frame_type: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let frame_header = [&length[1..], &[frame_type, flags], &stream.to_be_bytes()].concat();
-    [&frame_header[..], payload].concat()
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use statusquo::conformance::{Gate, Step, http_response, write_bytes};
 
 use super::contract_check::check_local_reply;
-use super::gateway::{Gateway, GatewaySetup};
+use super::gateway::Gateway;
 use super::http1_client::Client;
 use super::load::limit;
 use super::response_reader::{ResponseEnd, SentRequest};
@@ -155,15 +155,6 @@ fn panic_ends_one_stream_with_a_documented_500() {
     let mut client = gateway.h2_client();
     client.get("/__panic").assert_local_reply(500);
     client.get("/").assert_response(200, "fine");
-}
-
-#[test]
-fn http1_listener_rejects_an_http2_preface_with_a_documented_400() {
-    let upstream = ok_upstream("");
-    let gateway = GatewaySetup::with_servers(&[upstream.address()]).start();
-    let mut client = gateway.client();
-    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-    assert_eq!(client.read(SentRequest::Http11("GET")).status, 400);
 }
 
 /// Clients of other protocols get an HTTP/1 response: immediately if the bytes cannot become HTTP/2, otherwise at the

@@ -2,20 +2,16 @@
 //!
 //! Only `client.header_timeout` may end a wait here: all other timeouts are far longer than the watchdog.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::frames::{
-    END_HEADERS, END_STREAM, Frame, PREFACE, encode_frame, frame_type, leading_u32, settings_frame,
-    take_frame,
-};
-use statusquo::conformance::hpack::HeaderList;
+use statusquo::conformance::frames::{END_HEADERS, END_STREAM, encode_frame, frame_type, leading_u32};
 use statusquo::conformance::{Gate, Step, http_response};
 
 use super::connections::hold_place;
 use super::gateway::{Gateway, GatewaySetup};
 use super::load::{limit, millis, scaled};
+use super::raw_h2_client::{RawH2Client, get_frame, request_block};
 use super::scripted_upstreams::{ok_upstream, script};
 
 const HEADER_TIMEOUT: Duration = Duration::from_millis(1200);
@@ -30,62 +26,16 @@ fn start_with_short_header_timeout(setup: GatewaySetup) -> Gateway {
         .start()
 }
 
-/// A client connection at the frame level.
-struct RawH2Client {
-    stream: TcpStream,
-    received: Vec<u8>,
-}
-
-impl RawH2Client {
-    fn connect(address: SocketAddr) -> RawH2Client {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(limit())).unwrap();
-        let mut raw = RawH2Client { stream, received: Vec::new() };
-        raw.send(&[PREFACE, &settings_frame(&[])].concat());
-        raw
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
-    }
-
-    /// Reads the next frame; `None` at the end of the connection.
-    fn next_frame(&mut self) -> Option<Frame> {
-        loop {
-            if let Some(frame) = take_frame(&mut self.received) {
-                return Some(frame);
-            }
-            let mut piece = [0; 4096];
-            match self.stream.read(&mut piece) {
-                Ok(0) => return None,
-                Ok(size) => self.received.extend_from_slice(&piece[..size]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("no frame: {error}"),
-            }
-        }
-    }
-
-    fn read_until(&mut self, kind: u8) -> Frame {
-        loop {
-            let frame = self.next_frame().expect("an open connection");
-            if frame.frame_type == kind {
-                return frame;
-            }
-        }
-    }
-
-    /// Asserts GOAWAY with NO_ERROR and the end of the connection.
-    fn expect_close(&mut self) {
-        let goaway = self.read_until(frame_type::GOAWAY);
-        assert_eq!(leading_u32(&goaway.payload[4..]), 0);
-        while self.next_frame().is_some() {}
-    }
+/// Asserts GOAWAY with NO_ERROR and the end of the connection.
+#[track_caller]
+fn expect_close(raw: &mut RawH2Client) {
+    let goaway = raw.read_until(frame_type::GOAWAY);
+    assert_eq!(leading_u32(&goaway.payload[4..]), 0);
+    while raw.try_frame().is_some() {}
 }
 
 fn header_block(method: &str) -> Vec<u8> {
-    let list = HeaderList::default().with(":method", method).with(":scheme", "http").with(":path", "/");
-    list.with(":authority", "test").encode()
+    request_block(method, "/", &[])
 }
 
 /// Asserts that `timeouts` connections ended by timeout, and none for another HTTP/2 reason.
@@ -118,7 +68,7 @@ fn stalled_header_blocks_time_out_while_other_requests_are_served() {
     ];
     let mut stalled: Vec<(RawH2Client, Instant)> = (0..CLIENTS_PER_KIND)
         .map(|index| {
-            let mut raw = RawH2Client::connect(gateway.h2_address());
+            let mut raw = RawH2Client::connect(gateway.h2_address(), &[], &[]);
             let started = Instant::now();
             raw.send(&halves[index % halves.len()]);
             (raw, started)
@@ -127,7 +77,7 @@ fn stalled_header_blocks_time_out_while_other_requests_are_served() {
     let mut other_client = gateway.h2_client();
     other_client.get("/").assert_response(200, "fine");
     for (raw, started) in &mut stalled {
-        raw.expect_close();
+        expect_close(raw);
         assert!(started.elapsed() >= HEADER_TIMEOUT, "{:?}", started.elapsed());
     }
     expect_close_reasons(&gateway, CLIENTS_PER_KIND);
@@ -138,10 +88,10 @@ fn stalled_header_blocks_time_out_while_other_requests_are_served() {
 fn slowly_sent_header_block_has_the_same_timeout() {
     let upstream = ok_upstream("fine");
     let gateway = start_with_short_header_timeout(Gateway::with_upstream(&upstream));
-    let mut raw = RawH2Client::connect(gateway.h2_address());
+    let mut raw = RawH2Client::connect(gateway.h2_address(), &[], &[]);
     raw.read_until(frame_type::SETTINGS);
     let started = Instant::now();
-    raw.send(&encode_frame(frame_type::HEADERS, END_STREAM, 1, []));
+    raw.send(encode_frame(frame_type::HEADERS, END_STREAM, 1, []));
     let mut slow_writer = raw.stream.try_clone().unwrap();
     let fragment = encode_frame(frame_type::CONTINUATION, 0, 1, []);
     // Sending them without a pause would be a flood.
@@ -151,7 +101,7 @@ fn slowly_sent_header_block_has_the_same_timeout() {
             std::thread::sleep(pause); // slow client under test
         }
     });
-    raw.expect_close();
+    expect_close(&mut raw);
     assert!(started.elapsed() >= HEADER_TIMEOUT, "{:?}", started.elapsed());
     writer_thread.join().unwrap();
     expect_close_reasons(&gateway, 1);
@@ -164,8 +114,8 @@ fn slow_data_frame_is_not_limited_by_the_header_timeout() {
     let data = encode_frame(frame_type::DATA, END_STREAM, 1, [b'x'; 64]);
     // Inside the payload, and inside the frame header.
     for split in [40, 2] {
-        let mut raw = RawH2Client::connect(gateway.h2_address());
-        raw.send(&encode_frame(frame_type::HEADERS, END_HEADERS, 1, header_block("POST")));
+        let mut raw = RawH2Client::connect(gateway.h2_address(), &[], &[]);
+        raw.send(encode_frame(frame_type::HEADERS, END_HEADERS, 1, header_block("POST")));
         raw.send(&data[..split]);
         std::thread::sleep(scaled(HEADER_TIMEOUT * 2)); // slow client under test
         raw.send(&data[split..]);
@@ -185,16 +135,16 @@ fn pending_request_gets_a_response_before_header_timeout_closes() {
         Step::Write(http_response("200 OK", "fine")),
     ]);
     let gateway = start_with_short_header_timeout(Gateway::with_upstream(&upstream));
-    let mut raw = RawH2Client::connect(gateway.h2_address());
+    let mut raw = RawH2Client::connect(gateway.h2_address(), &[], &[]);
     let started = Instant::now();
-    raw.send(&encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 1, header_block("GET")));
-    raw.send(&encode_frame(frame_type::HEADERS, END_STREAM, 3, []));
+    raw.send(get_frame(1));
+    raw.send(encode_frame(frame_type::HEADERS, END_STREAM, 3, []));
     raw.read_until(frame_type::GOAWAY);
     assert!(started.elapsed() >= HEADER_TIMEOUT, "{:?}", started.elapsed());
     gate.open();
     assert_eq!(raw.read_until(frame_type::HEADERS).stream, 1);
     assert_eq!(raw.read_until(frame_type::DATA).payload, b"fine");
-    while raw.next_frame().is_some() {}
+    while raw.try_frame().is_some() {}
     expect_close_reasons(&gateway, 1);
 }
 
@@ -207,14 +157,11 @@ fn connection_over_the_limit_closes_despite_further_requests() {
         .limit(limit() * 3)
         .start();
     let mut first_client = hold_place(&gateway, 1);
-    let mut raw = RawH2Client::connect(gateway.h2_address());
+    let mut raw = RawH2Client::connect(gateway.h2_address(), &[], &[]);
     let mut writer = raw.stream.try_clone().unwrap();
     let sender_thread = std::thread::spawn(move || {
-        let complete_block = header_block("GET");
-        let request_frame =
-            |stream| encode_frame(frame_type::HEADERS, END_STREAM | END_HEADERS, stream, &complete_block);
         for stream in (1..).step_by(2) {
-            if writer.write_all(&request_frame(stream)).is_err() {
+            if writer.write_all(&get_frame(stream)).is_err() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(200)); // the client keeps sending requests
@@ -223,7 +170,7 @@ fn connection_over_the_limit_closes_despite_further_requests() {
     // It never acknowledges the PING that is sent with GOAWAY.
     assert_eq!(leading_u32(&raw.read_until(frame_type::GOAWAY).payload[4..]), 0);
     let goaway_at = Instant::now();
-    while raw.next_frame().is_some() {
+    while raw.try_frame().is_some() {
         assert!(goaway_at.elapsed() < limit(), "the connection is never closed");
     }
     sender_thread.join().unwrap();

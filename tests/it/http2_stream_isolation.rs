@@ -16,7 +16,7 @@ fn broken_upstream_never_ends_a_client_stream_cleanly() {
         .into_iter()
         .filter(|fault| {
             fault.server_kind == ServerKind::Http2Scripted
-                || matches!(fault.outcome, FaultOutcome::Aborted { .. })
+                || matches!(fault.expect.outcome, FaultOutcome::Aborted { .. })
         })
         .filter(|fault| fault.request.count == 1)
         .collect();
@@ -26,15 +26,15 @@ fn broken_upstream_never_ends_a_client_stream_cleanly() {
         let mut client = gateway.h2_client();
         let name = fault.name;
         let response = client.request(fault.request.method, &fault.path(), &[], fault.request.body.clone());
-        assert_eq!(response.status, fault.outcome.status(), "{name}");
-        match fault.outcome {
+        assert_eq!(response.status, fault.expect.outcome.status(), "{name}");
+        match fault.expect.outcome {
             FaultOutcome::Aborted { .. } => {
                 assert!(matches!(response.end, ResponseEnd::Reset { .. }), "{name}: {response:#?}");
-                assert!(fault.body.starts_with(&response.body), "{name}: {:?}", response.text());
+                assert!(fault.expect.body.starts_with(&response.body), "{name}: {:?}", response.text());
             }
             FaultOutcome::Forwarded { .. } => {
                 assert!(
-                    response.end == ResponseEnd::Complete && response.body == fault.body,
+                    response.end == ResponseEnd::Complete && response.body == fault.expect.body,
                     "{name}: {response:#?}"
                 );
             }

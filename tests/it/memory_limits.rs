@@ -5,20 +5,18 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use statusquo::conformance::case::FAULT_HEADER;
 use statusquo::conformance::frames::{
-    self, END_HEADERS, END_STREAM, PREFACE, encode_frame, frame_type, setting_id, settings_frame,
-    window_update_frame,
+    self, END_HEADERS, END_STREAM, encode_frame, frame_type, setting_id, window_update_frame,
 };
-use statusquo::conformance::hpack::HeaderList;
 use statusquo::conformance::runner::upstream_script;
-use statusquo::conformance::{GatewayProfile, client_faults_h2};
+use statusquo::conformance::{ClientProtocol, FAULT_HEADER, GatewayProfile, client_faults};
 
 use super::client_faults::run_all;
 use super::gateway::{Gateway, GatewaySetup};
 use super::h2_upstream::H2Server;
 use super::http2_upstream::h2_server_setup;
 use super::load::limit;
+use super::raw_h2_client::{RawH2Client, request_block};
 use super::scripted_upstreams::by_request;
 
 /// Largest accepted growth of resident memory, in bytes.
@@ -34,23 +32,14 @@ fn memory(gateway: &Gateway) -> f64 {
 }
 
 fn request_frame(stream: u32, method: &str, script: &str, ends: bool) -> Vec<u8> {
-    let list = HeaderList::default()
-        .with(":method", method)
-        .with(":scheme", "http")
-        .with(":path", "/resources")
-        .with(":authority", "resources.example")
-        .with(FAULT_HEADER, script);
     let flags = END_HEADERS | if ends { END_STREAM } else { 0 };
-    encode_frame(frame_type::HEADERS, flags, stream, list.encode())
+    let block = request_block(method, "/resources", &[(FAULT_HEADER, script)]);
+    encode_frame(frame_type::HEADERS, flags, stream, block)
 }
 
 /// A connection after the preface and SETTINGS with this stream window.
 fn open_connection(gateway: SocketAddr, stream_window: u32) -> TcpStream {
-    let mut client = TcpStream::connect(gateway).unwrap();
-    client.set_read_timeout(Some(limit())).unwrap();
-    let settings_bytes = settings_frame(&[(setting_id::INITIAL_WINDOW_SIZE, stream_window)]);
-    client.write_all(&[PREFACE, &settings_bytes].concat()).unwrap();
-    client
+    RawH2Client::connect(gateway, &[(setting_id::INITIAL_WINDOW_SIZE, stream_window)], &[]).stream
 }
 
 /// Every stream requests an endless response with a window of 0.
@@ -117,18 +106,13 @@ fn slow_uploading_client(gateway: SocketAddr) -> TcpStream {
 /// Every stream sends a header section of 60 KiB, compressed to a few bytes, and waits.
 fn hpack_bomb_client(gateway: SocketAddr) -> TcpStream {
     let mut client = open_connection(gateway, 0xffff);
-    let list = HeaderList::default()
-        .with(":method", "GET")
-        .with(":scheme", "http")
-        .with(":path", "/resources")
-        .with(":authority", "resources.example")
-        .with(FAULT_HEADER, "hang");
+    let block = request_block("GET", "/resources", &[(FAULT_HEADER, "hang")]);
     // A field that is added to the dynamic table, followed by repeated references to it (RFC 7541 sections 6.1 and
     // 6.2.1).
-    let mut first = list.encode();
+    let mut first = block.clone();
     first.extend([0x40, 1, b'x', 0x7f, 0xbd, 0x1d]);
     first.resize(first.len() + 3900, b'y');
-    let repeated_headers = [list.encode(), vec![0xbe; 15]].concat();
+    let repeated_headers = [block, vec![0xbe; 15]].concat();
     let mut all = encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 1, first);
     for n in 1..MAX_STREAMS {
         all.extend(encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, &repeated_headers));
@@ -156,26 +140,14 @@ fn partial_headers_client(gateway: SocketAddr) -> TcpStream {
 fn large_header_sections_share_1_mib_and_small_ones_always_fit() {
     let upstream = by_request(upstream_script);
     let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
-    let mut client = hpack_bomb_client(gateway.h2_address());
+    let mut client = RawH2Client::of(hpack_bomb_client(gateway.h2_address()));
     let full = [("code", "503"), ("cause", "resource_exhausted")];
     gateway.wait_for_metric(limit(), "errors_total", &full, f64::from(MAX_STREAMS - 18));
     gateway.wait_for_metric(limit(), "requests_in_flight", &[], 18.0);
     let small = 2 * MAX_STREAMS + 1;
-    client.write_all(&request_frame(small, "GET", "served", true)).unwrap();
-    client.set_read_timeout(Some(limit())).unwrap();
-    let mut received = Vec::new();
-    let response = loop {
-        if let Some(frame) = frames::take_frame(&mut received) {
-            if (frame.frame_type, frame.stream) == (frame_type::DATA, small) {
-                break frame;
-            }
-            continue;
-        }
-        let mut piece = [0; 4096];
-        let read = client.read(&mut piece).unwrap();
-        assert!(read > 0, "the connection is closed");
-        received.extend_from_slice(&piece[..read]);
-    };
+    client.send(request_frame(small, "GET", "served", true));
+    let response =
+        client.read_until_frame(|frame| (frame.frame_type, frame.stream) == (frame_type::DATA, small));
     assert_eq!(response.payload, b"served\n");
     drop(client);
     gateway.wait_for_metric(limit(), "requests_in_flight", &[], 0.0);
@@ -187,23 +159,10 @@ fn large_header_sections_share_1_mib_and_small_ones_always_fit() {
 /// Every stream sends an uncompressed header section of 240,000 bytes and reads no response.
 fn large_headers_client(gateway: SocketAddr) -> TcpStream {
     let mut client = open_connection(gateway, 0);
-    let mut list = HeaderList::default()
-        .with(":method", "GET")
-        .with(":scheme", "http")
-        .with(":path", "/resources")
-        .with(":authority", "resources.example");
-    for _ in 0..60 {
-        list = list.with("x", "y".repeat(4000));
-    }
-    let block = list.encode();
+    let padding = "y".repeat(4000);
+    let block = request_block("GET", "/resources", &[("x", padding.as_str()); 60]);
     for n in 0..MAX_STREAMS {
-        let mut pieces = block.chunks(16 * 1024).peekable();
-        let (mut kind, mut begins) = (frame_type::HEADERS, END_STREAM);
-        while let Some(piece) = pieces.next() {
-            let ends = if pieces.peek().is_none() { END_HEADERS } else { 0 };
-            client.write_all(&encode_frame(kind, begins | ends, 2 * n + 1, piece)).unwrap();
-            (kind, begins) = (frame_type::CONTINUATION, 0);
-        }
+        client.write_all(&frames::header_block_frames(2 * n + 1, &block, END_STREAM)).unwrap();
     }
     client
 }
@@ -271,7 +230,7 @@ fn hostile_clients_use_less_than_64_mib_and_leak_nothing() {
         .start();
     let profile = GatewayProfile::example();
     // Allocates everything that is created once and kept.
-    let few: Vec<_> = client_faults_h2(&profile).into_iter().take(20).collect();
+    let few: Vec<_> = client_faults(ClientProtocol::Http2).into_iter().take(20).collect();
     run_all(gateway.h2_address(), &upstream, &profile, &few);
     gateway.expect_metric("requests_in_flight", &[], 0.0);
     let idle = memory(&gateway);
@@ -281,7 +240,7 @@ fn hostile_clients_use_less_than_64_mib_and_leak_nothing() {
         peak_then_idle_memory(
             &gateway,
             || {
-                run_all(gateway.h2_address(), &upstream, &profile, &client_faults_h2(&profile));
+                run_all(gateway.h2_address(), &upstream, &profile, &client_faults(ClientProtocol::Http2));
             },
             idle,
         )

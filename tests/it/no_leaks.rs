@@ -53,8 +53,8 @@ fn local_replies_leak_no_upstream_detail_and_the_log_has_it() {
     let ids: Mutex<HashMap<&str, String>> = Mutex::default();
     run_concurrently(&faults, |fault| {
         let response = send_requests(&mut gateway.client(), fault);
-        assert_eq!(response.status, fault.outcome.status(), "{}", fault.name);
-        if let FaultOutcome::LocalReply { .. } = fault.outcome {
+        assert_eq!(response.status, fault.expect.outcome.status(), "{}", fault.name);
+        if let FaultOutcome::LocalReply { .. } = fault.expect.outcome {
             assert!(!secrets.appear_in(&everything_in(&response)), "{}: {response:#?}", fault.name);
             let id = response.header("x-request-id").unwrap().to_owned();
             ids.lock().unwrap().insert(fault.name, id);
@@ -82,7 +82,7 @@ fn errors_leak_nothing_when_upstream_messages_are_off() {
     wait_for_dns(&gateway, &faults);
     run_concurrently(&faults, |fault| {
         let response = send_requests(&mut gateway.client(), fault);
-        let code = fault.outcome.status();
+        let code = fault.expect.outcome.status();
         assert_eq!(response.status, code, "{}", fault.name);
         if code >= 400 {
             assert!(!secrets.appear_in(&everything_in(&response)), "{}: {response:#?}", fault.name);

@@ -85,7 +85,7 @@ fn with_method(method: &'static str, fault: &UpstreamFault) -> Option<UpstreamFa
 }
 
 fn min_request_sent(faults: &[UpstreamFault], name: &str) -> &'static str {
-    faults.iter().find(|fault| fault.name == name).unwrap().min_request_sent.name()
+    faults.iter().find(|fault| fault.name == name).unwrap().expect.request_sent.name()
 }
 
 fn rank(sent: &str) -> usize {

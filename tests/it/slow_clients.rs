@@ -270,28 +270,6 @@ fn unresponsive_http2_client_does_not_hold_its_connection() {
     gateway.expect_metric("connections", &[("listener", &gateway.h2_address().to_string())], 0.0);
 }
 
-/// The `h2` crate resets such a stream by itself; no request is created.
-#[test]
-fn malformed_http2_stream_is_counted_by_its_close_reason() {
-    let upstream = ok_upstream("must not be reached");
-    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
-    let mut client = TcpStream::connect(gateway.h2_address()).unwrap();
-    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
-    // GET / of http://test with `connection: close`, then a body longer than its Content-Length of 2.
-    let get = b"\x82\x86\x84\x41\x04test\x00\x0aconnection\x05close";
-    let post = b"\x83\x86\x84\x41\x04test\x00\x0econtent-length\x012";
-    client.write_all(&frame(1, 5, 1, get)).unwrap();
-    client.write_all(&frame(1, 4, 3, post)).unwrap();
-    client.write_all(&frame(0, 1, 3, b"four")).unwrap();
-    gateway.expect_metric("closed_without_response_total", &[("cause", "http2_stream_error")], 2.0);
-    gateway.expect_metric("closed_without_response_total", &[], 2.0);
-    gateway.expect_metric("responses_total", &[], 0.0);
-}
-
-fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
-    [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream], payload].concat()
-}
-
 #[test]
 fn client_not_reading_local_replies_is_counted_as_too_slow() {
     let upstream = ok_upstream("must not be reached");
@@ -306,30 +284,4 @@ fn client_not_reading_local_replies_is_counted_as_too_slow() {
     gateway.expect_metric("aborted_total", &[("cause", "client_too_slow")], 1.0);
     gateway.expect_metric("aborted_total", &[], 1.0);
     gateway.expect_metric("closed_without_response_total", &[], 0.0);
-}
-
-/// The `h2` crate accepts 256 KiB; the gateway's limit is a quarter of it.
-#[test]
-fn header_list_gets_a_response_up_to_the_h2_limit_and_is_counted_above() {
-    let upstream = ok_upstream("must not be reached");
-    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
-    let mut client = gateway.h2_client();
-    let padding = "0123456789".repeat(100);
-    let refused = vec![("x-padding", padding.as_str()); 70];
-    assert_eq!(client.request("GET", "/", &refused, Bytes::new()).status, 400);
-    gateway.expect_metric("errors_total", &[("cause", "header_too_large")], 1.0);
-
-    let mut raw = TcpStream::connect(gateway.h2_address()).unwrap();
-    raw.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
-    // A field of 4,000 bytes enters the dynamic table and is referenced 100 times: 400 KB of fields in little more than
-    // 4,000 bytes.
-    let mut block = b"\x82\x86\x84\x41\x04test\x40\x01x\x7f\xa1\x1e".to_vec();
-    block.extend([b'y'; 4000]);
-    block.extend([0xbe; 100]);
-    let length = (block.len() as u32).to_be_bytes();
-    raw.write_all(&[&length[1..], &[1, 5, 0, 0, 0, 1], &block].concat()).unwrap();
-    gateway.expect_metric("closed_without_response_total", &[("cause", "http2_header_list")], 1.0);
-    gateway.expect_metric("closed_without_response_total", &[], 1.0);
-    gateway.expect_metric("responses_total", &[], 1.0);
-    assert_eq!(upstream.request_count(), 0);
 }

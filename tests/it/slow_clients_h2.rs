@@ -2,61 +2,24 @@
 //!
 //! The frames are written and read at the byte level. Cases that fit a fault table or another file are there.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-
 use statusquo::conformance::frames::{
-    self, END_HEADERS, END_STREAM, Frame, PREFACE, encode_frame, frame_type, rst_stream_frame, setting_id,
-    settings_frame, window_update_frame,
+    END_HEADERS, END_STREAM, encode_frame, frame_type, rst_stream_frame, setting_id, window_update_frame,
 };
-use statusquo::conformance::hpack::HeaderList;
 
 use super::gateway::Gateway;
 use super::h2_upstream::RawH2Server;
 use super::http2_upstream::raw_server_setup;
 use super::load::limit;
+use super::raw_h2_client::{RawH2Client, request_block};
 use super::scripted_upstreams::ok_upstream;
 
 const CANCEL: u32 = 8;
 
-/// A connection that has sent these frames in one write.
-struct FrameClient {
-    stream: TcpStream,
-    received: Vec<u8>,
-}
-
-impl FrameClient {
-    fn connect_and_send(address: SocketAddr, frames: &[Vec<u8>]) -> FrameClient {
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(limit())).unwrap();
-        stream.write_all(&[PREFACE, &settings_frame(&[]), &frames.concat()].concat()).unwrap();
-        FrameClient { stream, received: Vec::new() }
-    }
-
-    fn next_frame(&mut self) -> Frame {
-        loop {
-            if let Some(frame) = frames::take_frame(&mut self.received) {
-                return frame;
-            }
-            let mut piece = [0; 4096];
-            let read = self.stream.read(&mut piece).expect("a frame in time");
-            assert!(read > 0, "the connection has ended");
-            self.received.extend_from_slice(&piece[..read]);
-        }
-    }
-}
-
 fn headers_frame(stream: u32, method: &str, path: &str, length: Option<&str>) -> Vec<u8> {
-    let list = HeaderList::default()
-        .with(":method", method)
-        .with(":scheme", "http")
-        .with(":path", path)
-        .with(":authority", "test");
-    let (list, ends) = match length {
-        Some(length) => (list.with("content-length", length), 0),
-        None => (list, END_STREAM),
-    };
-    encode_frame(frame_type::HEADERS, END_HEADERS | ends, stream, list.encode())
+    let fields: Vec<_> = length.map(|length| ("content-length", length)).into_iter().collect();
+    let ends = if length.is_none() { END_STREAM } else { 0 };
+    let block = request_block(method, path, &fields);
+    encode_frame(frame_type::HEADERS, END_HEADERS | ends, stream, block)
 }
 
 #[test]
@@ -68,15 +31,7 @@ fn client_cancelling_all_streams_at_once_keeps_its_connection() {
         frames.extend([headers_frame(stream, "GET", "/", None), rst_stream_frame(stream, CANCEL)]);
     }
     frames.push(headers_frame(201, "GET", "/", None));
-    let mut client = FrameClient::connect_and_send(gateway.h2_address(), &frames);
-    loop {
-        let frame = client.next_frame();
-        assert_ne!(frame.frame_type, frame_type::GOAWAY, "{frame:?}");
-        if (frame.frame_type, frame.stream) == (frame_type::DATA, 201) {
-            assert_eq!(frame.payload, b"fine");
-            break;
-        }
-    }
+    RawH2Client::connect(gateway.h2_address(), &[], &frames.concat()).expect_fine(201);
     let labels = [("cause", "http2_connection_error")];
     gateway.expect_metric("closed_without_response_total", &labels, 0.0);
 }
@@ -95,7 +50,7 @@ fn malformed_stream_counts_neither_as_response_nor_as_client_disconnect() {
             encode_frame(frame_type::DATA, END_STREAM, stream, b"four"),
         ]);
     }
-    let mut client = FrameClient::connect_and_send(gateway.h2_address(), &frames);
+    let mut client = RawH2Client::connect(gateway.h2_address(), &[], &frames.concat());
     let mut resets = 0;
     while resets < 20 {
         let frame = client.next_frame();
@@ -140,16 +95,9 @@ fn small_data_frames_are_accepted_while_the_upstream_does_not_read() {
         encode_frame(frame_type::DATA, END_STREAM, 1, [b'm'; 10]),
         headers_frame(3, "GET", "/", None),
     ];
-    let mut client = FrameClient::connect_and_send(gateway.h2_address(), &frames);
+    let mut client = RawH2Client::connect(gateway.h2_address(), &[], &frames.concat());
     for stream in [3, 1] {
-        loop {
-            let frame = client.next_frame();
-            assert_ne!(frame.frame_type, frame_type::GOAWAY, "{frame:?}");
-            if (frame.frame_type, frame.stream) == (frame_type::DATA, stream) {
-                assert_eq!(frame.payload, b"fine");
-                break;
-            }
-        }
+        client.expect_fine(stream);
     }
     gateway.expect_metric("responses_total", &[("code", "200")], 2.0);
     gateway.expect_metric("closed_without_response_total", &[], 0.0);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use statusquo::conformance::{
-    ExpectedMessage, FaultOutcome, FaultyUpstream, ReplyReason, ServerKind, UpstreamFault, upstream_faults,
+    FaultOutcome, FaultyUpstream, ReplyReason, ServerKind, UpstreamFault, upstream_faults,
 };
 
 use super::contract_check::{check_local_reply, default_body, default_message};
@@ -155,7 +155,8 @@ const CONCURRENCY: usize = 32;
 #[track_caller]
 pub fn send_requests(client: &mut Client, fault: &UpstreamFault) -> HttpResponse {
     let body = String::from_utf8(fault.request.body.to_vec()).unwrap();
-    let mut send = || client.request(fault.request.method, &fault.path(), fault.request.header_lines, &body);
+    let mut send =
+        || client.request(fault.request.method, &fault.path(), &fault.request.header_lines(), &body);
     for _ in 1..fault.request.count {
         // Another client may run the same row with another method, and its fault may affect this request.
         let deadline = Instant::now() + limit();
@@ -170,20 +171,24 @@ fn check_fault(gateway: &Gateway, fault: &UpstreamFault) {
     let name = fault.name;
     let mut client = gateway.client();
     let response = send_requests(&mut client, fault);
-    assert_eq!(response.status, fault.outcome.status(), "{name}: {response:#?}\n{}", response.text());
+    assert_eq!(response.status, fault.expect.outcome.status(), "{name}: {response:#?}\n{}", response.text());
     check_outcome(fault, &response);
-    for (field, value) in &fault.kept_headers {
-        assert_eq!(response.header(field), Some(*value), "{name}: {response:#?}");
+    for (field, value) in fault.expect.kept() {
+        assert_eq!(response.header(field), Some(value), "{name}: {response:#?}");
     }
-    for field in &fault.removed_headers {
+    for field in &fault.expect.removed {
         assert!(
-            !response.headers.iter().any(|(found, _)| found == *field),
+            !response.headers.iter().any(|(found, _)| found == field),
             "{name}: {field} in {response:#?}"
         );
     }
     let interim: Vec<u16> = response.interim.iter().map(|(status, _)| *status).collect();
-    assert_eq!(interim, fault.interim_statuses, "{name}");
-    assert_eq!(response.connection_usable, fault.keeps_client_connection(), "{name}: {response:#?}");
+    assert_eq!(interim, fault.expect.interim, "{name}");
+    assert_eq!(
+        response.connection_usable,
+        !matches!(fault.expect.outcome, FaultOutcome::Aborted { .. }),
+        "{name}: {response:#?}"
+    );
     if response.connection_usable {
         client.get("/no-such-route").assert_local_reply(404);
     }
@@ -192,12 +197,9 @@ fn check_fault(gateway: &Gateway, fault: &UpstreamFault) {
 fn check_outcome(fault: &UpstreamFault, response: &HttpResponse) {
     let name = fault.name;
     let send = SentRequest::Http11(fault.request.method);
-    match fault.outcome {
+    match fault.expect.outcome {
         FaultOutcome::LocalReply { code, reason: why } => {
-            let message = match fault.expected_message {
-                ExpectedMessage::ContractDefault => default_message(code),
-                ExpectedMessage::FromUpstream(message) => message,
-            };
+            let message = fault.expect.message.as_deref().unwrap_or_else(|| default_message(code));
             check_local_reply(response, send, code, message);
             if send.is_head() {
                 // For HEAD, Content-Length is known for a local reply, and unknown for a reply that replaces a page.
@@ -210,14 +212,14 @@ fn check_outcome(fault: &UpstreamFault, response: &HttpResponse) {
         }
         FaultOutcome::Forwarded { .. } => {
             assert_eq!(response.end, ResponseEnd::Complete, "{name}");
-            assert!(response.body == fault.body, "{name}: {response:#?}\n{}", response.text());
+            assert!(response.body == fault.expect.body, "{name}: {response:#?}\n{}", response.text());
         }
         FaultOutcome::Aborted { .. } => {
             assert!(
                 matches!(response.end, ResponseEnd::Truncated { .. } | ResponseEnd::Reset { .. }),
                 "{name}: not visibly cut: {response:#?}"
             );
-            assert!(fault.body.starts_with(&response.body), "{name}: {:?}", response.text());
+            assert!(fault.expect.body.starts_with(&response.body), "{name}: {:?}", response.text());
         }
     }
 }
@@ -227,8 +229,8 @@ fn check_metrics(gateway: &Gateway, faults: &[UpstreamFault]) {
     gateway.expect_metrics_match_responses();
     let aborted: Vec<&str> = faults
         .iter()
-        .filter(|fault| matches!(fault.outcome, FaultOutcome::Aborted { .. }))
-        .map(|fault| fault.outcome.cause_name())
+        .filter(|fault| matches!(fault.expect.outcome, FaultOutcome::Aborted { .. }))
+        .map(|fault| fault.expect.outcome.cause_name())
         .collect();
     gateway.expect_metric("aborted_total", &[], aborted.len() as f64);
     for cause in &aborted {
@@ -242,10 +244,10 @@ fn check_metrics(gateway: &Gateway, faults: &[UpstreamFault]) {
     let metrics = gateway.metrics();
     let mut mismatches = Vec::new();
     for fault in faults {
-        let code = fault.outcome.status().to_string();
-        let with_code = if fault.outcome.status() == 200 { fault.request.count } else { 1 };
-        let errors = u32::from(fault.outcome.status() >= 400);
-        let cause = fault.outcome.cause_name();
+        let code = fault.expect.outcome.status().to_string();
+        let with_code = if fault.expect.outcome.status() == 200 { fault.request.count } else { 1 };
+        let errors = u32::from(fault.expect.outcome.status() >= 400);
+        let cause = fault.expect.outcome.cause_name();
         for (metric, labels, expected) in [
             ("responses_total", &[("route", fault.name)][..], fault.request.count),
             ("responses_total", &[("route", fault.name), ("code", &code)], with_code),

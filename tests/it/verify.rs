@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use statusquo::conformance::{GatewayProfile, client_faults_tls};
+use statusquo::conformance::{ClientProtocol, client_faults};
 
 use super::certificates::Authority;
 use super::gateway::TestFolder;
@@ -143,7 +143,7 @@ fn cases_of_a_file_run_under_a_contract_of_400_and_500() {
     assert_eq!(output.status.code(), Some(78), "{message}");
     assert!(message.contains("\"out_of_memory\" is not a cause"), "{message}");
     assert!(
-        message.contains("wrong.yaml:13:") && message.contains("docs/codes.md lists the causes"),
+        message.contains("wrong.yaml:13:") && message.contains("expected one of those in docs/codes.md"),
         "{message}"
     );
 }
@@ -188,7 +188,7 @@ fn verify_uses_the_choices_of_the_configuration() {
     let (status, report) = run_verify(file.to_str().unwrap(), None, &["--allow-flaky"]);
     assert_no_failures(&report, "own.yaml");
     let passed_rows = rows(&report, "passed");
-    for row in client_faults_tls(&GatewayProfile::example()) {
+    for row in client_faults(ClientProtocol::Tls) {
         assert!(passed_rows.iter().any(|(fault, _)| *fault == row.name), "{}", row.name);
     }
     assert_eq!(status, Some(0));

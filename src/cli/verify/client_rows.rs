@@ -6,12 +6,10 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use http::Method;
-use tokio::sync::Semaphore;
 
 use super::expectation::{ExpectationContext, describe_response};
-use super::harness::{Harness, RunningGateway};
+use super::harness::Harness;
 use super::route_probe::RouteProbe;
 use super::{ReportRow, Section, retry};
 use crate::conformance::runner::check_served;
@@ -23,8 +21,6 @@ use crate::contract::{Contract, RequestSent};
 use crate::http::target::check_path;
 
 const CONCURRENCY: usize = 48;
-/// Concurrency of the second runs.
-const RETRY_CONCURRENCY: usize = 4;
 /// Timeout of each step, before the load factor.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
 
@@ -37,24 +33,23 @@ pub(super) async fn run_all(
     protocol: ClientProtocol,
     target: Option<&Target>,
 ) -> Vec<ReportRow> {
-    let skip_all = |reason: &str| {
-        let rows = harness.cases.client_faults(protocol, &GatewayProfile::example());
-        rows.iter().map(|row| skipped(row, reason.to_owned())).collect()
-    };
+    let rows: Vec<&ClientFault> = harness.cases.client_faults(protocol).collect();
+    let skip_all = |reason: &str| rows.iter().map(|row| skipped(row, reason)).collect();
     let Some((probe, profile)) = target else { return skip_all("no route accepts an ordinary request") };
     let (gateway, listener) = match protocol {
-        ClientProtocol::Http1 => (&harness.client_gateway, Some(harness.connect(&harness.client_gateway))),
-        ClientProtocol::Tls => (&harness.client_gateway, harness.connect_second(&harness.client_gateway)),
+        ClientProtocol::Http1 => (&harness.client_gateway, Ok(harness.connect(&harness.client_gateway))),
+        ClientProtocol::Tls => {
+            let listener = harness.connect_second(&harness.client_gateway);
+            (&harness.client_gateway, listener.ok_or("no listener uses TLS"))
+        }
         ClientProtocol::Http2 => {
-            (&harness.h2_client_gateway, harness.connect_second(&harness.h2_client_gateway))
+            let listener = harness.connect_second(&harness.h2_client_gateway);
+            (&harness.h2_client_gateway, listener.ok_or("no listener uses HTTP/2"))
         }
     };
-    let Some(connector) = listener else {
-        return skip_all(if protocol == ClientProtocol::Tls {
-            "no listener uses TLS"
-        } else {
-            "no listener uses HTTP/2"
-        });
+    let connector = match listener {
+        Ok(connector) => connector,
+        Err(reason) => return skip_all(reason),
     };
     let target = RowTarget { harness, probe, get: parse_method(&profile.read_method) };
     let check = |expected, request_kind, response: &ReceivedResponse| {
@@ -69,37 +64,31 @@ pub(super) async fn run_all(
     };
     // Rows whose events are not deterministic have a gateway of their own.
     let floods = harness.connect_second(&harness.flood_gateway).unwrap_or(connector);
-    let (regular, floods) = (context(connector), context(floods));
-    let rows = harness.cases.client_faults(protocol, profile);
-    let permits = Semaphore::new(CONCURRENCY);
-    let run_row = |index: usize| {
-        let (rows, regular, floods, permits, target) = (&rows, &regular, &floods, &permits, &target);
-        async move {
-            let Some(row) = rows.get(index) else {
-                return ReportRow::skipped(Section::Client, ("", ""), None, "no such row".to_owned());
-            };
-            if let Some(reason) = skip_reason(harness, target.probe, profile, row) {
-                return skipped(row, reason);
-            }
-            let _permit = permits.acquire().await;
-            let (context, gateway): (_, &RunningGateway) =
-                if row.nondeterministic { (floods, &harness.flood_gateway) } else { (regular, gateway) };
-            let result = run_client_fault(row, context).await;
-            gateway.observed.record_client_fault(row, &result);
-            let checked = row.expected.iter().filter(|expected| expected.is_response()).count();
-            let responses: Vec<String> =
-                result.responses.iter().take(checked).map(describe_response).collect();
-            let row_facts = (row.name, row.description);
-            ReportRow::for_client_fault(row_facts, target.describe(row), &responses, result.violation)
+    let (regular, floods) = ((context(connector), gateway), (context(floods), &harness.flood_gateway));
+    let (regular, floods, target) = (&regular, &floods, &target);
+    retry::run_rows(&rows, CONCURRENCY, |row| async move {
+        if let Some(reason) = skip_reason(harness, probe, profile, row) {
+            return skipped(row, reason);
         }
-    };
-    let mut result = join_all((0..rows.len()).map(run_row)).await;
-    retry::failed_ones(&mut result, RETRY_CONCURRENCY, run_row).await;
-    result
+        let (context, gateway) = if row.nondeterministic { floods } else { regular };
+        let result = run_client_fault(row, context).await;
+        gateway.observed.record_client_fault(row, &result);
+        let checked = row.expected.iter().filter(|expected| expected.is_response()).count();
+        let responses: Vec<String> = result.responses.iter().take(checked).map(describe_response).collect();
+        let actual =
+            if responses.is_empty() { "no response".to_owned() } else { collapse_repeats(&responses) };
+        let row_result = result.violation.map_or(Ok(()), Err);
+        ReportRow::new(Section::Client, (row.name, row.description), None).judged(
+            target.describe(row),
+            actual,
+            row_result,
+        )
+    })
+    .await
 }
 
-fn skipped(row: &ClientFault, reason: String) -> ReportRow {
-    ReportRow::skipped(Section::Client, (row.name, row.description), None, reason)
+fn skipped(row: &ClientFault, reason: impl Into<String>) -> ReportRow {
+    ReportRow::new(Section::Client, (row.name, row.description), None).skipped(reason)
 }
 
 /// Chooses a route for the client faults of each contract. Slow, so call it before any row runs.
@@ -134,8 +123,8 @@ fn choose_target(harness: &Harness, contract: &Contract) -> Option<Target> {
         (probe.clone(), profile_for(harness, &probe, &Method::POST))
     });
     let best = candidates.min_by_key(|(probe, profile)| {
-        let rows = harness.cases.client_faults(ClientProtocol::Http1, profile);
-        rows.iter().filter(|row| skip_reason(harness, probe, profile, row).is_some()).count()
+        let rows = harness.cases.client_faults(ClientProtocol::Http1);
+        rows.filter(|row| skip_reason(harness, probe, profile, row).is_some()).count()
     });
     best.or_else(|| {
         let probe = probes().next()?;
@@ -169,7 +158,7 @@ fn skip_reason(
     profile: &GatewayProfile,
     row: &ClientFault,
 ) -> Option<String> {
-    let routed = row.routed_request.as_ref()?;
+    let routed = row.routed_request(profile)?;
     let (name, path) = (&routed.method, &routed.path);
     let route = harness.config.routes.get(probe.route_index)?;
     let method = parse_method(name);
@@ -233,11 +222,11 @@ impl RowTarget<'_> {
         let outcomes = row.expected.iter().filter_map(|expected| self.describe_outcome(*expected));
         let mut parts = vec![collapse_repeats(&outcomes.collect::<Vec<_>>())];
         let counted: Vec<String> = row
-            .counted
+            .counted()
             .iter()
             .map(|(name, times)| if *times == 1 { (*name).to_owned() } else { format!("{times} x {name}") })
             .collect();
-        parts.push(match row.connection {
+        parts.push(match row.connection() {
             ConnectionOutcome::KeptOpen => "stays open".to_owned(),
             ConnectionOutcome::AnnouncedClose | ConnectionOutcome::Closed => "closed".to_owned(),
             ConnectionOutcome::Dropped => "closed without a response".to_owned(),
@@ -270,7 +259,7 @@ impl RowTarget<'_> {
 }
 
 /// Joins equal descriptions into one with a count.
-pub(super) fn collapse_repeats(responses: &[String]) -> String {
+fn collapse_repeats(responses: &[String]) -> String {
     let mut kinds: Vec<(&String, usize)> = Vec::new();
     for response in responses {
         match kinds.iter_mut().find(|(kind, _)| *kind == response) {

@@ -11,7 +11,7 @@ use http::{HeaderValue, Method};
 use crate::config::{Config, ErrorMode, ErrorRules, RouteConfig};
 use crate::conformance::response_reader::{BodyEnd, ReceivedResponse};
 use crate::conformance::{
-    ExpectedMessage, FaultOutcome, ReplyReason, RequestKind, Step, Tally, UpstreamFault, contract_check,
+    CheckedMetric, FaultOutcome, ReplyReason, RequestKind, Step, Tally, UpstreamFault, contract_check,
 };
 use crate::contract::conform::{self, Conformance, ErrorBody};
 use crate::contract::decode::decode;
@@ -123,18 +123,18 @@ impl ExpectationContext<'_> {
 
     /// The expected response of a row.
     pub(super) fn for_row(&self, fault: &UpstreamFault) -> Expectation {
-        match fault.outcome {
+        match fault.expect.outcome {
             FaultOutcome::Aborted { code, cause } => {
-                Expectation::Truncated { status: code, cause, body: fault.body.to_vec() }
+                Expectation::Truncated { status: code, cause, body: fault.expect.body.to_vec() }
             }
             FaultOutcome::Forwarded { code } if code < 400 => Expectation::Forwarded {
                 status: code,
-                body: Some(fault.body.to_vec()),
+                body: Some(fault.expect.body.to_vec()),
                 or_replaced_with: None,
             },
             FaultOutcome::Forwarded { code } => self.for_conforming(code, fault),
             FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. } => {
-                self.for_fault(self.shorter_timeout_cause(cause), fault.min_request_sent)
+                self.for_fault(self.shorter_timeout_cause(cause), fault.expect.request_sent)
             }
             FaultOutcome::LocalReply { reason: ReplyReason::Status(status), .. } => {
                 self.for_status(status, fault)
@@ -157,14 +157,14 @@ impl ExpectationContext<'_> {
         let has_coding = has_content_coding(fault);
         if self.error_rules().mode != ErrorMode::Enforce {
             // The gateway removes an unaccepted content coding only in mode `enforce`.
-            let body = (!has_coding).then(|| fault.body.to_vec());
+            let body = (!has_coding).then(|| fault.expect.body.to_vec());
             return Expectation::Forwarded { status, body, or_replaced_with: None };
         }
         let forwarded =
-            Expectation::Forwarded { status, body: Some(fault.body.to_vec()), or_replaced_with: None };
+            Expectation::Forwarded { status, body: Some(fault.expect.body.to_vec()), or_replaced_with: None };
         let decision = self.error_context().decide(Trigger::UpstreamStatus(status));
         let media_type = Some(&b"application/json"[..]);
-        let plain = fault.decoded_body.as_ref().unwrap_or(&fault.body);
+        let plain = fault.expect.decoded.as_ref().unwrap_or(&fault.expect.body);
         let body = ErrorBody { status, media_type, body: plain };
         let messages = self.error_rules().upstream_messages;
         let contract = self.contract();
@@ -210,15 +210,15 @@ impl ExpectationContext<'_> {
                 if let Some(forwarded) = self.if_conforming_here(status, fault, &decision) {
                     return forwarded;
                 }
-                let message = match fault.expected_message {
+                let message = match &fault.expect.message {
                     // The rows know the messages of 4xx alone.
-                    ExpectedMessage::ContractDefault if status >= 500 && extraction.message => {
+                    None if status >= 500 && extraction.message => {
                         WrittenResponse::of(fault).and_then(|response| {
                             extract::extract_with(self.contract(), &response.body, &extraction).message
                         })
                     }
-                    ExpectedMessage::ContractDefault => None,
-                    ExpectedMessage::FromUpstream(member) => Some(member.to_owned()),
+                    None => None,
+                    Some(message) => Some(message.clone()),
                 };
                 let message = message.filter(|_| extraction.message);
                 self.replaced(&decision, &ExtractedError { message, ..ExtractedError::default() })
@@ -395,7 +395,7 @@ impl Expectation {
         };
         observed.record_response(response.status, cause.filter(|_| passed));
         match truncation_cause.filter(|_| passed) {
-            Some(cause) => observed.record_truncated(cause.name()),
+            Some(cause) => observed.record(CheckedMetric::Aborted, cause.name(), 1),
             None if response.end != BodyEnd::Complete => observed.record_unfinished(),
             None => {}
         }

@@ -14,12 +14,13 @@ use tracing::Level;
 use super::load_factor::LoadFactor;
 use super::route_probe::RouteProbes;
 use super::unavailability::{self, Names, Unavailability};
-use crate::config::{Config, RouteConfig, Timeouts, UpstreamConfig as Servers, UpstreamServer};
+use crate::config::{Config, Listener, RouteConfig, Timeouts, UpstreamConfig as Servers, UpstreamServer};
 use crate::conformance::case::FAULT_HEADER;
+use crate::conformance::cases::CaseSet;
 use crate::conformance::runner::upstream_script;
 use crate::conformance::tls_servers;
 use crate::conformance::{
-    CaseSet, FaultyUpstream, GatewayConnector, RecordedHead, ScriptedUpstream, ServerKind, Tally,
+    FaultyUpstream, GatewayConnector, RecordedHead, ScriptedUpstream, ServerKind, Tally,
 };
 use crate::contract::Contract;
 use crate::contract::builtin::DEFAULT_CONTRACT;
@@ -117,9 +118,16 @@ impl Harness {
             start(config, faulty_upstream.address(*server_kind)).map(Some)
         };
         let upstream_gateways = ServerKind::ALL.iter().map(start_for).collect::<Result<_, _>>()?;
-        let client_gateway = start(&with_tls_listener(&config, &original), client_upstream.address())?;
-        let h2_client_gateway = start(&with_h2c_listener(&config), client_upstream.address())?;
-        let flood_gateway = start(&with_h2c_listener(&config), client_upstream.address())?;
+        // The certificates of the file's first TLS listener, if there is one.
+        let tls = original.listeners.iter().find_map(|listener| listener.tls.clone());
+        let with_tls = match tls {
+            Some(tls) => with_second_listener(&config, |listener| listener.tls = Some(tls)),
+            None => config.clone(),
+        };
+        let client_gateway = start(&with_tls, client_upstream.address())?;
+        let with_h2c = with_second_listener(&config, |listener| listener.h2c = true);
+        let h2_client_gateway = start(&with_h2c, client_upstream.address())?;
+        let flood_gateway = start(&with_h2c, client_upstream.address())?;
         let low_limits_gateway = start(&with_low_limits(&config, &original), client_upstream.address())?;
         let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(start_error)?;
         let names = Names { silent: silent.local_addr().map_err(start_error)? };
@@ -405,22 +413,11 @@ fn cap_timeouts(timeouts: &mut Timeouts, changes: &mut Changes) {
     changes.cap("timeouts.deadline", &mut timeouts.deadline, maximum);
 }
 
-/// Adds a second listener for HTTP/2 with prior knowledge.
-fn with_h2c_listener(config: &Config) -> Config {
+/// Adds a second listener, which `change` sets up.
+fn with_second_listener(config: &Config, change: impl FnOnce(&mut Listener)) -> Config {
     let mut config = config.clone();
     if let Some(mut listener) = config.listeners.first().cloned() {
-        listener.h2c = true;
-        config.listeners.push(listener);
-    }
-    config
-}
-
-/// Adds a second listener with the certificates of the file's first TLS listener, if there is one.
-fn with_tls_listener(config: &Config, original_config: &Config) -> Config {
-    let mut config = config.clone();
-    let tls = original_config.listeners.iter().find_map(|listener| listener.tls.clone());
-    if let (Some(mut listener), Some(tls)) = (config.listeners.first().cloned(), tls) {
-        listener.tls = Some(tls);
+        change(&mut listener);
         config.listeners.push(listener);
     }
     config

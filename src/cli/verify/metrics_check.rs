@@ -6,19 +6,19 @@
 use std::time::{Duration, Instant};
 
 use super::harness::{Harness, RunningGateway};
-use super::{ReportRow, Section, Verdict};
+use super::{Fault, ReportRow, Section, Verdict};
 use crate::conformance::CheckedMetric;
 
 /// Some events are counted after the response was sent. Scaled by the load factor.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
-const PANICS_ROW: (&str, &str) = ("panics", "no gateway panicked");
+const PANICS_ROW: Fault = ("panics", "no gateway panicked");
 
 /// One row per metric, over all gateways, and one for panics.
 pub(super) async fn check_all(harness: &Harness, rows: &[ReportRow]) -> Vec<ReportRow> {
     let metrics = CheckedMetric::ALL.map(|metric| (metric.name(), metric.description()));
     let skipped = |reason: &str| {
         let all = metrics.into_iter().chain([PANICS_ROW]);
-        all.map(|fault| ReportRow::skipped(Section::Metrics, fault, None, reason.to_owned())).collect()
+        all.map(|fault| ReportRow::new(Section::Metrics, fault, None).skipped(reason)).collect()
     };
     if rows.iter().any(|row| matches!(row.verdict, Verdict::Failed(_))) {
         return skipped("a row above failed");
@@ -58,24 +58,7 @@ fn check_panics(harness: &Harness) -> ReportRow {
     result_row(PANICS_ROW, "0".to_owned(), panics.to_string(), differences)
 }
 
-fn result_row(
-    fault: (&'static str, &'static str),
-    expected: String,
-    actual: String,
-    differences: Vec<String>,
-) -> ReportRow {
-    ReportRow {
-        section: Section::Metrics,
-        fault: fault.0,
-        description: fault.1,
-        route: None,
-        expected,
-        actual,
-        verdict: if differences.is_empty() {
-            Verdict::Passed
-        } else {
-            Verdict::Failed(differences.join("; "))
-        },
-        retried: false,
-    }
+fn result_row(fault: Fault, expected: String, actual: String, differences: Vec<String>) -> ReportRow {
+    let result = if differences.is_empty() { Ok(()) } else { Err(differences.join("; ")) };
+    ReportRow::new(Section::Metrics, fault, None).judged(expected, actual, result)
 }

@@ -14,6 +14,7 @@ use super::harness::{Harness, RunningGateway, UNTRUSTED_CLIENT, any_contains};
 use super::route_probe::RouteProbe;
 use super::{ReportRow, Section, Verdict, retry};
 use crate::config::{RouteAction, RouteConfig};
+use crate::conformance::gateway_stream::GatewayStream;
 use crate::conformance::response_reader::{ReceivedResponse, ResponseReader};
 use crate::conformance::{GatewayConnector, RequestKind};
 use crate::contract::{Cause, RequestSent};
@@ -38,7 +39,7 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
     let mut rows = Vec::new();
     for (route, probe) in harness.config.routes.iter().zip(&harness.probes.probes) {
         let skip = |fault, reason: &str| {
-            ReportRow::skipped(Section::Rejections, fault, Some(&route.name), reason.to_owned())
+            ReportRow::new(Section::Rejections, fault, Some(&route.name)).skipped(reason)
         };
         let Ok(probe) = probe else { continue };
         match has_enforced_rule(harness, route) {
@@ -74,9 +75,8 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
 
 /// The rows of the second test address: it is in maintenance, in `deny_from`, or outside `allow_from`.
 async fn check_clients(harness: &Harness, route: &RouteConfig, probe: &RouteProbe) -> Vec<ReportRow> {
-    let skip = |fault, reason: &str| {
-        ReportRow::skipped(Section::Rejections, fault, Some(&route.name), reason.to_owned())
-    };
+    let skip =
+        |fault, reason: &str| ReportRow::new(Section::Rejections, fault, Some(&route.name)).skipped(reason);
     let from = (&probe.method, Some(UNTRUSTED_CLIENT));
     let rejected = |fault| retry::at_most_twice(move || check_rejection(harness, route, probe, fault, from));
     let original = harness.original_config.routes.get(probe.route_index);
@@ -114,12 +114,7 @@ async fn check_redirect(harness: &Harness, route: &RouteConfig, probe: &RoutePro
     const QUERIES: [&str; 5] =
         ["", "?a=b", "?%0d%0aset-cookie:%20a=b", "?x=//evil.invalid", "?next=https://evil.invalid/"];
     let RouteAction::Redirect(redirect) = &route.action else {
-        return ReportRow::skipped(
-            Section::Rejections,
-            REDIRECTED,
-            Some(&route.name),
-            "no redirect".to_owned(),
-        );
+        return ReportRow::new(Section::Rejections, REDIRECTED, Some(&route.name)).skipped("no redirect");
     };
     let status = redirect.status.code();
     let mut actual = String::new();
@@ -290,7 +285,7 @@ async fn exchange(
     let connector = GatewayConnector { source_address: from, ..harness.connect(gateway) };
     let stream =
         connector.connect(false).await.map_err(|error| format!("cannot connect to the gateway: {error}"))?;
-    let mut reader = ResponseReader::new(stream, harness.load.scale(RESPONSE_TIMEOUT));
+    let mut reader = ResponseReader::new(GatewayStream::Left(stream), harness.load.scale(RESPONSE_TIMEOUT));
     let request = format!("{method} {} HTTP/1.1\r\nhost: {}\r\n\r\n", probe.path, probe.host);
     let _ = reader.stream.write_all(request.as_bytes()).await;
     let request_kind = RequestKind { head: *method == Method::HEAD, http10: false };

@@ -1,4 +1,5 @@
-//! Runs failed rows a second time with less concurrency: a row that then passes is flaky.
+//! Runs planned rows concurrently, and the failed ones a second time with less concurrency: a row that then passes is
+//! flaky.
 //!
 //! Timeouts are scaled by the load of the machine, so a failure of the first run is attributed to the gateway. It is
 //! kept as the reason of the flaky row.
@@ -12,27 +13,38 @@ use super::{ReportRow, Verdict};
 
 /// If more rows fail, the gateway is at fault, and second runs would only delay the report.
 const MAX_RETRIED_ROWS: usize = 200;
+/// Concurrency of the second runs.
+const RETRY_CONCURRENCY: usize = 4;
 
-/// Runs the failed rows again, `concurrency` at a time; `run` takes the index of a row.
-pub(super) async fn failed_ones<F: Future<Output = ReportRow>>(
-    rows: &mut [ReportRow],
+/// Runs the planned rows, `concurrency` at a time; returns them in their order.
+pub(super) async fn run_rows<'a, T, F: Future<Output = ReportRow>>(
+    planned: &'a [T],
     concurrency: usize,
-    run: impl Fn(usize) -> F,
-) {
-    let has_failed = |row: &ReportRow| matches!(row.verdict, Verdict::Failed(_));
-    let failed: Vec<usize> =
-        rows.iter().enumerate().filter(|(_, row)| has_failed(row)).map(|(index, _)| index).collect();
-    if failed.len() > MAX_RETRIED_ROWS {
-        return;
-    }
+    run: impl Fn(&'a T) -> F,
+) -> Vec<ReportRow> {
     let run = &run;
-    let played = failed.into_iter().map(|index| async move { (index, run(index).await) });
-    let mut results = stream::iter(played).buffer_unordered(concurrency);
-    while let Some((index, second)) = results.next().await {
-        if let Some(slot) = rows.get_mut(index) {
-            *slot = second.after(&slot.verdict);
+    let play = |(index, item): (usize, &'a T)| async move { (index, run(item).await) };
+    let runs = stream::iter(planned.iter().enumerate().map(play));
+    let mut rows: Vec<(usize, ReportRow)> = runs.buffer_unordered(concurrency).collect().await;
+    rows.sort_unstable_by_key(|(index, _)| *index);
+    let has_failed = |row: &ReportRow| matches!(row.verdict, Verdict::Failed(_));
+    let failed: Vec<(usize, &T)> = planned
+        .iter()
+        .enumerate()
+        .zip(&rows)
+        .filter(|(_, (_, row))| has_failed(row))
+        .map(|(item, _)| item)
+        .collect();
+    if failed.len() <= MAX_RETRIED_ROWS {
+        let runs = stream::iter(failed.into_iter().map(play));
+        let mut results = runs.buffer_unordered(concurrency.min(RETRY_CONCURRENCY));
+        while let Some((index, second)) = results.next().await {
+            if let Some((_, row)) = rows.get_mut(index) {
+                *row = second.after(&row.verdict);
+            }
         }
     }
+    rows.into_iter().map(|(_, row)| row).collect()
 }
 
 /// Runs a row, and a second time if it fails.

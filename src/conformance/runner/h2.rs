@@ -1,8 +1,6 @@
-//! Runs a case of a faulty HTTP/2 client against a gateway and compares its streams and its connection with its
-//! expectations.
+//! Runs a case of a faulty HTTP/2 client and compares its streams with their expected outcomes.
 //!
-//! The counterpart of [`super::runner`], with the same [`TestContext`]. It reads and writes concurrently, as HTTP/2
-//! requires, and acknowledges SETTINGS and PING.
+//! It reads and writes concurrently, as HTTP/2 requires, and acknowledges SETTINGS and PING.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,12 +10,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::case::{ClientFault, ConnectionOutcome, ExpectedResponse, GatewayProfile};
-use super::frames::{self, ACK, END_HEADERS, END_STREAM, Frame, PREFACE, frame_type, setting_id};
-use super::hpack;
-use super::response_reader::{BodyEnd, ReceivedResponse, ResponseBodyFraming, append_capped};
-use super::runner::{RunResult, TestContext, UpstreamRequestCount};
-use super::step::{RequestKind, Step};
+use super::super::case::{ConnectionOutcome, ExpectedResponse};
+use super::super::frames::{self, ACK, END_HEADERS, END_STREAM, Frame, PREFACE, frame_type, setting_id};
+use super::super::hpack;
+use super::super::payload::GatewayProfile;
+use super::super::recorder::append_capped;
+use super::super::response_reader::{BodyEnd, ReceivedResponse, ResponseBodyFraming};
+use super::super::step::{ClientStep, RequestKind};
+use super::{CaseRun, RunResult};
 
 /// The stream of the background upload.
 const BACKGROUND_STREAM: u32 = 1;
@@ -28,31 +28,36 @@ const UPLOAD_INTERVAL: Duration = Duration::from_millis(200);
 /// Half of the maximum window: flow control never blocks the gateway, unless the row's settings do.
 const LARGE_WINDOW_SIZE: u32 = 0x4000_0000;
 
-/// Runs one row.
-pub(super) async fn run_h2_client_fault(row: &ClientFault, context: &TestContext<'_>) -> RunResult {
-    let stream = match context.connector.connect(false).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            let violation = Some(format!("cannot connect to the gateway: {error}"));
-            return RunResult { responses: Vec::new(), raw: Vec::new(), violation };
-        }
+/// Runs the steps and checks the streams and the connection afterwards.
+///
+/// # Errors
+/// The first violation.
+pub(super) async fn run(run: CaseRun<'_>, stream: TcpStream, result: &mut RunResult) -> Result<(), String> {
+    let (reading, writing) = stream.into_split();
+    let mut runner = Http2Runner {
+        run,
+        result,
+        read_half: reading,
+        write_half: writing,
+        received: Vec::new(),
+        output: Bytes::new(),
+        acks: VecDeque::new(),
+        streams: BTreeMap::new(),
+        settings_received: false,
+        goaway_code: None,
+        connection_closed: false,
+        client_closed: false,
+        acks_suppressed: false,
+        deadline: Instant::now() + run.context.limit,
+        next_upload_at: None,
     };
-    let mut runner = Http2Runner::new(row, context, stream);
-    let result = runner.run().await;
-    let violation = match result {
-        Ok(()) => UpstreamRequestCount::count(&row.marker(), context.upstream)
-            .check(runner.earlier, row.upstream_saw)
-            .err(),
-        Err(violation) => Some(violation),
-    };
-    RunResult { responses: runner.responses, raw: Vec::new(), violation }
+    runner.run_steps().await
 }
 
 /// The state of a running row.
 struct Http2Runner<'a> {
-    row: &'a ClientFault,
-    context: &'a TestContext<'a>,
-    earlier: UpstreamRequestCount,
+    run: CaseRun<'a>,
+    result: &'a mut RunResult,
     read_half: OwnedReadHalf,
     write_half: OwnedWriteHalf,
     /// Bytes of an incomplete frame.
@@ -62,8 +67,6 @@ struct Http2Runner<'a> {
     /// Acknowledgements and upload frames, written between two steps.
     acks: VecDeque<Vec<u8>>,
     streams: BTreeMap<u32, ReceivedStream>,
-    /// The responses of the row, of the background upload and of the follow-up request.
-    responses: Vec<ReceivedResponse>,
     settings_received: bool,
     /// The error code of the last GOAWAY.
     goaway_code: Option<u32>,
@@ -90,36 +93,15 @@ impl ReceivedStream {
     }
 }
 
-impl<'a> Http2Runner<'a> {
-    fn new(row: &'a ClientFault, context: &'a TestContext<'a>, stream: TcpStream) -> Self {
-        let (reading, writing) = stream.into_split();
-        Http2Runner {
-            row,
-            context,
-            earlier: UpstreamRequestCount::count(&row.marker(), context.upstream),
-            read_half: reading,
-            write_half: writing,
-            received: Vec::new(),
-            output: Bytes::new(),
-            acks: VecDeque::new(),
-            streams: BTreeMap::new(),
-            responses: Vec::new(),
-            settings_received: false,
-            goaway_code: None,
-            connection_closed: false,
-            client_closed: false,
-            acks_suppressed: false,
-            deadline: Instant::now() + context.limit,
-            next_upload_at: None,
-        }
-    }
-
-    async fn run(&mut self) -> Result<(), String> {
-        if let Some(settings) = &self.row.settings {
+impl Http2Runner<'_> {
+    async fn run_steps(&mut self) -> Result<(), String> {
+        let (case, profile) = (self.run.case, self.run.context.profile);
+        if case.preface {
             // No dynamic table, because the decoder has none; large windows, unless the row overrides them.
             let base_settings =
                 [(setting_id::HEADER_TABLE_SIZE, 0), (setting_id::INITIAL_WINDOW_SIZE, LARGE_WINDOW_SIZE)];
-            let description: Vec<_> = base_settings.into_iter().chain(settings.iter().copied()).collect();
+            let description: Vec<_> =
+                base_settings.into_iter().chain(case.settings.iter().copied()).collect();
             let window_update = frames::window_update_frame(0, LARGE_WINDOW_SIZE - 0xffff);
             self.write([PREFACE, &frames::settings_frame(&description), &window_update].concat()).await?;
             // Also wait for our ACK to be written: the next step may be half a frame.
@@ -128,14 +110,14 @@ impl<'a> Http2Runner<'a> {
             })
             .await?;
         }
-        if self.row.background_stream {
-            let head = request_block(self.context.profile, &self.context.profile.write_method, "background");
+        if case.has_background_stream() {
+            let head = request_block(profile, &profile.write_method, "background");
             self.write(frames::encode_frame(frame_type::HEADERS, END_HEADERS, BACKGROUND_STREAM, head))
                 .await?;
             // Only now: DATA on an idle stream is a connection error.
             self.next_upload_at = Some(Instant::now() + UPLOAD_INTERVAL);
         }
-        for step in &self.row.steps {
+        for step in &case.steps {
             if self.client_closed {
                 break;
             }
@@ -144,60 +126,56 @@ impl<'a> Http2Runner<'a> {
         self.check_outcome().await
     }
 
-    async fn run_step(&mut self, step: &Step) -> Result<(), String> {
-        self.deadline = Instant::now() + self.context.limit;
+    async fn run_step(&mut self, step: &ClientStep) -> Result<(), String> {
+        let run = self.run;
+        self.deadline = Instant::now() + run.context.limit;
         match step {
-            Step::Write(bytes) => self.write(bytes.clone()).await,
-            Step::WriteUntilResponse { bytes, interval: every } => {
-                let (limit, row) = (self.deadline, self.row);
+            ClientStep::Write(payload) => self.write(run.bytes(payload)).await,
+            ClientStep::WriteUntilResponse { bytes, interval: every } => {
+                let (limit, case, bytes) = (self.deadline, run.case, run.bytes(bytes));
                 let is_done = |runner: &Self| {
                     runner.connection_closed
-                        || !row.expected.is_empty()
-                            && row.streams().all(|(number, _)| runner.is_stream_ended(number))
+                        || !case.expected.is_empty()
+                            && case.streams().all(|(number, _)| runner.is_stream_ended(number))
                 };
                 while !is_done(self) && Instant::now() < limit {
                     self.deadline = limit;
                     self.write(bytes.clone()).await?;
-                    self.deadline = limit.min(Instant::now() + *every);
+                    self.deadline = limit.min(Instant::now() + run.scale(*every));
                     // A timeout here is only the pause between two writes.
                     let _ = self.wait_until("", is_done).await;
                 }
                 self.deadline = limit;
                 Ok(())
             }
-            Step::WaitForUpstreamRequest => {
-                let (marker, earlier) = (self.row.marker(), self.earlier);
-                let upstream = self.context.upstream;
-                self.wait_until("the request at the upstream", |_| {
-                    UpstreamRequestCount::count(&marker, upstream).exceeds(earlier)
-                })
-                .await
+            ClientStep::WaitForRequest => {
+                self.wait_until("the request at the upstream", |_| run.has_reached_upstream()).await
             }
-            Step::WaitForStreamEnd(number) => {
+            ClientStep::WaitForStreamEnd(number) => {
                 self.wait_until("a response", |runner| runner.is_stream_ended(*number)).await
             }
-            Step::SuppressAcks => {
+            ClientStep::SuppressAcks => {
                 self.acks_suppressed = true;
                 Ok(())
             }
-            Step::Close => {
+            ClientStep::Close => {
                 self.client_closed = true;
                 // Unread data turns the FIN into a reset; both count as a client that has closed.
                 self.write_half.shutdown().await.map_err(|error| format!("cannot close: {error}"))
             }
-            // The steps of upstreams and of HTTP/1.
+            // The steps of HTTP/1.
             _ => Ok(()),
         }
     }
 
     async fn check_outcome(&mut self) -> Result<(), String> {
-        self.deadline = Instant::now() + self.context.limit;
+        self.deadline = Instant::now() + self.run.context.limit;
         if self.client_closed {
             // Close without reading what still arrives.
             return Ok(());
         }
-        let row = self.row;
-        let streams: Vec<u32> = row
+        let case = self.run.case;
+        let streams: Vec<u32> = case
             .streams()
             .filter(|(_, outcome)| *outcome != ExpectedResponse::NoResponse)
             .map(|(number, _)| number)
@@ -208,11 +186,11 @@ impl<'a> Http2Runner<'a> {
             })
             .await?;
         }
-        for (number, outcome) in row.streams() {
+        for (number, outcome) in case.streams() {
             self.check_stream(number, outcome)
                 .map_err(|violation| format!("stream {number}: {violation}"))?;
         }
-        match row.connection {
+        match case.connection() {
             ConnectionOutcome::KeptOpen => return self.follow_up().await,
             ConnectionOutcome::ErrorGoaway | ConnectionOutcome::Goaway => {}
             ConnectionOutcome::AnnouncedClose
@@ -222,7 +200,7 @@ impl<'a> Http2Runner<'a> {
             | ConnectionOutcome::ClientClosed => return Ok(()),
         }
         self.wait_until("a connection close", |runner| runner.connection_closed).await?;
-        let is_error_expected = row.connection == ConnectionOutcome::ErrorGoaway;
+        let is_error_expected = case.connection() == ConnectionOutcome::ErrorGoaway;
         match self.goaway_code {
             None => Err("expected GOAWAY, got a connection close without it".to_owned()),
             Some(0) if is_error_expected => Err("expected GOAWAY with an error, got NO_ERROR".to_owned()),
@@ -252,12 +230,12 @@ impl<'a> Http2Runner<'a> {
                 Some(response) if response.body_length == 0 && response.end == BodyEnd::Truncated => {
                     // Check it like a response to HEAD: headers without a body.
                     let head = ReceivedResponse { end: BodyEnd::Complete, ..response };
-                    let verdict = (self.context.check_response)(
+                    let verdict = self.run.check(
                         ExpectedResponse::Rejected(cause),
                         RequestKind { head: true, http10: false },
                         &head,
                     );
-                    self.responses.push(head);
+                    self.result.responses.push(head);
                     verdict
                 }
                 Some(_) | None => Err(format!("expected response headers only, got {description}")),
@@ -269,8 +247,8 @@ impl<'a> Http2Runner<'a> {
                     return Err(format!("expected a response, got {description}"));
                 };
                 let verdict = check_content_length(&response)
-                    .and_then(|()| (self.context.check_response)(expected, RequestKind::DEFAULT, &response));
-                self.responses.push(response);
+                    .and_then(|()| self.run.check(expected, RequestKind::DEFAULT, &response));
+                self.result.responses.push(response);
                 verdict
             }
         }
@@ -289,7 +267,7 @@ impl<'a> Http2Runner<'a> {
     /// Checks that the connection is usable: the background upload completes and the next request is served.
     async fn follow_up(&mut self) -> Result<(), String> {
         let mut expected = vec![(FOLLOW_UP_STREAM, "the next request on the connection")];
-        if self.row.background_stream {
+        if self.run.case.has_background_stream() {
             // No upload frame may follow END_STREAM.
             self.next_upload_at = None;
             self.wait_until("pending writes", |runner| runner.acks.is_empty() && runner.output.is_empty())
@@ -297,7 +275,8 @@ impl<'a> Http2Runner<'a> {
             self.write(frames::encode_frame(frame_type::DATA, END_STREAM, BACKGROUND_STREAM, "end")).await?;
             expected.insert(0, (BACKGROUND_STREAM, "the background upload"));
         }
-        let head = request_block(self.context.profile, &self.context.profile.read_method, "follow-up");
+        let profile = self.run.context.profile;
+        let head = request_block(profile, &profile.read_method, "follow-up");
         self.write(frames::encode_frame(
             frame_type::HEADERS,
             END_HEADERS | END_STREAM,
@@ -305,8 +284,8 @@ impl<'a> Http2Runner<'a> {
             head,
         ))
         .await?;
-        if self.row.settings.as_ref().is_some_and(|settings| !settings.is_empty()) {
-            // The row's settings may have closed the windows of all streams.
+        if !self.run.case.settings.is_empty() {
+            // The case's settings may have closed the windows of all streams.
             for (number, _) in &expected {
                 self.write(frames::window_update_frame(*number, 0xffff)).await?;
             }

@@ -1,76 +1,56 @@
 //! Runs a case of a faulty HTTP/1 client, plain or inside TLS.
-//!
-//! The counterpart of [`super::runner_h2`], with the same [`TestContext`].
 
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
-use super::case::{ClientFault, ConnectionOutcome, ExpectedResponse};
-use super::gateway_stream::{self, GatewayStream};
-use super::response_reader::{ReadError, ReceivedResponse, ResponseReader};
-use super::runner::{RunResult, TestContext, UpstreamRequestCount};
-use super::step::{HandshakeOutcome, RequestKind, Step, TlsClientHello};
+use super::super::case::{ConnectionOutcome, ExpectedResponse};
+use super::super::gateway_stream::{self, GatewayStream, HandshakeOutcome, TlsClientHello};
+use super::super::response_reader::{ReadError, ResponseReader};
+use super::super::step::{ClientStep, RequestKind};
+use super::{CaseRun, RunResult};
 
-/// Runs one case.
-pub(super) async fn run_http1_client_fault(row: &ClientFault, context: &TestContext<'_>) -> RunResult {
-    let stream = match context.connector.connect(row.small_rcvbuf).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            let violation = Some(format!("cannot connect to the gateway: {error}"));
-            return RunResult { responses: Vec::new(), raw: Vec::new(), violation };
-        }
-    };
-    let earlier = UpstreamRequestCount::count(&row.marker(), context.upstream);
-    let mut runner = Http1Runner {
-        row,
-        context,
-        before: earlier,
-        reader: Some(ResponseReader::new(stream, context.limit)),
-        responses: Vec::new(),
-        raw: Vec::new(),
-    };
-    let result = runner.run().await;
+/// Runs the steps and checks the connection afterwards.
+///
+/// # Errors
+/// The first violation.
+pub(super) async fn run(run: CaseRun<'_>, stream: TcpStream, result: &mut RunResult) -> Result<(), String> {
+    let reader = ResponseReader::new(GatewayStream::Left(stream), run.context.limit);
+    let mut runner = Http1Runner { run, reader: Some(reader), result };
+    let outcome = runner.run_steps().await;
     if let Some(reader) = &runner.reader {
-        runner.raw = reader.raw().to_vec();
+        runner.result.raw = reader.raw().to_vec();
     }
-    let violation = match result {
-        Ok(()) => UpstreamRequestCount::count(&row.marker(), context.upstream)
-            .check(earlier, row.upstream_saw)
-            .err(),
-        Err(violation) => Some(violation),
-    };
-    RunResult { responses: runner.responses, raw: runner.raw, violation }
+    outcome
 }
 
-/// The state of a running row.
+/// The state of a running case.
 struct Http1Runner<'a> {
-    row: &'a ClientFault,
-    context: &'a TestContext<'a>,
-    before: UpstreamRequestCount,
+    run: CaseRun<'a>,
     /// `None` once the client has closed the connection.
     reader: Option<ResponseReader>,
-    responses: Vec<ReceivedResponse>,
-    raw: Vec<u8>,
+    result: &'a mut RunResult,
 }
 
 impl Http1Runner<'_> {
-    async fn run(&mut self) -> Result<(), String> {
-        for step in &self.row.steps {
+    async fn run_steps(&mut self) -> Result<(), String> {
+        for step in &self.run.case.steps {
             self.run_step(step).await?;
         }
         self.check_connection_outcome().await
     }
 
-    async fn run_step(&mut self, step: &Step) -> Result<(), String> {
-        let row = self.row;
-        let context = self.context;
+    async fn run_step(&mut self, step: &ClientStep) -> Result<(), String> {
+        let (run, context) = (self.run, self.run.context);
         let Some(reader) = &mut self.reader else { return Ok(()) };
         reader.deadline = Instant::now() + context.limit;
         match step {
-            Step::Write(bytes) => write_all(reader, bytes).await,
-            Step::WriteUntilResponse { bytes, interval } => send_slowly(reader, bytes, *interval).await,
-            Step::ReadInterim(status) => {
+            ClientStep::Write(payload) => write_all(reader, &run.bytes(payload)).await,
+            ClientStep::WriteUntilResponse { bytes, interval } => {
+                send_slowly(reader, &run.bytes(bytes), run.scale(*interval)).await
+            }
+            ClientStep::ReadInterim(status) => {
                 let received = reader
                     .read_interim(RequestKind::DEFAULT)
                     .await
@@ -80,35 +60,46 @@ impl Http1Runner<'_> {
                 }
                 true
             }
-            Step::ReadResponse(request_kind) => return self.read_response(*request_kind, None).await,
-            Step::ReadResponseSlowly { bytes, interval } => {
+            ClientStep::ReadResponse(request_kind) => return self.read_response(*request_kind, None).await,
+            ClientStep::ReadResponseSlowly { bytes, interval } => {
                 return self.read_response(RequestKind::DEFAULT, Some((*bytes, *interval))).await;
             }
-            Step::WaitForUpstreamRequest => wait_for_upstream_request(row, context, self.before).await?,
-            Step::WaitForData => !reader.wait_for_data().await,
-            Step::Pause(time) => {
-                tokio::time::sleep(*time).await;
+            ClientStep::WaitForRequest => {
+                while !run.has_reached_upstream() {
+                    if Instant::now() > reader.deadline {
+                        return Err("the upstream did not receive the request".to_owned());
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 true
             }
-            Step::OutlastWriteTimeout => {
+            ClientStep::WaitForData => !reader.wait_for_data().await,
+            ClientStep::Pause(time) => {
+                tokio::time::sleep(run.scale(*time)).await;
+                true
+            }
+            ClientStep::OutlastWriteTimeout => {
                 tokio::time::sleep(context.profile.write_timeout.saturating_mul(2)).await;
                 true
             }
-            Step::ShutdownWrite => reader.stream.shutdown().await.is_ok(),
-            Step::Close => self.reader.take().is_some(),
-            Step::Reset => {
+            ClientStep::ShutdownWrite => reader.stream.shutdown().await.is_ok(),
+            ClientStep::Close => self.reader.take().is_some(),
+            ClientStep::Reset => {
                 let reader = self.reader.take();
-                reader.is_some_and(|mut reader| reader.stream.tcp_stream().set_zero_linger().is_ok())
+                reader.is_some_and(|mut reader| {
+                    gateway_stream::tcp_stream(&mut reader.stream).set_zero_linger().is_ok()
+                })
             }
-            Step::TlsHandshake(hello) => return self.tls_handshake(hello).await,
-            Step::WriteBelowTls(bytes) => {
-                let tcp_stream = reader.stream.tcp_stream();
-                let written = with_timeout(context.limit, tcp_stream.write_all(bytes)).await;
+            ClientStep::TlsHandshake(hello) => return self.tls_handshake(hello).await,
+            ClientStep::WriteBelowTls(bytes) => {
+                let (tcp_stream, bytes) = (gateway_stream::tcp_stream(&mut reader.stream), run.bytes(bytes));
+                let written = with_timeout(context.limit, tcp_stream.write_all(&bytes)).await;
                 written.is_some_and(|written| written.is_ok())
             }
-            Step::ExpectAlert(alert) => {
+            ClientStep::ExpectAlert(alert) => {
                 let name = alert.name();
-                match with_timeout(context.limit, reader.stream.read_fatal_alert()).await {
+                match with_timeout(context.limit, gateway_stream::read_fatal_alert(&mut reader.stream)).await
+                {
                     Some(Ok(received)) if received == alert.code() => true,
                     Some(Ok(received)) => {
                         return Err(format!("expected TLS alert {name}, got alert {received}"));
@@ -117,14 +108,14 @@ impl Http1Runner<'_> {
                     None => return Err(format!("expected TLS alert {name}: timed out")),
                 }
             }
-            Step::ReadUntilClose => {
+            ClientStep::ReadUntilClose => {
                 if !reader.discard_until_close().await {
                     return Err("expected a connection close: timed out".to_owned());
                 }
                 self.reader.take().is_some()
             }
-            // The steps of upstreams and of HTTP/2.
-            _ => true,
+            // The steps of HTTP/2.
+            ClientStep::SuppressAcks | ClientStep::WaitForStreamEnd(_) => true,
         };
         // A failed write is not a violation: the gateway may have responded and closed. The read steps decide.
         Ok(())
@@ -132,16 +123,16 @@ impl Http1Runner<'_> {
 
     /// Performs a TLS handshake on a new connection.
     async fn tls_handshake(&mut self, hello: &TlsClientHello) -> Result<(), String> {
-        let Some(ResponseReader { stream: GatewayStream::Plain(stream), .. }) = self.reader.take() else {
+        let Some(ResponseReader { stream: GatewayStream::Left(stream), .. }) = self.reader.take() else {
             return Ok(());
         };
-        let limit = self.context.limit;
-        let Some(handshake) = with_timeout(limit, GatewayStream::tls_handshake(stream, hello)).await else {
+        let limit = self.run.context.limit;
+        let Some(handshake) = with_timeout(limit, gateway_stream::tls_handshake(stream, hello)).await else {
             return Err("TLS handshake timed out".to_owned());
         };
         match (&hello.expect, handshake) {
             (HandshakeOutcome::Protocol(protocol), Ok(stream))
-                if stream.alpn_protocol() == protocol.as_deref().map(str::as_bytes) =>
+                if gateway_stream::alpn_protocol(&stream) == protocol.as_deref().map(str::as_bytes) =>
             {
                 self.reader = Some(ResponseReader::new(stream, limit));
                 Ok(())
@@ -157,7 +148,7 @@ impl Http1Runner<'_> {
                 Ok(())
             }
             (_, Ok(stream)) => {
-                let protocol = stream.alpn_protocol().map(String::from_utf8_lossy);
+                let protocol = gateway_stream::alpn_protocol(&stream).map(String::from_utf8_lossy);
                 Err(format!("unexpected TLS handshake, negotiated protocol {protocol:?}"))
             }
             (_, Err(error)) => Err(format!("TLS handshake failed: {error}")),
@@ -169,8 +160,8 @@ impl Http1Runner<'_> {
         request_kind: RequestKind,
         throttle: Option<(usize, Duration)>,
     ) -> Result<(), String> {
-        let number = self.responses.len();
-        let Some(expected) = self.row.expected.get(number).copied() else {
+        let number = self.result.responses.len();
+        let Some(expected) = self.run.case.expected.get(number).copied() else {
             return Err("the row reads more responses than it expects".to_owned());
         };
         let Some(reader) = &mut self.reader else { return Ok(()) };
@@ -181,20 +172,23 @@ impl Http1Runner<'_> {
             .await
             .map_err(|read_error| describe_read_error("a response", &read_error))?;
         reader.throttle = None;
-        let verdict = (self.context.check_response)(expected, request_kind, &response);
-        self.responses.push(response);
-        let prefix =
-            if self.row.expected.len() > 1 { format!("response {}: ", number + 1) } else { String::new() };
+        let verdict = self.run.check(expected, request_kind, &response);
+        self.result.responses.push(response);
+        let prefix = if self.run.case.expected.len() > 1 {
+            format!("response {}: ", number + 1)
+        } else {
+            String::new()
+        };
         verdict.map_err(|violation| format!("{prefix}{violation}"))
     }
 
     async fn check_connection_outcome(&mut self) -> Result<(), String> {
-        let request_kind = self.row.last_request_kind();
+        let request_kind = self.run.case.reads().next_back().unwrap_or_default();
         let kept_open =
-            self.responses.last().is_none_or(|response| response.keeps_connection_open(request_kind));
+            self.result.responses.last().is_none_or(|response| response.keeps_connection_open(request_kind));
         let Some(reader) = &mut self.reader else { return Ok(()) };
-        reader.deadline = Instant::now() + self.context.limit;
-        match self.row.connection {
+        reader.deadline = Instant::now() + self.run.context.limit;
+        match self.run.case.connection() {
             ConnectionOutcome::ClientClosed
             | ConnectionOutcome::Truncated
             | ConnectionOutcome::ErrorGoaway
@@ -222,7 +216,7 @@ impl Http1Runner<'_> {
         if !reader.unread().is_empty() {
             return Err("extra bytes after the response".to_owned());
         }
-        let profile = self.context.profile;
+        let profile = self.run.context.profile;
         let (method, path, host) = (&profile.read_method, &profile.path, &profile.host);
         let request = format!("{method} {path}?row=follow-up HTTP/1.1\r\nhost: {host}\r\n\r\n");
         write_all(reader, request.as_bytes()).await;
@@ -231,9 +225,8 @@ impl Http1Runner<'_> {
             .read_response(RequestKind::DEFAULT)
             .await
             .map_err(|read_error| describe_read_error(waited_for, &read_error))?;
-        let verdict =
-            (self.context.check_response)(ExpectedResponse::Served, RequestKind::DEFAULT, &response);
-        self.responses.push(response);
+        let verdict = self.run.check(ExpectedResponse::Served, RequestKind::DEFAULT, &response);
+        self.result.responses.push(response);
         verdict.map_err(|violation| format!("next request on the connection: {violation}"))
     }
 }
@@ -269,22 +262,6 @@ async fn send_slowly(reader: &mut ResponseReader, bytes: &[u8], every: Duration)
             return true;
         }
     }
-}
-
-async fn wait_for_upstream_request(
-    row: &ClientFault,
-    context: &TestContext<'_>,
-    earlier: UpstreamRequestCount,
-) -> Result<bool, String> {
-    let deadline = Instant::now() + context.limit;
-    let marker = row.marker();
-    while !UpstreamRequestCount::count(&marker, context.upstream).exceeds(earlier) {
-        if Instant::now() > deadline {
-            return Err("the upstream did not receive the request".to_owned());
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Ok(true)
 }
 
 fn describe_read_error(waited_for: &str, read_error: &ReadError) -> String {
