@@ -46,8 +46,7 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// The client waits for a 100 (Continue) response before it sends the body.
     pub expect_continue: bool,
-    /// An HTTP/1.1 GET without a body whose `Connection` names `Upgrade`. Only such requests may switch protocols:
-    /// after any other request, the next bytes are its body or the next request.
+    /// An HTTP/1.1 request whose `Connection` names `Upgrade`. [`super::upgrade`] decides which protocols it may request.
     pub upgrade_requested: bool,
     /// `Connection` names fields to remove: see [`super::hop_by_hop::ConnectionOptions`].
     pub has_connection_options: bool,
@@ -119,10 +118,7 @@ pub fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
         keep_alive: fields.keep_alive(line.version),
         // RFC 9110, section 10.1.1: ignored in HTTP/1.0 requests and in requests without content.
         expect_continue: fields.expect && line.version == Version::Http11 && framing.has_body(),
-        upgrade_requested: fields.upgrade
-            && line.version == Version::Http11
-            && line.method == Method::GET
-            && !framing.has_body(),
+        upgrade_requested: fields.upgrade && line.version == Version::Http11,
         has_connection_options: fields.names_fields,
         has_via: fields.via,
         authenticates_connection: fields.authenticates_connection,

@@ -6,9 +6,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::Method;
 use ring::digest;
 
 use super::ascii_class::{is_token, list_elements};
+use super::framing::RequestFraming;
 
 /// The protocol of RFC 6455, as `Upgrade` names it.
 pub(crate) const WEBSOCKET: &str = "websocket";
@@ -37,6 +39,27 @@ fn is_protocol(name: &[u8]) -> bool {
     parts.next().is_some_and(is_token) && parts.next().is_none_or(is_token) && parts.next().is_none()
 }
 
+/// What matters of a request that asks for another protocol.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UpgradingRequest<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The framing of the body.
+    pub framing: RequestFraming,
+}
+
+impl UpgradingRequest<'_> {
+    /// Whether the request may ask for this protocol. WebSocket starts with a GET without a body (RFC 6455, section
+    /// 4.1). Other protocols, such as that of a container engine's `exec`, may start with any request whose end is known
+    /// from its header section: the bytes after it belong to the new protocol.
+    fn may_use(self, protocol: &[u8]) -> bool {
+        if protocol.eq_ignore_ascii_case(WEBSOCKET.as_bytes()) {
+            return self.method == Method::GET && !self.framing.has_body();
+        }
+        self.framing != RequestFraming::Chunked
+    }
+}
+
 /// The protocols offered to the upstream: those that the client requested and the route allows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct UpgradeOffer<'a> {
@@ -47,14 +70,17 @@ pub(crate) struct UpgradeOffer<'a> {
 
 impl<'a> UpgradeOffer<'a> {
     /// Builds the offer from the `Upgrade` and `Sec-WebSocket-Key` values of a request whose `Connection` names
-    /// `Upgrade`. `None` if no requested protocol is in `allowed` (lower case).
+    /// `Upgrade`. `None` if the request may use none of the requested protocols in `allowed` (lower case).
     pub(crate) fn from_request(
+        request: UpgradingRequest<'_>,
         upgrade: impl Iterator<Item = &'a [u8]>,
         mut keys: impl Iterator<Item = &'a [u8]>,
         allowed: &[String],
     ) -> Option<Self> {
-        let is_allowed =
-            |name: &&[u8]| allowed.iter().any(|protocol| name.eq_ignore_ascii_case(protocol.as_bytes()));
+        let is_allowed = |name: &&[u8]| {
+            request.may_use(name)
+                && allowed.iter().any(|protocol| name.eq_ignore_ascii_case(protocol.as_bytes()))
+        };
         let protocols: Vec<_> =
             upgrade.flat_map(list_elements).filter(is_allowed).take(MAX_PROTOCOLS).collect();
         let key = keys.next();
@@ -128,9 +154,20 @@ mod tests {
         std::iter::once(value.as_bytes())
     }
 
+    const PLAIN_GET: UpgradingRequest<'static> =
+        UpgradingRequest { method: &Method::GET, framing: RequestFraming::None };
+
     fn offer(upgrade: &'static str, allowed: &[&str]) -> Option<UpgradeOffer<'static>> {
+        offer_by(PLAIN_GET, upgrade, allowed)
+    }
+
+    fn offer_by(
+        request: UpgradingRequest<'_>,
+        upgrade: &'static str,
+        allowed: &[&str],
+    ) -> Option<UpgradeOffer<'static>> {
         let allowed: Vec<_> = allowed.iter().map(|name| (*name).to_owned()).collect();
-        UpgradeOffer::from_request(single_value(upgrade), std::iter::once(KEY), &allowed)
+        UpgradeOffer::from_request(request, single_value(upgrade), std::iter::once(KEY), &allowed)
     }
 
     fn verify(
@@ -163,6 +200,23 @@ mod tests {
     }
 
     #[test]
+    fn method_and_body_limit_which_protocols_are_offered() {
+        let allowed = ["websocket", "tcp"];
+        let value = |method: &Method, framing| {
+            offer_by(UpgradingRequest { method, framing }, "websocket, tcp", &allowed).map(|offer| offer.value())
+        };
+        let both = Some(b"websocket, tcp".to_vec());
+        let tcp = Some(b"tcp".to_vec());
+        assert_eq!(value(&Method::GET, RequestFraming::None), both);
+        assert_eq!(value(&Method::GET, RequestFraming::Length(0)), both);
+        assert_eq!(value(&Method::GET, RequestFraming::Length(2)), tcp);
+        assert_eq!(value(&Method::POST, RequestFraming::Length(2)), tcp);
+        assert_eq!(value(&Method::POST, RequestFraming::None), tcp);
+        assert_eq!(value(&Method::PUT, RequestFraming::Length(0)), tcp);
+        assert_eq!(value(&Method::POST, RequestFraming::Chunked), None);
+    }
+
+    #[test]
     fn switching_protocols_must_match_the_offer() {
         assert_eq!(verify("Upgrade", "WebSocket", ACCEPT), Ok(&b"WebSocket"[..]));
         assert_eq!(verify("keep-alive, upgrade", "example/1", b"any"), Ok(&b"example/1"[..]));
@@ -183,7 +237,8 @@ mod tests {
     fn handshake_needs_exactly_one_key() {
         let allowed = ["websocket".to_owned()];
         for keys in [vec![], vec![KEY, KEY]] {
-            let offer = UpgradeOffer::from_request(single_value("websocket"), keys.into_iter(), &allowed);
+            let offer =
+                UpgradeOffer::from_request(PLAIN_GET, single_value("websocket"), keys.into_iter(), &allowed);
             let rejected = offer.map(|offer| {
                 offer
                     .verify_switch(

@@ -113,9 +113,10 @@ pub(crate) struct RouteFile {
     #[schemars(extend("default" = "strict"))]
     pub paths: PathsWord,
 
-    /// The protocols that clients may switch to with `Upgrade`, in a GET request over HTTP/1.1.
+    /// The protocols that clients may switch to with `Upgrade`, over HTTP/1.1.
     ///
-    /// Protocols that are not listed are removed from the request, which is then handled without an upgrade. If the
+    /// `websocket` starts with a GET without a body, the others with any method and a body of known length, which is sent
+    /// first: `tcp` and `spdy/3.1` are those of a container engine's `exec` and `attach`. Protocols that are not listed are removed from the request, which is then handled without an upgrade. If the
     /// upstream responds with a 101 for a protocol that was not forwarded, or with a wrong `Sec-WebSocket-Accept`, the
     /// client gets 504 (cause `http_upgrade_failed`). HTTP itself (`h2c`) cannot be listed: requests inside the tunnel
     /// would bypass every rule. Upgrades are sent over HTTP/1.1 to an upstream with `http2: auto`; an upstream with

@@ -328,6 +328,12 @@ async fn final_response_head(
             Some(AttemptStep::ResponseHead(Ok(response_head))) => {
                 if let (true, Some(offer)) = (response_head.is_switching_protocols(), &forwarding.offer) {
                     response_head.negotiated_protocol(offer).map_err(Interrupt::Fault)?;
+                    // The client would send the new protocol, and the upstream take it for the body.
+                    if exchange.client.awaits_continue() {
+                        let evidence = Evidence::from_static("101 instead of the 100 that the client awaits");
+                        let fault = Fault::new(Cause::HttpUpgradeFailed, Phase::ResponseHeaders);
+                        return Err(Interrupt::Fault(fault.with_evidence(evidence)));
+                    }
                 }
                 return Ok((response_head, wait.woken_at()));
             }

@@ -17,7 +17,7 @@ use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::framing::{self, RequestFraming};
 use crate::http::reported_origin::{ReportedOrigin, TrustedHeaders, forwarded_nodes};
 use crate::http::request_head::{self, RequestHead, Version};
-use crate::http::upgrade::UpgradeOffer;
+use crate::http::upgrade::{UpgradeOffer, UpgradingRequest};
 use crate::http::{Rejection, authentication, authority, forwarded, hop_by_hop, media_type, target};
 
 /// Maximum size of an HTTP/2 header list, counted as in RFC 9113 6.5.2. The limit in the `h2` crate is 4 times as
@@ -213,7 +213,9 @@ impl Request {
         let values = |name| self.fields.values(name);
         self.upgrade_requested
             .then(|| {
-                UpgradeOffer::from_request(values("upgrade"), values("sec-websocket-key"), allowed_protocols)
+                let request = UpgradingRequest { method: &self.method, framing: self.framing };
+                let keys = values("sec-websocket-key");
+                UpgradeOffer::from_request(request, values("upgrade"), keys, allowed_protocols)
             })
             .flatten()
     }
