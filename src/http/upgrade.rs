@@ -203,7 +203,8 @@ mod tests {
     fn method_and_body_limit_which_protocols_are_offered() {
         let allowed = ["websocket", "tcp"];
         let value = |method: &Method, framing| {
-            offer_by(UpgradingRequest { method, framing }, "websocket, tcp", &allowed).map(|offer| offer.value())
+            offer_by(UpgradingRequest { method, framing }, "websocket, tcp", &allowed)
+                .map(|offer| offer.value())
         };
         let both = Some(b"websocket, tcp".to_vec());
         let tcp = Some(b"tcp".to_vec());

@@ -15,10 +15,12 @@ use super::downstream::Downstream;
 use super::gateway::Gateway;
 use super::message::forwarding::{PeerTrust, server_host};
 use super::message::request::Request;
+use super::pinned::PinTurn;
 use super::request_id;
 use super::response_headers::ResponseHeaderMutations;
 use super::upload::{MAX_REPLAY_BYTES, Upload};
 use super::upstream_conn::UpstreamConn;
+use super::upstream_conn::h1::UpstreamH1;
 use crate::config::ErrorRules;
 use crate::contract::reply::PROBLEM_MEDIA_TYPE;
 use crate::contract::{BodyFormat, Cause, Contract, Evidence, Fault, Phase, RequestSent};
@@ -33,7 +35,7 @@ use crate::snapshot::rate_limits::RateLimitRule;
 use crate::snapshot::{ResponseRules, Route, Snapshot};
 use crate::telemetry::{GaugeGuard, RouteMetrics};
 use crate::upstream::Candidate;
-use crate::upstream::concurrency::Permit;
+use crate::upstream::concurrency::{OwnedPermit, Permit};
 use crate::upstream::endpoint::AttemptGuard;
 use crate::upstream::http2::HttpVersionPolicy;
 use crate::upstream::shared_breaker::BreakerPass;
@@ -321,14 +323,24 @@ pub(super) struct Forwarding<'a> {
     pub(super) target: Option<Bytes>,
     /// The route's `request_headers`.
     pub(super) edits: Option<RenderedEdits>,
+    /// The turn at the connection that is pinned to the client, or is to be.
+    pin: Option<PinTurn>,
     lease: Option<UpstreamLease<'a>>,
+}
+
+/// The place that a request has acquired at its upstream.
+#[derive(Debug)]
+pub(super) struct UpstreamPlace<'a> {
+    /// `None` if the upstream has no concurrency limit, or the pinned connection has one.
+    pub(super) permit: Option<Permit<'a>>,
+    /// The turn at the pinned connection of the client.
+    pub(super) pin: Option<PinTurn>,
 }
 
 /// What a request occupies at its upstream while it is forwarded. Dropped in this order.
 #[derive(Debug)]
 struct UpstreamLease<'a> {
-    /// `None` if the upstream has no concurrency limit.
-    _permit: Option<Permit<'a>>,
+    permit: Option<Permit<'a>>,
     _in_flight: GaugeGuard,
 }
 
@@ -339,12 +351,17 @@ impl<'a> Forwarding<'a> {
         route: &'a Route,
         request: &'a Request,
         buffered_body: Option<Upload>,
-        permit: Option<Permit<'a>>,
+        place: UpstreamPlace<'a>,
     ) -> Self {
+        let UpstreamPlace { permit, pin } = place;
         let context = exchange.context;
         let deadlines = context.deadlines(route, buffered_body.as_ref());
         // The time in the queue does not count as client idle time.
-        let admitted_at = permit.as_ref().map_or(context.started, Permit::acquired_at);
+        let admitted_at = match (&permit, &pin) {
+            (Some(permit), _) => permit.acquired_at(),
+            (None, Some(_)) => Instant::now(),
+            (None, None) => context.started,
+        };
         let mut upload =
             buffered_body.unwrap_or_else(|| Upload::new(exchange.client, route.config.max_body, admitted_at));
         upload.reset_idle_timers(admitted_at);
@@ -362,15 +379,57 @@ impl<'a> Forwarding<'a> {
             offer: upgrade_offer(route, request),
             target: None,
             edits: None,
-            lease: Some(UpstreamLease { _permit: permit, _in_flight: route.upstream_metrics.in_flight() }),
+            pin,
+            lease: Some(UpstreamLease { permit, _in_flight: route.upstream_metrics.in_flight() }),
         }
     }
 
-    /// Returns the connection to its pool, and then gives up the place at the upstream: the next request in the queue
-    /// can reuse the connection.
+    /// Returns the connection to its pool, or keeps it for its client, and then gives up the place at the upstream: the
+    /// next request in the queue can reuse the connection.
     pub(super) fn release(&mut self, conn: UpstreamConn) {
-        conn.release(&self.route.upstream);
+        match self.pin.take() {
+            Some(turn) => self.keep_pinned(turn, conn),
+            None => conn.release(&self.route.upstream),
+        }
         self.lease = None;
+    }
+
+    fn keep_pinned(&mut self, turn: PinTurn, conn: UpstreamConn) {
+        let Some(idle) = conn.into_h1().and_then(UpstreamH1::into_bound) else { return };
+        let permit = self.lease.as_mut().and_then(|lease| lease.permit.take());
+        let concurrency = self.route.concurrency.as_ref();
+        let permit = permit.zip(concurrency).map(|(permit, from)| OwnedPermit::continue_from(permit, from));
+        // A server that closes idle connections soon would otherwise close this one while a request is in transit. Half
+        // of a short time is left for the next request of a handshake.
+        let limit = idle.server_timeout.map_or(Duration::MAX, |announced| {
+            announced.saturating_sub(Duration::from_secs(1)).max(announced / 2)
+        });
+        let timeout = self.context.snapshot.client.idle_timeout.min(limit);
+        turn.with_permit(permit).keep((idle.stream, Arc::clone(idle.candidate.endpoint())), timeout);
+    }
+
+    /// The server of the pinned connection, unless it gets no requests now. The connection is then closed.
+    pub(super) fn pinned_server(&mut self, now: Instant) -> Option<(Candidate, AttemptGuard)> {
+        let turn = self.pin.as_mut()?;
+        let endpoint = Arc::clone(turn.endpoint()?);
+        let guard = AttemptGuard::again(&endpoint, now);
+        if guard.is_none() {
+            turn.close();
+        }
+        guard.map(|guard| (Candidate::new(endpoint), guard))
+    }
+
+    /// The pinned connection, if there is one and it was not used yet.
+    pub(super) fn take_pinned(&mut self) -> Option<UpstreamConn> {
+        let turn = self.pin.as_mut()?;
+        let endpoint = Arc::clone(turn.endpoint()?);
+        let stream = turn.take_stream()?;
+        Some(UpstreamConn::pinned(stream, Candidate::new(endpoint), self.request.framing))
+    }
+
+    /// Whether the response depends on which connection the request used.
+    pub(super) const fn is_bound_to_connection(&self) -> bool {
+        self.pin.is_some() || self.request.authenticates_connection
     }
 
     /// The earliest of `limit`, `timeouts.deadline` and `timeouts.max_duration`.

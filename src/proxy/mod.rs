@@ -6,7 +6,8 @@
 //!   [`downstream`] is the client side of one request; [`stream_table`] tracks the streams of an HTTP/2 connection.
 //! - [`routing`] finds the route. [`access`] checks what denies a request, [`limits`] applies the rate limits.
 //! - [`attempt`] waits for a concurrency permit, forwards the request to an upstream and retries it. [`upload`] sends
-//!   the request body; [`upstream_conn`] is the upstream side of one request.
+//!   the request body; [`upstream_conn`] is the upstream side of one request. [`pinned`] keeps connections that belong
+//!   to one client.
 //! - [`classify`] decides whether the response is forwarded or replaced.
 //! - [`respond`] counts, sends and ends every response: [`relay`] forwards a response, and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that
 //!   [`reply_builder`] builds. [`response_headers`] holds the fields that the gateway adds to forwarded responses and
@@ -32,6 +33,7 @@ mod limits;
 mod local_reply;
 mod message;
 mod pages;
+mod pinned;
 mod preview;
 mod record;
 mod relay;

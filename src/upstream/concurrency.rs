@@ -4,6 +4,7 @@
 //! a request that times out or whose client disconnects drops its [`Ticket`].
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -118,6 +119,11 @@ pub(crate) struct Permit<'a> {
     concurrency: &'a Concurrency,
     acquired_at: Instant,
 }
+
+/// Counts a connection that outlives its requests, like a request in flight; dropping it admits the next queued request.
+#[derive(Debug)]
+#[must_use = "it is counted only while it is held"]
+pub(crate) struct OwnedPermit(Arc<Concurrency>);
 
 /// A place in the queue; dropping it leaves the queue.
 #[derive(Debug)]
@@ -286,6 +292,26 @@ impl Drop for Permit<'_> {
         self.concurrency.update_hold_time(now.saturating_duration_since(self.acquired_at));
         self.concurrency.mark_progress(now);
         self.concurrency.release();
+    }
+}
+
+impl OwnedPermit {
+    /// Continues a permit of `concurrency` beyond its request. How long it is held says nothing about how long requests
+    /// take.
+    pub(crate) fn continue_from(permit: Permit<'_>, concurrency: &Arc<Concurrency>) -> OwnedPermit {
+        let _ = concurrency.update_occupancy(|occupancy| {
+            Some(Occupancy { in_flight: occupancy.in_flight.saturating_add(1), ..occupancy })
+        });
+        // Counted twice for a moment, so that no other request takes its place.
+        drop(permit);
+        OwnedPermit(Arc::clone(concurrency))
+    }
+}
+
+impl Drop for OwnedPermit {
+    fn drop(&mut self) {
+        self.0.mark_progress(Instant::now());
+        self.0.release();
     }
 }
 

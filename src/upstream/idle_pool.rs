@@ -89,7 +89,7 @@ impl<S: AsyncRead + Unpin> IdlePool<S> {
 }
 
 /// Whether the connection is open and has nothing to read. Takes no system call while the runtime knows of no event.
-fn is_quiet<S: AsyncRead + Unpin>(stream: &mut S, watcher: &Waker) -> bool {
+pub(crate) fn is_quiet<S: AsyncRead + Unpin>(stream: &mut S, watcher: &Waker) -> bool {
     let mut byte = [0; 1];
     let mut buffer = ReadBuf::new(&mut byte);
     let mut cx = Context::from_waker(watcher);

@@ -18,7 +18,7 @@ pub(crate) mod endpoint;
 pub(crate) mod health;
 pub(crate) mod health_check;
 pub(crate) mod http2;
-mod idle_pool;
+pub(crate) mod idle_pool;
 pub(crate) mod outcome_window;
 pub(crate) mod resolver;
 pub(crate) mod retry_budget;

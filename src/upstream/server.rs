@@ -35,6 +35,8 @@ pub(crate) struct ServerState {
     turn: AtomicUsize,
     /// The family that connected last: `FAMILY_V6` or `FAMILY_V4`.
     family: AtomicU8,
+    /// The connections that are pinned to a client.
+    pinned: AtomicUsize,
 }
 
 const FAMILY_V6: u8 = 0;
@@ -74,10 +76,22 @@ impl ServerState {
             name: Mutex::default(),
             turn: AtomicUsize::new(0),
             family: AtomicU8::new(FAMILY_V6),
+            pinned: AtomicUsize::new(0),
         };
         let endpoints = fixed.iter().map(|address| server.endpoint(*address, state(*address)));
         server.endpoints.store(Arc::new(endpoints.collect()));
         server
+    }
+
+    /// Counts another connection that is pinned to a client, unless there are `max`.
+    pub(crate) fn try_count_pinned(&self, max: usize) -> bool {
+        let count = |pinned| (pinned < max).then_some(pinned + 1);
+        self.pinned.fetch_update(Ordering::Relaxed, Ordering::Relaxed, count).is_ok()
+    }
+
+    /// A connection that was counted is closed.
+    pub(crate) fn uncount_pinned(&self) {
+        self.pinned.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether the host is a name that needs lookups.

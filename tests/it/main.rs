@@ -26,6 +26,7 @@ mod load;
 mod log;
 mod metrics_parser;
 mod name_resolution;
+mod ntlm_server;
 mod raw_h2_client;
 mod redis_relay;
 mod redis_server;

@@ -89,12 +89,15 @@ fn container_client_upgrades_by_post_with_a_body() {
 fn upgrade_with_a_chunked_body_or_websocket_by_post_is_an_ordinary_request() {
     let chunked = "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
     let counted = "content-length: 2\r\n\r\nhi";
-    for (upgrade, rest) in [("tcp", chunked), ("websocket", counted), ("h2c", counted), ("websocket", chunked)] {
+    for (upgrade, rest) in
+        [("tcp", chunked), ("websocket", counted), ("h2c", counted), ("websocket", chunked)]
+    {
         let upstream = ok_upstream("served");
         let gateway = Gateway::with_upstream(&upstream)
             .route("name: engine, match: { path: \"/{*rest}\" }, upstream: main, upgrades: [websocket, tcp]")
             .start();
-        let head = format!("POST / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: {upgrade}\r\n{rest}");
+        let head =
+            format!("POST / HTTP/1.1\r\nhost: test\r\nconnection: upgrade\r\nupgrade: {upgrade}\r\n{rest}");
         let mut client = gateway.client();
         client.exchange(SentRequest::Http11("POST"), head).assert_response(200, "served");
         client.get("/next").assert_response(200, "served");

@@ -53,6 +53,12 @@ pub(super) async fn acquire_connection(
     candidate: &Candidate,
     reuse: Reuse,
 ) -> Result<Acquired, Interrupt> {
+    if let Some(conn) = forwarding.take_pinned() {
+        forwarding.route.upstream_metrics.connection(true);
+        return Ok(Acquired { conn, reused: true });
+    }
+    // A handshake starts on a connection that no other request has used.
+    let reuse = if forwarding.request.authenticates_connection { Reuse::Never } else { reuse };
     let transport = forwarding.route.upstream.transport();
     // Upgrades and connection-based authentication (NTLM, Negotiate) need an HTTP/1 connection.
     if !forwarding.needs_http1() && transport.http2().may_serve(candidate) {

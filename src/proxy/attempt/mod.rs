@@ -7,6 +7,7 @@
 
 mod connect;
 pub(super) mod outcome;
+mod pin;
 pub(super) mod queue;
 pub(super) mod retry;
 
@@ -24,6 +25,7 @@ use super::upload::{UploadEvent, WaitingFor};
 use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead};
 use super::wait::Wait;
 use crate::contract::{Cause, Evidence, Fault, Phase, RequestSent};
+use crate::upstream::endpoint::AttemptGuard;
 use crate::upstream::runtime::NoServer;
 use crate::upstream::timer::timeout_at;
 use crate::upstream::{Candidate, UpstreamRuntime};
@@ -47,8 +49,7 @@ pub(super) async fn forward(
     let now = exchange.context.started;
     upstream.budget().record_request(now);
     let mut progress = Progress { tried: Vec::new(), attempt: 1, moves: 0 };
-    let selected = upstream.select(&progress.tried, hash, now);
-    let (mut candidate, guard) = selected.map_err(|reason| no_server(forwarding, reason))?;
+    let (mut candidate, guard) = first_candidate(forwarding, hash, now)?;
     exchange.record.go_to(guard);
     loop {
         let started = if progress.attempt == 1 { now } else { Instant::now() };
@@ -63,6 +64,7 @@ pub(super) async fn forward(
                 let status = response.response_head.parsed.status;
                 outcome::responded(exchange, upstream, status);
                 let retries_status = !is_last
+                    && !forwarding.is_bound_to_connection()
                     && route.retry_on_status.contains(&status)
                     && forwarding.can_repeat_safely()
                     && upstream.budget().try_retry(route.retry_budget, Instant::now());
@@ -87,6 +89,7 @@ pub(super) async fn forward(
             method: &forwarding.request.method,
             connection: failed,
             can_replay: forwarding.upload.can_replay(),
+            authenticates_connection: forwarding.request.authenticates_connection,
         });
         if decision == Retry::Move && progress.moves < MAX_MOVES {
             // Not a failure of the server, and not an attempt.
@@ -137,6 +140,19 @@ impl Progress {
             Reuse::IdleFor(MAX_IDLE_WITHOUT_REPEAT)
         }
     }
+}
+
+/// The server of the pinned connection, else the one whose turn it is.
+fn first_candidate(
+    forwarding: &mut Forwarding<'_>,
+    hash: u64,
+    now: Instant,
+) -> Result<(Candidate, AttemptGuard), Interrupt> {
+    if let Some(pinned) = forwarding.pinned_server(now) {
+        return Ok(pinned);
+    }
+    let selected = forwarding.route.upstream.select(&[], hash, now);
+    selected.map_err(|reason| no_server(forwarding, reason))
 }
 
 /// The next server, which becomes the one that the request is at.

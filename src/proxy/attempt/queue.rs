@@ -1,4 +1,5 @@
-//! Waits for a concurrency permit of an upstream (`upstreams.NAME.concurrency`).
+//! Waits for the place of a request at its upstream: its turn at a pinned connection, and a concurrency permit
+//! (`upstreams.NAME.concurrency`).
 //!
 //! [`crate::upstream::concurrency`] implements the queue. This file ends the wait on a timeout or when the client
 //! disconnects. It sets no timer while permits are available.
@@ -7,18 +8,40 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Instant;
 
+use super::pin;
 use crate::contract::{Cause, Fault, Phase};
-use crate::proxy::context::{Exchange, Interrupt};
+use crate::proxy::context::{Exchange, Interrupt, UpstreamPlace};
 use crate::proxy::deadlines::{RequestDeadlines, TimeLimit};
 use crate::proxy::downstream::Downstream;
+use crate::proxy::message::request::Request;
 use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
 use crate::upstream::concurrency::{Admission, Concurrency, Permit, Ticket};
 use crate::upstream::timer::timeout_at;
 
-/// Acquires a concurrency permit; `None` when the route's upstream has no limit. On an error, nothing was sent
-/// upstream.
+/// Acquires the place of a request at its upstream. On an error, nothing was sent upstream.
 pub(in crate::proxy) async fn acquire<'a>(
+    exchange: &mut Exchange<'_>,
+    route: &'a Route,
+    request: &Request,
+    buffered_body: Option<&Upload>,
+) -> Result<UpstreamPlace<'a>, Interrupt> {
+    // First, because a pinned connection holds a permit.
+    let Some(slot) = pin::slot(exchange, route, request) else {
+        let permit = acquire_permit(exchange, route, buffered_body).await?;
+        return Ok(UpstreamPlace { permit, pin: None });
+    };
+    // Boxed because few requests need it.
+    let pin = Box::pin(pin::take_turn(exchange, slot, request, (route, buffered_body))).await?;
+    let permit = match &pin {
+        Some(turn) if turn.has_permit() => None,
+        Some(_) | None => acquire_permit(exchange, route, buffered_body).await?,
+    };
+    Ok(UpstreamPlace { permit, pin })
+}
+
+/// Acquires a concurrency permit; `None` when the route's upstream has no limit.
+async fn acquire_permit<'a>(
     exchange: &mut Exchange<'_>,
     route: &'a Route,
     buffered_body: Option<&Upload>,

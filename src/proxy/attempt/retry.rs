@@ -16,6 +16,9 @@ pub(in crate::proxy) struct FailedAttempt<'a> {
     pub(super) connection: ConnectionFacts,
     /// The request body can be sent again from the beginning.
     pub(in crate::proxy) can_replay: bool,
+    /// The request has credentials that authenticate its connection (NTLM, Negotiate). They belong to a handshake of that
+    /// connection, so they are not sent on a second one.
+    pub(in crate::proxy) authenticates_connection: bool,
 }
 
 /// Where to send the request next, if anywhere.
@@ -34,7 +37,7 @@ pub(in crate::proxy) enum Retry {
 
 /// Decides whether and where to retry.
 pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
-    if !attempt.can_replay {
+    if !attempt.can_replay || (attempt.authenticates_connection && attempt.phase != Phase::Connect) {
         return Retry::Never;
     }
     let ConnectionFacts { reused, response_started, garbage, unprocessed } = attempt.connection;
@@ -67,7 +70,14 @@ mod tests {
     const REUSED: ConnectionFacts = ConnectionFacts { reused: true, ..NEW };
 
     fn failed(cause: Cause, method: &Method) -> FailedAttempt<'_> {
-        FailedAttempt { cause, phase: Phase::ResponseHeaders, method, connection: NEW, can_replay: true }
+        FailedAttempt {
+            cause,
+            phase: Phase::ResponseHeaders,
+            method,
+            connection: NEW,
+            can_replay: true,
+            authenticates_connection: false,
+        }
     }
 
     #[test]
@@ -117,6 +127,17 @@ mod tests {
         let unprocessed = FailedAttempt { connection, ..failed(Cause::ConnectionTerminated, &Method::POST) };
         assert_eq!(decide(unprocessed), Retry::Move);
         assert_eq!(decide(FailedAttempt { can_replay: false, ..unprocessed }), Retry::Never);
+    }
+
+    #[test]
+    fn credentials_of_a_connection_are_not_sent_on_a_second_one() {
+        for connection in [NEW, REUSED, ConnectionFacts { unprocessed: true, ..NEW }] {
+            let attempt = failed(Cause::ConnectionTerminated, &Method::GET);
+            let attempt = FailedAttempt { connection, authenticates_connection: true, ..attempt };
+            assert_eq!(decide(attempt), Retry::Never);
+            let connecting = FailedAttempt { phase: Phase::Connect, connection: NEW, ..attempt };
+            assert_eq!(decide(connecting), Retry::OtherServer);
+        }
     }
 
     #[test]

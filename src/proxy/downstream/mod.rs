@@ -9,6 +9,7 @@ pub(super) mod h1;
 pub(super) mod h2;
 
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use self::h2::DownstreamH2;
 use super::by_protocol::by_protocol;
 use super::message::h1_writer;
 use super::message::{CloseMode, ResponseHeadParts};
+use super::pinned::PinTable;
 use crate::http::reported_origin::Endpoint;
 use crate::http::request_head::Version;
 
@@ -50,6 +52,8 @@ pub(super) struct Downstream {
     received: u64,
     /// Time spent waiting for the client to read its response or to send the rest of its request.
     waited: Duration,
+    /// The upstream connections that are pinned to the client's connection. HTTP/2 streams share them.
+    pins: Option<Arc<PinTable>>,
 }
 
 // The HTTP/1 variant is larger and more common: boxing it would cost one allocation per connection.
@@ -142,17 +146,30 @@ impl Downstream {
             endpoint,
             received: 0,
             waited: Duration::ZERO,
+            pins: None,
         }
     }
 
-    pub(super) fn h2(client: DownstreamH2, endpoint: Endpoint) -> Self {
+    /// A stream of a connection with these pinned connections.
+    pub(super) fn h2(client: DownstreamH2, endpoint: Endpoint, pins: Arc<PinTable>) -> Self {
         Downstream {
             protocol: DownstreamProtocol::H2(client),
             state: ResponseState::NotStarted,
             endpoint,
             received: 0,
             waited: Duration::ZERO,
+            pins: Some(pins),
         }
+    }
+
+    /// The upstream connections that are pinned to the client's connection, if there may be any.
+    pub(super) fn pins(&self) -> Option<&PinTable> {
+        self.pins.as_deref()
+    }
+
+    /// Like [`Downstream::pins`], for a request that pins one.
+    pub(super) fn pins_or_new(&mut self) -> &PinTable {
+        self.pins.get_or_insert_default()
     }
 
     /// Bytes of the request body received.

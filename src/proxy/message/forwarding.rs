@@ -63,7 +63,7 @@ impl ForwardingInfo<'_> {
     }
 
     /// The fields that the route adds.
-    pub(super) fn added_fields(&self) -> &[(HeaderName, HeaderValue)] {
+    pub(in crate::proxy) fn added_fields(&self) -> &[(HeaderName, HeaderValue)] {
         self.edits.map_or(&[], RenderedEdits::fields)
     }
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use http::Method;
+use http::header::AUTHORIZATION;
 use pingora::protocols::Stream;
 
 use super::UpstreamResponseHead;
 use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::http::authentication;
 use crate::http::body_decoder::{BodyDecoder, DecodeStep};
 use crate::http::framing::RequestFraming;
 use crate::http::response_framer::{FramerProgress, ResponseFramer};
@@ -45,8 +47,16 @@ pub(in crate::proxy) struct UpstreamH1 {
     server_timeout: Option<Duration>,
     /// The request offered a protocol upgrade, so a 101 is allowed.
     upgrade_offered: bool,
-    /// The request authenticates this connection (NTLM, Negotiate): it is closed after the response.
-    authenticates_connection: bool,
+    /// A request has authenticated this connection (NTLM, Negotiate), or does: it never returns to the pool.
+    is_bound: bool,
+}
+
+/// A connection that can take another request.
+pub(in crate::proxy) struct IdleConnection {
+    pub(in crate::proxy) stream: Stream,
+    pub(in crate::proxy) candidate: Candidate,
+    /// How long the server keeps it, if it has announced that.
+    pub(in crate::proxy) server_timeout: Option<Duration>,
 }
 
 impl UpstreamH1 {
@@ -65,7 +75,7 @@ impl UpstreamH1 {
             head_received: false,
             server_timeout: None,
             upgrade_offered: false,
-            authenticates_connection: false,
+            is_bound: false,
         }
     }
 
@@ -75,7 +85,12 @@ impl UpstreamH1 {
         forwarding_info: &ForwardingInfo<'_>,
     ) -> Result<(), Fault> {
         self.upgrade_offered = forwarding_info.offer.is_some();
-        self.authenticates_connection = request.authenticates_connection;
+        // A route may add credentials too.
+        let added = forwarding_info.added_fields();
+        self.is_bound |= request.authenticates_connection
+            || added.iter().any(|(name, value)| {
+                *name == AUTHORIZATION && authentication::authenticates_connection(value.as_bytes())
+            });
         request.write_request_head(&mut self.io.output, forwarding_info).map_err(rejection_to_fault)
     }
 
@@ -263,19 +278,33 @@ impl UpstreamH1 {
         self.io.input.advance(length.min(self.io.input.len()));
     }
 
-    /// Returns the connection to the pool if the request and the response are complete and no input is left; closes it
-    /// otherwise.
-    ///
-    /// Bytes after the response could be read as the response to the next request (response smuggling). A connection
-    /// that a request has authenticated would give the next client that user's access.
+    /// Returns the connection to the pool if it can take another request; closes it otherwise. A connection that a
+    /// request has authenticated would give the next client that user's access.
     pub(in crate::proxy) fn release(self, upstream: &UpstreamRuntime) {
-        let reusable = self.request_complete && !self.write_failed && self.body.is_done() && self.keep_alive;
-        if !reusable || self.authenticates_connection {
+        if self.is_bound {
             return;
         }
-        if let Some(stream) = self.io.into_idle_stream() {
-            upstream.transport().release(stream, &self.candidate, self.server_timeout);
+        if let Some(idle) = self.into_idle() {
+            upstream.transport().release(idle.stream, &idle.candidate, idle.server_timeout);
         }
+    }
+
+    /// The connection for the next request of the same client, if it is bound to it and can take one.
+    pub(in crate::proxy) fn into_bound(self) -> Option<IdleConnection> {
+        if self.is_bound { self.into_idle() } else { None }
+    }
+
+    /// The connection, if the request and the response are complete and no input is left: bytes after the response could
+    /// be read as the response to the next request (response smuggling).
+    fn into_idle(self) -> Option<IdleConnection> {
+        let reusable = self.request_complete && !self.write_failed && self.body.is_done() && self.keep_alive;
+        let stream = if reusable { self.io.into_idle_stream() } else { None }?;
+        Some(IdleConnection { stream, candidate: self.candidate, server_timeout: self.server_timeout })
+    }
+
+    /// Marks the connection of one client: earlier requests have authenticated it.
+    pub(in crate::proxy) fn bind(&mut self) {
+        self.is_bound = true;
     }
 }
 

@@ -98,6 +98,13 @@ impl UpstreamConn {
         UpstreamConn::H1(UpstreamH1::new(stream, candidate, framing))
     }
 
+    /// An HTTP/1 connection that is pinned to the client: see [`super::pinned`].
+    pub(super) fn pinned(stream: Stream, candidate: Candidate, framing: RequestFraming) -> Self {
+        let mut h1 = UpstreamH1::new(stream, candidate, framing);
+        h1.bind();
+        UpstreamConn::H1(h1)
+    }
+
     pub(super) fn h2(slot: StreamSlot, framing: RequestFraming) -> Self {
         UpstreamConn::H2(Box::new(UpstreamH2::new(slot, framing)))
     }

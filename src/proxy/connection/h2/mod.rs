@@ -34,6 +34,7 @@ use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::reported_origin::Endpoint;
 use crate::proxy::downstream::h2::StreamBudget;
 use crate::proxy::message::request::header_list_size;
+use crate::proxy::pinned::PinTable;
 use crate::proxy::stream_table::StreamTable;
 use crate::telemetry::CloseReason;
 use crate::upstream::timer::{sleep, timeout_at};
@@ -120,6 +121,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         read_timeout: FrameReadTimeout::new(frame_progress, header_timeout),
         table,
         budget: StreamBudget::default(),
+        pins: Arc::default(),
         stream_tasks,
     };
     let shutdown = connection.shutdown.wait_for(|shutting_down| *shutting_down);
@@ -204,6 +206,7 @@ struct H2Connection<'a> {
     read_timeout: FrameReadTimeout,
     table: StreamTable,
     budget: StreamBudget,
+    pins: Arc<PinTable>,
     stream_tasks: TaskTracker,
 }
 
@@ -331,6 +334,7 @@ impl H2Connection<'_> {
             peer_ip: self.peer_ip,
             endpoint: self.endpoint,
             budget,
+            pins: Arc::clone(&self.pins),
             rejection,
         };
         // Boxed because the runtime moves the future and its output more than once.
