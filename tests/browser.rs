@@ -184,6 +184,36 @@ fn allowed_origin_reads_rate_limit_headers_and_preflights_are_free() {
 
 #[test]
 #[ignore = "make proof: browser"]
+fn page_reads_the_error_of_a_grpc_web_call() {
+    let (upstream, refusing) = (scripted_by_path(), RefusingPort::start().unwrap());
+    let page = TestPage::serve();
+    let gateway = gateway_for(&upstream, &refusing, &page);
+    let types = ["application/grpc-web+proto", "application/grpc-web-text"];
+    let calls: Vec<_> = types
+        .into_iter()
+        .flat_map(|media_type| ["/down", "/nowhere"].map(|path| (media_type, path)))
+        .map(|(media_type, path)| PageFetch {
+            name: format!("{media_type} {path}"),
+            url: gateway.url(path),
+            options: json!({
+                "method": "POST", "credentials": "include", "body": "AAAAAAA=",
+                "headers": { "content-type": media_type, "x-grpc-web": "1" },
+            }),
+        })
+        .collect();
+    let found = page.open(&calls);
+    for (media_type, own_type) in types.into_iter().zip(["application/grpc-web", "application/grpc-web-text"])
+    {
+        for (path, status) in [("/down", "14"), ("/nowhere", "12")] {
+            let read = &found[format!("{media_type} {path}").as_str()];
+            assert_read(read, 200, "", &[("content-type", own_type), ("grpc-status", status)]);
+            assert!(read["fields"]["grpc-message"].as_str().is_some_and(|text| !text.is_empty()), "{read:#}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "make proof: browser"]
 fn disallowed_origin_reads_nothing() {
     let (upstream, refusing) = (scripted_by_path(), RefusingPort::start().unwrap());
     let (allowed, foreign) = (TestPage::serve(), TestPage::serve());

@@ -104,7 +104,7 @@ impl Samples {
         let facts = ReplyContext {
             origin: ErrorOrigin::Proxy,
             is_head_request: false,
-            grpc: false,
+            grpc: None,
             message: None,
             kind: None,
             details: None,

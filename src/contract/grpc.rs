@@ -6,6 +6,36 @@
 use super::grpc_status::GrpcStatus;
 use super::policy::Trigger;
 
+/// The family of a gRPC call: errors have the media type of its requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrpcFamily {
+    /// `application/grpc`, over HTTP/2.
+    Grpc,
+    /// `application/grpc-web`: browsers.
+    Web,
+    /// `application/grpc-web-text`: browsers that cannot read binary streams. The body is coded in Base64.
+    WebText,
+}
+
+impl GrpcFamily {
+    /// The media type of a response without messages.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            GrpcFamily::Grpc => "application/grpc",
+            GrpcFamily::Web => "application/grpc-web",
+            GrpcFamily::WebText => "application/grpc-web-text",
+        }
+    }
+
+    /// Whether browsers use it.
+    pub const fn is_web(self) -> bool {
+        match self {
+            GrpcFamily::Grpc => false,
+            GrpcFamily::Web | GrpcFamily::WebText => true,
+        }
+    }
+}
+
 /// Returns the status of an error: from the cause of a fault, or from the documented code of an upstream error.
 /// Codes are mapped as gRPC clients map HTTP status codes (`doc/http-grpc-status-mapping.md`); in addition, 409 is
 /// [`GrpcStatus::Aborted`].

@@ -14,7 +14,7 @@ use http::{HeaderName, HeaderValue};
 use super::causes::Cause;
 use super::code::{CodeEntry, Contract, DocumentedCode};
 use super::fault::RequestSent;
-use super::grpc;
+use super::grpc::{self, GrpcFamily};
 use super::header_filter::retry_after_seconds;
 use super::policy::Decision;
 use super::template::presets::PROBLEM;
@@ -60,7 +60,7 @@ pub struct ReplyContext<'a> {
     /// The request method is HEAD: the reply has no body.
     pub is_head_request: bool,
     /// The request is a gRPC call: the error is sent in header fields with HTTP status 200.
-    pub grpc: bool,
+    pub grpc: Option<GrpcFamily>,
     /// The sanitized upstream message, if it may be sent with this code. It precedes the contract's message, but not an
     /// override's. A message that fails [`text::is_allowed`] is ignored.
     pub message: Option<&'a str>,
@@ -228,8 +228,8 @@ impl LocalReply {
 /// Builds the reply for a decision.
 pub fn compose(contract: &Contract, decision: &Decision, context: ReplyContext<'_>) -> LocalReply {
     let entry = contract.entry(decision.code());
-    if context.grpc {
-        return compose_grpc(contract, decision, entry, context);
+    if let Some(family) = context.grpc {
+        return compose_grpc(contract, decision, entry, (family, context));
     }
     let retry_after = retry_after_of(decision, entry, &context);
     let text = write_body(contract, decision, entry, &context, retry_after);
@@ -257,12 +257,12 @@ pub fn compose(contract: &Contract, decision: &Decision, context: ReplyContext<'
 }
 
 /// Builds the reply for a gRPC client: `grpc-status` and `grpc-message` in the header section, no body
-/// ("Trailers-Only").
+/// ("Trailers-Only"). Clients of gRPC-Web read them there too, and require the media type that they use.
 fn compose_grpc(
     contract: &Contract,
     decision: &Decision,
     entry: &CodeEntry,
-    context: ReplyContext<'_>,
+    (family, context): (GrpcFamily, ReplyContext<'_>),
 ) -> LocalReply {
     let status = grpc::status_for_error(decision.trigger(), entry.code().status());
     let upstream_message = context
@@ -271,9 +271,11 @@ fn compose_grpc(
         .filter(|text| text::is_allowed(text));
     let message = grpc::encode_message(upstream_message.unwrap_or_else(|| decision.message(contract)));
     let retry_after = retry_after_of(decision, entry, &context);
-    let media_type = HeaderValue::from_static("application/grpc");
+    let media_type = HeaderValue::from_static(family.media_type());
     let context = ReplyContext { format: BodyFormat::Contract, ..context };
     let mut headers = reply_headers(decision, media_type, context, retry_after);
+    // A field for browsers; there is no body that one could take for another type.
+    headers.retain(|(name, _)| *name != X_CONTENT_TYPE_OPTIONS);
     headers.push((GRPC_STATUS, HeaderValue::from_static(status.number())));
     // The message is percent-encoded, so the conversion never fails.
     if let Ok(message) = HeaderValue::from_str(&message) {

@@ -27,7 +27,7 @@ fn context<'a>() -> ReplyContext<'a> {
     ReplyContext {
         origin: ErrorOrigin::Proxy,
         is_head_request: false,
-        grpc: false,
+        grpc: None,
         message: None,
         kind: None,
         details: None,

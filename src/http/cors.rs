@@ -14,6 +14,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::ascii_class;
 use super::origin::{Origin, OriginPattern};
+use crate::contract::grpc::GrpcFamily;
 
 /// A header field of a response: name and value.
 pub(crate) type HeaderField = (HeaderName, HeaderValue);
@@ -28,6 +29,9 @@ pub(crate) const DEFAULT_EXPOSED: [&str; 7] = [
     "Retry-After",
     "X-Request-Id",
 ];
+
+/// Fields of gRPC-Web in which a page reads the error of a call; exposed on responses to such calls.
+const GRPC_WEB_EXPOSED: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
 
 /// `Vary` of a response to which the policy applies.
 pub(crate) const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
@@ -70,6 +74,7 @@ pub struct CorsPolicy {
     methods: Option<HeaderValue>,
     headers: AllowedHeaders,
     expose: HeaderValue,
+    expose_to_grpc_web: HeaderValue,
     max_age: Option<HeaderValue>,
 }
 
@@ -77,6 +82,22 @@ pub struct CorsPolicy {
 enum AllowedHeaders {
     Requested,
     Listed(Option<HeaderValue>),
+}
+
+/// What a page reads of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// Status, header fields and body.
+    Http,
+    /// The result of a gRPC-Web call.
+    GrpcWeb,
+}
+
+impl CallKind {
+    /// The kind of a request that is a gRPC call of this family.
+    pub(crate) fn of(grpc: Option<GrpcFamily>) -> CallKind {
+        if grpc.is_some_and(GrpcFamily::is_web) { CallKind::GrpcWeb } else { CallKind::Http }
+    }
 }
 
 /// The parts of a preflight request that the policy checks.
@@ -104,6 +125,8 @@ impl CorsPolicy {
         let expose = rules.expose.iter().map(HeaderName::as_str);
         let expose =
             expose.filter(|name| !DEFAULT_EXPOSED.iter().any(|listed| listed.eq_ignore_ascii_case(name)));
+        let expose =
+            join_names(expose.chain(DEFAULT_EXPOSED)).unwrap_or(HeaderValue::from_static("Retry-After"));
         CorsPolicy {
             credentials: rules.credentials && !any,
             origins: rules.origins,
@@ -112,8 +135,8 @@ impl CorsPolicy {
                 None => AllowedHeaders::Requested,
                 Some(names) => AllowedHeaders::Listed(join_names(names.iter().map(HeaderName::as_str))),
             },
-            expose: join_names(expose.chain(DEFAULT_EXPOSED))
-                .unwrap_or(HeaderValue::from_static("Retry-After")),
+            expose_to_grpc_web: merge_lists(&expose, GRPC_WEB_EXPOSED.iter().map(|name| name.as_bytes())),
+            expose,
             max_age: rules.max_age.map(|age| HeaderValue::from(age.as_secs())),
         }
     }
@@ -157,8 +180,16 @@ impl CorsPolicy {
     }
 
     /// Returns `Access-Control-Expose-Headers`: the policy's names, then the upstream's additional names.
-    pub fn exposed_headers<'a>(&self, upstream_values: impl Iterator<Item = &'a [u8]>) -> HeaderValue {
-        merge_lists(&self.expose, upstream_values.flat_map(ascii_class::list_elements))
+    pub fn exposed_headers<'a>(
+        &self,
+        call: CallKind,
+        upstream_values: impl Iterator<Item = &'a [u8]>,
+    ) -> HeaderValue {
+        let own = match call {
+            CallKind::Http => &self.expose,
+            CallKind::GrpcWeb => &self.expose_to_grpc_web,
+        };
+        merge_lists(own, upstream_values.flat_map(ascii_class::list_elements))
     }
 
     fn allow_origin(&self, text: &[u8]) -> Option<HeaderValue> {

@@ -120,7 +120,11 @@ fn merged_lists_have_no_duplicates() {
         ..cors_rules()
     });
     let exposed = |upstream: &[&str]| {
-        policy.exposed_headers(upstream.iter().map(|value| value.as_bytes())).to_str().unwrap().to_owned()
+        policy
+            .exposed_headers(CallKind::Http, upstream.iter().map(|value| value.as_bytes()))
+            .to_str()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(exposed(&[]), format!("x-total, {DEFAULT_NAMES}"));
     assert_eq!(
@@ -128,6 +132,10 @@ fn merged_lists_have_no_duplicates() {
         format!("x-total, {DEFAULT_NAMES}, ETag, Link")
     );
     assert_eq!(exposed(&["*"]), format!("x-total, {DEFAULT_NAMES}, *"));
+    let of_grpc_web = policy.exposed_headers(CallKind::GrpcWeb, std::iter::once(&b"grpc-status, x-sum"[..]));
+    let names =
+        format!("x-total, {DEFAULT_NAMES}, grpc-status, grpc-message, grpc-status-details-bin, x-sum");
+    assert_eq!(of_grpc_web, names);
 
     let vary = |upstream: &[&str]| {
         merge_vary(&VARY_ORIGIN, upstream.iter().map(|value| value.as_bytes())).to_str().unwrap().to_owned()

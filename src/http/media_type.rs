@@ -3,6 +3,7 @@
 //! All functions take the value of Content-Type. [`crate::contract::conform`] checks the media type of error bodies.
 
 use super::ascii_class::trim_ows;
+use crate::contract::grpc::GrpcFamily;
 
 /// Whether the type is `text/event-stream`, with or without parameters.
 pub(crate) fn is_event_stream(content_type: &[u8]) -> bool {
@@ -15,6 +16,20 @@ pub(crate) fn is_grpc(content_type: &[u8]) -> bool {
     const NAME: &[u8] = b"application/grpc";
     let start = trim_ows(content_type).get(..NAME.len());
     start.is_some_and(|start| start.eq_ignore_ascii_case(NAME))
+}
+
+/// The family of a gRPC call with this type.
+pub(crate) fn grpc_family(content_type: &[u8]) -> Option<GrpcFamily> {
+    if !is_grpc(content_type) {
+        return None;
+    }
+    let is_end = |octet: &u8| matches!(octet, b'+' | b';' | b' ' | b'\t');
+    let name = trim_ows(content_type);
+    let name = name.get(..name.iter().position(is_end).unwrap_or(name.len())).unwrap_or_default();
+    let families = [GrpcFamily::Web, GrpcFamily::WebText];
+    let family =
+        families.into_iter().find(|family| name.eq_ignore_ascii_case(family.media_type().as_bytes()));
+    Some(family.unwrap_or(GrpcFamily::Grpc))
 }
 
 /// Whether the body is an event stream or gRPC, where long idle periods are normal.
@@ -58,6 +73,22 @@ mod tests {
             [&b""[..], b"text/plain; a=application/json", b"application/jsonl", b"text/json-x"]
         {
             assert!(!is_json(content_type), "{content_type:?}");
+        }
+    }
+
+    #[test]
+    fn grpc_family_is_that_of_the_type() {
+        for (content_type, family) in [
+            (&b"application/grpc"[..], Some(GrpcFamily::Grpc)),
+            (b"application/grpc+proto", Some(GrpcFamily::Grpc)),
+            (b" Application/gRPC-Web ;charset=utf-8", Some(GrpcFamily::Web)),
+            (b"application/grpc-web+json", Some(GrpcFamily::Web)),
+            (b"application/grpc-web-text", Some(GrpcFamily::WebText)),
+            (b"application/grpc-web-text+proto", Some(GrpcFamily::WebText)),
+            (b"application/grpc-webx", Some(GrpcFamily::Grpc)),
+            (b"application/json", None),
+        ] {
+            assert_eq!(grpc_family(content_type), family, "{content_type:?}");
         }
     }
 

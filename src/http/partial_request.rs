@@ -7,6 +7,7 @@
 use super::ascii_class::{is_field_text, token_len};
 use super::request_scanner::blank_len;
 use super::{authority, media_type};
+use crate::contract::grpc::GrpcFamily;
 
 /// Returns the value of a field if it occurs exactly once. The name is case-insensitive. `None` for a value with a
 /// control character, which parsers interpret differently.
@@ -44,9 +45,10 @@ fn target_authority(target: &[u8]) -> Option<&[u8]> {
     rest.split(|octet| matches!(octet, b'/' | b'?' | b'#')).next()
 }
 
-/// Whether the request appears to be a gRPC or gRPC-Web call.
-pub(crate) fn is_grpc(head: &[u8]) -> bool {
-    head.starts_with(b"POST ") && single_field(head, "content-type").is_some_and(media_type::is_grpc)
+/// The family of the gRPC call that the request appears to be.
+pub(crate) fn grpc_family(head: &[u8]) -> Option<GrpcFamily> {
+    let content_type = single_field(head, "content-type").filter(|_| head.starts_with(b"POST "))?;
+    media_type::grpc_family(content_type)
 }
 
 /// Whether input is the beginning of an HTTP/1 request.
@@ -182,8 +184,8 @@ mod tests {
     #[test]
     fn grpc_is_detected_in_a_malformed_request() {
         let type_ = "content-type: application/grpc-web\r\n\r\n";
-        assert!(is_grpc(format!("POST /../x HTTP/1.1\r\n{type_}").as_bytes()));
-        assert!(!is_grpc(format!("GET /../x HTTP/1.1\r\n{type_}").as_bytes()));
-        assert!(!is_grpc(b"POST /../x HTTP/1.1\r\ncontent-type: application/json\r\n\r\n"));
+        assert!(grpc_family(format!("POST /../x HTTP/1.1\r\n{type_}").as_bytes()).is_some());
+        assert!(grpc_family(format!("GET /../x HTTP/1.1\r\n{type_}").as_bytes()).is_none());
+        assert!(grpc_family(b"POST /../x HTTP/1.1\r\ncontent-type: application/json\r\n\r\n").is_none());
     }
 }

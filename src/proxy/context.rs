@@ -22,6 +22,7 @@ use super::upload::{MAX_REPLAY_BYTES, Upload};
 use super::upstream_conn::UpstreamConn;
 use super::upstream_conn::h1::UpstreamH1;
 use crate::config::ErrorRules;
+use crate::contract::grpc::GrpcFamily;
 use crate::contract::reply::PROBLEM_MEDIA_TYPE;
 use crate::contract::{BodyFormat, Cause, Contract, Evidence, Fault, Phase, RequestSent};
 use crate::http::authority::UpstreamHost;
@@ -72,7 +73,7 @@ pub(super) enum ReceivedRequest<'a> {
     /// A request that is rejected before it is routed, as far as it could be parsed.
     Rejected {
         request_line: &'a [u8],
-        is_grpc: bool,
+        grpc: Option<GrpcFamily>,
         /// The `Accept` field.
         accept: Option<&'a [u8]>,
         /// The host and User-Agent, for the log.
@@ -161,8 +162,8 @@ impl<'a> RequestContext<'a> {
     /// The input of the error policy.
     pub(super) fn error_context(&self) -> ErrorContext<'a> {
         let (method, grpc) = match self.received {
-            ReceivedRequest::Valid(request) => (&request.method, request.is_grpc()),
-            ReceivedRequest::Rejected { is_grpc, .. } => (&GET, is_grpc),
+            ReceivedRequest::Valid(request) => (&request.method, request.grpc_family()),
+            ReceivedRequest::Rejected { grpc, .. } => (&GET, grpc),
         };
         ErrorContext {
             contract: self.contract(),

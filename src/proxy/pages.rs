@@ -54,7 +54,7 @@ pub(super) async fn reject(gateway: &Gateway, client: &mut Downstream, fault: Fa
         client,
         ReceivedRequest::Rejected {
             request_line: b"",
-            is_grpc: false,
+            grpc: None,
             accept: None,
             host: None,
             user_agent: None,

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::limits::headers::{self, RuleResult};
 use super::response_headers::ResponseHeaderMutations;
 use crate::config::LimitHeaders;
-use crate::http::cors::{self, CorsPolicy};
+use crate::http::cors::{self, CallKind, CorsPolicy};
 use crate::limit::Timestamp;
 
 /// The fields that the gateway would add to a local reply, for this CORS policy, origin and rate-limit results.
@@ -20,7 +20,7 @@ pub(crate) fn preview_response_headers(
 ) -> Vec<cors::HeaderField> {
     let mut response_headers = ResponseHeaderMutations::default();
     if let Some(policy) = policy {
-        response_headers.apply_cors(policy, origin, cors::VARY_ORIGIN);
+        response_headers.apply_cors(policy, origin, cors::VARY_ORIGIN, CallKind::Http);
     }
     let timestamp = Timestamp::after_origin(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     headers::write(&mut response_headers, headers, results.iter().copied(), timestamp, now);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::context::{Exchange, FailedServer, ReceivedRequest};
 use super::downstream::ResponseState;
 use super::gateway::Gateway;
-use crate::contract::grpc;
+use crate::contract::grpc::{self, GrpcFamily};
 use crate::contract::{Cause, Fault, LocalReply, Trigger};
 use crate::http::{partial_request, trace_context};
 use crate::telemetry::{AccessRecord, CloseReason, Outcome, ResponseOrigin};
@@ -91,8 +91,8 @@ pub(super) struct RejectedFacts {
     pub(super) accept: Option<Bytes>,
     /// For the log.
     pub(super) user_agent: Option<Bytes>,
-    /// The request is a gRPC request.
-    pub(super) is_grpc: bool,
+    /// The family of a gRPC call.
+    pub(super) grpc: Option<GrpcFamily>,
 }
 
 impl RejectedFacts {
@@ -104,7 +104,7 @@ impl RejectedFacts {
             origin: copied(partial_request::single_field(head, "origin")),
             accept: copied(partial_request::single_field(head, "accept")),
             user_agent: copied(partial_request::single_field(head, "user-agent")),
-            is_grpc: partial_request::is_grpc(head),
+            grpc: partial_request::grpc_family(head),
         }
     }
 }

@@ -56,17 +56,17 @@ pub(super) async fn reject(
 ) {
     let snapshot = gateway.snapshot.load_full();
     let RejectedRequest { fault, request_line, facts } = rejected;
-    let RejectedFacts { host, origin, accept, user_agent, is_grpc } = facts;
+    let RejectedFacts { host, origin, accept, user_agent, grpc } = facts;
     let received = ReceivedRequest::Rejected {
         request_line: &request_line,
-        is_grpc,
+        grpc,
         accept: accept.as_deref(),
         host: host.as_deref(),
         user_agent: user_agent.as_deref(),
     };
     let host = host.as_deref().map(authority::routing_host);
     let rules = snapshot.unrouted_rules(listener, host.as_deref(), None);
-    let response_headers = cors::for_rejected(rules.cors, origin.as_deref());
+    let response_headers = cors::for_rejected(rules.cors, origin.as_deref(), grpc);
     let context = RequestContext::unrouted(gateway, &snapshot, rules, received, peer_ip);
     let mut exchange = Exchange { response_headers, ..Exchange::begin(&context, client) };
     let end = respond(&mut exchange, FinalResponse::Fault(fault)).await;

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use http::{HeaderName, HeaderValue, Method};
 
 use crate::config::ErrorRules;
+use crate::contract::grpc::GrpcFamily;
 use crate::contract::reply::ErrorOrigin;
 use crate::contract::{
     BodyFormat, Contract, Decision, ExtractedError, Extraction, LocalReply, Override, Overrides, PolicyInput,
@@ -29,7 +30,7 @@ pub(crate) struct ErrorContext<'a> {
     /// The method of the request; GET if it could not be parsed.
     pub method: &'a Method,
     /// Whether the request is a gRPC call.
-    pub grpc: bool,
+    pub grpc: Option<GrpcFamily>,
     /// The format of the body.
     pub format: BodyFormat,
 }

@@ -273,3 +273,86 @@ fn malformed_grpc_call_gets_a_grpc_status() {
     let labels = [("cause", "connection_limit_reached"), ("grpc_status", "14")];
     overloaded.expect_metric("grpc_errors_total", &labels, 1.0);
 }
+
+/// The media types of gRPC-Web requests, and that of errors.
+const GRPC_WEB_TYPES: [(&str, &str); 5] = [
+    ("application/grpc-web", "application/grpc-web"),
+    ("application/grpc-web+proto", "application/grpc-web"),
+    ("application/grpc-web-text", "application/grpc-web-text"),
+    ("Application/gRPC-Web-Text+proto; charset=utf-8", "application/grpc-web-text"),
+    ("application/grpc+proto", "application/grpc"),
+];
+
+#[test]
+fn grpc_web_errors_have_its_media_type_and_are_readable_by_pages() {
+    let upstream = super::scripted_upstreams::html_upstream("503 Service Unavailable");
+    let gateway = GatewaySetup::with_servers(&[upstream.address()])
+        .upstream("down", &[refusing_port().address()])
+        .route("name: down, match: { path: /down }, upstream: down, cors: default")
+        .route("name: up, match: { path: /up }, upstream: main, cors: default")
+        .set("cors", "{ allow_origins: [\"https://app.example.com\"], expose_headers: [x-total] }")
+        .with_h2c_listener()
+        .start();
+    for (sent, received) in GRPC_WEB_TYPES {
+        for (path, status) in [("/down", "14"), ("/up", "14"), ("/none", "12")] {
+            let fields = format!("content-type: {sent}\r\norigin: https://app.example.com\r\n");
+            let h1 = gateway.client().request("POST", path, &fields, "\0\0\0\0\0");
+            let h2_fields = [("content-type", sent), ("origin", "https://app.example.com")];
+            let h2 = gateway.h2_client().request("POST", path, &h2_fields, Bytes::from_static(&[0; 5]));
+            for response in [h1, h2] {
+                assert_eq!((response.status, response.text().as_str()), (200, ""), "{sent} {path}");
+                assert_eq!(response.header("content-type"), Some(received), "{path}");
+                assert_eq!(response.header("grpc-status"), Some(status), "{sent} {path}");
+                assert!(response.header("grpc-message").is_some_and(|message| !message.is_empty()));
+                assert_eq!(response.header("x-content-type-options"), None);
+                assert_eq!(response.header("access-control-allow-origin"), Some("https://app.example.com"));
+                let exposed = response.header("access-control-expose-headers").unwrap().to_ascii_lowercase();
+                let exposed: Vec<_> = exposed.split(", ").collect();
+                for name in ["grpc-status", "grpc-message", "grpc-status-details-bin"] {
+                    assert_eq!(
+                        exposed.contains(&name),
+                        received != "application/grpc",
+                        "{sent}: {exposed:?}"
+                    );
+                }
+                assert!(exposed.contains(&"x-total") && exposed.contains(&"x-request-id"), "{exposed:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn malformed_grpc_web_request_gets_its_media_type() {
+    let gateway = GatewaySetup::with_servers(&[refusing_port().address()])
+        .set("cors", "{ allow_origins: [\"https://app.example.com\"] }")
+        .start();
+    let mut client = gateway.client();
+    let response = client.exchange(
+        super::response_reader::SentRequest::Http11("POST"),
+        "POST /../x HTTP/1.1\r\nhost: test\r\ncontent-type: application/grpc-web-text\r\n\
+         origin: https://app.example.com\r\n\r\n",
+    );
+    assert_eq!((response.status, response.header("content-type")), (200, Some("application/grpc-web-text")));
+    assert_eq!(response.header("grpc-status"), Some("3"));
+    let exposed = response.header("access-control-expose-headers").unwrap();
+    assert!(exposed.contains("grpc-status-details-bin"), "{exposed}");
+}
+
+#[test]
+fn forwarded_grpc_web_response_exposes_its_status() {
+    let upstream = super::scripted_upstreams::static_response(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/grpc-web+proto\r\ngrpc-status: 5\r\ngrpc-message: gone\r\n\
+         access-control-expose-headers: x-sum\r\ncontent-length: 0\r\n\r\n",
+    );
+    let gateway = GatewaySetup::with_servers(&[upstream.address()])
+        .route("name: all, match: { path: \"/{*rest}\" }, upstream: main, cors: default")
+        .set("cors", "{ allow_origins: [\"https://app.example.com\"] }")
+        .start();
+    let fields = "content-type: application/grpc-web+proto\r\norigin: https://app.example.com\r\n";
+    let response = gateway.client().request("POST", "/", fields, "\0\0\0\0\0");
+    assert_eq!((response.status, response.header("grpc-status")), (200, Some("5")));
+    let exposed = response.header("access-control-expose-headers").unwrap();
+    assert!(exposed.ends_with("grpc-status, grpc-message, grpc-status-details-bin, x-sum"), "{exposed}");
+    let plain = gateway.client().request("GET", "/", "origin: https://app.example.com\r\n", "");
+    assert!(!plain.header("access-control-expose-headers").unwrap().contains("grpc"));
+}

@@ -61,7 +61,7 @@ impl Explanation {
             error_config: rules,
             upstream: input.upstream,
             method: input.method,
-            grpc: false,
+            grpc: None,
             format: BodyFormat::Contract,
         };
         let decision = error_context.decide(input.trigger);

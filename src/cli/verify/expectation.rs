@@ -80,7 +80,7 @@ impl ExpectationContext<'_> {
             error_config: self.error_rules(),
             upstream: upstream.map(|upstream| upstream.name.as_str()),
             method: self.method,
-            grpc: false,
+            grpc: None,
             format: BodyFormat::Contract,
         }
     }

@@ -13,6 +13,7 @@ use super::HeaderFields;
 use super::forwarding::ForwardingInfo;
 use super::h1_writer;
 use crate::config::{AddressSource, ClientLimits};
+use crate::contract::grpc::GrpcFamily;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::framing::{self, RequestFraming};
 use crate::http::reported_origin::{ReportedOrigin, TrustedHeaders, forwarded_nodes};
@@ -182,11 +183,20 @@ impl Request {
         self.method == Method::POST && self.fields.value("content-type").is_some_and(media_type::is_grpc)
     }
 
-    /// Whether an HTTP/2 header section is a gRPC request, even if the request is rejected.
-    pub(in crate::proxy) fn is_h2_grpc(parts: &http::request::Parts) -> bool {
-        let content_type = || parts.headers.get(http::header::CONTENT_TYPE);
-        parts.method == Method::POST
-            && content_type().is_some_and(|value| media_type::is_grpc(value.as_bytes()))
+    /// The family of a gRPC request.
+    pub(in crate::proxy) fn grpc_family(&self) -> Option<GrpcFamily> {
+        if self.method != Method::POST {
+            return None;
+        }
+        media_type::grpc_family(self.fields.value("content-type")?)
+    }
+
+    /// The family of an HTTP/2 header section that is a gRPC request, even if the request is rejected.
+    pub(in crate::proxy) fn h2_grpc_family(parts: &http::request::Parts) -> Option<GrpcFamily> {
+        if parts.method != Method::POST {
+            return None;
+        }
+        media_type::grpc_family(parts.headers.get(http::header::CONTENT_TYPE)?.as_bytes())
     }
 
     /// Whether the request has already passed this gateway: `Via` contains its pseudonym.

@@ -8,8 +8,9 @@ use http::Method;
 use http::header::ACCESS_CONTROL_REQUEST_METHOD;
 
 use super::ResponseHeaderMutations;
+use crate::contract::grpc::GrpcFamily;
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::http::cors::{self, CorsPolicy, PreflightRequest, PreflightResult};
+use crate::http::cors::{self, CallKind, CorsPolicy, PreflightRequest, PreflightResult};
 use crate::http::request_head;
 use crate::proxy::message::request::Request;
 
@@ -20,7 +21,8 @@ pub(in crate::proxy) fn apply(
     request: &Request,
 ) {
     if let Some(policy) = policy {
-        response_headers.apply_cors(policy, single_origin(request), cors::VARY_ORIGIN);
+        let call = CallKind::of(request.grpc_family());
+        response_headers.apply_cors(policy, single_origin(request), cors::VARY_ORIGIN, call);
     }
 }
 
@@ -28,10 +30,11 @@ pub(in crate::proxy) fn apply(
 pub(in crate::proxy) fn for_rejected(
     policy: Option<&Arc<CorsPolicy>>,
     origin: Option<&[u8]>,
+    grpc: Option<GrpcFamily>,
 ) -> ResponseHeaderMutations {
     let mut response_headers = ResponseHeaderMutations::default();
     if let Some(policy) = policy {
-        response_headers.apply_cors(policy, origin, cors::VARY_ORIGIN);
+        response_headers.apply_cors(policy, origin, cors::VARY_ORIGIN, CallKind::of(grpc));
     }
     response_headers
 }
@@ -61,7 +64,7 @@ pub(in crate::proxy) fn preflight(
     match policy.preflight(&preflight_request, headers) {
         PreflightResult::Allowed(fields) => Ok(fields),
         PreflightResult::OriginNotAllowed => {
-            response_headers.apply_cors(policy, None, cors::VARY_PREFLIGHT);
+            response_headers.apply_cors(policy, None, cors::VARY_PREFLIGHT, CallKind::Http);
             let evidence = Evidence::from_static("the origin of the preflight is not in allow_origins");
             Err(Fault::new(Cause::HttpRequestDenied, Phase::Admit).with_evidence(evidence))
         }

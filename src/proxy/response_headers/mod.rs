@@ -11,7 +11,7 @@ use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, VARY};
 use http::{HeaderName, HeaderValue};
 
 use super::message::HeaderFields;
-use crate::http::cors::CorsPolicy;
+use crate::http::cors::{CallKind, CorsPolicy};
 use crate::http::header_edits::RenderedEdits;
 
 /// Fields to add to a response, and upstream fields to remove.
@@ -33,15 +33,22 @@ struct CorsState {
     vary: HeaderValue,
     /// The origin is allowed: its scripts may read the response.
     readable: bool,
+    call: CallKind,
 }
 
 impl ResponseHeaderMutations {
     /// Adds the CORS fields of `policy` for this origin. The upstream's CORS fields are removed from now on.
-    pub(super) fn apply_cors(&mut self, policy: &Arc<CorsPolicy>, origin: Option<&[u8]>, vary: HeaderValue) {
+    pub(super) fn apply_cors(
+        &mut self,
+        policy: &Arc<CorsPolicy>,
+        origin: Option<&[u8]>,
+        vary: HeaderValue,
+        call: CallKind,
+    ) {
         let fields = origin.and_then(|origin| policy.response_headers(origin));
         let readable = fields.is_some();
         self.fields.extend(fields.into_iter().flatten());
-        self.cors = Some(CorsState { policy: Arc::clone(policy), vary, readable });
+        self.cors = Some(CorsState { policy: Arc::clone(policy), vary, readable, call });
     }
 
     /// Whether the upstream's `Access-Control-*` fields are replaced.
@@ -95,7 +102,7 @@ impl ResponseHeaderMutations {
             let vary = (VARY, crate::http::cors::merge_vary(&cors.vary, values("vary")));
             let expose = cors.readable.then(|| {
                 let lists = values("access-control-expose-headers");
-                (ACCESS_CONTROL_EXPOSE_HEADERS, cors.policy.exposed_headers(lists))
+                (ACCESS_CONTROL_EXPOSE_HEADERS, cors.policy.exposed_headers(cors.call, lists))
             });
             [Some(vary), expose]
         });

@@ -57,7 +57,7 @@ impl StreamTask {
                     origin: value("origin"),
                     accept: value("accept"),
                     user_agent: value("user-agent"),
-                    is_grpc: request.is_grpc(),
+                    grpc: request.grpc_family(),
                 };
                 Err(rejected_request(&parts, fault, facts))
             }
@@ -97,6 +97,6 @@ fn invalid_request_facts(parts: &Parts) -> RejectedFacts {
         origin: value(http::header::ORIGIN),
         accept: value(http::header::ACCEPT),
         user_agent: value(http::header::USER_AGENT),
-        is_grpc: Request::is_h2_grpc(parts),
+        grpc: Request::h2_grpc_family(parts),
     }
 }
