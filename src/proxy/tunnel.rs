@@ -14,6 +14,7 @@ use super::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZ
 use super::deadlines::TimeLimit;
 use super::record::RelayOutcome;
 use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::tls::cert_verification::describe_io_error;
 use crate::upstream::timer::timeout_at;
 
 /// The timeouts of a tunnel.
@@ -100,7 +101,7 @@ impl Tunnel {
 
 /// The outcome of a read error on the upstream connection.
 fn upstream_error(error: &io::Error) -> RelayOutcome {
-    let evidence = Evidence::owned(error.to_string());
+    let evidence = Evidence::owned(describe_io_error(error));
     RelayOutcome::Aborted(Fault::new(Cause::HttpResponseIncomplete, Phase::Relay).with_evidence(evidence))
 }
 

@@ -7,13 +7,15 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, RootCertStore,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, InvalidMessage, OtherError, RootCertStore,
     SignatureScheme,
 };
 
+use super::error_text::describe;
+use super::listed_verifier::ListedVerifier;
 use super::server_config::{ALPN_H2, ALPN_HTTP11};
 use super::{TlsConfigError, VERSIONS, pem, provider};
 use crate::contract::{Cause, Evidence};
@@ -24,6 +26,16 @@ pub struct CertVerification {
     authorities: Option<Vec<CertificateDer<'static>>>,
     /// One for each variant of [`Alpn`].
     client_configs: [Arc<ClientConfig>; 3],
+}
+
+/// Which certificates are accepted.
+enum Trust {
+    /// Those that an authority of the operating system has issued.
+    System(RootCertStore),
+    /// Those that an authority of a file has issued, and those of the file.
+    Listed(RootCertStore),
+    /// All.
+    Anything,
 }
 
 /// The protocols offered to a server (ALPN, RFC 7301).
@@ -68,10 +80,10 @@ impl CertVerification {
                 "install ca-certificates, or set the authority's certificate: tls: { ca: FILE }",
             ));
         }
-        CertVerification::new(Some(certificates), roots)
+        CertVerification::new(Some(certificates), Trust::System(roots))
     }
 
-    /// Trusts only the authorities in a PEM file.
+    /// Trusts only the authorities in a PEM file, and each certificate in it as itself.
     ///
     /// # Errors
     /// The file is not PEM, is damaged, or contains no certificate.
@@ -85,7 +97,7 @@ impl CertVerification {
             };
             roots.add(certificate.clone()).map_err(damaged)?;
         }
-        CertVerification::new(Some(certificates), roots)
+        CertVerification::new(Some(certificates), Trust::Listed(roots))
     }
 
     /// Accepts any certificate. A man in the middle can then read and modify the traffic.
@@ -93,23 +105,28 @@ impl CertVerification {
     /// # Errors
     /// The cryptography provider failed.
     pub fn disabled() -> Result<CertVerification, TlsConfigError> {
-        CertVerification::new(None, RootCertStore::empty())
+        CertVerification::new(None, Trust::Anything)
     }
 
     fn new(
         authorities: Option<Vec<CertificateDer<'static>>>,
-        roots: RootCertStore,
+        trust: Trust,
     ) -> Result<CertVerification, TlsConfigError> {
         let config_error = |error: Error| TlsConfigError::new(error.to_string(), "please report it");
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(VERSIONS)
             .map_err(config_error)?;
-        let config = match &authorities {
-            Some(_) => builder.with_root_certificates(roots).with_no_client_auth(),
-            None => {
-                let no_verifier = NoVerifier(provider().signature_verification_algorithms);
-                let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(no_verifier));
-                builder.with_no_client_auth()
+        let verified_by = |verifier: Arc<dyn ServerCertVerifier>| {
+            builder.clone().dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+        };
+        let config = match trust {
+            Trust::System(roots) => builder.clone().with_root_certificates(roots).with_no_client_auth(),
+            Trust::Listed(roots) => {
+                let listed = authorities.clone().unwrap_or_default();
+                verified_by(Arc::new(ListedVerifier::new(roots, listed).map_err(config_error)?))
+            }
+            Trust::Anything => {
+                verified_by(Arc::new(NoVerifier(provider().signature_verification_algorithms)))
             }
         };
         let [http1, both, http2] = [
@@ -169,12 +186,34 @@ pub(crate) fn handshake_fault(error: &io::Error) -> (Cause, Evidence) {
                 "the certificate is not signed by a trusted authority (upstreams.*.tls.ca)",
             ),
         ),
-        Error::InvalidCertificate(_) => (Cause::TlsCertificateError, Evidence::owned(tls_error.to_string())),
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => {
+            let evidence = Evidence::owned(format!("{} (upstreams.*.tls.sni)", describe(tls_error)));
+            (Cause::TlsCertificateError, evidence)
+        }
+        Error::InvalidCertificate(CertificateError::Other(other)) if is_of_authority(other) => (
+            Cause::TlsCertificateError,
+            Evidence::from_static(
+                "the certificate is that of an authority, not that of a server; to trust it, list it in upstreams.*.tls.ca",
+            ),
+        ),
+        Error::InvalidCertificate(_) => (Cause::TlsCertificateError, Evidence::owned(describe(tls_error))),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             (Cause::TlsProtocolError, Evidence::from_static("the server does not use TLS on this port"))
         }
-        _ => (Cause::TlsProtocolError, Evidence::owned(tls_error.to_string())),
+        _ => (Cause::TlsProtocolError, Evidence::owned(describe(tls_error))),
     }
+}
+
+/// Whether a server presented the certificate of an authority, as `openssl req -x509` creates it.
+fn is_of_authority(error: &OtherError) -> bool {
+    matches!(error.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
+
+/// Describes an I/O error of a connection that may use TLS, for the log.
+pub(crate) fn describe_io_error(error: &io::Error) -> String {
+    tls_error(error).map_or_else(|| error.to_string(), describe)
 }
 
 /// Whether an I/O error on an established connection comes from TLS.
@@ -186,7 +225,8 @@ fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Accepts any certificate, but still verifies that the server has its private key.
+/// Accepts any certificate, also one that cannot be parsed or whose key is too weak. Checking that the server has its key
+/// would prove nothing: whoever intercepts the connection presents a certificate of their own.
 #[derive(Debug)]
 struct NoVerifier(WebPkiSupportedAlgorithms);
 
@@ -204,23 +244,35 @@ impl ServerCertVerifier for NoVerifier {
 
     fn verify_tls12_signature(
         &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signed, &self.0)
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn verify_tls13_signature(
         &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signed, &self.0)
+        Ok(HandshakeSignatureValid::assertion())
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
+        let mut schemes = self.0.supported_schemes();
+        schemes.extend(
+            UNVERIFIABLE_SCHEMES.iter().filter(|scheme| !self.0.supported_schemes().contains(scheme)),
+        );
+        schemes
     }
 }
+
+/// Schemes that the cryptography provider cannot verify. A server whose key allows no other one could not sign.
+const UNVERIFIABLE_SCHEMES: [SignatureScheme; 4] = [
+    SignatureScheme::ECDSA_NISTP521_SHA512,
+    SignatureScheme::ED448,
+    SignatureScheme::ECDSA_SHA1_Legacy,
+    SignatureScheme::RSA_PKCS1_SHA1,
+];

@@ -1,8 +1,10 @@
-//! Reads the validity dates of a certificate from its DER encoding, because `webpki` does not expose them.
+//! The validity dates of a certificate, which `webpki` does not expose.
 //!
 //! The caller passes the current time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::der::{certificate_fields, read_element};
 
 /// The validity dates of a certificate, in seconds since 1970. Earlier dates become 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,55 +31,22 @@ impl Validity {
 
     /// Reads the dates of a DER certificate (RFC 5280 4.1); `None` if it is malformed.
     pub fn parse(certificate: &[u8]) -> Option<Validity> {
-        let (signed, _) = read_tagged(certificate, SEQUENCE)?;
-        let (mut fields, _) = read_tagged(signed, SEQUENCE)?;
-        // Version (optional), serial number, algorithm, issuer.
-        if let Some((_, rest)) = read_tagged(fields, VERSION) {
-            fields = rest;
-        }
-        for tag in [INTEGER, SEQUENCE, SEQUENCE] {
-            fields = read_tagged(fields, tag)?.1;
-        }
-        let (dates, _) = read_tagged(fields, SEQUENCE)?;
+        let dates = certificate_fields(certificate)?.dates;
         let (not_before, rest) = read_time(dates)?;
         let (not_after, _) = read_time(rest)?;
         Some(Validity { not_before, not_after })
     }
 }
 
-const INTEGER: u8 = 0x02;
-const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-fn format_date(seconds: u64) -> String {
+/// A time in seconds since 1970, for people.
+pub(super) fn format_date(seconds: u64) -> String {
     // The last date that the formatter supports. Certificates without an expiry date have 9999-12-31.
     const LAST: u64 = 253_402_300_799;
     let time = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
     humantime::format_rfc3339_seconds(time).to_string()
-}
-
-/// The content of the first DER element of `input`, if it has this tag, and the rest of `input`.
-fn read_tagged(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (actual_tag, content, rest) = read_element(input)?;
-    (actual_tag == tag).then_some((content, rest))
-}
-
-fn read_element(input: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&tag, rest) = input.split_first()?;
-    let (&first, rest) = rest.split_first()?;
-    let (length, rest) = if first < 0x80 {
-        (usize::from(first), rest)
-    } else {
-        let (digits, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
-        if digits.is_empty() || digits.len() > 4 {
-            return None;
-        }
-        (digits.iter().fold(0, |length, digit| (length << 8) | usize::from(*digit)), rest)
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
 }
 
 /// The time at the start of `input`, in seconds since 1970, and the rest of `input`.

@@ -1,13 +1,16 @@
 //! TLS for listeners and upstreams. Callers apply the handshake timeouts and handle failures.
 //!
-//! - [`pem`] parses certificate and key files. [`expiry`] reads the validity dates.
+//! - [`pem`] parses certificate and key files, [`der`] the fields of a certificate. [`expiry`] has its validity dates.
 //! - [`identity`] pairs a certificate with its private key. [`server_config`] selects one by SNI on a listener.
-//! - [`cert_verification`] verifies the certificates of upstreams.
+//! - [`cert_verification`] verifies the certificates of upstreams. [`error_text`] describes what failed.
 //! - [`stream`] performs the handshakes and implements pingora's stream traits.
 
 pub(crate) mod cert_verification;
+mod der;
+pub(crate) mod error_text;
 pub(crate) mod expiry;
 pub(crate) mod identity;
+mod listed_verifier;
 pub(crate) mod pem;
 pub(crate) mod server_config;
 pub(crate) mod stream;

@@ -93,6 +93,7 @@ mod timeouts;
 mod tls_files;
 mod tls_listener;
 mod tls_quality;
+mod tls_trust;
 mod tls_upstream;
 mod truncation;
 mod tunnel;

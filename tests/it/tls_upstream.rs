@@ -103,7 +103,10 @@ fn invalid_certificates_are_rejected_without_detail_to_the_client() {
     let cases: [(Issued, &str); 5] = [
         (authority.issue_for(&["127.0.0.1"], EXPIRED), "expired"),
         (authority.issue_for(&["127.0.0.1"], ((2090, 1, 1), (2091, 1, 1))), "not valid yet"),
-        (authority.issue(&["elsewhere.internal"]), "not valid for name"),
+        (
+            authority.issue(&["elsewhere.internal"]),
+            "not valid for the name 127.0.0.1, but for elsewhere.internal (upstreams.*.tls.sni)",
+        ),
         (self_signed(&["127.0.0.1"]), "not signed by a trusted authority"),
         (Authority::new().issue(&["127.0.0.1"]), "not signed by a trusted authority"),
     ];
@@ -137,7 +140,7 @@ fn server_alert_is_logged_by_name() {
     // handshake_failure (40), as sent by a server without a common cipher suite.
     let upstream = script([write_bytes(&b"\x15\x03\x03\x00\x02\x02\x28"[..]), Step::Close]);
     let gateway = setup_for(upstream.address().port(), "verify: false").start();
-    expect_tls_error(&gateway, "tls_protocol_error", "HandshakeFailure");
+    expect_tls_error(&gateway, "tls_protocol_error", "the peer sent the TLS alert handshake_failure");
 }
 
 #[test]
@@ -212,7 +215,7 @@ fn server_requiring_a_client_certificate_is_a_protocol_error() {
     gateway.log_line(|line| {
         line["evidence"]
             .as_str()
-            .is_some_and(|logged_evidence| logged_evidence.contains("CertificateRequired"))
+            .is_some_and(|logged_evidence| logged_evidence.contains("the TLS alert certificate_required"))
     });
 }
 

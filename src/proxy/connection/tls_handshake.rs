@@ -13,6 +13,7 @@ use pingora::protocols::Stream;
 use tracing::debug;
 
 use crate::telemetry::CloseReason;
+use crate::tls::cert_verification::describe_io_error;
 use crate::tls::server_config::ServerTlsConfig;
 use crate::tls::stream::{AcceptError, TlsConnection};
 use crate::upstream::timer::timeout_at;
@@ -56,7 +57,8 @@ pub(in crate::proxy) async fn accept_tls(
         Some(Err(AcceptError::NotTls { stream, read })) => Err(HandshakeFailure::Plaintext(stream, read)),
         Some(Err(AcceptError::Handshake(error))) => {
             // Debug level: any port scanner can trigger this line.
-            debug!(client_ip = %peer_ip, evidence = %error, "TLS handshake failed");
+            let evidence = describe_io_error(&error);
+            debug!(client_ip = %peer_ip, evidence, "TLS handshake failed");
             Err(HandshakeFailure::Closed(CloseReason::TlsHandshakeFailed))
         }
         None => Err(HandshakeFailure::Closed(CloseReason::TlsHandshakeTimeout)),

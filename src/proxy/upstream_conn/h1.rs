@@ -217,7 +217,8 @@ impl UpstreamH1 {
                     let cause =
                         if is_tls_error { Cause::TlsProtocolError } else { Cause::ConnectionTerminated };
                     let fault = Fault::new(cause, Phase::ResponseHeaders);
-                    let evidence = Evidence::with_excerpt(&error.to_string(), &self.io.input);
+                    let evidence =
+                        Evidence::with_excerpt(&cert_verification::describe_io_error(&error), &self.io.input);
                     return Poll::Ready(Err(fault.with_evidence(evidence)));
                 }
             }
@@ -262,7 +263,8 @@ impl UpstreamH1 {
                 Err(error) => {
                     self.keep_alive = false;
                     let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::ResponseBody);
-                    return Poll::Ready(Err(fault.with_evidence(Evidence::owned(error.to_string()))));
+                    let evidence = Evidence::owned(cert_verification::describe_io_error(&error));
+                    return Poll::Ready(Err(fault.with_evidence(evidence)));
                 }
             }
         }
