@@ -155,9 +155,9 @@ pub(crate) fn describes_content(name: &HeaderName) -> bool {
     CONTENT_FIELDS.contains(&name.as_str())
 }
 
-/// Fields about the bytes of a body.
+/// Fields about the bytes of a body: its coding, validators and digests.
 pub(crate) const CONTENT_FIELDS: &[&str] =
-    &["content-encoding", "etag", "content-md5", "digest", "content-digest", "repr-digest"];
+    &["content-encoding", "etag", "last-modified", "content-md5", "digest", "content-digest", "repr-digest"];
 
 /// The maximum accepted `Retry-After`: 1 day.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);

@@ -118,7 +118,7 @@ pub(super) async fn classify(
     let decision = context.error_context().decide(Trigger::UpstreamStatus(status));
     let documented = context.contract().code(status).is_some();
     if forwarding.request.method == Method::HEAD {
-        let checked = check_head_response(context, documented, &response.response_head);
+        let checked = check_head_response(forwarding, documented, &response.response_head);
         return classification(forwarding, response, decision, checked, None);
     }
     let mut body = BytesMut::new();
@@ -143,10 +143,11 @@ pub(super) async fn classify(
 
 /// Checks the response to a HEAD request, which has no body.
 fn check_head_response(
-    context: &RequestContext<'_>,
+    forwarding: &Forwarding<'_>,
     documented: bool,
     response_head: &UpstreamResponseHead,
 ) -> CheckedBody {
+    let context = forwarding.context;
     let contract = context.contract();
     let status = response_head.parsed.status;
     let messages = context.error_config().upstream_messages;
@@ -159,7 +160,9 @@ fn check_head_response(
     };
     let change = if context.body_format() == BodyFormat::NegotiatedProblem {
         BodyChange::Problem
-    } else if contract.template().completes() {
+    } else if contract.template().completes()
+        || !content_coding(&response_head.fields).is_some_and(|coding| accepts(forwarding, coding))
+    {
         BodyChange::UnknownLength
     } else {
         BodyChange::Unchanged
@@ -268,13 +271,7 @@ fn check_body(
     let status = response.response_head.parsed.status;
     let documented = contract.code(status).is_some();
     let error_config = &forwarding.route.config.errors;
-    let codings: Vec<HeaderValue> = response
-        .response_head
-        .fields
-        .values("content-encoding")
-        .filter_map(|value| HeaderValue::from_bytes(value).ok())
-        .collect();
-    let Some(coding) = ContentCoding::parse(&codings) else {
+    let Some(coding) = content_coding(&response.response_head.fields) else {
         let conformance = if documented { Conformance::NotJson } else { Conformance::Undocumented };
         return CheckedBody::unread(conformance, body);
     };
@@ -375,6 +372,13 @@ fn extract_error(context: &RequestContext<'_>, error: &ErrorBody<'_>, decision: 
     });
     let message = (is_text && extraction.message).then(|| extract::plain_text_message(error.body)).flatten();
     ExtractedError { message, ..ExtractedError::default() }
+}
+
+/// The coding of a body; `None` if it cannot be decoded.
+fn content_coding(fields: &HeaderFields) -> Option<ContentCoding> {
+    let values = fields.values("content-encoding");
+    let codings: Vec<_> = values.filter_map(|value| HeaderValue::from_bytes(value).ok()).collect();
+    ContentCoding::parse(&codings)
 }
 
 /// Whether the client accepts this content coding.

@@ -68,7 +68,8 @@ fn conforming_error_of_a_declared_template_is_forwarded_or_completed() {
     let upstream = answer(
         "404 Not Found",
         &format!(
-            "{JSON}\netag: \"1\"\ncontent-digest: sha-256=:x:\ndigest: x\nrepr-digest: x\ncontent-md5: x"
+            "{JSON}\netag: \"1\"\ncontent-digest: sha-256=:x:\ndigest: x\nrepr-digest: x\ncontent-md5: x\n\
+             last-modified: Sat, 01 Jan 2000 00:00:00 GMT"
         ),
         &body.replace(r#","request_id":"theirs""#, ""),
     );

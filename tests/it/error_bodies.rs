@@ -121,6 +121,22 @@ fn head_error_with_json_content_type_is_forwarded() {
 }
 
 #[test]
+fn head_error_of_a_body_that_would_be_decoded_has_no_field_about_its_bytes() {
+    let head = "HTTP/1.1 404 Not Found\r\ncontent-type: application/json\r\ncontent-length: 44\r\n\
+        content-encoding: gzip\r\netag: \"1\"\r\nlast-modified: Sat, 01 Jan 2000 00:00:00 GMT\r\n\
+        repr-digest: sha-256=:eA==:\r\nx-total: 1\r\n\r\n";
+    let upstream = script([Step::ReadRequestHead, write_bytes(head)]);
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let described = ["content-length", "content-encoding", "etag", "last-modified", "repr-digest"];
+    for (accepted, count) in [("", 0), ("accept-encoding: br\r\n", 0), ("accept-encoding: gzip\r\n", 5)] {
+        let response = gateway.client().request("HEAD", "/", accepted, "");
+        assert_eq!((response.status, response.header("x-total")), (404, Some("1")));
+        let found = described.iter().filter(|name| response.header(name).is_some()).count();
+        assert_eq!(found, count, "{accepted:?}: {response:#?}");
+    }
+}
+
+#[test]
 fn observe_mode_forwards_the_page_and_counts_would_replace() {
     let upstream = by_request(|_| {
         vec![Step::ReadRequestHead, Step::Write(http_response("405 Nope\ncontent-type: text/html", "<p>"))]
