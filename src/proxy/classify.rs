@@ -20,6 +20,7 @@ use crate::contract::conform::{self, Conformance, ConformingError, ErrorBody};
 use crate::contract::decode::{self, ContentCoding, DecodeError};
 use crate::contract::extract::{self, ExtractedError};
 use crate::contract::forwarded::{self, ForwardedFacts};
+use crate::contract::template::conform::is_request_id;
 use crate::contract::{
     BodyFormat, Cause, Decision, EXCERPT_LIMIT, Evidence, Phase, RequestSent, Trigger, header_filter,
     retryable,
@@ -324,7 +325,7 @@ fn conforming_body(
     if let (Some(code), true) = (contract.code(status), is_problem || contract.template().completes()) {
         let default = context.error_config().retry_after;
         let facts = ForwardedFacts {
-            request_id: context.request_id.to_str().ok(),
+            request_id: request_id_of(&response.response_head).or_else(|| context.request_id.to_str().ok()),
             retryable: retryable(status, RequestSent::Full, &forwarding.request.method),
             retry_after: retry_after_of(&response.response_head.fields, status, default, SystemTime::now()),
         };
@@ -341,6 +342,14 @@ fn conforming_body(
     }
     let decoded = Bytes::copy_from_slice(conforming.text.as_bytes());
     ConformingBody { body: Some(decoded), change: BodyChange::Decoded }
+}
+
+/// The `X-Request-Id` of the upstream, which stays on a conforming error.
+fn request_id_of(response_head: &UpstreamResponseHead) -> Option<&str> {
+    let name = "x-request-id";
+    let value = response_head.fields.values(name).next()?;
+    let removed = response_head.connection_options().removes_name(name.as_bytes());
+    std::str::from_utf8(value).ok().filter(|id| !removed && is_request_id(id))
 }
 
 /// The seconds of the `Retry-After` that the client receives with a conforming error.

@@ -87,6 +87,21 @@ fn conforming_error_of_a_declared_template_is_forwarded_or_completed() {
 }
 
 #[test]
+fn completed_error_has_the_request_id_of_the_response() {
+    let body = r#"{"live":false,"error":{"param":null,"code":"sold_out","message":"Sold out."}}"#;
+    let id_in_body = |fields: &str, more: &str| {
+        let upstream = answer("404 Not Found", &format!("{JSON}{fields}"), body);
+        let text = exchange(&shop(&upstream).start(), "GET", more);
+        assert!(text.contains("|x-request-id=ID|"), "{text}");
+        text.rsplit_once(r#""request_id":"#).map(|(_, rest)| rest.to_owned()).unwrap()
+    };
+    assert_eq!(id_in_body("\nx-request-id: upstream-17", ""), r#""ID"}}"#);
+    assert_eq!(id_in_body("", ""), r#""ID"}}"#);
+    // A field that Connection names is removed, and ours takes its place.
+    assert_eq!(id_in_body("\nx-request-id: upstream-17\nconnection: x-request-id", ""), r#""ID"}}"#);
+}
+
+#[test]
 fn other_errors_get_the_body_of_the_template() {
     let body = r#"{"errors":{"age":["must be 18"]},"code":"under_age","error":{"param":"age"}}"#;
     let upstream =

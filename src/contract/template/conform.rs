@@ -197,7 +197,8 @@ fn is_sentence(text: &str) -> bool {
         && text::passes_rule(text)
 }
 
-fn is_request_id(text: &str) -> bool {
+/// What may stand for `{request_id}`.
+pub(crate) fn is_request_id(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|octet| (0x20..0x7f).contains(&octet))
 }
 
