@@ -14,6 +14,7 @@ pub(crate) mod parse_yaml;
 pub(crate) mod problem;
 pub(crate) mod route_patterns;
 pub(crate) mod schema;
+mod socket_path;
 pub(crate) mod sources;
 pub(crate) mod structure;
 pub(crate) mod tree;
@@ -35,6 +36,7 @@ pub(crate) mod validator;
 mod docs_tests;
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -322,6 +324,8 @@ pub struct UpstreamServer {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// The Unix socket of a server that has no host and port; they are then `localhost` and 80.
+    pub socket: Option<Arc<Path>>,
     /// The share of requests, at least 1.
     pub weight: u32,
     /// The name that the certificate must be valid for; `Some` if and only if the server uses TLS.
@@ -329,9 +333,11 @@ pub struct UpstreamServer {
 }
 
 impl UpstreamServer {
-    /// `host:port`, for labels and logs; IPv6 addresses in brackets.
+    /// `host:port` or `unix:/path`, for labels and logs; IPv6 addresses in brackets.
     pub fn label(&self) -> String {
-        if self.host.contains(':') {
+        if let Some(path) = &self.socket {
+            format!("unix:{}", path.display())
+        } else if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
         } else {
             format!("{}:{}", self.host, self.port)

@@ -1,12 +1,15 @@
 //! Parses durations, sizes, addresses and networks of the configuration. Names are not resolved.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, Method};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::problem::{Diagnostic, quoted};
+use super::socket_path::socket_path;
 use crate::http::request_head::check_method;
 
 /// `800ms`, `5s`, `1m30s`, `1h`, `7d`; at most a year.
@@ -229,9 +232,11 @@ pub(crate) struct ServerAddress {
     pub port: u16,
     /// Whether it uses TLS (`https://`).
     pub tls: bool,
+    /// The Unix socket (`unix:/path`); host and port are then `localhost` and 80.
+    pub socket: Option<Arc<Path>>,
 }
 
-/// A server of an upstream: `host:port`, `http://host[:port]` or `https://host[:port]`.
+/// A server of an upstream: `host:port`, `http://host[:port]`, `https://host[:port]` or `unix:/path`.
 ///
 /// # Errors
 /// The port is missing, there is a path, or port 443 is used without https.
@@ -242,6 +247,10 @@ pub(crate) fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
             "expected host:port, for example \"api.internal:80\"",
         )
     };
+    if let Some(path) = text.strip_prefix("unix:").filter(|rest| !is_digits(rest)) {
+        let socket = Some(socket_path(path)?);
+        return Ok(ServerAddress { host: "localhost".to_owned(), port: 80, tls: false, socket });
+    }
     if let Some(port) = Some(text.strip_prefix(':').unwrap_or(text)).filter(|port| is_digits(port)) {
         let port = port.parse::<u16>().ok().filter(|port| !matches!(port, 0 | 443)).unwrap_or(8000);
         let help = format!("write \"127.0.0.1:{port}\", or another host");
@@ -300,7 +309,7 @@ pub(crate) fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
         let authority = authority.strip_suffix(":443").unwrap_or(authority);
         return Err(Diagnostic::new("port 443 is for TLS", format!("write \"https://{authority}\"")));
     }
-    Ok(ServerAddress { host, port, tls })
+    Ok(ServerAddress { host, port, tls, socket: None })
 }
 
 /// A network such as `10.0.0.0/8`; a bare address is that address alone. IPv4-mapped networks become IPv4 networks, as
@@ -521,13 +530,15 @@ mod tests {
         for (text, host, port, tls) in [
             ("10.0.1.10:8000", "10.0.1.10", 8000, false),
             ("http://Api.Internal", "api.internal", 80, false),
+            ("unix:8000", "unix", 8000, false),
             ("http://api.internal:8000/", "api.internal", 8000, false),
             ("[fd00::1]:8000", "fd00::1", 8000, false),
             ("http://[::1]", "::1", 80, false),
             ("https://Api.Internal/", "api.internal", 443, true),
             ("https://[::1]:8443", "::1", 8443, true),
         ] {
-            assert_eq!(server(text), Ok(ServerAddress { host: host.to_owned(), port, tls }), "{text}");
+            let host = host.to_owned();
+            assert_eq!(server(text), Ok(ServerAddress { host, port, tls, socket: None }), "{text}");
         }
         for (text, what) in [
             ("http//api:80", "\"http//api:80\" is not an address"),

@@ -127,7 +127,7 @@ fn servers(
     for (index, form) in file.servers.iter().enumerate() {
         let item = at.item(index);
         let Some(server) = server(validator, &item, form, sni) else { continue };
-        if servers.iter().any(|(other, _)| other.host == server.host && other.port == server.port) {
+        if servers.iter().any(|(other, _)| other.label() == server.label()) {
             let message = format!("{} is listed twice", server.label());
             let help = format!("keep one and set its weight: {{ address: {:?}, weight: 2 }}", server.label());
             validator.report(&item, Diagnostic::new(message, help));
@@ -154,7 +154,13 @@ fn server(
         (true, Some(name)) => Some(name),
         (true, None) => Some(validator.check(item, validate_tls::certificate_name(&address.host))?),
     };
-    Some(UpstreamServer { host: address.host.clone(), port: address.port, weight, tls_name: name })
+    Some(UpstreamServer {
+        host: address.host.clone(),
+        port: address.port,
+        socket: address.socket.clone(),
+        weight,
+        tls_name: name,
+    })
 }
 
 /// Where names are looked up. In a list, each item is the address of a name server.

@@ -445,7 +445,7 @@ impl<'a> Forwarding<'a> {
             UpstreamHost::Client if !self.request.authority.is_empty() => &self.request.authority,
             // HTTP/1.1 and HTTP/2 need a host, HTTP/1.0 clients may omit it.
             UpstreamHost::Client | UpstreamHost::Server => {
-                server_host(&candidate.server, candidate.tls_name.is_some())
+                server_host(candidate.host(), candidate.tls_name.is_some())
             }
         }
     }

@@ -56,7 +56,7 @@ async fn check(
         next = (started + health.next_check(settings, random)).max(Instant::now());
         next
     });
-    let (name, server, address) = (upstream.name(), &*endpoint.server, endpoint.address);
+    let (name, server, address) = (upstream.name(), &*endpoint.server, endpoint.address_text());
     match changed {
         Some(ServerHealth::Healthy) => info!(upstream = name, server, %address, "server healthy again"),
         Some(ServerHealth::Unhealthy) => warn!(upstream = name, server, %address, "server unhealthy"),

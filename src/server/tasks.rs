@@ -161,7 +161,14 @@ mod tests {
     use crate::upstream::settings::{ServerSpec, UpstreamSettings};
 
     fn upstream(host: &str) -> Arc<UpstreamRuntime> {
-        let server = ServerSpec { host: host.into(), port: 1, weight: 1, label: host.into(), tls_name: None };
+        let server = ServerSpec {
+            host: host.into(),
+            port: 1,
+            socket: None,
+            weight: 1,
+            label: host.into(),
+            tls_name: None,
+        };
         let settings = UpstreamSettings { servers: vec![server], ..UpstreamSettings::for_test() };
         Arc::new(UpstreamRuntime::new(settings, None))
     }

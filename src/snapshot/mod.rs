@@ -288,6 +288,7 @@ fn upstream_settings(upstream: &config::UpstreamConfig) -> UpstreamSettings {
     let server = |server: &config::UpstreamServer| ServerSpec {
         host: server.host.clone(),
         port: server.port,
+        socket: server.socket.clone(),
         weight: server.weight,
         label: server.label(),
         tls_name: server.tls_name.clone(),

@@ -4,6 +4,7 @@
 //! restriction reads one flag; recording an outcome takes one short lock.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -27,8 +28,10 @@ pub(crate) struct Endpoint {
     pub server: Arc<str>,
     /// The position of the server in the configuration.
     pub server_index: usize,
-    /// The address to connect to.
+    /// The address to connect to, unless there is a socket.
     pub address: SocketAddr,
+    /// The Unix socket to connect to.
+    pub socket: Option<Arc<Path>>,
     /// The name to verify the certificate against; `None` without TLS.
     pub tls_name: Option<Arc<ServerName<'static>>>,
     /// Survives reloads, and is shared by equal servers.
@@ -290,10 +293,33 @@ impl Endpoint {
             server,
             server_index,
             address,
+            socket: None,
             tls_name,
             state,
             idle: IdlePool::default(),
             removed: AtomicBool::new(false),
+        }
+    }
+
+    /// The same with a Unix socket instead of the address.
+    pub(crate) fn with_socket(self, socket: Option<Arc<Path>>) -> Self {
+        Endpoint { socket, ..self }
+    }
+
+    /// The address or the socket, for the log.
+    pub(crate) fn address_text(&self) -> String {
+        match &self.socket {
+            Some(_) => self.server.to_string(),
+            None => self.address.to_string(),
+        }
+    }
+
+    /// The host that the server itself would name: `host:port` as configured; `localhost` for a Unix socket, as nginx and
+    /// curl send it.
+    pub(crate) fn host(&self) -> &str {
+        match &self.socket {
+            Some(_) => "localhost",
+            None => &self.server,
         }
     }
 

@@ -47,9 +47,9 @@ async fn passes(
     }
     let HealthCheck::Http { path, expect } = &settings.check else { return Some(connects_only) };
     let status = if http2_only {
-        status_h2(stream, &endpoint.server, path).await?
+        status_h2(stream, endpoint.host(), path).await?
     } else {
-        status_h1(stream, &endpoint.server, path).await?
+        status_h1(stream, endpoint.host(), path).await?
     };
     Some(expect.contains(&status))
 }

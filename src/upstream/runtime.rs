@@ -138,8 +138,10 @@ impl UpstreamRuntime {
     /// Copies the resolved addresses of servers that `previous` also has, so that changing another setting does not
     /// require new lookups.
     fn copy_addresses(&self, previous: &UpstreamRuntime, kept: Option<&UpstreamRuntime>, now: Instant) {
-        for server in &self.servers {
-            let same = |known: &&ServerState| known.host_and_port() == server.host_and_port();
+        for server in self.servers.iter().filter(|server| server.is_name()) {
+            // Only names have addresses to copy.
+            let same =
+                |known: &&ServerState| known.is_name() && known.host_and_port() == server.host_and_port();
             if let Some(known) = previous.servers.iter().find(same) {
                 let addresses = known.endpoints().iter().map(|endpoint| endpoint.address).collect();
                 server.update(addresses, |address| self.endpoint_state(&server.label, address, kept, now));
@@ -308,7 +310,7 @@ impl UpstreamRuntime {
     }
 
     fn log_change(&self, endpoint: &Endpoint, change: ejection::Change) {
-        let (upstream, server, address) = (self.name(), &*endpoint.server, endpoint.address);
+        let (upstream, server, address) = (self.name(), &*endpoint.server, endpoint.address_text());
         match change {
             ejection::Change::None => {}
             ejection::Change::Ejected { duration } => {

@@ -9,6 +9,7 @@ fn settings(servers: &[(&str, u16)]) -> UpstreamSettings {
     let servers = servers.iter().map(|(host, port)| ServerSpec {
         host: (*host).into(),
         port: *port,
+        socket: None,
         weight: 1,
         label: format!("{host}:{port}"),
         tls_name: None,

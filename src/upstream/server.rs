@@ -4,6 +4,7 @@
 //! what a lookup changes. An address that a new lookup has too keeps its state.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -27,6 +28,7 @@ pub(crate) struct ServerState {
     host: String,
     port: u16,
     is_literal: bool,
+    socket: Option<Arc<Path>>,
     tls_name: Option<Arc<ServerName<'static>>>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     /// What lookups have found; unused for an address.
@@ -71,6 +73,7 @@ impl ServerState {
             host: spec.host.clone(),
             port: spec.port,
             is_literal: !fixed.is_empty(),
+            socket: spec.socket.clone(),
             tls_name: spec.tls_name.clone().map(Arc::new),
             endpoints: ArcSwap::default(),
             name: Mutex::default(),
@@ -154,7 +157,8 @@ impl ServerState {
 
     fn endpoint(&self, address: SocketAddr, state: Arc<EndpointState>) -> Arc<Endpoint> {
         let label = Arc::clone(&self.label);
-        Arc::new(Endpoint::new(label, self.index, address, self.tls_name.clone(), state))
+        let endpoint = Endpoint::new(label, self.index, address, self.tls_name.clone(), state);
+        Arc::new(endpoint.with_socket(self.socket.clone()))
     }
 
     /// How many addresses may be ejected separately: those of the larger family.
@@ -241,8 +245,12 @@ impl ServerState {
     }
 }
 
-/// The addresses of a host that needs no lookup: an IP address, or `localhost`, which is both loopback addresses.
+/// The addresses of a host that needs no lookup: an IP address, or `localhost`, which is both loopback addresses. A Unix
+/// socket has one, which is not used.
 fn fixed_addresses(spec: &ServerSpec) -> Vec<SocketAddr> {
+    if spec.socket.is_some() {
+        return vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))];
+    }
     let with_port = |ip| SocketAddr::new(ip, spec.port);
     match spec.host.parse::<IpAddr>() {
         Ok(ip) => vec![with_port(ip)],

@@ -1,6 +1,7 @@
 //! The settings of an upstream, as the configuration determines them.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,9 +51,11 @@ pub(crate) struct ServerSpec {
     pub host: String,
     /// The TCP port.
     pub port: u16,
+    /// The Unix socket of a server that has no host and port; they are then those of its requests.
+    pub socket: Option<Arc<Path>>,
     /// The relative share of requests.
     pub weight: u32,
-    /// `host:port` as configured, used in metrics and logs.
+    /// `host:port` or `unix:/path` as configured, used in metrics and logs.
     pub label: String,
     /// The name to verify the certificate against; `None` without TLS.
     pub tls_name: Option<ServerName<'static>>,

@@ -3,6 +3,8 @@
 //! Pingora's connect errors are mapped to a [`Fault`] here.
 
 use std::fmt;
+use std::io::ErrorKind;
+use std::os::unix::net::SocketAddr as UnixAddress;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -135,10 +137,18 @@ impl Transport {
 
     /// Opens a TCP connection until `deadline`.
     pub(super) async fn connect(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Stream, Fault> {
-        let peer = PlainPeer(PeerAddress::Inet(endpoint.address));
+        let peer = match &endpoint.socket {
+            None => PeerAddress::Inet(endpoint.address),
+            Some(path) => PeerAddress::Unix(UnixAddress::from_pathname(path).map_err(|error| {
+                Fault::new(Cause::ConnectionRefused, Phase::Connect)
+                    .with_evidence(Evidence::owned(error.to_string()))
+            })?),
+        };
+        let peer = PlainPeer(peer);
         let connecting = self.connector.new_stream(&peer);
         match timeout_at(deadline, connecting).await {
             Some(Ok(stream)) => Ok(stream),
+            Some(Err(error)) if endpoint.socket.is_some() => Err(socket_fault(&error)),
             Some(Err(error)) => Err(connect_fault(&error)),
             None => Err(Fault::new(Cause::ConnectionTimeout, Phase::Connect)),
         }
@@ -224,6 +234,19 @@ pub(crate) struct ConnectOutcome {
     pub result: Result<(Arc<Endpoint>, Stream), Fault>,
     /// The addresses that failed before.
     pub failed: Vec<Arc<Endpoint>>,
+}
+
+/// Maps an error of a Unix socket. A missing socket, one that this process may not use, and one whose backlog is full are
+/// what a refused connection is for TCP.
+fn socket_fault(error: &Error) -> Fault {
+    let fault = connect_fault(error);
+    let system = error.root_cause().downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    match system {
+        Some(ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::WouldBlock) => {
+            Fault::new(Cause::ConnectionRefused, Phase::Connect).with_evidence(fault.evidence().clone())
+        }
+        Some(_) | None => fault,
+    }
 }
 
 /// Maps a connect error of pingora to a [`Fault`].

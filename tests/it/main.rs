@@ -97,6 +97,7 @@ mod tls_trust;
 mod tls_upstream;
 mod truncation;
 mod tunnel;
+mod unix_sockets;
 mod upgrades;
 mod uploads;
 mod upstream_alpn;

@@ -73,8 +73,8 @@ pub(crate) struct TimeoutsFile {
 pub(crate) struct UpstreamFile {
     /// The servers; at least one.
     ///
-    /// Each is `host:port`, `http://host:port`, `https://host:port`, or a mapping with the keys below. Use TLS
-    /// (`https://`) for all of them or for none. Names are resolved in the background.
+    /// Each is `host:port`, `http://host:port`, `https://host:port`, `unix:/path` (a Unix socket on this machine), or a
+    /// mapping with the keys below. Use TLS (`https://`) for all of them or for none. Names are resolved in the background.
     #[schemars(extend("x-missing" = "list at least one, for example servers: [\"127.0.0.1:8000\"]", "x-empty" = "no server is listed; list at least one, for example servers: [\"127.0.0.1:8000\"]"))]
     pub servers: Vec<Either<Server, ServerFile>>,
 
@@ -333,7 +333,7 @@ pub(crate) enum Http2 {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerFile {
     /// The address of the server.
-    #[schemars(extend("x-missing" = "write host:port, for example \"api.internal:80\"", "x-unit" = "`host:port`, `http://host:port` or `https://host:port`"))]
+    #[schemars(extend("x-missing" = "write host:port, for example \"api.internal:80\"", "x-unit" = "`host:port`, `http://host:port`, `https://host:port` or `unix:/path`"))]
     pub address: Server,
 
     /// The share of requests that the server receives, relative to the other servers.

@@ -86,7 +86,7 @@ syntaxes! {
     /// The address of a listener.
     ListenAddress(ListenSyntax) = SocketAddr, "`ADDRESS:PORT`", r"(\[[0-9A-Fa-f:.]+(%[0-9]+)?\]|[0-9]+(\.[0-9]+){3}|localhost)?:[0-9]{1,5}", "0.0.0.0:8080", units::listen_address;
     /// The address of a server of an upstream.
-    Server(ServerSyntax) = ServerAddress, "", r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}|https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?", "10.0.1.10:8000", units::server;
+    Server(ServerSyntax) = ServerAddress, "", r"unix:/.{1,106}|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}|https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?", "10.0.1.10:8000", units::server;
     /// Where names are looked up: `dns`, `system` or one name server.
     Resolver(ResolverSyntax) = NameSource, "`dns`, `system` or `ADDRESS[:PORT]`", r"dns|system|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}", "10.0.0.53", parsers::resolver;
     /// The host that an upstream receives.
