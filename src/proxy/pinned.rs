@@ -3,7 +3,7 @@
 //! These schemes authenticate a connection, not a request (RFC 4559 6), so such a connection never returns to a pool. A
 //! client connection has at most one for each upstream. All its requests to that upstream use it, one after the other.
 //! It is closed with the client's connection, when the server closes it, or after `client.idle_timeout` without a
-//! request. [`super::attempt::pin`] decides which requests take a turn.
+//! request. `attempt/pin.rs` decides which requests take a turn.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
