@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::cases::upstream_faults;
 use super::frames::frame_type::{DATA, HEADERS};
@@ -90,11 +89,8 @@ impl FaultyUpstream {
                 ServerKind::TlsAlert => {
                     ScriptedUpstream::script([write_bytes(&b"\x15\x03\x03\x00\x02\x02\x28"[..]), Step::Close])
                 }
-                // Wait until the gateway has noticed the connection, also on a busy machine; an earlier reset would be a
-                // connect failure.
-                ServerKind::TlsReset => {
-                    ScriptedUpstream::script([Step::Pause(Duration::from_millis(250)), Step::Reset])
-                }
+                // A reset before the ClientHello could still be a failure to connect.
+                ServerKind::TlsReset => ScriptedUpstream::script([Step::WaitForData, Step::Reset]),
                 ServerKind::Refusing => return Ok(FaultyServer::Refusing(RefusingPort::start()?)),
                 ServerKind::FullBacklog => return Ok(FaultyServer::FullBacklog(FullBacklog::start()?)),
                 ServerKind::UnexpectedTls

@@ -51,6 +51,7 @@ async fn run_step(step: &Step, connection: &mut AcceptedConnection) -> io::Resul
         Step::EchoBody => echo(connection).await?,
         Step::EchoRaw => connection.echo_raw().await?,
         Step::Pause(time) => tokio::time::sleep(*time).await,
+        Step::WaitForData => connection.wait_for_data().await?,
         Step::WaitForGate(gate) => gate.wait().await,
         Step::OpenGate(gate) => gate.open(),
         Step::ShutdownWrite => connection.shutdown_write().await?,

@@ -67,6 +67,9 @@ pub enum Step {
     EchoRaw,
     /// Waits this long without reading.
     Pause(#[serde(deserialize_with = "duration")] Duration),
+    /// Waits until any byte has arrived, such as those of a ClientHello, and keeps it.
+    #[serde(skip)]
+    WaitForData,
     /// Waits until the gate is open.
     #[serde(skip)]
     WaitForGate(Gate),

@@ -107,6 +107,9 @@ pub struct PreflightRequest<'a> {
     pub origin: &'a [u8],
     /// `Access-Control-Request-Method`.
     pub method: &'a Method,
+    /// Whether a route has this method. If none has, the request gets an error, which the page must be able to read: the
+    /// browser may send it, whatever the policy's methods are.
+    pub has_route: bool,
 }
 
 /// The result of a preflight request.
@@ -161,8 +164,8 @@ impl CorsPolicy {
         };
         let mut response_fields: Vec<HeaderField> = fields.collect();
         let methods = match &self.methods {
-            Some(methods) => Some(methods.clone()),
-            None => join_names(std::iter::once(request.method.as_str())),
+            Some(methods) if request.has_route => Some(methods.clone()),
+            Some(_) | None => join_names(std::iter::once(request.method.as_str())),
         };
         let headers = match &self.headers {
             AllowedHeaders::Listed(names) => names.clone(),

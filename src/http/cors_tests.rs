@@ -21,7 +21,7 @@ fn header_lines(fields: impl IntoIterator<Item = HeaderField>) -> Vec<String> {
 }
 
 fn preflight(policy: &CorsPolicy, origin: &str, method: &Method, headers: &[&str]) -> Option<Vec<String>> {
-    let request = PreflightRequest { origin: origin.as_bytes(), method };
+    let request = PreflightRequest { origin: origin.as_bytes(), method, has_route: true };
     match policy.preflight(&request, headers.iter().map(|value| value.as_bytes())) {
         PreflightResult::Allowed(fields) => Some(header_lines(fields)),
         PreflightResult::OriginNotAllowed => None,

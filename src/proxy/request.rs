@@ -85,8 +85,9 @@ async fn take_steps<'a>(
     // Every response of a route has its CORS fields, errors included. A preflight ends here: it consumes no quota.
     let route = match routing {
         Routing::Route(route) => route,
-        Routing::Preflight { policy, method, .. } => {
-            let fields = cors::preflight(&mut exchange.response_headers, policy, request, &method)?;
+        Routing::Preflight { route, policy, method, .. } => {
+            let headers = &mut exchange.response_headers;
+            let fields = cors::preflight(headers, policy, request, &method, route.is_some())?;
             return Ok(respond(exchange, FinalResponse::Preflight(fields)).await);
         }
         Routing::NoRoute { fault, allow, .. } => {

@@ -278,6 +278,24 @@ fn preflight_uses_the_policy_of_the_route_for_its_method() {
 }
 
 #[test]
+fn method_that_no_route_has_passes_its_preflight_and_gets_a_readable_error() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
+        .route(&format!(
+            "name: read, match: {{ path: \"/x\", methods: [GET] }}, upstream: main, cors: {{ allow_origins: {ORIGIN_LIST}, allow_methods: [GET] }}"
+        ))
+        .start();
+    let mut client = gateway.client();
+    let reply = client.request("OPTIONS", "/x", &preflight(ALLOWED_ORIGIN, "DELETE"), "");
+    assert_eq!(reply.status, 204);
+    assert_eq!(reply.header("access-control-allow-methods"), Some("DELETE"));
+    let response = client.request("DELETE", "/x", &origin_header(ALLOWED_ORIGIN), "");
+    response.assert_local_reply(404);
+    assert_eq!(response.header("access-control-allow-origin"), Some(ALLOWED_ORIGIN));
+    assert_eq!(upstream.request_count(), 0);
+}
+
+#[test]
 fn preflight_from_a_disallowed_origin_gets_403_and_is_not_forwarded() {
     let upstream = ok_upstream("fine");
     let gateway = with_cors(Gateway::with_upstream(&upstream)).with_h2c_listener().start();

@@ -58,8 +58,10 @@ pub(in crate::proxy) fn preflight(
     policy: &Arc<CorsPolicy>,
     request: &Request,
     method: &Method,
+    has_route: bool,
 ) -> Result<Vec<cors::HeaderField>, Fault> {
-    let preflight_request = PreflightRequest { origin: single_origin(request).unwrap_or_default(), method };
+    let origin = single_origin(request).unwrap_or_default();
+    let preflight_request = PreflightRequest { origin, method, has_route };
     let headers = request.fields.values("access-control-request-headers");
     match policy.preflight(&preflight_request, headers) {
         PreflightResult::Allowed(fields) => Ok(fields),
