@@ -32,6 +32,12 @@ impl HeaderEdits {
         self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
     }
 
+    /// Whether fields of this name, in lower case, are set, added to or removed.
+    pub(crate) fn edits(&self, name: &str) -> bool {
+        let written = self.set.iter().chain(&self.add).map(|(name, _)| name);
+        written.chain(&self.remove).any(|edited| edited.as_str() == name)
+    }
+
     /// Whether a value has placeholders.
     pub(crate) fn depends_on_request(&self) -> bool {
         self.set.iter().chain(&self.add).any(|(_, value)| value.placeholders().next().is_some())

@@ -278,7 +278,7 @@ fn missing_required_http2_sends_nothing_and_tries_the_next_server() {
     let issued = authority.issue(&["127.0.0.1"]);
     // rustls rejects a handshake without a common protocol; a server without ALPN ignores the offer.
     for (protocols, evidence) in
-        [(HTTP1_ONLY, "NoApplicationProtocol"), (&[][..], "did not select HTTP/2 (ALPN)")]
+        [(HTTP1_ONLY, "no_application_protocol"), (&[][..], "did not select HTTP/2 (ALPN)")]
     {
         let server = AlpnServer::with_protocols(&issued, move |_| protocols);
         let gateway = setup_for(&[&server], "always", &authority, &folder).start();

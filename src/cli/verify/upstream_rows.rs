@@ -224,6 +224,7 @@ fn check_headers(
         (!route.rate_limits.is_empty() && name.starts_with("x-ratelimit"))
             || (route.cors.is_some() && (name.starts_with("access-control-") || name == "vary"))
             || route.errors.keep_headers.iter().any(|kept| kept == name)
+            || route.response_edits.edits(name)
     };
     let has_header = |name: &str, value: &str| {
         response.headers.iter().any(|(other, actual)| other == name && actual == value)
