@@ -75,12 +75,14 @@ fn write_json(out: &mut dyn Write, value: &serde_json::Value) -> io::Result<()> 
 
 fn summary(config: &Config) -> String {
     let count = |number: usize, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+    let contracts: Vec<&str> = config.contracts().iter().map(|contract| contract.name()).collect();
     format!(
-        "{}, {}, {}, contract {}",
+        "{}, {}, {}, {} {}",
         count(config.listeners.len(), "listener"),
         count(config.upstreams.len(), "upstream"),
         count(config.routes.len(), "route"),
-        config.contract.name(),
+        if contracts.len() == 1 { "contract" } else { "contracts" },
+        contracts.join(", "),
     )
 }
 

@@ -13,6 +13,7 @@ use http::Method;
 use serde::Serialize;
 
 use super::load_or_exit;
+use super::run::print_message;
 use crate::contract::builtin;
 use crate::contract::policy::decide;
 use crate::contract::{Cause, Contract, Overrides, PolicyInput, Trigger};
@@ -32,20 +33,35 @@ pub(crate) enum CodesFormat {
     Html,
 }
 
-/// Prints the contract of `file`, or the built-in one. The exit status is 78 if the file is invalid.
-pub(crate) fn run(file: Option<&Path>, format: CodesFormat) -> ExitCode {
-    let contract = match file {
-        None => Contract::builtin(builtin::DEFAULT_CONTRACT).map(Arc::new),
+/// Prints the contract of this name that `file` uses, by default its default contract; without a file, a built-in one.
+/// The exit status is 78 if the file is invalid, and 2 if no contract has the name.
+pub(crate) fn run(file: Option<&Path>, name: Option<&str>, format: CodesFormat) -> ExitCode {
+    let contracts = match file {
+        None => builtin_contracts(),
         Some(file) => match load_or_exit(file) {
-            Ok(config) => Some(config.contract),
+            Ok(config) => config.contracts().into_iter().map(Arc::clone).collect(),
             Err(exit_code) => return exit_code,
         },
     };
-    let text = contract.map(|contract| render(&contract, format)).unwrap_or_default();
+    let chosen = contracts.iter().find(|contract| name.is_none_or(|name| contract.name() == name));
+    let Some(contract) = chosen else {
+        let names: Vec<&str> = contracts.iter().map(|contract| contract.name()).collect();
+        let name = name.unwrap_or_default();
+        print_message(&format!("--contract {name}: no such contract; expected {}", names.join(", ")));
+        return ExitCode::from(2);
+    };
+    let text = render(contract, format);
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+/// The default comes first.
+fn builtin_contracts() -> Vec<Arc<Contract>> {
+    let others = builtin::CONTRACT_NAMES.iter().filter(|name| **name != builtin::DEFAULT_CONTRACT);
+    let names = std::iter::once(&builtin::DEFAULT_CONTRACT).chain(others);
+    names.filter_map(|name| Contract::builtin(name)).map(Arc::new).collect()
 }
 
 /// Renders the documentation of a contract.

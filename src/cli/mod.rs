@@ -73,6 +73,9 @@ enum Command {
     Codes {
         #[command(flatten)]
         file: OptionalConfigArg,
+        /// The contract, if the file uses several; by default the file's default contract.
+        #[arg(long, value_name = "NAME")]
+        contract: Option<String>,
         /// The output format.
         #[arg(long, value_enum, default_value_t)]
         format: codes::CodesFormat,
@@ -122,7 +125,9 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Limits { command: LimitsCommand::Simulate(options) } => simulate::run(&options),
-        Command::Codes { file, format } => codes::run(file.file.as_deref(), format),
+        Command::Codes { file, contract, format } => {
+            codes::run(file.file.as_deref(), contract.as_deref(), format)
+        }
         Command::Schema => schema::run(),
         Command::Completions { shell } => packaging::completions(shell),
         Command::Man => packaging::man(),

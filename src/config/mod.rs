@@ -109,6 +109,21 @@ pub struct Config {
     pub warnings: Problems,
 }
 
+impl Config {
+    /// Every contract in use, once: the default, those of listeners, those of routes.
+    pub(crate) fn contracts(&self) -> Vec<&Arc<Contract>> {
+        let listeners = self.listeners.iter().filter_map(|listener| listener.errors.as_ref());
+        let rules = listeners.chain(self.routes.iter().map(|route| &route.errors));
+        let mut contracts = vec![&self.contract];
+        for contract in rules.map(|rules| &rules.contract) {
+            if contracts.iter().all(|known| known.name() != contract.name()) {
+                contracts.push(contract);
+            }
+        }
+        contracts
+    }
+}
+
 /// One listen address of the gateway.
 #[derive(Clone, Debug)]
 pub struct Listener {

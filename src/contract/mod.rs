@@ -36,7 +36,7 @@ pub mod text;
 pub(crate) mod types;
 
 pub use body::Include;
-pub use causes::{Cause, RetryRule};
+pub use causes::{Cause, RetryRule, preferences_for_upstream};
 pub use code::{CodeDeclaration, CodeEntry, Contract, ContractProblem, Declaration, DocumentedCode};
 pub use conform::{Conformance, ErrorBody, UpstreamMessages};
 pub use declaration::{BodyForm, CauseDeclaration, Constants, Owner};

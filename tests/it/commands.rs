@@ -87,6 +87,17 @@ fn codes_prints_every_documented_code() {
 }
 
 #[test]
+fn codes_prints_the_chosen_contract_of_a_file_and_names_the_known_ones() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/contracts/stripe.yaml");
+    let (status, output, _) = run(&["codes", file, "--contract", "stripe"], &[]);
+    assert_eq!((status, output.lines().next()), (Some(0), Some("contract: stripe")));
+    let (status, _, error) = run(&["codes", file, "--contract", "strype"], &[]);
+    assert_eq!((status, &*error), (Some(2), "--contract strype: no such contract; expected stripe\n"));
+    let (status, output, _) = run(&["codes", "--contract", "problem"], &[]);
+    assert_eq!((status, output.lines().next()), (Some(0), Some("contract: problem")));
+}
+
+#[test]
 fn demo_commands_all_run_and_match_the_contract() {
     let mut demo = DemoProcess::start();
     let lines = demo.lines(|line| line.contains("curl"), 10);

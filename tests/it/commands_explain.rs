@@ -371,7 +371,13 @@ fn route_override_precedes_global_one_and_explain_names_its_index() {
         ("GET", 405, "plain", "global_override", "errors.overrides[1]"),
         ("POST", 405, "own", "route_override", "routes[1].errors.overrides[0]"),
         ("POST", 410, "own", "global_override", "errors.overrides[1]"),
-        ("POST", 411, "own", "default", "the default mapping of the contract"),
+        (
+            "POST",
+            411,
+            "own",
+            "default",
+            "of the preferred codes 400, the contract appwrite documents 400 first",
+        ),
         ("POST", 404, "own", "documented", "the contract documents this status"),
     ] {
         let response = gateway.client().request(method, &format!("/status/{status}"), "", "");

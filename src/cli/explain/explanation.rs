@@ -11,7 +11,9 @@ use tracing::Level;
 
 use super::ExplainInput;
 use crate::config::{Config, ErrorMode};
-use crate::contract::{BodyFormat, Cause, Decision, Evidence, ExtractedError, PolicyRule, Trigger};
+use crate::contract::{
+    BodyFormat, Cause, Decision, Evidence, ExtractedError, PolicyRule, Trigger, preferences_for_upstream,
+};
 use crate::http::value_template::Placeholder;
 use crate::proxy::{closes_connection, edit_reply, preview_response_headers, render_h1};
 use crate::snapshot::error_context::{ErrorContext, RequestState};
@@ -148,13 +150,28 @@ fn client_response(
 fn rule_in_words(input: &ExplainInput<'_>, decision: &Decision) -> String {
     match (decision.rule(), input.route) {
         (PolicyRule::Documented, _) => "the contract documents this status".to_owned(),
-        (PolicyRule::Default, _) => "the default mapping of the contract".to_owned(),
+        (PolicyRule::Default, _) => default_choice(input, decision.code().status()),
         (PolicyRule::GlobalOverride(index), _) => format!("errors.overrides[{index}]"),
         (PolicyRule::RouteOverride(index), Some((number, _))) => {
             format!("routes[{number}].errors.overrides[{index}]")
         }
         (PolicyRule::RouteOverride(index), None) => format!("overrides[{index}] of the route"),
     }
+}
+
+/// Why the contract sends this status: its own row, or the first documented code of the preference list.
+fn default_choice(input: &ExplainInput<'_>, status: u16) -> String {
+    let contract = &input.errors.contract;
+    let name = contract.name();
+    let preferences = match input.trigger {
+        Trigger::Fault(cause) => cause.preferences(),
+        Trigger::UpstreamStatus(status) => preferences_for_upstream(status),
+    };
+    if preferences.iter().find(|preferred| contract.code(**preferred).is_some()) != Some(&status) {
+        return format!("the contract {name} declares {status} for it");
+    }
+    let list: Vec<String> = preferences.iter().map(u16::to_string).collect();
+    format!("of the preferred codes {}, the contract {name} documents {status} first", list.join(", "))
 }
 
 /// The status code that is sent, if it is known.
