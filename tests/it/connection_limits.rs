@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
-use statusquo::conformance::{Gate, Step, http_response};
+use statusquo::conformance::{Gate, ScriptedUpstream, Step, http_response};
 
 use super::connections::hold_place;
 use super::gateway::Gateway;
@@ -63,17 +63,22 @@ fn longest_idle_connection_gives_its_place_to_a_new_one() {
     gateway.expect_metric("closed_without_response_total", &[], 2.0);
 }
 
-#[test]
-fn busy_connections_keep_their_places() {
-    let gate = Gate::new();
+/// Serves everything at once, but `/held` when the gate opens.
+fn holding_upstream(gate: &Gate) -> ScriptedUpstream {
     let held = gate.clone();
-    let upstream = by_request(move |request| {
+    by_request(move |request| {
         let response = Step::Write(http_response("200 OK", "fine"));
         match request.path() {
             "/held" => vec![Step::WaitForGate(held.clone()), response],
             _ => vec![response],
         }
-    });
+    })
+}
+
+#[test]
+fn busy_connections_keep_their_places() {
+    let gate = Gate::new();
+    let upstream = holding_upstream(&gate);
     let gateway =
         Gateway::with_upstream(&upstream).set("client.max_connections", "1").with_h2c_listener().start();
     let mut busy = gateway.client();
@@ -94,14 +99,7 @@ fn busy_connections_keep_their_places() {
 #[test]
 fn http2_connection_without_streams_gets_goaway() {
     let gate = Gate::new();
-    let held = gate.clone();
-    let upstream = by_request(move |request| {
-        let response = Step::Write(http_response("200 OK", "fine"));
-        match request.path() {
-            "/held" => vec![Step::WaitForGate(held.clone()), response],
-            _ => vec![response],
-        }
-    });
+    let upstream = holding_upstream(&gate);
     let gateway =
         Gateway::with_upstream(&upstream).set("client.max_connections", "1").with_h2c_listener().start();
     let listener = gateway.h2_address().to_string();

@@ -71,18 +71,9 @@ impl Writer<'_> {
         let Some(members) = value.members() else { return };
         let known = |name: &str| node.members.iter().find(|known| *known.name == *name);
         let is_removed = |name: &str| {
-            known(name).is_some_and(|known| match &known.node {
-                Node::Placeholder(placeholder) => {
-                    placeholder.field.is_overwritten() && is_absent(&known.node, self.values)
-                }
-                Node::Null
-                | Node::Bool(_)
-                | Node::Number(_)
-                | Node::Text(_)
-                | Node::Object(_)
-                | Node::List(_)
-                | Node::Repeated(_)
-                | Node::Mixed(_) => false,
+            known(name).is_some_and(|known| {
+                let overwritten = known.node.placeholder().is_some_and(|own| own.field.is_overwritten());
+                overwritten && is_absent(&known.node, self.values)
             })
         };
         let removed: Vec<bool> = members.iter().map(|member| is_removed(&member.name)).collect();

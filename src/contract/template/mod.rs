@@ -275,10 +275,10 @@ impl Field {
 }
 
 impl Node {
-    /// A placeholder without a value is left out, not written as `null`.
-    fn may_be_absent(&self) -> bool {
+    /// The placeholder that is the whole value.
+    const fn placeholder(&self) -> Option<&Placeholder> {
         match self {
-            Node::Placeholder(placeholder) => placeholder.field.may_be_absent() && !placeholder.or_null,
+            Node::Placeholder(placeholder) => Some(placeholder),
             Node::Null
             | Node::Bool(_)
             | Node::Number(_)
@@ -286,8 +286,14 @@ impl Node {
             | Node::Object(_)
             | Node::List(_)
             | Node::Repeated(_)
-            | Node::Mixed(_) => false,
+            | Node::Mixed(_) => None,
         }
+    }
+
+    /// A placeholder without a value is left out, not written as `null`.
+    fn may_be_absent(&self) -> bool {
+        self.placeholder()
+            .is_some_and(|placeholder| placeholder.field.may_be_absent() && !placeholder.or_null)
     }
 
     /// Whether the gateway alone can fill it: it has gateway placeholders and no other.

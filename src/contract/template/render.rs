@@ -46,17 +46,8 @@ impl Template {
 
 /// Whether the value is left out.
 pub(super) fn is_absent(node: &Node, values: &BodyValues<'_>) -> bool {
-    match node {
-        Node::Placeholder(placeholder) => !placeholder.or_null && field_is_absent(placeholder.field, values),
-        Node::Null
-        | Node::Bool(_)
-        | Node::Number(_)
-        | Node::Text(_)
-        | Node::Object(_)
-        | Node::List(_)
-        | Node::Repeated(_)
-        | Node::Mixed(_) => false,
-    }
+    node.placeholder()
+        .is_some_and(|placeholder| !placeholder.or_null && field_is_absent(placeholder.field, values))
 }
 
 fn field_is_absent(field: Field, values: &BodyValues<'_>) -> bool {
