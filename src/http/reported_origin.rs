@@ -40,7 +40,7 @@ pub(crate) struct ReportedOrigin<'a> {
     port: Reported<u16>,
 }
 
-/// The scheme, host and port that the client used, as the upstream is told.
+/// The scheme, host and port that the client used, as reported to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RequestOrigin<'a> {
     /// The scheme, in lower case.

@@ -316,7 +316,7 @@ pub(super) struct Forwarding<'a> {
     pub(super) upload: Upload,
     pub(super) deadlines: RequestDeadlines,
     pub(super) forwarded_for: HeaderValue,
-    /// What the client used to send the request, as the upstream is told.
+    /// What the client used to send the request, as reported to the upstream.
     pub(super) origin: RequestOrigin<'a>,
     /// The protocol upgrade to offer to the upstream.
     pub(super) offer: Option<UpgradeOffer<'a>>,
@@ -488,7 +488,7 @@ fn forwarded_for(context: &RequestContext<'_>, route: &Route, request: &Request)
     forwarded::forwarded_for_chain(context.peer_ip, values.into_iter(), &client_config.trusted_proxies)
 }
 
-/// The scheme, host and port that the upstream is told: the connection's, or those that a trusted proxy reports.
+/// The scheme, host and port that are reported to the upstream: the connection's, or those that a trusted proxy reports.
 pub(super) fn request_origin<'a>(
     context: &RequestContext<'_>,
     request: &'a Request,

@@ -226,7 +226,7 @@ fn tls_error(error: &io::Error) -> Option<&Error> {
 }
 
 /// Accepts any certificate, also one that cannot be parsed or whose key is too weak. Checking that the server has its key
-/// would prove nothing: whoever intercepts the connection presents a certificate of their own.
+/// would prove nothing: an attacker who intercepts the connection presents another certificate.
 #[derive(Debug)]
 struct NoVerifier(WebPkiSupportedAlgorithms);
 

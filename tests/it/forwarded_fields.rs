@@ -1,4 +1,4 @@
-//! What the upstream is told about the client and its connection, and what the gateway adds to forwarded responses.
+//! The fields that report the client and its connection to the upstream, and what the gateway adds to forwarded responses.
 
 use bytes::Bytes;
 use h2::server::SendResponse;

@@ -381,7 +381,7 @@ fn open_route(index: usize, route: &mut RouteConfig, changes: &mut Changes) {
         // Every row has its own header section and query: a host of its own selects the route for all of them.
         let host = format!("route-{index}.verify.invalid");
         changes.record(format!(
-            "routes.{}.match: the host {host} in the place of scheme, headers and query",
+            "routes.{}.match: the host {host} instead of scheme, headers and query",
             route.name
         ));
         route.conditions = RouteConditions::default();
