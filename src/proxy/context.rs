@@ -218,12 +218,12 @@ impl<'a> Exchange<'a> {
 /// What metrics and log show of a request, beyond its [`RequestContext`] and how it ended.
 #[derive(Debug, Default)]
 pub(super) struct RequestRecord {
-    /// The attempts that were followed by another one.
-    pub(super) failed_attempts: Vec<FailedServerAttempt>,
-    /// The server that the request is at, until its outcome is recorded.
-    pub(super) at_server: Option<AttemptGuard>,
-    /// Its outcome is recorded already.
-    pub(super) at_server_recorded: bool,
+    /// The attempts that were followed by a retry.
+    pub(super) retried_attempts: Vec<RetriedAttempt>,
+    /// The latest attempt. It stays here after its outcome is recorded: the log shows its server.
+    pub(super) last_attempt: Option<AttemptGuard>,
+    /// Ejection knows the outcome of the latest attempt, or must not learn of it.
+    pub(super) outcome_recorded: bool,
     /// The request as the circuit breaker of the upstream counts it.
     pub(super) breaker_pass: Option<BreakerPass>,
     pub(super) connect_time: Option<Duration>,
@@ -241,54 +241,54 @@ pub(super) struct RequestRecord {
     pub(super) denied_by: Option<Arc<RateLimitRule>>,
 }
 
-/// An attempt that was followed by another one.
+/// An attempt that was followed by a retry.
 #[derive(Debug)]
-pub(super) struct FailedServerAttempt {
+pub(super) struct RetriedAttempt {
     pub(super) server: Arc<str>,
-    pub(super) reason: FailedServer,
+    pub(super) reason: RetryReason,
     pub(super) elapsed: Duration,
     pub(super) ended: Instant,
 }
 
-/// Why another attempt was made.
+/// Why an attempt was followed by a retry.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum FailedServer {
+pub(super) enum RetryReason {
     Fault(Cause),
     /// A status in `retry.on_status`.
     Status(u16),
 }
 
 impl RequestRecord {
-    /// Records an attempt that is followed by another one.
-    pub(super) fn note_failed(&mut self, candidate: &Candidate, reason: FailedServer, started: Instant) {
+    /// Records an attempt that is followed by a retry.
+    pub(super) fn record_retried(&mut self, candidate: &Candidate, reason: RetryReason, started: Instant) {
         let server = Arc::clone(&candidate.server);
         let ended = Instant::now();
         let elapsed = ended.saturating_duration_since(started);
-        self.failed_attempts.push(FailedServerAttempt { server, reason, elapsed, ended });
+        self.retried_attempts.push(RetriedAttempt { server, reason, elapsed, ended });
     }
 
-    /// The request goes to this server.
-    pub(super) fn go_to(&mut self, guard: AttemptGuard) {
-        self.at_server = Some(guard);
-        self.at_server_recorded = false;
+    /// Begins an attempt at the server of this guard.
+    pub(super) fn begin_attempt(&mut self, guard: AttemptGuard) {
+        self.last_attempt = Some(guard);
+        self.outcome_recorded = false;
     }
 
-    /// The request says nothing about the upstream.
-    pub(super) fn leave_server(&mut self) {
-        self.at_server_recorded = true;
+    /// Keeps the outcome of this request from ejection and the circuit breaker: it says nothing about the upstream.
+    pub(super) fn discard_outcome(&mut self) {
+        self.outcome_recorded = true;
         self.breaker_pass = None;
     }
 
-    /// The label of the server that the request was at last; empty if it reached none.
+    /// The label of the server of the latest attempt; empty without an attempt.
     pub(super) fn server(&self) -> &str {
-        self.at_server.as_ref().map_or("", |guard| &guard.endpoint().server)
+        self.last_attempt.as_ref().map_or("", |guard| &guard.endpoint().server)
     }
 
-    /// Selects the same server again. Returns whether it still gets requests.
+    /// Begins another attempt at the same server. Returns false if the server gets no requests now.
     pub(super) fn reuse_server(&mut self, candidate: &Candidate) -> bool {
-        self.at_server = AttemptGuard::again(candidate.endpoint(), Instant::now());
-        self.at_server_recorded = false;
-        self.at_server.is_some()
+        self.last_attempt = AttemptGuard::again(candidate.endpoint(), Instant::now());
+        self.outcome_recorded = false;
+        self.last_attempt.is_some()
     }
 }
 
@@ -326,21 +326,21 @@ pub(super) struct Forwarding<'a> {
     pub(super) edits: Option<RenderedEdits>,
     /// The turn at the connection that is pinned to the client, or is to be.
     pin: Option<PinTurn>,
-    lease: Option<UpstreamLease<'a>>,
+    lease: Option<HeldPermit<'a>>,
 }
 
-/// The place that a request has acquired at its upstream.
+/// What a request has acquired before it is sent to its upstream.
 #[derive(Debug)]
-pub(super) struct UpstreamPlace<'a> {
-    /// `None` if the upstream has no concurrency limit, or the pinned connection has one.
+pub(super) struct AcquiredPermits<'a> {
+    /// `None` if the upstream has no concurrency limit, or the pinned connection already holds a permit.
     pub(super) permit: Option<Permit<'a>>,
     /// The turn at the pinned connection of the client.
     pub(super) pin: Option<PinTurn>,
 }
 
-/// What a request occupies at its upstream while it is forwarded. Dropped in this order.
+/// The permit of a request while it is forwarded, and its share of the gauge of forwarded requests. Dropped in this order.
 #[derive(Debug)]
-struct UpstreamLease<'a> {
+struct HeldPermit<'a> {
     permit: Option<Permit<'a>>,
     _in_flight: GaugeGuard,
 }
@@ -352,9 +352,9 @@ impl<'a> Forwarding<'a> {
         route: &'a Route,
         request: &'a Request,
         buffered_body: Option<Upload>,
-        place: UpstreamPlace<'a>,
+        acquired: AcquiredPermits<'a>,
     ) -> Self {
-        let UpstreamPlace { permit, pin } = place;
+        let AcquiredPermits { permit, pin } = acquired;
         let context = exchange.context;
         let deadlines = context.deadlines(route, buffered_body.as_ref());
         // The time in the queue does not count as client idle time.
@@ -381,12 +381,12 @@ impl<'a> Forwarding<'a> {
             target: None,
             edits: None,
             pin,
-            lease: Some(UpstreamLease { permit, _in_flight: route.upstream_metrics.in_flight() }),
+            lease: Some(HeldPermit { permit, _in_flight: route.upstream_metrics.in_flight() }),
         }
     }
 
-    /// Returns the connection to its pool, or keeps it for its client, and then gives up the place at the upstream: the
-    /// next request in the queue can reuse the connection.
+    /// Returns the connection to its pool, or keeps it for its client, and then gives up the permit: the next request in
+    /// the queue can reuse the connection.
     pub(super) fn release(&mut self, conn: UpstreamConn) {
         match self.pin.take() {
             Some(turn) => self.keep_pinned(turn, conn),
@@ -400,8 +400,9 @@ impl<'a> Forwarding<'a> {
         let permit = self.lease.as_mut().and_then(|lease| lease.permit.take());
         let concurrency = self.route.concurrency.as_ref();
         let permit = permit.zip(concurrency).map(|(permit, from)| OwnedPermit::continue_from(permit, from));
-        // A server that closes idle connections soon would otherwise close this one while a request is in transit. Half
-        // of a short time is left for the next request of a handshake.
+        // Closed a second before the timeout that the server announced: otherwise the server could close the connection
+        // while a request is in transit. Of a short timeout at least half is kept, so that the next request of the NTLM
+        // exchange arrives in time.
         let limit = idle.server_timeout.map_or(Duration::MAX, |announced| {
             announced.saturating_sub(Duration::from_secs(1)).max(announced / 2)
         });
@@ -435,7 +436,7 @@ impl<'a> Forwarding<'a> {
 
     /// The earliest of `limit`, `timeouts.deadline` and `timeouts.max_duration`.
     pub(super) fn with_deadlines(&self, limit: TimeLimit, phase: Phase) -> TimeLimit {
-        limit.earlier(Some(self.deadlines.deadline(phase))).earlier(self.deadlines.max_duration(phase))
+        limit.earlier(Some(self.deadlines.earliest(phase)))
     }
 
     /// The authority that this server receives in Host or `:authority` (`upstreams.NAME.host`).
@@ -459,11 +460,11 @@ impl<'a> Forwarding<'a> {
             || (!self.request.h2_capable && h2_policy() != HttpVersionPolicy::Http2)
     }
 
-    /// Whether the request may be sent again after a connection has failed: its method is idempotent, and its body is
-    /// short enough for the replay buffer.
-    pub(super) fn may_be_repeated(&self) -> bool {
+    /// Whether the request could be sent again if its connection fails: its method is idempotent, and its whole body fits
+    /// into the replay buffer.
+    pub(super) fn can_retry_if_connection_fails(&self) -> bool {
         self.request.method.is_idempotent()
-            && self.upload.can_replay()
+            && self.upload.has_replay_buffer()
             && match self.request.framing {
                 RequestFraming::None => true,
                 RequestFraming::Length(length) => length <= MAX_REPLAY_BYTES as u64,
@@ -473,8 +474,8 @@ impl<'a> Forwarding<'a> {
 
     /// Whether a request that the upstream may have processed can be sent again: its method is idempotent, and its
     /// whole body is in the replay buffer.
-    pub(super) fn can_repeat_safely(&self) -> bool {
-        self.upload.can_replay() && self.upload.has_ended() && self.request.method.is_idempotent()
+    pub(super) fn can_retry_after_response(&self) -> bool {
+        self.upload.has_replay_buffer() && self.upload.has_ended() && self.request.method.is_idempotent()
     }
 }
 

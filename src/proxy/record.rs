@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::context::{Exchange, FailedServer, ReceivedRequest};
+use super::context::{Exchange, ReceivedRequest, RetryReason};
 use super::downstream::ResponseState;
 use super::gateway::Gateway;
 use crate::contract::grpc::{self, GrpcFamily};
@@ -35,9 +35,9 @@ pub(super) enum RequestEnd {
     ClientDisconnected,
 }
 
-/// How the forwarding of a response ended.
+/// How much of a final response was delivered.
 #[derive(Debug)]
-pub(super) enum RelayOutcome {
+pub(super) enum DeliveryOutcome {
     /// The whole response was written to the transport.
     Complete,
     /// The response was truncated because of this fault.
@@ -62,13 +62,13 @@ impl RequestEnd {
         }
     }
 
-    /// How a request ends whose response was to end it in this way, but was delivered so far only.
-    pub(super) fn after(self, delivered: RelayOutcome) -> RequestEnd {
-        match delivered {
-            RelayOutcome::Complete => self,
-            RelayOutcome::Aborted(fault) => RequestEnd::Aborted { status: self.status(), fault },
-            RelayOutcome::TunnelIdle => RequestEnd::TunnelIdle { status: self.status() },
-            RelayOutcome::ClientDisconnected => RequestEnd::ClientDisconnected,
+    /// The end of the request, given how much of its response was delivered.
+    pub(super) fn after(self, outcome: DeliveryOutcome) -> RequestEnd {
+        match outcome {
+            DeliveryOutcome::Complete => self,
+            DeliveryOutcome::Aborted(fault) => RequestEnd::Aborted { status: self.status(), fault },
+            DeliveryOutcome::TunnelIdle => RequestEnd::TunnelIdle { status: self.status() },
+            DeliveryOutcome::ClientDisconnected => RequestEnd::ClientDisconnected,
         }
     }
 }
@@ -260,12 +260,12 @@ struct LoggedAttempt<'r> {
 /// All attempts as a JSON list, if there was more than one.
 fn attempt_list(exchange: &Exchange<'_>, fault: Option<&Fault>, outcome: Outcome) -> Option<String> {
     let record = &exchange.record;
-    let last_started = record.failed_attempts.last()?.ended;
-    let failed = record.failed_attempts.iter().map(|attempt| LoggedAttempt {
+    let last_started = record.retried_attempts.last()?.ended;
+    let failed = record.retried_attempts.iter().map(|attempt| LoggedAttempt {
         server: &attempt.server,
         cause: match attempt.reason {
-            FailedServer::Fault(cause) => cause.name().into(),
-            FailedServer::Status(status) => status.to_string().into(),
+            RetryReason::Fault(cause) => cause.name().into(),
+            RetryReason::Status(status) => status.to_string().into(),
         },
         ms: milliseconds(attempt.elapsed),
     });

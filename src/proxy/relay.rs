@@ -21,7 +21,7 @@ use super::deadlines::TimeLimit;
 use super::downstream::{Downstream, FieldWriter};
 use super::local_reply::{self, SendResult};
 use super::message::{self, BodyLength, HeaderFields, ResponseHeadParts, h1_writer};
-use super::record::RelayOutcome;
+use super::record::DeliveryOutcome;
 use super::response_headers::ResponseHeaderMutations;
 use super::tunnel::{self, TunnelTimeouts};
 use super::upload::{UploadEvent, WaitingFor};
@@ -61,7 +61,7 @@ pub(super) async fn forward(
     forwarding: &mut Forwarding<'_>,
     response: &mut UpstreamResponse,
     buffered: &[u8],
-) -> RelayOutcome {
+) -> DeliveryOutcome {
     let response_head = &response.response_head;
     let status = response_head.parsed.status;
     let length = match (response_head.parsed.framing, response_head.parsed.content_length) {
@@ -80,14 +80,14 @@ pub(super) async fn forward(
         exchange.client.close_after_response();
     }
     let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
-    let Some(sender) = exchange.client.response_sender() else { return RelayOutcome::ClientDisconnected };
+    let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
     let sent = sender.send_response_head(&ResponseHeadParts { status, reason, length }, |writer| {
         let forwarded = forward_fields(writer, response_head, |name| !response_headers.overrides(name));
         forwarded.write_missing(writer, request_id);
         write_response_headers(writer, response_headers, &response_head.fields, |_| true);
     });
     if sent.is_err() {
-        return RelayOutcome::ClientDisconnected;
+        return DeliveryOutcome::ClientDisconnected;
     }
     let delimited = response_head.parsed.framing != ResponseFraming::UntilClose;
     exchange.client.send_data(buffered);
@@ -100,8 +100,8 @@ pub(super) async fn forward(
     )
     .await;
     match &outcome {
-        RelayOutcome::Complete => {}
-        RelayOutcome::Aborted(fault) => {
+        DeliveryOutcome::Complete => {}
+        DeliveryOutcome::Aborted(fault) => {
             // Deliver the bytes already received, unless the deadline has passed or the client is too slow.
             if !matches!(fault.cause(), Cause::ClientTooSlow | Cause::DeadlineExceeded) {
                 let _ =
@@ -109,8 +109,8 @@ pub(super) async fn forward(
             }
             exchange.client.abort();
         }
-        RelayOutcome::ClientDisconnected => exchange.client.set_disconnected(),
-        RelayOutcome::TunnelIdle => exchange.client.abort(),
+        DeliveryOutcome::ClientDisconnected => exchange.client.set_disconnected(),
+        DeliveryOutcome::TunnelIdle => exchange.client.abort(),
     }
     outcome
 }
@@ -122,11 +122,11 @@ pub(super) async fn forward_upgrade(
     exchange: &mut Exchange<'_>,
     forwarding: &mut Forwarding<'_>,
     response: UpstreamResponse,
-) -> RelayOutcome {
+) -> DeliveryOutcome {
     let UpstreamResponse { conn, response_head } = response;
     let Some(UpstreamH1 { io: mut upstream, .. }) = conn.into_h1() else {
         // Never happens: a 101 is only accepted on an HTTP/1 connection.
-        return RelayOutcome::ClientDisconnected;
+        return DeliveryOutcome::ClientDisconnected;
     };
     let protocol = forwarding
         .offer
@@ -135,7 +135,7 @@ pub(super) async fn forward_upgrade(
         .unwrap_or_default();
     let reason = (!response_head.reason.is_empty()).then_some(&response_head.reason[..]);
     let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
-    let Some(sender) = exchange.client.response_sender() else { return RelayOutcome::ClientDisconnected };
+    let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
     let parts = ResponseHeadParts { status: response_head.parsed.status, reason, length: BodyLength::Absent };
     let sent = sender.send_response_head(&parts, |writer| {
         let forwarded = forward_fields(writer, &response_head, |name| !response_headers.overrides(name));
@@ -145,13 +145,13 @@ pub(super) async fn forward_upgrade(
         writer.append(b"Upgrade", protocol);
     });
     if sent.is_err() {
-        return RelayOutcome::ClientDisconnected;
+        return DeliveryOutcome::ClientDisconnected;
     }
     let timeouts = TunnelTimeouts {
         idle: forwarding.route.timeouts().tunnel_idle,
         max_duration: forwarding.deadlines.max_duration(Phase::Relay),
     };
-    let Some(client) = exchange.client.as_h1() else { return RelayOutcome::ClientDisconnected };
+    let Some(client) = exchange.client.as_h1() else { return DeliveryOutcome::ClientDisconnected };
     let tunnel_started = Instant::now();
     let (outcome, bytes) = tunnel::run(&mut client.io, &mut upstream, timeouts).await;
     // The whole duration of a tunnel is time spent waiting for its peers.
@@ -159,20 +159,20 @@ pub(super) async fn forward_upgrade(
     exchange.record.response_bytes += bytes.from_upstream;
     exchange.record.tunnel_bytes_in = bytes.from_client;
     match &outcome {
-        RelayOutcome::Complete => {
+        DeliveryOutcome::Complete => {
             exchange.client.send_end();
         }
         // A tunnel has no framing: only a reset shows the remaining peer that the bytes are incomplete.
-        RelayOutcome::Aborted(_) => {
+        DeliveryOutcome::Aborted(_) => {
             let _ = local_reply::flush(exchange.client, exchange.context.snapshot.client.write_timeout).await;
             exchange.client.abort();
             upstream.reset();
         }
-        RelayOutcome::TunnelIdle => {
+        DeliveryOutcome::TunnelIdle => {
             exchange.client.abort();
             upstream.reset();
         }
-        RelayOutcome::ClientDisconnected => {
+        DeliveryOutcome::ClientDisconnected => {
             exchange.client.set_disconnected();
             upstream.reset();
         }
@@ -186,7 +186,7 @@ pub(super) async fn forward_error(
     exchange: &mut Exchange<'_>,
     response_head: &UpstreamResponseHead,
     error: &ConformingBody,
-) -> RelayOutcome {
+) -> DeliveryOutcome {
     let status = response_head.parsed.status;
     let length = match (&error.body, response_head.parsed.content_length) {
         (Some(body), _) => BodyLength::Exactly(body.len() as u64),
@@ -200,7 +200,7 @@ pub(super) async fn forward_error(
     let default_retry_after = exchange.context.error_config().retry_after;
     let discard_limit = local_reply::plan_discard(exchange.client);
     let now = std::time::SystemTime::now();
-    let Some(sender) = exchange.client.response_sender() else { return RelayOutcome::ClientDisconnected };
+    let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
     let sent = sender.send_response_head(&ResponseHeadParts { status, reason: None, length }, |writer| {
         let mut retry_afters = response_head.fields.values("retry-after");
         let usable = |value: &&[u8]| {
@@ -239,7 +239,7 @@ pub(super) async fn forward_error(
             writer.append(b"Retry-After", &retry_after_value);
         }
     });
-    let Ok(client) = sent else { return RelayOutcome::ClientDisconnected };
+    let Ok(client) = sent else { return DeliveryOutcome::ClientDisconnected };
     let body_bytes = error.body.as_ref().map_or(&[][..], |body| &body[..]);
     client.send_data(body_bytes);
     client.send_end();
@@ -247,8 +247,8 @@ pub(super) async fn forward_error(
     match local_reply::finish_response(client, discard_limit, exchange.context.snapshot.client.write_timeout)
         .await
     {
-        SendResult::Complete => RelayOutcome::Complete,
-        SendResult::Disconnected | SendResult::WriteTimeout => RelayOutcome::ClientDisconnected,
+        SendResult::Complete => DeliveryOutcome::Complete,
+        SendResult::Disconnected | SendResult::WriteTimeout => DeliveryOutcome::ClientDisconnected,
     }
 }
 
@@ -360,7 +360,7 @@ async fn relay_body(
     forwarding: &mut Forwarding<'_>,
     response: &mut UpstreamResponse,
     body_traits: BodyTraits,
-) -> RelayOutcome {
+) -> DeliveryOutcome {
     let conn = &mut response.conn;
     let mut now = Instant::now();
     let mut relay = Relay {
@@ -403,21 +403,21 @@ async fn relay_body(
                 if now >= limit.at {
                     let fault = limit.fault();
                     conn.on_timeout(&fault);
-                    return RelayOutcome::Aborted(fault);
+                    return DeliveryOutcome::Aborted(fault);
                 }
             }
-            Some(RelayStep::Done) => return RelayOutcome::Complete,
+            Some(RelayStep::Done) => return DeliveryOutcome::Complete,
             Some(RelayStep::Progress) => relay.last_progress = now,
             Some(RelayStep::Upload(UploadEvent::WaitingChanged)) => {}
             Some(RelayStep::Fault(fault) | RelayStep::Upload(UploadEvent::Failed(fault))) => {
-                return RelayOutcome::Aborted(fault);
+                return DeliveryOutcome::Aborted(fault);
             }
-            Some(RelayStep::ClientDisconnected) => return RelayOutcome::ClientDisconnected,
+            Some(RelayStep::ClientDisconnected) => return DeliveryOutcome::ClientDisconnected,
             // A client that half-closed may still read a delimited response; if it is gone, the next write fails. An
             // idle event stream has no next write, so a half-close counts as a disconnect there.
             Some(RelayStep::Upload(UploadEvent::ClientDisconnected)) => {
                 if exchange.client.is_h2() || body_traits.streaming || !body_traits.delimited {
-                    return RelayOutcome::ClientDisconnected;
+                    return DeliveryOutcome::ClientDisconnected;
                 }
                 relay.upload_active = false;
             }

@@ -117,8 +117,8 @@ async fn take_steps<'a>(
     // An open breaker refuses a request before it waits.
     outcome::pass_breaker(exchange, route)?;
     // Only admitted requests wait for the upstream, first come, first served.
-    let place = queue::acquire(exchange, route, request, buffered_body.as_ref()).await?;
-    let mut forwarding = Forwarding::begin(exchange, route, request, buffered_body, place);
+    let acquired = queue::acquire(exchange, route, request, buffered_body.as_ref()).await?;
+    let mut forwarding = Forwarding::begin(exchange, route, request, buffered_body, acquired);
     forwarding.target = target;
     forwarding.edits = request_values::request_edits(context, route, request);
     let mut response = attempt::forward(exchange, &mut forwarding).await?;

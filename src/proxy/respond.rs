@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue};
 use super::classify::{BodyChange, Classification, ConformingBody};
 use super::context::{Exchange, Forwarding};
 use super::local_reply::{self, SendResult};
-use super::record::{self, RelayOutcome, RequestEnd};
+use super::record::{self, DeliveryOutcome, RequestEnd};
 use super::relay;
 use super::reply_builder;
 use super::upstream_conn::{UpstreamResponse, UpstreamResponseHead};
@@ -83,7 +83,7 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse
             let outcome = relay::forward(exchange, forwarding, &mut response, &buffered).await;
             // The next request must not wait until this one has read what its client still sends.
             forwarding.release(response.conn);
-            if matches!(outcome, RelayOutcome::Complete) {
+            if matches!(outcome, DeliveryOutcome::Complete) {
                 local_reply::discard_after_response(exchange.client).await;
             }
             outcome
@@ -169,12 +169,12 @@ fn prepare_fault<'r, 'a>(exchange: &mut Exchange<'_>, fault: Fault) -> Prepared<
     Prepared { message: Message::LocalReply(reply), origin: ResponseOrigin::Proxy, trigger, end }
 }
 
-async fn send_local_reply(exchange: &mut Exchange<'_>, reply: &LocalReply) -> RelayOutcome {
+async fn send_local_reply(exchange: &mut Exchange<'_>, reply: &LocalReply) -> DeliveryOutcome {
     exchange.record.response_bytes = reply.body().len() as u64;
     let write_timeout = exchange.context.snapshot.client.write_timeout;
-    let Some(sender) = exchange.client.response_sender() else { return RelayOutcome::ClientDisconnected };
+    let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
     match local_reply::send(sender, reply, write_timeout).await {
-        SendResult::Complete => RelayOutcome::Complete,
-        SendResult::Disconnected | SendResult::WriteTimeout => RelayOutcome::ClientDisconnected,
+        SendResult::Complete => DeliveryOutcome::Complete,
+        SendResult::Disconnected | SendResult::WriteTimeout => DeliveryOutcome::ClientDisconnected,
     }
 }

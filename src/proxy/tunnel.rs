@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
 use super::deadlines::TimeLimit;
-use super::record::RelayOutcome;
+use super::record::DeliveryOutcome;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::tls::cert_verification::describe_io_error;
 use crate::upstream::timer::timeout_at;
@@ -40,7 +40,7 @@ pub(super) async fn run(
     client: &mut BufferedStream,
     upstream: &mut BufferedStream,
     timeouts: TunnelTimeouts,
-) -> (RelayOutcome, TunnelBytes) {
+) -> (DeliveryOutcome, TunnelBytes) {
     let mut tunnel =
         Tunnel { to_upstream: Direction::new(), to_client: Direction::new(), last_activity: Instant::now() };
     tunnel.to_client.bytes = upstream.input.len() as u64;
@@ -53,8 +53,10 @@ pub(super) async fn run(
         let now = Instant::now();
         // Bytes may have been transferred since the timer was set, and it may fire late: check both limits again.
         let outcome = outcome.or_else(|| match timeouts.max_duration {
-            Some(max_duration) if now >= max_duration.at => Some(RelayOutcome::Aborted(max_duration.fault())),
-            _ => (now >= tunnel.last_activity + timeouts.idle).then_some(RelayOutcome::TunnelIdle),
+            Some(max_duration) if now >= max_duration.at => {
+                Some(DeliveryOutcome::Aborted(max_duration.fault()))
+            }
+            _ => (now >= tunnel.last_activity + timeouts.idle).then_some(DeliveryOutcome::TunnelIdle),
         });
         if let Some(outcome) = outcome {
             let (from_client, from_upstream) = (tunnel.to_upstream.bytes, tunnel.to_client.bytes);
@@ -78,7 +80,7 @@ impl Tunnel {
         cx: &mut Context<'_>,
         client: &mut BufferedStream,
         upstream: &mut BufferedStream,
-    ) -> Poll<RelayOutcome> {
+    ) -> Poll<DeliveryOutcome> {
         let before = (client.unsent(), upstream.unsent(), self.to_upstream.bytes, self.to_client.bytes);
         let to_upstream = self.to_upstream.poll(cx, client, upstream);
         let to_client = self.to_client.poll(cx, upstream, client);
@@ -87,22 +89,24 @@ impl Tunnel {
         }
         match (to_upstream, to_client) {
             // A read error means that the peer is gone: the other direction ends too.
-            (Poll::Ready(Err(DirectionError::Read(_))), _) => Poll::Ready(RelayOutcome::ClientDisconnected),
+            (Poll::Ready(Err(DirectionError::Read(_))), _) => {
+                Poll::Ready(DeliveryOutcome::ClientDisconnected)
+            }
             (_, Poll::Ready(Err(DirectionError::Read(error)))) => Poll::Ready(upstream_error(&error)),
             // After a write error the peer's own bytes may still be readable: forward them before the tunnel ends.
             (Poll::Ready(_), Poll::Ready(Err(DirectionError::Write))) => {
-                Poll::Ready(RelayOutcome::ClientDisconnected)
+                Poll::Ready(DeliveryOutcome::ClientDisconnected)
             }
-            (Poll::Ready(_), Poll::Ready(Ok(()))) => Poll::Ready(RelayOutcome::Complete),
+            (Poll::Ready(_), Poll::Ready(Ok(()))) => Poll::Ready(DeliveryOutcome::Complete),
             (Poll::Pending, _) | (_, Poll::Pending) => Poll::Pending,
         }
     }
 }
 
 /// The outcome of a read error on the upstream connection.
-fn upstream_error(error: &io::Error) -> RelayOutcome {
+fn upstream_error(error: &io::Error) -> DeliveryOutcome {
     let evidence = Evidence::owned(describe_io_error(error));
-    RelayOutcome::Aborted(Fault::new(Cause::HttpResponseIncomplete, Phase::Relay).with_evidence(evidence))
+    DeliveryOutcome::Aborted(Fault::new(Cause::HttpResponseIncomplete, Phase::Relay).with_evidence(evidence))
 }
 
 /// One direction.

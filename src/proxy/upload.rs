@@ -178,7 +178,7 @@ impl Upload {
     }
 
     /// Whether another attempt can send everything received so far.
-    pub(super) const fn can_replay(&self) -> bool {
+    pub(super) const fn has_replay_buffer(&self) -> bool {
         self.replayable
     }
 
@@ -403,9 +403,9 @@ mod tests {
         for _ in 0..MAX_REPLAY_BYTES {
             upload.keep_for_replay(b"x", MAX_REPLAY_BYTES);
         }
-        assert_eq!((upload.replay.len(), upload.can_replay()), (MAX_REPLAY_BYTES, true));
+        assert_eq!((upload.replay.len(), upload.has_replay_buffer()), (MAX_REPLAY_BYTES, true));
         assert!(upload.replay.capacity() <= 2 * MAX_REPLAY_BYTES, "{}", upload.replay.capacity());
         upload.keep_for_replay(b"x", MAX_REPLAY_BYTES);
-        assert_eq!((upload.replay.capacity(), upload.can_replay()), (0, false));
+        assert_eq!((upload.replay.capacity(), upload.has_replay_buffer()), (0, false));
     }
 }

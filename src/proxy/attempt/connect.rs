@@ -39,7 +39,7 @@ pub(super) struct Acquired {
 
 /// A new connection.
 struct Opened {
-    address: Candidate,
+    candidate: Candidate,
     stream: Stream,
     /// ALPN selected HTTP/2.
     negotiated_h2: bool,
@@ -57,7 +57,7 @@ pub(super) async fn acquire_connection(
         forwarding.route.upstream_metrics.connection(true);
         return Ok(Acquired { conn, reused: true });
     }
-    // A handshake starts on a connection that no other request has used.
+    // An NTLM exchange starts on a connection that no other request has used.
     let reuse = if forwarding.request.authenticates_connection { Reuse::Never } else { reuse };
     let transport = forwarding.route.upstream.transport();
     // Upgrades and connection-based authentication (NTLM, Negotiate) need an HTTP/1 connection.
@@ -71,10 +71,10 @@ pub(super) async fn acquire_connection(
     // Boxed because most attempts reuse a connection.
     let opened = Box::pin(open_connection(exchange, forwarding, candidate)).await?;
     if opened.negotiated_h2 {
-        // The server has switched to HTTP/2 since the last handshake.
+        // The server has switched to HTTP/2 since the last TLS handshake.
         return Box::pin(start_http(exchange, forwarding, opened)).await;
     }
-    let conn = UpstreamConn::h1(opened.stream, opened.address, forwarding.request.framing);
+    let conn = UpstreamConn::h1(opened.stream, opened.candidate, forwarding.request.framing);
     Ok(Acquired { conn, reused: false })
 }
 
@@ -84,8 +84,8 @@ fn reuse_h1(forwarding: &Forwarding<'_>, candidate: &Candidate, reuse: Reuse) ->
     let route = forwarding.route;
     let stream = route.upstream.transport().reuse(candidate, max_idle)?;
     route.upstream_metrics.connection(true);
-    let address = Candidate::new(Arc::clone(candidate.endpoint()));
-    Some(Acquired { conn: UpstreamConn::h1(stream, address, forwarding.request.framing), reused: true })
+    let candidate = Candidate::new(Arc::clone(candidate.endpoint()));
+    Some(Acquired { conn: UpstreamConn::h1(stream, candidate, forwarding.request.framing), reused: true })
 }
 
 /// Acquires a stream on a shared HTTP/2 connection.
@@ -141,7 +141,7 @@ async fn start_http(
     forwarding: &mut Forwarding<'_>,
     opened: Opened,
 ) -> Result<Acquired, Interrupt> {
-    let Opened { address: candidate, stream, negotiated_h2 } = opened;
+    let Opened { candidate, stream, negotiated_h2 } = opened;
     let http2 = forwarding.route.upstream.transport().http2();
     let framing = forwarding.request.framing;
     if candidate.tls_name.is_some() {
@@ -182,24 +182,24 @@ async fn open_connection(
     // Each request has at most one upstream connection. If these used up all file descriptors, the listeners could not
     // accept connections.
     if exchange.context.snapshot.in_flight() > exchange.context.gateway.max_upstream_connections() {
-        let evidence = Evidence::from_static("file descriptors for upstream connections are exhausted");
+        let evidence = Evidence::from_static("the limit on upstream connections is reached");
         return Err(Fault::new(Cause::ResourceExhausted, Phase::Connect).with_evidence(evidence).into());
     }
     let upstream = &forwarding.route.upstream;
     let mut addresses = candidate.addresses();
     loop {
         let (endpoint, stream) = connect_first(exchange, forwarding, &mut addresses).await?;
-        let address = Candidate::new(endpoint);
-        match tls_handshake(exchange, forwarding, &address, stream).await {
+        let candidate = Candidate::new(endpoint);
+        match tls_handshake(exchange, forwarding, &candidate, stream).await {
             Ok((stream, negotiated_h2)) => {
                 forwarding.route.upstream_metrics.connection(false);
-                return Ok(Opened { address, stream, negotiated_h2 });
+                return Ok(Opened { candidate, stream, negotiated_h2 });
             }
-            Err(Interrupt::Fault(fault)) if !addresses.is_empty() && is_of_address(&fault) => {
+            Err(Interrupt::Fault(fault)) if !addresses.is_empty() && is_address_specific(&fault) => {
                 let now = Instant::now();
-                address.connect_failed(now);
-                if let Some(guard) = &mut exchange.record.at_server {
-                    upstream.address_failed(guard, address.endpoint(), now);
+                candidate.connect_failed(now);
+                if let Some(guard) = &mut exchange.record.last_attempt {
+                    upstream.address_failed(guard, candidate.endpoint(), now);
                 }
             }
             Err(interrupt) => return Err(interrupt),
@@ -207,19 +207,19 @@ async fn open_connection(
     }
 }
 
-/// Whether another address may not have this fault.
-fn is_of_address(fault: &Fault) -> bool {
+/// Whether another address of the server may succeed where this one failed.
+fn is_address_specific(fault: &Fault) -> bool {
     !matches!(fault.cause(), Cause::DeadlineExceeded | Cause::ProxyConfigurationError)
 }
 
-/// Opens a TCP connection to one of these addresses and removes those that were tried and failed.
+/// Opens a TCP connection to one of these addresses, and removes it and those that failed.
 async fn connect_first(
     exchange: &mut Exchange<'_>,
     forwarding: &Forwarding<'_>,
     addresses: &mut Vec<Arc<Endpoint>>,
 ) -> Result<(Arc<Endpoint>, Stream), Interrupt> {
     let (route, started) = (forwarding.route, Instant::now());
-    let deadline = forwarding.with_deadlines(forwarding.deadlines.deadline(Phase::Connect), Phase::Connect);
+    let deadline = forwarding.deadlines.earliest(Phase::Connect);
     let connecting =
         route.upstream.transport().connect_first(addresses, route.timeouts().connect, deadline.at);
     // Boxed because the future is large and most requests reuse a connection.
@@ -229,7 +229,7 @@ async fn connect_first(
     let outcome = outcome?;
     exchange.record.connect_time = Some(elapsed);
     route.upstream_metrics.connect_time(elapsed);
-    let guard = exchange.record.at_server.as_mut();
+    let guard = exchange.record.last_attempt.as_mut();
     match outcome.result {
         Ok((endpoint, stream)) => {
             if let Some(guard) = guard {
@@ -281,8 +281,8 @@ async fn tls_handshake(
 }
 
 /// Cancels `future` when an HTTP/2 client resets its stream. Otherwise a client that opens and resets streams quickly
-/// could start more upstream connections than it may have streams (rapid reset). HTTP/1 clients have one request per
-/// connection, so they do not need this.
+/// could start more upstream connections than it may have streams (rapid reset). An HTTP/1 client has one request at a
+/// time on a connection, so it does not need this.
 async fn cancel_on_disconnect<T>(
     client: &mut Downstream,
     future: impl Future<Output = T>,

@@ -3,7 +3,7 @@
 //!
 //! The result is the header section of a final response, or the [`Fault`] for the error response. Only interim
 //! responses are sent to the client here, through [`super::relay`]. [`retry`] decides, [`connect`] gets a connection,
-//! [`outcome`] tells the upstream's ejection and breaker how it went.
+//! [`outcome`] reports the outcomes to ejection and the circuit breaker.
 
 mod connect;
 pub(super) mod outcome;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use self::connect::{Acquired, Reuse};
 use self::retry::{FailedAttempt, Retry};
-use super::context::{Exchange, FailedServer, Forwarding, Interrupt};
+use super::context::{Exchange, Forwarding, Interrupt, RetryReason};
 use super::deadlines::TimeLimit;
 use super::message::forwarding::ForwardingInfo;
 use super::relay;
@@ -32,11 +32,11 @@ use crate::upstream::{Candidate, UpstreamRuntime};
 
 /// Maximum number of interim responses forwarded per attempt.
 const MAX_INTERIM_RESPONSES: u32 = 16;
-/// How often a request moves to another connection without a further attempt.
-const MAX_MOVES: u32 = 3;
-/// How long a pooled connection may have been idle for a request that may not be repeated: a server closes idle
-/// connections at any time, and such a request could then not be sent again.
-const MAX_IDLE_WITHOUT_REPEAT: Duration = Duration::from_secs(1);
+/// How often a request is sent again on another connection without counting an attempt.
+const MAX_RECONNECTS: u32 = 3;
+/// How long a pooled connection may have been idle for a request that cannot be sent again: a server may close an idle
+/// connection at any time.
+const MAX_IDLE_WITHOUT_RETRY: Duration = Duration::from_secs(1);
 
 /// Makes attempts until one gets the headers of a final response or no further attempt is allowed.
 pub(super) async fn forward(
@@ -48,9 +48,9 @@ pub(super) async fn forward(
     let hash = outcome::request_hash(exchange.context, forwarding);
     let now = exchange.context.started;
     upstream.budget().record_request(now);
-    let mut progress = Progress { tried: Vec::new(), attempt: 1, moves: 0 };
+    let mut progress = Progress { tried: Vec::new(), attempt: 1, reconnects: 0 };
     let (mut candidate, guard) = first_candidate(forwarding, hash, now)?;
-    exchange.record.go_to(guard);
+    exchange.record.begin_attempt(guard);
     loop {
         let started = if progress.attempt == 1 { now } else { Instant::now() };
         let is_last = progress.attempt >= route.attempts;
@@ -58,7 +58,7 @@ pub(super) async fn forward(
             Ok(response) => {
                 let metrics = &route.upstream_metrics;
                 metrics.attempt(candidate.server_index, Ok(()));
-                if progress.attempt > 1 || progress.moves > 0 {
+                if progress.attempt > 1 || progress.reconnects > 0 {
                     metrics.retry(candidate.server_index, Ok(()));
                 }
                 let status = response.response_head.parsed.status;
@@ -66,12 +66,12 @@ pub(super) async fn forward(
                 let retries_status = !is_last
                     && !forwarding.is_bound_to_connection()
                     && route.retry_on_status.contains(&status)
-                    && forwarding.can_repeat_safely()
+                    && forwarding.can_retry_after_response()
                     && upstream.budget().try_retry(route.retry_budget, Instant::now());
                 if !retries_status {
                     return Ok(response);
                 }
-                exchange.record.note_failed(&candidate, FailedServer::Status(status), started);
+                exchange.record.record_retried(&candidate, RetryReason::Status(status), started);
                 progress.tried.push(candidate.clone());
                 response.conn.release(upstream);
                 candidate = next_candidate(exchange, upstream, &progress, hash).unwrap_or(candidate);
@@ -88,12 +88,12 @@ pub(super) async fn forward(
             phase: fault.phase(),
             method: &forwarding.request.method,
             connection: failed,
-            can_replay: forwarding.upload.can_replay(),
+            has_replay_buffer: forwarding.upload.has_replay_buffer(),
             authenticates_connection: forwarding.request.authenticates_connection,
         });
-        if decision == Retry::Move && progress.moves < MAX_MOVES {
-            // Not a failure of the server, and not an attempt.
-            progress.moves += 1;
+        if decision == Retry::Reconnect && progress.reconnects < MAX_RECONNECTS {
+            // The connection failed, not the server: not counted as an attempt.
+            progress.reconnects += 1;
             continue;
         }
         record_failure(exchange, forwarding, &candidate, &fault, progress.attempt);
@@ -103,17 +103,17 @@ pub(super) async fn forward(
         progress.tried.push(candidate.clone());
         let next = match (next_candidate(exchange, upstream, &progress, hash), decision) {
             (Some(next), _) => next,
-            (None, Retry::AnyServer | Retry::Move) if exchange.record.reuse_server(&candidate) => {
+            (None, Retry::AnyServer | Retry::Reconnect) if exchange.record.reuse_server(&candidate) => {
                 candidate.clone()
             }
-            (None, Retry::AnyServer | Retry::OtherServer | Retry::Move | Retry::Never) => {
+            (None, Retry::AnyServer | Retry::OtherServer | Retry::Reconnect | Retry::Never) => {
                 return Err(Interrupt::Fault(fault));
             }
         };
         if !upstream.budget().try_retry(route.retry_budget, Instant::now()) {
             return Err(Interrupt::Fault(fault));
         }
-        exchange.record.note_failed(&candidate, FailedServer::Fault(fault.cause()), started);
+        exchange.record.record_retried(&candidate, RetryReason::Fault(fault.cause()), started);
         candidate = next;
         progress.attempt += 1;
     }
@@ -123,26 +123,26 @@ pub(super) async fn forward(
 struct Progress {
     tried: Vec<Candidate>,
     attempt: u32,
-    /// How often it moved to another connection without a further attempt.
-    moves: u32,
+    /// How often it was sent again on another connection without counting an attempt.
+    reconnects: u32,
 }
 
 impl Progress {
-    /// Which connections may be used.
-    fn reuse(&self, repeatable: bool, server_is_idle_only: bool) -> Reuse {
-        // Another pooled connection may be stale too: after the first stale HTTP/1 connection, and for the last move, a
+    /// Which connections may be used. `can_retry`: the request could be sent again if its connection fails.
+    fn reuse(&self, can_retry: bool, is_http1: bool) -> Reuse {
+        // Another pooled connection may be stale too: after the first stale HTTP/1 connection, and for the last try, a
         // new one is opened. A retry does not risk it either.
-        if self.moves >= MAX_MOVES || self.attempt > 1 || (self.moves > 0 && server_is_idle_only) {
+        if self.reconnects >= MAX_RECONNECTS || self.attempt > 1 || (self.reconnects > 0 && is_http1) {
             Reuse::Never
-        } else if repeatable {
+        } else if can_retry {
             Reuse::IdleFor(Duration::MAX)
         } else {
-            Reuse::IdleFor(MAX_IDLE_WITHOUT_REPEAT)
+            Reuse::IdleFor(MAX_IDLE_WITHOUT_RETRY)
         }
     }
 }
 
-/// The server of the pinned connection, else the one whose turn it is.
+/// The server of the pinned connection, else the one that the balancer selects.
 fn first_candidate(
     forwarding: &mut Forwarding<'_>,
     hash: u64,
@@ -155,7 +155,7 @@ fn first_candidate(
     selected.map_err(|reason| no_server(forwarding, reason))
 }
 
-/// The next server, which becomes the one that the request is at.
+/// Selects another server and begins an attempt at it.
 fn next_candidate(
     exchange: &mut Exchange<'_>,
     upstream: &UpstreamRuntime,
@@ -163,11 +163,11 @@ fn next_candidate(
     hash: u64,
 ) -> Option<Candidate> {
     let (candidate, guard) = upstream.select(&progress.tried, hash, Instant::now()).ok()?;
-    exchange.record.go_to(guard);
+    exchange.record.begin_attempt(guard);
     Some(candidate)
 }
 
-/// Records an attempt that failed.
+/// Counts an attempt that failed, for metrics, ejection and the circuit breaker.
 fn record_failure(
     exchange: &mut Exchange<'_>,
     forwarding: &Forwarding<'_>,
@@ -179,7 +179,7 @@ fn record_failure(
     // What the client caused, for example with a malformed or slow body, is not a failure of the upstream.
     let waits_for_client = forwarding.upload.waiting() == WaitingFor::Client;
     if cause.is_client_error() || (fault.phase() == Phase::Send && waits_for_client) {
-        exchange.record.leave_server();
+        exchange.record.discard_outcome();
         return;
     }
     route.upstream_metrics.attempt(candidate.server_index, Err(cause));
@@ -192,8 +192,9 @@ fn record_failure(
 /// What is known about the connection of a failed attempt.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct ConnectionFacts {
-    /// It served another request before, or at the same time, and may be stale: it failed as a whole.
-    pub(super) reused: bool,
+    /// The connection served other requests before, or at the same time, and failed as a whole: it may have been closed
+    /// before this request.
+    pub(super) maybe_stale: bool,
     /// Any byte of a response was received.
     pub(super) response_started: bool,
     /// What was received does not begin like a response.
@@ -223,7 +224,7 @@ async fn try_once(
 ) -> Result<UpstreamResponse, AttemptError> {
     let is_last = progress.attempt >= forwarding.route.attempts;
     let multiplexes = forwarding.route.upstream.transport().http2().may_serve(candidate);
-    let reuse = progress.reuse(forwarding.may_be_repeated(), !multiplexes);
+    let reuse = progress.reuse(forwarding.can_retry_if_connection_fails(), !multiplexes);
     let Acquired { mut conn, reused } =
         connect::acquire_connection(exchange, forwarding, candidate, reuse).await?;
     let forwarding_info = ForwardingInfo {
@@ -239,14 +240,17 @@ async fn try_once(
         upstream_tls: candidate.tls_name.is_some(),
     };
     if let Err(fault) = conn.queue_request_head(forwarding.request, &forwarding_info) {
-        let facts =
-            ConnectionFacts { reused, unprocessed: conn.is_unprocessed(), ..ConnectionFacts::default() };
+        let facts = ConnectionFacts {
+            maybe_stale: reused,
+            unprocessed: conn.is_unprocessed(),
+            ..ConnectionFacts::default()
+        };
         return Err(AttemptError { interrupt: Interrupt::Fault(fault), facts });
     }
-    // The body is kept for a retry, or for a move: only a connection that was used before, or that other requests use
-    // too, can require one.
-    let may_move = progress.moves < MAX_MOVES && (reused || multiplexes);
-    forwarding.upload.begin(&mut conn, !is_last || may_move);
+    // The body is kept for a retry, and for another connection: only one that was used before, or that other requests
+    // use too, can fail so that the request is sent again without counting an attempt.
+    let may_reconnect = progress.reconnects < MAX_RECONNECTS && (reused || multiplexes);
+    forwarding.upload.begin(&mut conn, !is_last || may_reconnect);
     // The response may arrive before the first poll of the upload.
     let sent = if conn.has_sent_request() { RequestSent::Full } else { RequestSent::Partial };
     exchange.record.request_sent = exchange.record.request_sent.max(sent);
@@ -261,7 +265,7 @@ async fn try_once(
         }
         Err(interrupt) => {
             let facts = ConnectionFacts {
-                reused: reused && !conn.stream_was_reset(),
+                maybe_stale: reused && !conn.stream_was_reset(),
                 response_started: conn.response_started(),
                 garbage: conn.received_garbage(),
                 unprocessed: conn.is_unprocessed(),
@@ -336,7 +340,7 @@ async fn final_response_head(
                         Fault::new(Cause::HttpProtocolError, Phase::ResponseHeaders).with_evidence(evidence),
                     ));
                 }
-                // The gateway has already sent the 100 that the client waited for.
+                // A client that has received a 100 from the gateway gets no second one.
                 if response_head.parsed.status != 100 || !forwarding.upload.continue_sent() {
                     relay::forward_interim(exchange.client, &response_head);
                 }
@@ -344,7 +348,7 @@ async fn final_response_head(
             Some(AttemptStep::ResponseHead(Ok(response_head))) => {
                 if let (true, Some(offer)) = (response_head.is_switching_protocols(), &forwarding.offer) {
                     response_head.negotiated_protocol(offer).map_err(Interrupt::Fault)?;
-                    // The client would send the new protocol, and the upstream take it for the body.
+                    // The client would send the new protocol, and the upstream would read it as the request body.
                     if exchange.client.awaits_continue() {
                         let evidence = Evidence::from_static("101 instead of the 100 that the client awaits");
                         let fault = Fault::new(Cause::HttpUpgradeFailed, Phase::ResponseHeaders);
@@ -378,13 +382,11 @@ fn response_head_limit(
             .client_limit(&exchange.context.snapshot.client, now)
             .earlier(forwarding.deadlines.max_duration(Phase::Send)),
         WaitingFor::Upstream => forwarding
-            .with_deadlines(forwarding.deadlines.deadline(Phase::Send), Phase::Send)
+            .deadlines
+            .earliest(Phase::Send)
             .earlier(Some(forwarding.upload.write_limit(forwarding.route.timeouts().body_idle))),
         WaitingFor::Nothing => {
-            let deadline = forwarding.with_deadlines(
-                forwarding.deadlines.deadline(Phase::ResponseHeaders),
-                Phase::ResponseHeaders,
-            );
+            let deadline = forwarding.deadlines.earliest(Phase::ResponseHeaders);
             deadline.earlier(sent_at.map(|sent| {
                 let at = sent + forwarding.route.timeouts().response_headers;
                 TimeLimit::new(at, Cause::HttpResponseTimeout, Phase::ResponseHeaders)
@@ -393,12 +395,13 @@ fn response_head_limit(
     }
 }
 
-/// The response to a request that no server may get.
+/// The fault if no server is available.
 fn no_server(forwarding: &Forwarding<'_>, reason: NoServer) -> Interrupt {
     let metrics = &forwarding.route.upstream_metrics;
     Interrupt::Fault(match reason {
         NoServer::Unresolved(failure) => {
             let (cause, evidence) = (failure.cause(), failure.evidence());
+            // The first server stands for all: none of them has an address.
             metrics.attempt(0, Err(cause));
             Fault::new(cause, Phase::Connect).with_evidence(Evidence::from_static(evidence))
         }

@@ -1,4 +1,4 @@
-//! Tells ejection and the circuit breaker how a request went.
+//! A request as ejection and the circuit breaker see it: whether it is admitted, and its outcome.
 //!
 //! A failure is a fault of the upstream, or a status in `ejection.failure_status`. What the client caused is neither a
 //! failure nor a success.
@@ -17,14 +17,14 @@ use crate::upstream::outcome_window::Outcome;
 use crate::upstream::runtime::hash_of;
 use crate::upstream::settings::{Balance, HashKey};
 
-/// Whether a fault is a failure of the upstream, unless it was caused by a client that was waited for.
-fn is_of_upstream(fault: &Fault) -> bool {
+/// Whether this fault counts as a failure of the upstream. The caller excludes faults while the client was waited for.
+fn is_upstream_failure(fault: &Fault) -> bool {
     let cause = fault.cause();
     let of_gateway = matches!(cause, Cause::ProxyInternalError | Cause::ProxyConfigurationError);
     !of_gateway && !cause.is_client_error() && !cause.is_overload()
 }
 
-/// Asks the circuit breaker of the route's upstream.
+/// Admits the request to the route's upstream, unless its circuit breaker is open.
 pub(in crate::proxy) fn pass_breaker(exchange: &mut Exchange<'_>, route: &Route) -> Result<(), Interrupt> {
     let Some(breaker) = route.upstream.breaker() else { return Ok(()) };
     match breaker.admit(Instant::now()) {
@@ -41,23 +41,23 @@ pub(in crate::proxy) fn pass_breaker(exchange: &mut Exchange<'_>, route: &Route)
 
 /// Records the header section of a response: a trial ends with its status.
 pub(super) fn responded(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
-    if let Some(guard) = &mut exchange.record.at_server
+    if let Some(guard) = &mut exchange.record.last_attempt
         && guard.is_trial()
     {
         let failed = upstream.is_failure_status(status);
         let outcome = if failed { Outcome::Failure } else { Outcome::Success };
         upstream.record(guard, outcome, Instant::now());
-        exchange.record.at_server_recorded = true;
+        exchange.record.outcome_recorded = true;
     }
 }
 
 /// Records an attempt that failed before the response headers.
 pub(super) fn attempt_failed(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, fault: &Fault) {
-    if is_of_upstream(fault)
-        && let Some(guard) = &mut exchange.record.at_server
+    if is_upstream_failure(fault)
+        && let Some(guard) = &mut exchange.record.last_attempt
     {
         upstream.record(guard, Outcome::Failure, Instant::now());
-        exchange.record.at_server_recorded = true;
+        exchange.record.outcome_recorded = true;
     }
 }
 
@@ -65,7 +65,7 @@ pub(super) fn attempt_failed(exchange: &mut Exchange<'_>, upstream: &UpstreamRun
 pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd) {
     let Some(route) = exchange.context.route else { return };
     let record = &mut exchange.record;
-    if record.at_server.is_none() && record.breaker_pass.is_none() {
+    if record.last_attempt.is_none() && record.breaker_pass.is_none() {
         return;
     }
     let upstream = &route.upstream;
@@ -75,15 +75,15 @@ pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd) 
             Some(if failed { Outcome::Failure } else { Outcome::Success })
         }
         RequestEnd::Replied { fault, .. } | RequestEnd::Aborted { fault, .. } => {
-            is_of_upstream(fault).then_some(Outcome::Failure)
+            is_upstream_failure(fault).then_some(Outcome::Failure)
         }
         RequestEnd::Preflight { .. } | RequestEnd::Redirected { .. } | RequestEnd::ClientDisconnected => None,
     };
-    let (guard, pass) = (record.at_server.as_mut(), record.breaker_pass.take());
+    let (guard, pass) = (record.last_attempt.as_mut(), record.breaker_pass.take());
     let Some(outcome) = outcome else { return };
     let now = Instant::now();
     if let Some(guard) = guard
-        && !record.at_server_recorded
+        && !record.outcome_recorded
     {
         upstream.record(guard, outcome, now);
     }

@@ -42,7 +42,7 @@ pub(super) async fn take_turn(
 ) -> Result<Option<PinTurn>, Interrupt> {
     let started = Instant::now();
     let deadlines = exchange.context.deadlines(route, buffered_body);
-    let limit = deadlines.deadline(Phase::Admit).earlier(deadlines.max_duration(Phase::Admit));
+    let limit = deadlines.earliest(Phase::Admit);
     let mut taking = pin!(slot.take_turn());
     let client = &mut *exchange.client;
     let turn = timeout_at(

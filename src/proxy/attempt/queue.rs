@@ -1,4 +1,4 @@
-//! Waits for the place of a request at its upstream: its turn at a pinned connection, and a concurrency permit
+//! Waits until a request may be sent to its upstream: for its turn at a pinned connection, and for a concurrency permit
 //! (`upstreams.NAME.concurrency`).
 //!
 //! [`crate::upstream::concurrency`] implements the queue. This file ends the wait on a timeout or when the client
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use super::pin;
 use crate::contract::{Cause, Fault, Phase};
-use crate::proxy::context::{Exchange, Interrupt, UpstreamPlace};
+use crate::proxy::context::{AcquiredPermits, Exchange, Interrupt};
 use crate::proxy::deadlines::{RequestDeadlines, TimeLimit};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::message::request::Request;
@@ -19,17 +19,17 @@ use crate::snapshot::Route;
 use crate::upstream::concurrency::{Admission, Concurrency, Permit, Ticket};
 use crate::upstream::timer::timeout_at;
 
-/// Acquires the place of a request at its upstream. On an error, nothing was sent upstream.
+/// Acquires what a request needs before it is sent to its upstream. On an error, nothing was sent.
 pub(in crate::proxy) async fn acquire<'a>(
     exchange: &mut Exchange<'_>,
     route: &'a Route,
     request: &Request,
     buffered_body: Option<&Upload>,
-) -> Result<UpstreamPlace<'a>, Interrupt> {
+) -> Result<AcquiredPermits<'a>, Interrupt> {
     // First, because a pinned connection holds a permit.
     let Some(slot) = pin::slot(exchange, route, request) else {
         let permit = acquire_permit(exchange, route, buffered_body).await?;
-        return Ok(UpstreamPlace { permit, pin: None });
+        return Ok(AcquiredPermits { permit, pin: None });
     };
     // Boxed because few requests need it.
     let pin = Box::pin(pin::take_turn(exchange, slot, request, (route, buffered_body))).await?;
@@ -37,7 +37,7 @@ pub(in crate::proxy) async fn acquire<'a>(
         Some(turn) if turn.has_permit() => None,
         Some(_) | None => acquire_permit(exchange, route, buffered_body).await?,
     };
-    Ok(UpstreamPlace { permit, pin })
+    Ok(AcquiredPermits { permit, pin })
 }
 
 /// Acquires a concurrency permit; `None` when the route's upstream has no limit.
@@ -81,9 +81,7 @@ async fn wait_for_permit<'a>(
     let started = Instant::now();
     let queue_limit =
         TimeLimit::new(started + concurrency.limits().queue_timeout, Cause::QueueTimeout, Phase::Admit);
-    let limit = queue_limit
-        .earlier(Some(deadlines.deadline(Phase::Admit)))
-        .earlier(deadlines.max_duration(Phase::Admit));
+    let limit = queue_limit.earlier(Some(deadlines.earliest(Phase::Admit)));
     let permit_future = poll_fn(|cx| match ticket.poll_permit(cx) {
         Poll::Ready(permit) => Poll::Ready(Ok(permit)),
         Poll::Pending => client.poll_disconnect(cx).map(|()| Err(Interrupt::ClientDisconnected)),

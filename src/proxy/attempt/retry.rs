@@ -14,21 +14,21 @@ pub(in crate::proxy) struct FailedAttempt<'a> {
     pub(in crate::proxy) phase: Phase,
     pub(in crate::proxy) method: &'a Method,
     pub(super) connection: ConnectionFacts,
-    /// The request body can be sent again from the beginning.
-    pub(in crate::proxy) can_replay: bool,
+    /// The replay buffer holds all of the request body received so far: it can be sent again.
+    pub(in crate::proxy) has_replay_buffer: bool,
     /// The request has credentials that authenticate its connection (NTLM, Negotiate). They belong to a handshake of that
     /// connection, so they are not sent on a second one.
     pub(in crate::proxy) authenticates_connection: bool,
 }
 
-/// Where to send the request next, if anywhere.
+/// Whether to send the request again, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Retry {
     /// No retry.
     Never,
-    /// On another connection, without counting an attempt: the connection failed, not the server. If the request has
-    /// moved too often, as [`Retry::AnyServer`].
-    Move,
+    /// Resend on another connection, not counted as an attempt: the connection failed, not the server. If that has been
+    /// done too often, as [`Retry::AnyServer`].
+    Reconnect,
     /// Only to another server or address.
     OtherServer,
     /// To another server if possible, otherwise to the same one on a new connection.
@@ -37,17 +37,17 @@ pub(in crate::proxy) enum Retry {
 
 /// Decides whether and where to retry.
 pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
-    if !attempt.can_replay || (attempt.authenticates_connection && attempt.phase != Phase::Connect) {
+    if !attempt.has_replay_buffer || (attempt.authenticates_connection && attempt.phase != Phase::Connect) {
         return Retry::Never;
     }
-    let ConnectionFacts { reused, response_started, garbage, unprocessed } = attempt.connection;
+    let ConnectionFacts { maybe_stale, response_started, garbage, unprocessed } = attempt.connection;
     if unprocessed {
-        return Retry::Move;
+        return Retry::Reconnect;
     }
     let idempotent = attempt.method.is_idempotent();
     // What arrives on a reused connection before a response belongs to an earlier request.
-    if reused && idempotent && garbage && attempt.phase == Phase::ResponseHeaders {
-        return Retry::Move;
+    if maybe_stale && idempotent && garbage && attempt.phase == Phase::ResponseHeaders {
+        return Retry::Reconnect;
     }
     let connecting = attempt.phase == Phase::Connect;
     match attempt.cause.retry_rule() {
@@ -55,7 +55,7 @@ pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
         RetryRule::WhileConnecting | RetryRule::BeforeResponse if connecting => Retry::OtherServer,
         RetryRule::BeforeResponse if !response_started && idempotent => {
             // The server closed a connection that was idle too long, or crashed during the request.
-            if reused { Retry::Move } else { Retry::AnyServer }
+            if maybe_stale { Retry::Reconnect } else { Retry::AnyServer }
         }
         RetryRule::WhileConnecting | RetryRule::BeforeResponse | RetryRule::Never => Retry::Never,
     }
@@ -66,8 +66,8 @@ mod tests {
     use super::*;
 
     const NEW: ConnectionFacts =
-        ConnectionFacts { reused: false, response_started: false, garbage: false, unprocessed: false };
-    const REUSED: ConnectionFacts = ConnectionFacts { reused: true, ..NEW };
+        ConnectionFacts { maybe_stale: false, response_started: false, garbage: false, unprocessed: false };
+    const REUSED: ConnectionFacts = ConnectionFacts { maybe_stale: true, ..NEW };
 
     fn failed(cause: Cause, method: &Method) -> FailedAttempt<'_> {
         FailedAttempt {
@@ -75,7 +75,7 @@ mod tests {
             phase: Phase::ResponseHeaders,
             method,
             connection: NEW,
-            can_replay: true,
+            has_replay_buffer: true,
             authenticates_connection: false,
         }
     }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn close_before_any_byte_retries_idempotent_methods_only() {
-        for (connection, decision) in [(NEW, Retry::AnyServer), (REUSED, Retry::Move)] {
+        for (connection, decision) in [(NEW, Retry::AnyServer), (REUSED, Retry::Reconnect)] {
             let attempt =
                 |method| FailedAttempt { connection, ..failed(Cause::ConnectionTerminated, method) };
             assert_eq!(decide(attempt(&Method::PUT)), decision);
@@ -110,23 +110,23 @@ mod tests {
     }
 
     #[test]
-    fn garbage_on_a_reused_connection_moves_idempotent_requests() {
+    fn garbage_on_a_reused_connection_reconnects_idempotent_requests() {
         let garbage = ConnectionFacts { response_started: true, garbage: true, ..REUSED };
         let attempt = FailedAttempt { connection: garbage, ..failed(Cause::HttpProtocolError, &Method::GET) };
-        assert_eq!(decide(attempt), Retry::Move);
+        assert_eq!(decide(attempt), Retry::Reconnect);
         assert_eq!(decide(FailedAttempt { method: &Method::POST, ..attempt }), Retry::Never);
-        let new = ConnectionFacts { reused: false, ..garbage };
+        let new = ConnectionFacts { maybe_stale: false, ..garbage };
         assert_eq!(decide(FailedAttempt { connection: new, ..attempt }), Retry::Never);
         let response = ConnectionFacts { garbage: false, ..garbage };
         assert_eq!(decide(FailedAttempt { connection: response, ..attempt }), Retry::Never);
     }
 
     #[test]
-    fn unprocessed_request_moves_for_any_method() {
+    fn unprocessed_request_reconnects_for_any_method() {
         let connection = ConnectionFacts { unprocessed: true, ..NEW };
         let unprocessed = FailedAttempt { connection, ..failed(Cause::ConnectionTerminated, &Method::POST) };
-        assert_eq!(decide(unprocessed), Retry::Move);
-        assert_eq!(decide(FailedAttempt { can_replay: false, ..unprocessed }), Retry::Never);
+        assert_eq!(decide(unprocessed), Retry::Reconnect);
+        assert_eq!(decide(FailedAttempt { has_replay_buffer: false, ..unprocessed }), Retry::Never);
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
             }
         }
         for cause in Cause::ALL {
-            let without_replay = FailedAttempt { can_replay: false, ..failed(*cause, &Method::GET) };
+            let without_replay = FailedAttempt { has_replay_buffer: false, ..failed(*cause, &Method::GET) };
             assert_eq!(decide(without_replay), Retry::Never, "{cause}");
         }
     }
