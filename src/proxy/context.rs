@@ -15,7 +15,7 @@ use super::downstream::Downstream;
 use super::gateway::Gateway;
 use super::message::forwarding::{PeerTrust, server_host};
 use super::message::request::Request;
-use super::pinned::PinTurn;
+use super::pinned::PinnedLock;
 use super::request_id;
 use super::response_headers::ResponseHeaderMutations;
 use super::upload::{MAX_REPLAY_BYTES, Upload};
@@ -324,8 +324,8 @@ pub(super) struct Forwarding<'a> {
     pub(super) target: Option<Bytes>,
     /// The route's `request_headers`.
     pub(super) edits: Option<RenderedEdits>,
-    /// The turn at the connection that is pinned to the client, or is to be.
-    pin: Option<PinTurn>,
+    /// The lock of the connection that is pinned to the client, or that this request opens and pins.
+    pinned: Option<PinnedLock>,
     lease: Option<HeldPermit<'a>>,
 }
 
@@ -334,8 +334,8 @@ pub(super) struct Forwarding<'a> {
 pub(super) struct AcquiredPermits<'a> {
     /// `None` if the upstream has no concurrency limit, or the pinned connection already holds a permit.
     pub(super) permit: Option<Permit<'a>>,
-    /// The turn at the pinned connection of the client.
-    pub(super) pin: Option<PinTurn>,
+    /// The lock of the client's pinned connection.
+    pub(super) pinned: Option<PinnedLock>,
 }
 
 /// The permit of a request while it is forwarded, and its share of the gauge of forwarded requests. Dropped in this order.
@@ -354,11 +354,11 @@ impl<'a> Forwarding<'a> {
         buffered_body: Option<Upload>,
         acquired: AcquiredPermits<'a>,
     ) -> Self {
-        let AcquiredPermits { permit, pin } = acquired;
+        let AcquiredPermits { permit, pinned } = acquired;
         let context = exchange.context;
         let deadlines = context.deadlines(route, buffered_body.as_ref());
         // The time in the queue does not count as client idle time.
-        let admitted_at = match (&permit, &pin) {
+        let admitted_at = match (&permit, &pinned) {
             (Some(permit), _) => permit.acquired_at(),
             (None, Some(_)) => Instant::now(),
             (None, None) => context.started,
@@ -380,7 +380,7 @@ impl<'a> Forwarding<'a> {
             offer: upgrade_offer(route, request),
             target: None,
             edits: None,
-            pin,
+            pinned,
             lease: Some(HeldPermit { permit, _in_flight: route.upstream_metrics.in_flight() }),
         }
     }
@@ -388,15 +388,15 @@ impl<'a> Forwarding<'a> {
     /// Returns the connection to its pool, or keeps it for its client, and then gives up the permit: the next request in
     /// the queue can reuse the connection.
     pub(super) fn release(&mut self, conn: UpstreamConn) {
-        match self.pin.take() {
-            Some(turn) => self.keep_pinned(turn, conn),
+        match self.pinned.take() {
+            Some(pinned) => self.keep_pinned(pinned, conn),
             None => conn.release(&self.route.upstream),
         }
         self.lease = None;
     }
 
-    fn keep_pinned(&mut self, turn: PinTurn, conn: UpstreamConn) {
-        let Some(idle) = conn.into_h1().and_then(UpstreamH1::into_bound) else { return };
+    fn keep_pinned(&mut self, pinned: PinnedLock, conn: UpstreamConn) {
+        let Some(idle) = conn.into_h1().and_then(UpstreamH1::into_pinned) else { return };
         let permit = self.lease.as_mut().and_then(|lease| lease.permit.take());
         let concurrency = self.route.concurrency.as_ref();
         let permit = permit.zip(concurrency).map(|(permit, from)| OwnedPermit::continue_from(permit, from));
@@ -407,31 +407,31 @@ impl<'a> Forwarding<'a> {
             announced.saturating_sub(Duration::from_secs(1)).max(announced / 2)
         });
         let timeout = self.context.snapshot.client.idle_timeout.min(limit);
-        turn.with_permit(permit).keep((idle.stream, Arc::clone(idle.candidate.endpoint())), timeout);
+        pinned.with_permit(permit).keep((idle.stream, Arc::clone(idle.candidate.endpoint())), timeout);
     }
 
     /// The server of the pinned connection, unless it gets no requests now. The connection is then closed.
     pub(super) fn pinned_server(&mut self, now: Instant) -> Option<(Candidate, AttemptGuard)> {
-        let turn = self.pin.as_mut()?;
-        let endpoint = Arc::clone(turn.endpoint()?);
+        let pinned = self.pinned.as_mut()?;
+        let endpoint = Arc::clone(pinned.endpoint()?);
         let guard = AttemptGuard::again(&endpoint, now);
         if guard.is_none() {
-            turn.close();
+            pinned.close();
         }
         guard.map(|guard| (Candidate::new(endpoint), guard))
     }
 
     /// The pinned connection, if there is one and it was not used yet.
     pub(super) fn take_pinned(&mut self) -> Option<UpstreamConn> {
-        let turn = self.pin.as_mut()?;
-        let endpoint = Arc::clone(turn.endpoint()?);
-        let stream = turn.take_stream()?;
+        let pinned = self.pinned.as_mut()?;
+        let endpoint = Arc::clone(pinned.endpoint()?);
+        let stream = pinned.take_stream()?;
         Some(UpstreamConn::pinned(stream, Candidate::new(endpoint), self.request.framing))
     }
 
     /// Whether the response depends on which connection the request used.
-    pub(super) const fn is_bound_to_connection(&self) -> bool {
-        self.pin.is_some() || self.request.authenticates_connection
+    pub(super) const fn depends_on_connection(&self) -> bool {
+        self.pinned.is_some() || self.request.authenticates_connection
     }
 
     /// The earliest of `limit`, `timeouts.deadline` and `timeouts.max_duration`.

@@ -3,7 +3,7 @@
 //! These schemes authenticate a connection, not a request (RFC 4559 6), so such a connection never returns to a pool. A
 //! client connection has at most one for each upstream. All its requests to that upstream use it, one after the other.
 //! It is closed with the client's connection, when the server closes it, or after `client.idle_timeout` without a
-//! request. `attempt/pin.rs` decides which requests take a turn.
+//! request. `attempt/pinned_lock.rs` decides which requests take the lock.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pingora::protocols::Stream;
-use tokio::sync::{Mutex as TurnMutex, OwnedMutexGuard};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use tokio::task::AbortHandle;
 
 use crate::upstream::UpstreamRuntime;
@@ -24,26 +24,27 @@ use crate::upstream::timer::timeout_at;
 
 /// The pinned connections of one client connection.
 #[derive(Debug, Default)]
-pub(super) struct PinTable {
+pub(super) struct PinnedConnections {
     /// Any request has needed a pinned connection.
     used: AtomicBool,
-    slots: Mutex<Vec<Arc<PinSlot>>>,
+    slots: Mutex<Vec<Arc<PinnedSlot>>>,
 }
 
-/// The place for a connection to one upstream.
+/// The client's connection to one upstream, if there is one, and the lock that its requests hold one after the other.
 #[derive(Debug)]
-pub(super) struct PinSlot {
+pub(super) struct PinnedSlot {
     upstream: Arc<UpstreamRuntime>,
     /// Held by the request that uses the connection, or opens it.
-    turn: Arc<TurnMutex<()>>,
-    idle: Mutex<Option<IdlePin>>,
+    lock: Arc<AsyncMutex<()>>,
+    idle: Mutex<Option<IdlePinned>>,
 }
 
-/// A pinned connection between two requests. It is closed after its place was given up.
+/// A pinned connection between two requests. Fields drop in this order: the permit and the count are released before the
+/// stream closes.
 #[derive(Debug)]
-struct IdlePin {
+struct IdlePinned {
     permit: Option<OwnedPermit>,
-    binding: Binding,
+    pinned: PinnedEndpoint,
     stream: Stream,
     expires: Instant,
     _watcher: Watcher,
@@ -53,35 +54,39 @@ struct IdlePin {
 #[derive(Debug)]
 struct Watcher(AbortHandle);
 
-/// The address of a pinned connection, and its place among those of the server.
+/// The address of a pinned connection, counted among the pinned connections of its server.
 #[derive(Debug)]
-struct Binding {
+struct PinnedEndpoint {
     endpoint: Arc<Endpoint>,
-    _count: PinCount,
+    _count: PinnedCount,
 }
 
 /// Counts one pinned connection of a server.
 #[derive(Debug)]
-struct PinCount {
+struct PinnedCount {
     upstream: Arc<UpstreamRuntime>,
     server_index: usize,
 }
 
-/// The turn of one request at the pinned connection of its client.
+/// One request's exclusive use of the pinned connection of its client, or its right to open one.
 #[derive(Debug)]
-pub(super) struct PinTurn {
-    slot: Arc<PinSlot>,
+pub(super) struct PinnedLock {
+    slot: Arc<PinnedSlot>,
     /// The connection counts towards `concurrency.max` while it is pinned.
     permit: Option<OwnedPermit>,
-    binding: Option<Binding>,
+    pinned: Option<PinnedEndpoint>,
     stream: Option<Stream>,
-    _turn: OwnedMutexGuard<()>,
+    _guard: OwnedMutexGuard<()>,
 }
 
-impl PinTable {
-    /// The slot that a request to this upstream must take its turn at. `authenticates`: the request has credentials that
+impl PinnedConnections {
+    /// The slot whose lock a request to this upstream must hold. `authenticates`: the request has credentials that
     /// authenticate the connection. Without them there is one only if there is a connection, or a request that opens one.
-    pub(super) fn slot(&self, upstream: &Arc<UpstreamRuntime>, authenticates: bool) -> Option<Arc<PinSlot>> {
+    pub(super) fn slot(
+        &self,
+        upstream: &Arc<UpstreamRuntime>,
+        authenticates: bool,
+    ) -> Option<Arc<PinnedSlot>> {
         if !authenticates && !self.used.load(Ordering::Acquire) {
             return None;
         }
@@ -96,37 +101,37 @@ impl PinTable {
         // A reload may have replaced the upstream of a slot.
         slots.retain(|slot| slot.is_in_use());
         self.used.store(true, Ordering::Release);
-        let turn = Arc::default();
-        let slot = Arc::new(PinSlot { upstream: Arc::clone(upstream), turn, idle: Mutex::default() });
+        let lock = Arc::default();
+        let slot = Arc::new(PinnedSlot { upstream: Arc::clone(upstream), lock, idle: Mutex::default() });
         slots.push(Arc::clone(&slot));
         Some(slot)
     }
 }
 
-impl PinSlot {
+impl PinnedSlot {
     fn is_in_use(&self) -> bool {
-        self.turn.try_lock().is_err() || self.idle.lock().is_some()
+        self.lock.try_lock().is_err() || self.idle.lock().is_some()
     }
 
-    /// Waits for the turn of a request, in the order of the calls.
-    pub(super) async fn take_turn(self: Arc<Self>) -> PinTurn {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        let mut turn = PinTurn { _turn: turn, stream: None, binding: None, permit: None, slot: self };
-        let idle = turn.slot.idle.lock().take();
-        let Some(mut idle) = idle else { return turn };
+    /// Waits for the lock; requests get it in the order of their calls.
+    pub(super) async fn lock(self: Arc<Self>) -> PinnedLock {
+        let guard = Arc::clone(&self.lock).lock_owned().await;
+        let mut held = PinnedLock { _guard: guard, stream: None, pinned: None, permit: None, slot: self };
+        let idle = held.slot.idle.lock().take();
+        let Some(mut idle) = idle else { return held };
         let usable = idle.expires > Instant::now()
-            && !idle.binding.endpoint.is_removed()
+            && !idle.pinned.endpoint.is_removed()
             && is_quiet(&mut idle.stream, std::task::Waker::noop());
         if usable {
-            turn.stream = Some(idle.stream);
-            turn.binding = Some(idle.binding);
-            turn.permit = idle.permit;
+            held.stream = Some(idle.stream);
+            held.pinned = Some(idle.pinned);
+            held.permit = idle.permit;
         }
-        turn
+        held
     }
 
     /// Closes the idle connection when the server closes it or sends anything, or after `timeout`.
-    async fn close_when_unusable(slot: Weak<PinSlot>, expires: Instant) {
+    async fn close_when_unusable(slot: Weak<PinnedSlot>, expires: Instant) {
         let closed_by_server = poll_fn(|cx| match slot.upgrade() {
             Some(slot) => {
                 let quiet =
@@ -137,7 +142,7 @@ impl PinSlot {
         });
         let _ = timeout_at(expires, closed_by_server).await;
         if let Some(slot) = slot.upgrade() {
-            // Another connection may have taken its place: that one has a task of its own.
+            // Another connection may be in the slot by now: that one has a task of its own.
             let mut idle = slot.idle.lock();
             if idle.as_ref().is_some_and(|idle| idle.expires == expires) {
                 *idle = None;
@@ -152,11 +157,11 @@ impl Drop for Watcher {
     }
 }
 
-impl PinTurn {
+impl PinnedLock {
     /// The address of the connection, if there is one.
     pub(super) fn endpoint(&self) -> Option<&Arc<Endpoint>> {
         self.stream.as_ref()?;
-        self.binding.as_ref().map(|binding| &binding.endpoint)
+        self.pinned.as_ref().map(|pinned| &pinned.endpoint)
     }
 
     /// Whether the connection holds a concurrency permit: the request needs no other one.
@@ -172,43 +177,43 @@ impl PinTurn {
     /// Closes the connection: its server gets no requests now.
     pub(super) fn close(&mut self) {
         self.stream = None;
-        self.binding = None;
+        self.pinned = None;
     }
 
-    /// Keeps a connection for the next request, unless its server has `max` pinned connections already.
+    /// Keeps a connection for the next request, unless its server already has `keepalive.max` pinned connections.
     pub(super) fn keep(self, (stream, endpoint): (Stream, Arc<Endpoint>), idle_timeout: Duration) {
         let max = self.slot.upstream.settings().keepalive_max;
-        let binding = match self.binding {
-            Some(binding) if Arc::ptr_eq(&binding.endpoint, &endpoint) => Some(binding),
-            Some(_) | None => Binding::new(&self.slot.upstream, endpoint, max),
+        let pinned = match self.pinned {
+            Some(pinned) if Arc::ptr_eq(&pinned.endpoint, &endpoint) => Some(pinned),
+            Some(_) | None => PinnedEndpoint::new(&self.slot.upstream, endpoint, max),
         };
-        let Some(binding) = binding.filter(|binding| !binding.endpoint.is_removed()) else { return };
+        let Some(pinned) = pinned.filter(|pinned| !pinned.endpoint.is_removed()) else { return };
         let expires = Instant::now() + idle_timeout;
         let mut idle = self.slot.idle.lock();
         // Spawned while the slot is locked: the task sees the connection.
-        let watching = PinSlot::close_when_unusable(Arc::downgrade(&self.slot), expires);
+        let watching = PinnedSlot::close_when_unusable(Arc::downgrade(&self.slot), expires);
         let watcher = Watcher(tokio::spawn(watching).abort_handle());
-        *idle = Some(IdlePin { stream, expires, binding, permit: self.permit, _watcher: watcher });
+        *idle = Some(IdlePinned { stream, expires, pinned, permit: self.permit, _watcher: watcher });
     }
 
     /// Gives the connection a concurrency permit, to hold while it is pinned.
-    pub(super) fn with_permit(self, permit: Option<OwnedPermit>) -> PinTurn {
-        PinTurn { permit: permit.or(self.permit), ..self }
+    pub(super) fn with_permit(self, permit: Option<OwnedPermit>) -> PinnedLock {
+        PinnedLock { permit: permit.or(self.permit), ..self }
     }
 }
 
-impl Binding {
-    fn new(upstream: &Arc<UpstreamRuntime>, endpoint: Arc<Endpoint>, max: usize) -> Option<Binding> {
+impl PinnedEndpoint {
+    fn new(upstream: &Arc<UpstreamRuntime>, endpoint: Arc<Endpoint>, max: usize) -> Option<PinnedEndpoint> {
         let server_index = endpoint.server_index;
         let counted = upstream.servers().get(server_index)?.try_count_pinned(max);
         counted.then(|| {
-            let count = PinCount { upstream: Arc::clone(upstream), server_index };
-            Binding { endpoint, _count: count }
+            let count = PinnedCount { upstream: Arc::clone(upstream), server_index };
+            PinnedEndpoint { endpoint, _count: count }
         })
     }
 }
 
-impl Drop for PinCount {
+impl Drop for PinnedCount {
     fn drop(&mut self) {
         if let Some(server) = self.upstream.servers().get(self.server_index) {
             server.uncount_pinned();

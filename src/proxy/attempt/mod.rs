@@ -7,7 +7,7 @@
 
 mod connect;
 pub(super) mod outcome;
-mod pin;
+mod pinned_lock;
 pub(super) mod queue;
 pub(super) mod retry;
 
@@ -64,7 +64,7 @@ pub(super) async fn forward(
                 let status = response.response_head.parsed.status;
                 outcome::responded(exchange, upstream, status);
                 let retries_status = !is_last
-                    && !forwarding.is_bound_to_connection()
+                    && !forwarding.depends_on_connection()
                     && route.retry_on_status.contains(&status)
                     && forwarding.can_retry_after_response()
                     && upstream.budget().try_retry(route.retry_budget, Instant::now());

@@ -1,5 +1,5 @@
-//! Waits until a request may be sent to its upstream: for its turn at a pinned connection, and for a concurrency permit
-//! (`upstreams.NAME.concurrency`).
+//! Waits until a request may be sent to its upstream: for the lock of its client's pinned connection, and for a
+//! concurrency permit (`upstreams.NAME.concurrency`).
 //!
 //! [`crate::upstream::concurrency`] implements the queue. This file ends the wait on a timeout or when the client
 //! disconnects. It sets no timer while permits are available.
@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::pin;
+use super::pinned_lock;
 use crate::contract::{Cause, Fault, Phase};
 use crate::proxy::context::{AcquiredPermits, Exchange, Interrupt};
 use crate::proxy::deadlines::{RequestDeadlines, TimeLimit};
@@ -27,17 +27,17 @@ pub(in crate::proxy) async fn acquire<'a>(
     buffered_body: Option<&Upload>,
 ) -> Result<AcquiredPermits<'a>, Interrupt> {
     // First, because a pinned connection holds a permit.
-    let Some(slot) = pin::slot(exchange, route, request) else {
+    let Some(slot) = pinned_lock::slot(exchange, route, request) else {
         let permit = acquire_permit(exchange, route, buffered_body).await?;
-        return Ok(AcquiredPermits { permit, pin: None });
+        return Ok(AcquiredPermits { permit, pinned: None });
     };
     // Boxed because few requests need it.
-    let pin = Box::pin(pin::take_turn(exchange, slot, request, (route, buffered_body))).await?;
-    let permit = match &pin {
-        Some(turn) if turn.has_permit() => None,
+    let pinned = Box::pin(pinned_lock::lock(exchange, slot, request, (route, buffered_body))).await?;
+    let permit = match &pinned {
+        Some(pinned) if pinned.has_permit() => None,
         Some(_) | None => acquire_permit(exchange, route, buffered_body).await?,
     };
-    Ok(AcquiredPermits { permit, pin })
+    Ok(AcquiredPermits { permit, pinned })
 }
 
 /// Acquires a concurrency permit; `None` when the route's upstream has no limit.

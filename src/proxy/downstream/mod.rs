@@ -21,7 +21,7 @@ use self::h2::DownstreamH2;
 use super::by_protocol::by_protocol;
 use super::message::h1_writer;
 use super::message::{CloseMode, ResponseHeadParts};
-use super::pinned::PinTable;
+use super::pinned::PinnedConnections;
 use crate::http::reported_origin::Endpoint;
 use crate::http::request_head::Version;
 
@@ -53,7 +53,7 @@ pub(super) struct Downstream {
     /// Time spent waiting for the client to read its response or to send the rest of its request.
     waited: Duration,
     /// The upstream connections that are pinned to the client's connection. HTTP/2 streams share them.
-    pins: Option<Arc<PinTable>>,
+    pinned: Option<Arc<PinnedConnections>>,
 }
 
 // The HTTP/1 variant is larger and more common: boxing it would cost one allocation per connection.
@@ -146,30 +146,30 @@ impl Downstream {
             endpoint,
             received: 0,
             waited: Duration::ZERO,
-            pins: None,
+            pinned: None,
         }
     }
 
     /// A stream of a connection with these pinned connections.
-    pub(super) fn h2(client: DownstreamH2, endpoint: Endpoint, pins: Arc<PinTable>) -> Self {
+    pub(super) fn h2(client: DownstreamH2, endpoint: Endpoint, pinned: Arc<PinnedConnections>) -> Self {
         Downstream {
             protocol: DownstreamProtocol::H2(client),
             state: ResponseState::NotStarted,
             endpoint,
             received: 0,
             waited: Duration::ZERO,
-            pins: Some(pins),
+            pinned: Some(pinned),
         }
     }
 
     /// The upstream connections that are pinned to the client's connection, if there may be any.
-    pub(super) fn pins(&self) -> Option<&PinTable> {
-        self.pins.as_deref()
+    pub(super) fn pinned(&self) -> Option<&PinnedConnections> {
+        self.pinned.as_deref()
     }
 
-    /// Like [`Downstream::pins`], for a request that pins one.
-    pub(super) fn pins_or_new(&mut self) -> &PinTable {
-        self.pins.get_or_insert_default()
+    /// Like [`Downstream::pinned`], for a request that pins one.
+    pub(super) fn pinned_or_new(&mut self) -> &PinnedConnections {
+        self.pinned.get_or_insert_default()
     }
 
     /// Bytes of the request body received.

@@ -47,8 +47,8 @@ pub(in crate::proxy) struct UpstreamH1 {
     server_timeout: Option<Duration>,
     /// The request offered a protocol upgrade, so a 101 is allowed.
     upgrade_offered: bool,
-    /// A request has authenticated this connection (NTLM, Negotiate), or does: it never returns to the pool.
-    is_bound: bool,
+    /// This request, or an earlier one, authenticates the connection (NTLM, Negotiate): it never returns to the pool.
+    is_pinned: bool,
 }
 
 /// A connection that can take another request.
@@ -75,7 +75,7 @@ impl UpstreamH1 {
             head_received: false,
             server_timeout: None,
             upgrade_offered: false,
-            is_bound: false,
+            is_pinned: false,
         }
     }
 
@@ -87,7 +87,7 @@ impl UpstreamH1 {
         self.upgrade_offered = forwarding_info.offer.is_some();
         // A route may add credentials too.
         let added = forwarding_info.added_fields();
-        self.is_bound |= request.authenticates_connection
+        self.is_pinned |= request.authenticates_connection
             || added.iter().any(|(name, value)| {
                 *name == AUTHORIZATION && authentication::authenticates_connection(value.as_bytes())
             });
@@ -283,7 +283,7 @@ impl UpstreamH1 {
     /// Returns the connection to the pool if it can take another request; closes it otherwise. A connection that a
     /// request has authenticated would give the next client that user's access.
     pub(in crate::proxy) fn release(self, upstream: &UpstreamRuntime) {
-        if self.is_bound {
+        if self.is_pinned {
             return;
         }
         if let Some(idle) = self.into_idle() {
@@ -291,9 +291,9 @@ impl UpstreamH1 {
         }
     }
 
-    /// The connection for the next request of the same client, if it is bound to it and can take one.
-    pub(in crate::proxy) fn into_bound(self) -> Option<IdleConnection> {
-        if self.is_bound { self.into_idle() } else { None }
+    /// The connection for the next request of the same client, if it is pinned and can take another request.
+    pub(in crate::proxy) fn into_pinned(self) -> Option<IdleConnection> {
+        if self.is_pinned { self.into_idle() } else { None }
     }
 
     /// The connection, if the request and the response are complete and no input is left: bytes after the response could
@@ -304,9 +304,9 @@ impl UpstreamH1 {
         Some(IdleConnection { stream, candidate: self.candidate, server_timeout: self.server_timeout })
     }
 
-    /// Marks the connection of one client: earlier requests have authenticated it.
-    pub(in crate::proxy) fn bind(&mut self) {
-        self.is_bound = true;
+    /// Marks a connection that earlier requests of the client have authenticated.
+    pub(in crate::proxy) fn set_pinned(&mut self) {
+        self.is_pinned = true;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which requests use the pinned connection of their client ([`crate::proxy::pinned`]), and the wait for their turn.
+//! Which requests use the pinned connection of their client ([`crate::proxy::pinned`]), and the wait for its lock.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -10,19 +10,19 @@ use crate::contract::Phase;
 use crate::proxy::context::{Exchange, Interrupt};
 use crate::proxy::message::forwarding::PeerTrust;
 use crate::proxy::message::request::Request;
-use crate::proxy::pinned::{PinSlot, PinTurn};
+use crate::proxy::pinned::{PinnedLock, PinnedSlot};
 use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
 use crate::upstream::http2::HttpVersionPolicy;
 use crate::upstream::timer::timeout_at;
 
-/// Where a request takes its turn that authenticates its connection, or whose client has such a connection to the
-/// upstream; `None` for all others.
+/// The slot whose lock the request must hold: it has NTLM or Negotiate credentials, or its client already has a pinned
+/// connection to this upstream. `None` for all other requests.
 ///
 /// Many users may share the connection of a trusted proxy. It gets no pinned connection: one user would act as another.
-pub(super) fn slot(exchange: &mut Exchange<'_>, route: &Route, request: &Request) -> Option<Arc<PinSlot>> {
+pub(super) fn slot(exchange: &mut Exchange<'_>, route: &Route, request: &Request) -> Option<Arc<PinnedSlot>> {
     let authenticates = request.authenticates_connection;
-    let table = if authenticates { exchange.client.pins_or_new() } else { exchange.client.pins()? };
+    let table = if authenticates { exchange.client.pinned_or_new() } else { exchange.client.pinned()? };
     if exchange.context.peer == PeerTrust::Trusted {
         return None;
     }
@@ -32,28 +32,28 @@ pub(super) fn slot(exchange: &mut Exchange<'_>, route: &Route, request: &Request
     if http2_only { None } else { table.slot(upstream, authenticates) }
 }
 
-/// Waits for the turn of a request, until it is over its deadline or the client disconnects. `None` if the connection is
-/// gone and the request opens none.
-pub(super) async fn take_turn(
+/// Waits for the lock, until the deadline passes or the client disconnects. `None` if the connection was closed meanwhile
+/// and the request needs no new one.
+pub(super) async fn lock(
     exchange: &mut Exchange<'_>,
-    slot: Arc<PinSlot>,
+    slot: Arc<PinnedSlot>,
     request: &Request,
     (route, buffered_body): (&Route, Option<&Upload>),
-) -> Result<Option<PinTurn>, Interrupt> {
+) -> Result<Option<PinnedLock>, Interrupt> {
     let started = Instant::now();
     let deadlines = exchange.context.deadlines(route, buffered_body);
     let limit = deadlines.earliest(Phase::Admit);
-    let mut taking = pin!(slot.take_turn());
+    let mut locking = pin!(slot.lock());
     let client = &mut *exchange.client;
-    let turn = timeout_at(
+    let pinned = timeout_at(
         limit.at,
-        poll_fn(|cx| match taking.as_mut().poll(cx) {
-            Poll::Ready(turn) => Poll::Ready(Ok(turn)),
+        poll_fn(|cx| match locking.as_mut().poll(cx) {
+            Poll::Ready(pinned) => Poll::Ready(Ok(pinned)),
             Poll::Pending => client.poll_disconnect(cx).map(|()| Err(Interrupt::ClientDisconnected)),
         }),
     )
     .await;
     exchange.client.add_wait(started.elapsed());
-    let turn = turn.unwrap_or_else(|| Err(Interrupt::Fault(limit.fault())))?;
-    Ok((request.authenticates_connection || turn.endpoint().is_some()).then_some(turn))
+    let pinned = pinned.unwrap_or_else(|| Err(Interrupt::Fault(limit.fault())))?;
+    Ok((request.authenticates_connection || pinned.endpoint().is_some()).then_some(pinned))
 }
