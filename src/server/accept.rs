@@ -88,7 +88,7 @@ fn spawn_connection(
     let guard = service.tracker.register();
     if service.proxy_protocol.is_some() {
         let service = Arc::clone(service);
-        tokio::spawn(service.serve_behind_proxy(socket, peer_address.ip(), guard, stopped.clone()));
+        tokio::spawn(service.serve_with_proxy_protocol(socket, peer_address.ip(), guard, stopped.clone()));
         return;
     }
     // Unbuffered: the request path has its own buffers.

@@ -141,7 +141,7 @@ impl Process {
             gateway: Arc::new(gateway),
             running: Arc::new(ArcSwap::from_pointee(config)),
             state: Arc::default(),
-            tracker: ConnectionTracker::new(fd_budget.overflow),
+            tracker: ConnectionTracker::new(fd_budget.over_limit_connections),
             fd_budget,
         })
     }

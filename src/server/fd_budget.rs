@@ -21,7 +21,7 @@ pub(crate) fn raise_fd_limit() -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FdBudget {
     /// Connections above `max_connections` that are accepted to receive an error response.
-    pub overflow: usize,
+    pub over_limit_connections: usize,
     /// Upstream connections in use at once.
     pub upstream_connections: usize,
     /// Connections to the telemetry address.
@@ -32,7 +32,7 @@ pub(crate) struct FdBudget {
 /// `client.max_connections` to half of the remainder, because each request may need an upstream connection too.
 pub(crate) fn apply_budget(config: &mut Config, descriptors: u64) -> FdBudget {
     let budget = usize::try_from(descriptors.saturating_sub(RESERVED)).unwrap_or(usize::MAX);
-    let overflow = (budget / 8).clamp(1, 256);
+    let over_limit_connections = (budget / 8).clamp(1, 256);
     let telemetry = (budget / 16).min(240);
     let requested_idle: usize = config.upstreams.iter().map(|upstream| upstream.keepalive_max).sum();
     let idle = requested_idle.min(budget / 4);
@@ -41,11 +41,12 @@ pub(crate) fn apply_budget(config: &mut Config, descriptors: u64) -> FdBudget {
             upstream.keepalive_max = upstream.keepalive_max.saturating_mul(idle) / requested_idle;
         }
     }
-    let remaining = budget.saturating_sub(overflow).saturating_sub(idle).saturating_sub(telemetry);
+    let remaining =
+        budget.saturating_sub(over_limit_connections).saturating_sub(idle).saturating_sub(telemetry);
     let clients = config.client.max_connections.min(remaining / 2).max(1);
     config.client.max_connections = clients;
     FdBudget {
-        overflow,
+        over_limit_connections,
         upstream_connections: remaining.saturating_sub(clients).max(1),
         telemetry_connections: MIN_TELEMETRY_CONNECTIONS + telemetry,
     }
@@ -69,7 +70,7 @@ mod tests {
     #[test]
     fn large_fd_limit_changes_nothing() {
         let (fd_budget, clients, idle) = budget_for(1_048_576);
-        assert_eq!((fd_budget.overflow, clients, idle), (256, 20_000, vec![96, 32]));
+        assert_eq!((fd_budget.over_limit_connections, clients, idle), (256, 20_000, vec![96, 32]));
     }
 
     #[test]
@@ -77,19 +78,27 @@ mod tests {
         assert_eq!(
             budget_for(1024),
             (
-                FdBudget { overflow: 120, upstream_connections: 326, telemetry_connections: 76 },
+                FdBudget {
+                    over_limit_connections: 120,
+                    upstream_connections: 326,
+                    telemetry_connections: 76
+                },
                 326,
                 vec![96, 32]
             )
         );
         assert_eq!(
             budget_for(128),
-            (FdBudget { overflow: 8, upstream_connections: 18, telemetry_connections: 20 }, 18, vec![12, 4])
+            (
+                FdBudget { over_limit_connections: 8, upstream_connections: 18, telemetry_connections: 20 },
+                18,
+                vec![12, 4]
+            )
         );
         for descriptors in 68..3000 {
             let (fd_budget, clients, idle) = budget_for(descriptors);
             let telemetry = fd_budget.telemetry_connections - MIN_TELEMETRY_CONNECTIONS;
-            let total = fd_budget.overflow
+            let total = fd_budget.over_limit_connections
                 + fd_budget.upstream_connections
                 + clients
                 + telemetry
@@ -101,7 +110,7 @@ mod tests {
         }
         let (fd_budget, clients, _) = budget_for(10);
         assert_eq!(
-            (fd_budget.overflow, fd_budget.upstream_connections, clients),
+            (fd_budget.over_limit_connections, fd_budget.upstream_connections, clients),
             (1, 1, 1),
             "limits never drop to 0"
         );

@@ -88,7 +88,10 @@ fn busy_connections_keep_their_places() {
     gateway.client().get("/").assert_local_reply(503);
     gateway.h2_client().get("/").assert_local_reply(503);
     let line = gateway.log_line(|line| line["cause"] == "connection_limit_reached");
-    assert_eq!(line["evidence"], "client.max_connections is reached, and no connection is idle", "{line}");
+    assert_eq!(
+        line["evidence"], "client.max_connections is reached, and no idle connection was found",
+        "{line}"
+    );
     gate.open();
     busy.read(SentRequest::Http11("GET")).assert_response(200, "fine");
     drop(served_client(&gateway));

@@ -4,7 +4,7 @@
 //! decides whether the gateway or the telemetry pages handle a request.
 
 pub(super) mod h2;
-mod idle_slot;
+mod idle_state;
 mod panic_guard;
 mod plaintext;
 pub(crate) mod proxy_header;
@@ -28,7 +28,7 @@ use tokio::net::TcpStream;
 use self::panic_guard::{reject_guarded, serve_guarded};
 use self::tls_handshake::{HandshakeFailure, NegotiatedStream};
 use self::tracker::{
-    ClientKey, ConnectionGuard, ConnectionLimits, ConnectionPermit, ConnectionTracker, OverLimit,
+    ClientKey, ConnectionGuard, ConnectionLimits, ConnectionSlot, ConnectionTracker, OverLimit,
 };
 use super::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
 use super::downstream::h1::DownstreamH1;
@@ -47,8 +47,8 @@ use crate::telemetry::{CloseReason, Gauge};
 use crate::tls::cert_verification::is_tls_error;
 use crate::upstream::timer::timeout_at;
 
-/// Maximum number of bytes read and discarded after the last response. Without this lingering close, a TCP reset could
-/// destroy the response before the client has read it (RFC 9112 9.6).
+/// Lingering close: maximum number of bytes read and discarded after the last response. Closing at once could send a
+/// TCP reset, which destroys a response that the client has not read (RFC 9112 9.6).
 const MAX_LINGER_BYTES: usize = 64 * 1024 * 1024;
 /// Maximum duration of a lingering close.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,7 +56,7 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
 const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time that a connection over the limit has to send its request, and again to read the error response and close.
-const OVERFLOW_TIMEOUT: Duration = Duration::from_secs(1);
+const OVER_LIMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for sending the TLS close_notify alert on an idle connection.
 const CLOSE_NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -116,7 +116,7 @@ impl ListenerService {
     }
 
     /// Reads the PROXY protocol header of a connection, then serves it until it closes.
-    pub(crate) async fn serve_behind_proxy(
+    pub(crate) async fn serve_with_proxy_protocol(
         self: Arc<Self>,
         mut socket: TcpStream,
         peer_ip: IpAddr,
@@ -144,11 +144,10 @@ impl ListenerService {
     ) {
         let _guard = guard;
         let client_config = Arc::clone(&self.gateway.snapshot.load().client);
-        let permit = self.tracker.acquire_permit(self.limits(&client_config, peer_ip));
+        let slot = self.tracker.acquire_slot(self.limits(&client_config, peer_ip));
         let _gauge_guard = self.gauge.guard();
         let endpoint = self.endpoint();
-        let mut connection =
-            Connection { listener: &self, peer_ip, endpoint, client_config, permit, shutdown };
+        let mut connection = Connection { listener: &self, peer_ip, endpoint, client_config, slot, shutdown };
         match &self.tls {
             None => connection.serve(BufferedStream::new(stream)).await,
             Some(tls_config) => {
@@ -208,8 +207,8 @@ pub(super) struct Connection<'a> {
     pub(super) peer_ip: IpAddr,
     pub(super) endpoint: Endpoint,
     pub(super) client_config: Arc<ClientLimits>,
-    /// An error while the connection is over a connection limit: it was accepted only to send an error response.
-    permit: Result<ConnectionPermit, OverLimit>,
+    /// The connection's slot; an error while it is over a limit: it was accepted only to send an error response.
+    slot: Result<ConnectionSlot, OverLimit>,
     pub(super) shutdown: ShutdownWatch,
 }
 
@@ -265,7 +264,7 @@ impl Connection<'_> {
             is_first = false;
             match client.state() {
                 ResponseState::Complete if client.as_h1().is_some_and(|h1| h1.is_keep_alive()) => {}
-                ResponseState::Complete => return lingering_close(client, self.permit.is_ok()).await,
+                ResponseState::Complete => return lingering_close(client, self.slot.is_ok()).await,
                 ResponseState::Aborted(CloseMode::Reset) => {
                     if let Some(h1) = client.into_h1() {
                         h1.io.reset();
@@ -294,18 +293,18 @@ impl Connection<'_> {
         }
     }
 
-    /// Returns the permit of a connection within the connection limits. A connection over a limit tries again to get one.
-    pub(super) fn acquire_permit(&mut self) -> Result<&ConnectionPermit, OverLimit> {
-        if self.permit.is_err() {
+    /// Returns the slot of a connection within the connection limits. A connection over a limit tries again to get one.
+    pub(super) fn acquire_slot(&mut self) -> Result<&ConnectionSlot, OverLimit> {
+        if self.slot.is_err() {
             let limits = self.listener.limits(&self.client_config, self.peer_ip);
-            self.permit = self.listener.tracker.acquire_permit(limits);
+            self.slot = self.listener.tracker.acquire_slot(limits);
         }
-        self.permit.as_ref().map_err(|over_limit| *over_limit)
+        self.slot.as_ref().map_err(|over_limit| *over_limit)
     }
 
     /// Shortens a timeout for a connection over the limit, which only waits for an error response.
     pub(super) fn clamp_timeout(&self, timeout: Duration) -> Duration {
-        if self.permit.is_ok() { timeout } else { timeout.min(OVERFLOW_TIMEOUT) }
+        if self.slot.is_ok() { timeout } else { timeout.min(OVER_LIMIT_TIMEOUT) }
     }
 
     /// Serves the request whose header section is the first `length` bytes of the input buffer.
@@ -315,7 +314,7 @@ impl Connection<'_> {
         let request_head = request_head.split_off(skip).freeze();
         match request_head::parse(&request_head) {
             Ok(parsed) => {
-                if let Err(over_limit) = self.acquire_permit() {
+                if let Err(over_limit) = self.acquire_slot() {
                     let rejected = Self::rejected_request(over_connection_limit(over_limit), &request_head);
                     return self.reject(client, rejected).await;
                 }
@@ -345,8 +344,8 @@ impl Connection<'_> {
         reject_guarded(self.listener, self.peer_ip, client, rejected).await;
     }
 
-    /// Waits for the first byte of a request, within the idle timeout. Between requests another connection may take the
-    /// place of this one. Returns `None` if bytes arrived, otherwise why the connection closes.
+    /// Waits for the first byte of a request, within the idle timeout. Between requests the connection may be evicted.
+    /// Returns `None` if bytes arrived, otherwise why the connection closes.
     async fn wait_for_request(&mut self, io: &mut BufferedStream, is_first: bool) -> Option<NextInput> {
         let started = Instant::now();
         let mut idle_deadline = started + self.clamp_timeout(self.client_config.idle_timeout);
@@ -360,9 +359,9 @@ impl Connection<'_> {
             }
             if !is_first
                 && !idle
-                && let Ok(permit) = &self.permit
+                && let Ok(slot) = &self.slot
             {
-                permit.set_idle(started);
+                slot.set_idle(started);
                 idle = true;
             }
             let read_result = tokio::select! {
@@ -373,7 +372,7 @@ impl Connection<'_> {
                     idle_deadline = idle_deadline.min(Instant::now() + DRAIN_IDLE_GRACE);
                     continue;
                 }
-                () = evicted(self.permit.as_ref().ok()), if idle => {
+                () = evicted(self.slot.as_ref().ok()), if idle => {
                     return Some(NextInput::Closed(Some(CloseReason::Evicted)));
                 }
             };
@@ -388,9 +387,9 @@ impl Connection<'_> {
             };
             return Some(NextInput::Closed(close_reason));
         }
-        if idle && !self.permit.as_ref().is_ok_and(ConnectionPermit::set_busy) {
-            // The place was taken just before the request arrived: another one may be free.
-            self.permit = Err(OverLimit::Total);
+        if idle && !self.slot.as_ref().is_ok_and(ConnectionSlot::set_busy) {
+            // Evicted just before the request arrived: another slot may be free, and `acquire_slot` looks for one.
+            self.slot = Err(OverLimit::Total);
         }
         None
     }
@@ -459,10 +458,10 @@ impl Connection<'_> {
     }
 }
 
-/// Becomes ready when another connection has taken the place of this one.
-async fn evicted(permit: Option<&ConnectionPermit>) {
-    match permit {
-        Some(permit) => poll_fn(|cx| permit.poll_evicted(cx)).await,
+/// Becomes ready when the connection is evicted.
+async fn evicted(slot: Option<&ConnectionSlot>) {
+    match slot {
+        Some(slot) => poll_fn(|cx| slot.poll_evicted(cx)).await,
         None => pending().await,
     }
 }
@@ -470,7 +469,7 @@ async fn evicted(permit: Option<&ConnectionPermit>) {
 /// The error for a connection over a connection limit.
 pub(super) fn over_connection_limit(over_limit: OverLimit) -> Fault {
     let evidence = match over_limit {
-        OverLimit::Total => "client.max_connections is reached, and no connection is idle",
+        OverLimit::Total => "client.max_connections is reached, and no idle connection was found",
         OverLimit::Client => "client.max_connections_per_client is reached",
     };
     Fault::new(Cause::ConnectionLimitReached, Phase::Admit).with_evidence(Evidence::from_static(evidence))
@@ -485,14 +484,14 @@ pub(super) fn first_line(read: &[u8]) -> Bytes {
 
 /// Closes a connection after a complete response: sends FIN, then reads and discards input within limits. Closing with
 /// unread input would send a reset that can overtake the response.
-async fn lingering_close(client: Downstream, had_permit: bool) {
+async fn lingering_close(client: Downstream, had_slot: bool) {
     let Some(mut h1) = client.into_h1() else { return };
     // With TLS this writes an alert, which blocks when the client does not read.
     if !matches!(timeout_at(Instant::now() + LINGER_IDLE_TIMEOUT, h1.io.shutdown_write()).await, Some(Ok(())))
     {
         return;
     }
-    let deadline = Instant::now() + if had_permit { LINGER_TIMEOUT } else { OVERFLOW_TIMEOUT };
+    let deadline = Instant::now() + if had_slot { LINGER_TIMEOUT } else { OVER_LIMIT_TIMEOUT };
     let mut read = 0;
     while read < MAX_LINGER_BYTES {
         h1.io.input.clear();

@@ -37,7 +37,7 @@ pub(super) async fn reject(
     let rejected = Connection::rejected_request(fault, &h1.io.input);
     connection.reject(&mut client, rejected).await;
     match client.state() {
-        ResponseState::Complete => lingering_close(client, connection.permit.is_ok()).await,
+        ResponseState::Complete => lingering_close(client, connection.slot.is_ok()).await,
         ResponseState::NotStarted
         | ResponseState::HeadersSent
         | ResponseState::Aborted(_)

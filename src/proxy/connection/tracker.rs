@@ -1,7 +1,7 @@
-//! Counts open connections across listeners, and gives out the places within the connection limits. When all places are
-//! taken, the connection that has been idle longest loses its place.
+//! Counts open connections across listeners, and assigns the slots within the connection limits. If no slot is free, the
+//! connection that has been idle longest is evicted.
 //!
-//! The counts follow the lifetimes of [`ConnectionGuard`] and [`ConnectionPermit`], so they cannot leak. The lock is taken
+//! The counts follow the lifetimes of [`ConnectionGuard`] and [`ConnectionSlot`], so they cannot leak. The lock is taken
 //! when a connection opens and closes, not for requests.
 
 use std::collections::HashMap;
@@ -15,12 +15,12 @@ use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::idle_slot::IdleSlot;
+use super::idle_state::IdleState;
 
-/// Up to this many places are searched for idle connections without a pause between searches.
+/// Up to this many slots, every search for idle connections is allowed.
 const MAX_UNPACED_SEARCH: usize = 256;
-/// With more places, the pause between two searches, per place: a flood of connections causes little work.
-const SEARCH_PAUSE_PER_PLACE: Duration = Duration::from_micros(1);
+/// Above that, the pause between two searches is this long for each slot: a flood of connections causes little work.
+const SEARCH_PAUSE_PER_SLOT: Duration = Duration::from_micros(1);
 /// At least this many of the longest-idle connections are found at once.
 const MIN_CANDIDATES: usize = 64;
 
@@ -28,12 +28,14 @@ const MIN_CANDIDATES: usize = 64;
 #[derive(Debug)]
 pub(crate) struct ConnectionTracker {
     open: AtomicUsize,
-    /// The number of places in use.
-    permits: AtomicUsize,
-    places: Mutex<Places>,
+    /// The number of slots in use.
+    slots_in_use: AtomicUsize,
+    slots: Mutex<Slots>,
     /// Idle times are nanoseconds since this.
     started: Instant,
-    max_overflow: usize,
+    /// How many connections over the limit are open at once, to get an error response.
+    max_over_limit: usize,
+    /// Notified when a connection closes.
     closed: Notify,
 }
 
@@ -61,26 +63,26 @@ pub(in crate::proxy) struct ConnectionLimits {
     pub(in crate::proxy) client: Option<(ClientKey, usize)>,
 }
 
-/// Why a connection gets no place.
+/// Why a connection gets no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum OverLimit {
-    /// All places are taken, and none of the connections is idle.
+    /// No slot is free, and no idle connection was found: with many slots the search is paced.
     Total,
-    /// The client has all places that one client may have.
+    /// The client has as many slots as one client may have.
     Client,
 }
 
 impl ConnectionTracker {
-    /// Up to `max_overflow` connections over the limit are accepted at once and get an error response. Further
+    /// Up to `max_over_limit` connections over the limit are accepted at once and get an error response. Further
     /// connections wait in the kernel's accept queue.
-    pub(crate) fn new(max_overflow: usize) -> Arc<Self> {
+    pub(crate) fn new(max_over_limit: usize) -> Arc<Self> {
         let started = Instant::now();
         Arc::new(ConnectionTracker {
             open: AtomicUsize::new(0),
-            permits: AtomicUsize::new(0),
-            places: Mutex::new(Places::new(started)),
+            slots_in_use: AtomicUsize::new(0),
+            slots: Mutex::new(Slots::new(started)),
             started,
-            max_overflow: max_overflow.max(1),
+            max_over_limit: max_over_limit.max(1),
             closed: Notify::new(),
         })
     }
@@ -95,12 +97,12 @@ impl ConnectionTracker {
         self.wait_until(|| self.count() == 0).await;
     }
 
-    /// Waits until another connection may be accepted under a limit of `max_permits`. After the limit was lowered, more
-    /// permits than that may be in use; they do not count as overflow.
-    pub(crate) async fn wait_for_capacity(&self, max_permits: usize) {
+    /// Waits until another connection may be accepted under a limit of `max_slots`. After the limit was lowered, more
+    /// slots than that may be in use; their connections do not count as over the limit.
+    pub(crate) async fn wait_for_capacity(&self, max_slots: usize) {
         self.wait_until(|| {
-            let permits = self.permits.load(Ordering::Acquire);
-            self.count() < max_permits.max(permits).saturating_add(self.max_overflow)
+            let slots_in_use = self.slots_in_use.load(Ordering::Acquire);
+            self.count() < max_slots.max(slots_in_use).saturating_add(self.max_over_limit)
         })
         .await;
     }
@@ -121,44 +123,44 @@ impl ConnectionTracker {
         ConnectionGuard(Arc::clone(self))
     }
 
-    /// Takes a place within the limits. If all are taken, the connection that has been idle longest loses its place.
+    /// Acquires a slot within the limits. If none is free, the connection that has been idle longest is evicted.
     ///
     /// # Errors
-    /// No connection is idle, or the client has too many.
-    pub(in crate::proxy) fn acquire_permit(
+    /// No idle connection was found, or the client has too many connections.
+    pub(in crate::proxy) fn acquire_slot(
         self: &Arc<Self>,
         limits: ConnectionLimits,
-    ) -> Result<ConnectionPermit, OverLimit> {
-        let mut places = self.places.lock();
-        let place = places.take(limits, Instant::now());
-        self.permits.store(places.taken.len(), Ordering::Release);
-        drop(places);
-        Ok(ConnectionPermit { place: place?, tracker: Arc::clone(self) })
+    ) -> Result<ConnectionSlot, OverLimit> {
+        let mut slots = self.slots.lock();
+        let slot = slots.acquire(limits, Instant::now());
+        self.slots_in_use.store(slots.taken.len(), Ordering::Release);
+        drop(slots);
+        Ok(ConnectionSlot { slot: slot?, tracker: Arc::clone(self) })
     }
 }
 
-/// The places within the connection limit.
+/// The slots within the connection limits.
 #[derive(Debug)]
-struct Places {
-    taken: HashMap<u64, Arc<Place>>,
+struct Slots {
+    taken: HashMap<u64, Arc<SlotEntry>>,
     by_client: HashMap<ClientKey, usize>,
     next_id: u64,
-    /// The connections that were idle longest at the last search, the longest at the end, and since when.
-    candidates: Vec<(u64, Arc<Place>)>,
+    /// The connections that were idle longest at the last search, and since when; the longest is the last.
+    candidates: Vec<(u64, Arc<SlotEntry>)>,
     next_search: Instant,
 }
 
-/// The place of one connection.
+/// The slot of one connection.
 #[derive(Debug)]
-struct Place {
+struct SlotEntry {
     id: u64,
     client: Option<ClientKey>,
-    slot: IdleSlot,
+    idle: IdleState,
 }
 
-impl Places {
+impl Slots {
     fn new(now: Instant) -> Self {
-        Places {
+        Slots {
             taken: HashMap::new(),
             by_client: HashMap::new(),
             next_id: 0,
@@ -167,7 +169,7 @@ impl Places {
         }
     }
 
-    fn take(&mut self, limits: ConnectionLimits, now: Instant) -> Result<Arc<Place>, OverLimit> {
+    fn acquire(&mut self, limits: ConnectionLimits, now: Instant) -> Result<Arc<SlotEntry>, OverLimit> {
         if let Some((client, max)) = limits.client
             && self.by_client.get(&client).is_some_and(|count| *count >= max)
         {
@@ -185,17 +187,17 @@ impl Places {
         }
         let id = self.next_id;
         self.next_id += 1;
-        let place = Arc::new(Place { id, client, slot: IdleSlot::default() });
-        self.taken.insert(id, Arc::clone(&place));
-        Ok(place)
+        let slot = Arc::new(SlotEntry { id, client, idle: IdleState::default() });
+        self.taken.insert(id, Arc::clone(&slot));
+        Ok(slot)
     }
 
-    /// Gives back a place, unless another connection has taken it.
-    fn give_back(&mut self, place: &Place) {
-        if self.taken.remove(&place.id).is_none() {
+    /// Releases a slot, unless its connection was evicted.
+    fn release(&mut self, slot: &SlotEntry) {
+        if self.taken.remove(&slot.id).is_none() {
             return;
         }
-        if let Some(client) = place.client
+        if let Some(client) = slot.client
             && let Some(count) = self.by_client.get_mut(&client)
         {
             *count -= 1;
@@ -205,16 +207,16 @@ impl Places {
         }
     }
 
-    /// Frees the place of the connection that has been idle longest. Returns false if none is idle.
+    /// Evicts the connection that has been idle longest. Returns false if no idle connection was found.
     fn evict_longest_idle(&mut self, now: Instant) -> bool {
         // A candidate that is still idle since then has been idle longer than all that became idle after the search.
         self.evict_candidate() || (self.search(now) && self.evict_candidate())
     }
 
     fn evict_candidate(&mut self) -> bool {
-        while let Some((idle_since, place)) = self.candidates.pop() {
-            if self.taken.contains_key(&place.id) && place.slot.evict(idle_since) {
-                self.give_back(&place);
+        while let Some((idle_since, slot)) = self.candidates.pop() {
+            if self.taken.contains_key(&slot.id) && slot.idle.evict(idle_since) {
+                self.release(&slot);
                 return true;
             }
         }
@@ -228,10 +230,10 @@ impl Places {
             if now < self.next_search {
                 return false;
             }
-            let pause = SEARCH_PAUSE_PER_PLACE.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+            let pause = SEARCH_PAUSE_PER_SLOT.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
             self.next_search = now + pause;
         }
-        let idle = |place: &Arc<Place>| Some((place.slot.idle_since()?, Arc::clone(place)));
+        let idle = |slot: &Arc<SlotEntry>| Some((slot.idle.idle_since()?, Arc::clone(slot)));
         let mut idle: Vec<_> = self.taken.values().filter_map(idle).collect();
         let wanted = MIN_CANDIDATES.max(count / 16);
         if idle.len() > wanted {
@@ -255,37 +257,37 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// A place within the connection limit, released on drop. While its connection is idle, another one may take it.
+/// A slot within the connection limits, released on drop. While its connection is idle, it may be evicted.
 #[derive(Debug)]
-pub(in crate::proxy) struct ConnectionPermit {
+pub(in crate::proxy) struct ConnectionSlot {
     tracker: Arc<ConnectionTracker>,
-    place: Arc<Place>,
+    slot: Arc<SlotEntry>,
 }
 
-impl ConnectionPermit {
+impl ConnectionSlot {
     /// Records that the connection is idle: it has served a request, and no other one has begun.
     pub(in crate::proxy) fn set_idle(&self, now: Instant) {
         let since_start = now.saturating_duration_since(self.tracker.started);
-        self.place.slot.set_idle(u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX));
+        self.slot.idle.set_idle(u64::try_from(since_start.as_nanos()).unwrap_or(u64::MAX));
     }
 
-    /// Records that a request has begun. Returns false if another connection has taken the place.
+    /// Records that a request has begun. Returns false if the connection was evicted.
     #[must_use]
     pub(in crate::proxy) fn set_busy(&self) -> bool {
-        self.place.slot.set_busy()
+        self.slot.idle.set_busy()
     }
 
-    /// Becomes ready when another connection has taken the place.
+    /// Becomes ready when the connection is evicted.
     pub(in crate::proxy) fn poll_evicted(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.place.slot.poll_evicted(cx)
+        self.slot.idle.poll_evicted(cx)
     }
 }
 
-impl Drop for ConnectionPermit {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut places = self.tracker.places.lock();
-        places.give_back(&self.place);
-        self.tracker.permits.store(places.taken.len(), Ordering::Release);
+        let mut slots = self.tracker.slots.lock();
+        slots.release(&self.slot);
+        self.tracker.slots_in_use.store(slots.taken.len(), Ordering::Release);
     }
 }
 

@@ -28,13 +28,13 @@ use tokio_util::task::TaskTracker;
 use self::observed_stream::ObservedStream;
 use self::read_timeout::{FrameProgress, FrameReadTimeout};
 use self::stream::StreamTask;
-use super::tracker::{ConnectionPermit, OverLimit};
+use super::tracker::{ConnectionSlot, OverLimit};
 use super::{Connection, ListenerService, evicted, over_connection_limit};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::reported_origin::Endpoint;
 use crate::proxy::downstream::h2::StreamBudget;
 use crate::proxy::message::request::header_list_size;
-use crate::proxy::pinned::PinTable;
+use crate::proxy::pinned::PinnedConnections;
 use crate::proxy::stream_table::StreamTable;
 use crate::telemetry::CloseReason;
 use crate::upstream::timer::{sleep, timeout_at};
@@ -89,7 +89,7 @@ pub(in crate::proxy) fn match_preface(read: &[u8]) -> Preface {
 /// Serves an HTTP/2 connection. `read` holds the bytes that were read while looking for the preface. A connection over
 /// the connection limit gets error responses to its streams, then GOAWAY.
 pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Stream, read: BytesMut) {
-    let over_limit = connection.acquire_permit().err();
+    let over_limit = connection.acquire_slot().err();
     let idle_timeout = connection.client_config.idle_timeout;
     let header_timeout = connection.clamp_timeout(connection.client_config.header_timeout);
     let listener = connection.listener;
@@ -110,7 +110,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         peer_ip: connection.peer_ip,
         endpoint: connection.endpoint,
         over_limit,
-        permit: connection.permit.as_ref().ok(),
+        slot: connection.slot.as_ref().ok(),
         has_served: false,
         marked_idle: false,
         idle_timeout,
@@ -121,7 +121,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         read_timeout: FrameReadTimeout::new(frame_progress, header_timeout),
         table,
         budget: StreamBudget::default(),
-        pins: Arc::default(),
+        pinned: Arc::default(),
         stream_tasks,
     };
     let shutdown = connection.shutdown.wait_for(|shutting_down| *shutting_down);
@@ -148,7 +148,7 @@ async fn handshake(stream: ObservedStream, timeout: Duration) -> Result<ServerCo
 
 type ServerConnection = h2::server::Connection<ObservedStream, Bytes>;
 
-/// What a connection still does.
+/// The state of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// It accepts requests.
@@ -175,10 +175,11 @@ enum Event {
     IdleTimeout,
     /// The last open stream has ended.
     StreamsEnded,
-    /// Another connection has taken the place of this one, which was idle.
+    /// The connection was idle, and is evicted: another one has its slot.
     Evicted,
     /// `close_at` has passed.
     CloseAt,
+    /// The process shuts down.
     Shutdown,
 }
 
@@ -190,11 +191,11 @@ struct H2Connection<'a> {
     endpoint: Endpoint,
     /// The connection is over a connection limit: its requests are rejected.
     over_limit: Option<OverLimit>,
-    /// The place of a connection within the limits.
-    permit: Option<&'a ConnectionPermit>,
+    /// The connection's slot; `None` for a connection over the limit, and for an evicted one.
+    slot: Option<&'a ConnectionSlot>,
     /// The connection has served a request.
     has_served: bool,
-    /// The permit says that the connection is idle.
+    /// The slot says that the connection is idle.
     marked_idle: bool,
     idle_timeout: Duration,
     header_timeout: Duration,
@@ -206,7 +207,7 @@ struct H2Connection<'a> {
     read_timeout: FrameReadTimeout,
     table: StreamTable,
     budget: StreamBudget,
-    pins: Arc<PinTable>,
+    pinned: Arc<PinnedConnections>,
     stream_tasks: TaskTracker,
 }
 
@@ -256,7 +257,7 @@ impl H2Connection<'_> {
             () = self.stream_tasks.wait(), if !idle => Event::StreamsEnded,
             () = sleep(timeout), if idle => Event::IdleTimeout,
             () = sleep(close_in.unwrap_or(timeout)), if close_in.is_some() => Event::CloseAt,
-            () = evicted(self.permit), if self.marked_idle && self.state == State::Open => Event::Evicted,
+            () = evicted(self.slot), if self.marked_idle && self.state == State::Open => Event::Evicted,
             _ = shutdown, if self.state == State::Open => Event::Shutdown,
         }
     }
@@ -271,25 +272,25 @@ impl H2Connection<'_> {
         }
     }
 
-    /// Lets another connection take the place of this one, which has served a request and has no open stream.
+    /// Allows the eviction of a connection that has served a request and has no open stream.
     fn mark_idle(&mut self) {
         if self.has_served
             && !self.marked_idle
-            && let Some(permit) = self.permit
+            && let Some(slot) = self.slot
         {
-            permit.set_idle(Instant::now());
+            slot.set_idle(Instant::now());
             self.marked_idle = true;
         }
     }
 
-    /// Keeps the place while a request is served. If another connection has just taken it, the request is one of the last.
+    /// Prevents the eviction while a request is served. If the connection was just evicted, the request is one of the last.
     fn mark_busy(&mut self) {
         self.has_served = true;
         if std::mem::take(&mut self.marked_idle)
-            && !self.permit.is_some_and(ConnectionPermit::set_busy)
+            && !self.slot.is_some_and(ConnectionSlot::set_busy)
             && self.state == State::Open
         {
-            self.permit = None;
+            self.slot = None;
             self.drain(None);
         }
     }
@@ -334,7 +335,7 @@ impl H2Connection<'_> {
             peer_ip: self.peer_ip,
             endpoint: self.endpoint,
             budget,
-            pins: Arc::clone(&self.pins),
+            pinned: Arc::clone(&self.pinned),
             rejection,
         };
         // Boxed because the runtime moves the future and its output more than once.

@@ -16,7 +16,7 @@ use crate::proxy::connection::{ListenerService, first_line, reject_guarded, serv
 use crate::proxy::downstream::h2::{DownstreamH2, RequestTraits, StreamBudget};
 use crate::proxy::downstream::{Downstream, ResponseState};
 use crate::proxy::message::request::{Request, h2_authority, rejection_to_fault};
-use crate::proxy::pinned::PinTable;
+use crate::proxy::pinned::PinnedConnections;
 use crate::proxy::record::{self, RejectedFacts, RejectedRequest};
 use crate::proxy::stream_table::StreamTable;
 
@@ -27,7 +27,7 @@ pub(super) struct StreamTask {
     pub(super) peer_ip: IpAddr,
     pub(super) endpoint: Endpoint,
     pub(super) budget: StreamBudget,
-    pub(super) pins: Arc<PinTable>,
+    pub(super) pinned: Arc<PinnedConnections>,
     /// Why the request is rejected, although it may be well-formed.
     pub(super) rejection: Option<Fault>,
 }
@@ -35,7 +35,7 @@ pub(super) struct StreamTask {
 impl StreamTask {
     /// Serves the request, or sends its error response, and counts the stream if the client has left.
     pub(super) async fn serve(self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
-        let StreamTask { listener, table, peer_ip, endpoint, budget, pins, rejection } = self;
+        let StreamTask { listener, table, peer_ip, endpoint, budget, pinned, rejection } = self;
         let stream_id = respond.stream_id().as_u32();
         let (mut parts, body) = request.into_parts();
         let is_head_request = parts.method == http::Method::HEAD;
@@ -47,7 +47,7 @@ impl StreamTask {
         };
         let traits = RequestTraits { is_head_request, awaits_continue, length };
         let h2 = DownstreamH2::new(body, respond, traits, budget, table.clone());
-        let mut client = Downstream::h2(h2, endpoint, pins);
+        let mut client = Downstream::h2(h2, endpoint, pinned);
         let request = match (request, rejection) {
             (Ok(request), None) => Ok(request),
             (Ok(request), Some(fault)) => {

@@ -1,35 +1,35 @@
-//! How long a client connection has been idle, and the signal that another connection takes its place.
+//! Since when a client connection is idle, and the signal that it is evicted: another connection takes its slot.
 //!
-//! The connection itself writes its slot with two atomic operations per request, without a lock: idle is between requests
-//! (HTTP/2: without streams), after the first one. [`super::tracker`] reads the slots when a connection needs a place.
+//! A connection is idle between requests (HTTP/2: without streams), after the first one. It writes its own state with two
+//! atomic operations per request, without a lock. [`super::tracker`] reads the states when a connection needs a slot.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
 
-/// The state of a connection that serves a request, or waits for its first one: it keeps its place.
+/// The connection serves a request, or waits for its first one: it is not evicted.
 const BUSY: u64 = 0;
-/// The state of a connection that has lost its place.
+/// The connection is evicted: another one has its slot.
 const EVICTED: u64 = u64::MAX;
 
-/// The slot of one connection within the connection limit.
+/// Whether a connection is idle, and since when.
 #[derive(Debug, Default)]
-pub(super) struct IdleSlot {
+pub(super) struct IdleState {
     /// [`BUSY`], [`EVICTED`], or since when the connection is idle.
     state: AtomicU64,
     /// Wakes the idle connection when it is evicted.
     evicted: AtomicWaker,
 }
 
-impl IdleSlot {
+impl IdleState {
     /// Records that the connection is idle since `now`, a time above 0. Only the connection itself calls this, while it
     /// is busy.
     pub(super) fn set_idle(&self, now: u64) {
         self.state.store(now.clamp(BUSY + 1, EVICTED - 1), Ordering::Release);
     }
 
-    /// Records that a request has arrived. Returns false if the connection has lost its place.
+    /// Records that a request has arrived. Returns false if the connection was evicted.
     #[must_use]
     pub(super) fn set_busy(&self) -> bool {
         let current = self.state.load(Ordering::Acquire);
@@ -44,7 +44,7 @@ impl IdleSlot {
         (state != BUSY && state != EVICTED).then_some(state)
     }
 
-    /// Takes the place of a connection that has been idle since `idle_since` without a break. Returns false if it has not.
+    /// Evicts the connection if it has been idle since `idle_since` without a break. Returns whether it did.
     #[must_use]
     pub(super) fn evict(&self, idle_since: u64) -> bool {
         let evicted =
@@ -55,7 +55,7 @@ impl IdleSlot {
         evicted
     }
 
-    /// Becomes ready when the connection has lost its place.
+    /// Becomes ready when the connection is evicted.
     pub(super) fn poll_evicted(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.evicted.register(cx.waker());
         if self.state.load(Ordering::Acquire) == EVICTED { Poll::Ready(()) } else { Poll::Pending }
@@ -73,16 +73,16 @@ mod tests {
 
     #[test]
     fn only_a_connection_that_stayed_idle_is_evicted() {
-        let slot = IdleSlot::default();
-        let evicted = || poll_fn(|cx| slot.poll_evicted(cx)).now_or_never();
-        assert_eq!(slot.idle_since(), None, "before its first request");
-        slot.set_idle(7);
-        assert!(slot.set_busy());
-        assert_eq!((slot.idle_since(), slot.evict(7)), (None, false));
-        slot.set_idle(9);
-        assert_eq!((slot.idle_since(), slot.evict(7), evicted()), (Some(9), false, None));
-        assert!(slot.evict(9));
-        assert_eq!((slot.idle_since(), slot.evict(9), evicted()), (None, false, Some(())));
-        assert!(!slot.set_busy(), "its place is taken");
+        let idle = IdleState::default();
+        let evicted = || poll_fn(|cx| idle.poll_evicted(cx)).now_or_never();
+        assert_eq!(idle.idle_since(), None, "before its first request");
+        idle.set_idle(7);
+        assert!(idle.set_busy());
+        assert_eq!((idle.idle_since(), idle.evict(7)), (None, false));
+        idle.set_idle(9);
+        assert_eq!((idle.idle_since(), idle.evict(7), evicted()), (Some(9), false, None));
+        assert!(idle.evict(9));
+        assert_eq!((idle.idle_since(), idle.evict(9), evicted()), (None, false, Some(())));
+        assert!(!idle.set_busy(), "evicted");
     }
 }
