@@ -23,7 +23,7 @@ pub struct TrustedHeaders {
 
 /// Where a request arrived: the scheme and the port of a listener, and the TLS version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Endpoint {
+pub(crate) struct ListenerOrigin {
     /// `http` or `https`.
     pub scheme: &'static str,
     /// The TCP port.
@@ -110,15 +110,16 @@ impl<'a> ReportedOrigin<'a> {
 
     /// Combines the reported values with those of the connection. A proxy that reports the scheme or the host, but no
     /// port, means the port of that host, or the default port of the scheme.
-    pub(crate) fn resolve(self, authority: &'a [u8], endpoint: Endpoint) -> RequestOrigin<'a> {
-        let scheme = self.scheme.value().unwrap_or(endpoint.scheme);
+    pub(crate) fn resolve(self, authority: &'a [u8], listener_origin: ListenerOrigin) -> RequestOrigin<'a> {
+        let scheme = self.scheme.value().unwrap_or(listener_origin.scheme);
         let host = self.host.value().unwrap_or(authority);
         let is_reported = self.scheme.value().is_some() || self.host.value().is_some();
         let implied_port = || {
             let named = authority::split_host_port(host).and_then(|(_, digits)| port(digits?));
             named.unwrap_or(if matches!(scheme, "https" | "wss") { 443 } else { 80 })
         };
-        let port = self.port.value().or_else(|| is_reported.then(implied_port)).unwrap_or(endpoint.port);
+        let port =
+            self.port.value().or_else(|| is_reported.then(implied_port)).unwrap_or(listener_origin.port);
         RequestOrigin { scheme, host, port }
     }
 }

@@ -10,13 +10,13 @@ const ALL: TrustedHeaders = TrustedHeaders {
     forwarded: true,
 };
 const DEFAULT: TrustedHeaders = TrustedHeaders { forwarded_host: false, forwarded: false, ..ALL };
-const ENDPOINT: Endpoint = Endpoint { scheme: "http", port: 8080, tls_version: None };
+const ORIGIN: ListenerOrigin = ListenerOrigin { scheme: "http", port: 8080, tls_version: None };
 
 /// Scheme, host and port for these field lines and the host `a.test:81`.
 fn origin(trusted: TrustedHeaders, lines: &'static str) -> (&'static str, String, u16) {
     let fields = lines.lines().map(|line| line.split_once(':').unwrap());
     let fields = fields.map(|(name, value)| (name.as_bytes(), value.trim().as_bytes()));
-    let origin = ReportedOrigin::from_fields(trusted, fields).resolve(b"a.test:81", ENDPOINT);
+    let origin = ReportedOrigin::from_fields(trusted, fields).resolve(b"a.test:81", ORIGIN);
     (origin.scheme, String::from_utf8(origin.host.to_vec()).unwrap(), origin.port)
 }
 

@@ -71,8 +71,8 @@ impl BufferedStream {
         self.output.len().max(usize::from(self.unflushed))
     }
 
-    /// Queues everything in `input` for writing to `to`: the bytes of a tunnel.
-    pub(super) fn splice_to(&mut self, to: &mut BufferedStream) {
+    /// Moves everything in `input` to the output of `to`: the bytes of a tunnel.
+    pub(super) fn move_input_to(&mut self, to: &mut BufferedStream) {
         if to.output.is_empty() {
             std::mem::swap(&mut self.input, &mut to.output);
         } else {

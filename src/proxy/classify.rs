@@ -78,17 +78,18 @@ struct CheckedBody {
     extracted: ExtractedError,
     /// The body to send if the response conforms; `None` means as received.
     conforming_body: Option<ConformingBody>,
-    /// The body for the evidence, decoded if possible.
-    readable_body: Bytes,
+    /// The body for the evidence in the access log, decoded if it had to be.
+    evidence_body: Bytes,
 }
 
 impl CheckedBody {
-    fn unread(conformance: Conformance, readable_body: &Bytes) -> CheckedBody {
+    /// A body from which nothing is extracted for a replacement.
+    fn without_extract(conformance: Conformance, evidence_body: &Bytes) -> CheckedBody {
         CheckedBody {
             conformance,
             extracted: ExtractedError::default(),
             conforming_body: None,
-            readable_body: readable_body.clone(),
+            evidence_body: evidence_body.clone(),
         }
     }
 }
@@ -120,17 +121,19 @@ pub(super) async fn classify(
     let documented = context.contract().code(status).is_some();
     if forwarding.request.method == Method::HEAD {
         let checked = check_head_response(forwarding, documented, &response.response_head);
-        return classification(forwarding, response, decision, checked, None);
+        return count_and_conclude(forwarding, response, decision, checked, None);
     }
     let mut body = BytesMut::new();
     let buffering = buffer_body(exchange, forwarding, &mut response.conn, &mut body).await;
     let body = body.freeze();
     let checked = match buffering {
         _ if !documented && buffering != Buffering::Complete => {
-            CheckedBody::unread(Conformance::Undocumented, &body)
+            CheckedBody::without_extract(Conformance::Undocumented, &body)
         }
-        Buffering::TooLarge => CheckedBody::unread(Conformance::TooLarge, &body),
-        Buffering::Incomplete | Buffering::TimedOut => CheckedBody::unread(Conformance::Incomplete, &body),
+        Buffering::TooLarge => CheckedBody::without_extract(Conformance::TooLarge, &body),
+        Buffering::Incomplete | Buffering::TimedOut => {
+            CheckedBody::without_extract(Conformance::Incomplete, &body)
+        }
         Buffering::Complete => check_body(forwarding, response, &decision, &body),
     };
     // A truncated response is replaced in `observe` mode too, because it cannot be forwarded. A large or slow one can:
@@ -139,7 +142,7 @@ pub(super) async fn classify(
         forwarding.route.upstream_metrics.conformance(checked.conformance);
         return replacement(forwarding, response, decision, checked);
     }
-    classification(forwarding, response, decision, checked, Some(body))
+    count_and_conclude(forwarding, response, decision, checked, Some(body))
 }
 
 /// Checks the response to a HEAD request, which has no body.
@@ -170,12 +173,13 @@ fn check_head_response(
     };
     CheckedBody {
         conforming_body: Some(ConformingBody { body: None, change }),
-        ..CheckedBody::unread(conformance, &Bytes::new())
+        ..CheckedBody::without_extract(conformance, &Bytes::new())
     }
 }
 
-/// Counts the conformance and returns the classification. `body` is what was read of the body; `None` for a HEAD request.
-fn classification(
+/// Counts the conformance and concludes what is done with the response. `body` is what was read of the body; `None` for a
+/// HEAD request.
+fn count_and_conclude(
     forwarding: &Forwarding<'_>,
     response: &UpstreamResponse,
     decision: Decision,
@@ -203,7 +207,7 @@ fn classification(
     }
 }
 
-/// The classification that replaces the response, with evidence if the access log records errors.
+/// The classification of a response that is replaced, with evidence if the access log records errors.
 fn replacement(
     forwarding: &Forwarding<'_>,
     response: &UpstreamResponse,
@@ -211,7 +215,7 @@ fn replacement(
     checked: CheckedBody,
 ) -> Classification {
     let evidence = if forwarding.context.snapshot.access.is_enabled(true) {
-        upstream_evidence(&response.response_head.reason, &checked.readable_body)
+        upstream_evidence(&response.response_head.reason, &checked.evidence_body)
     } else {
         Evidence::none()
     };
@@ -274,7 +278,7 @@ fn check_body(
     let error_config = &forwarding.route.config.errors;
     let Some(coding) = content_coding(&response.response_head.fields) else {
         let conformance = if documented { Conformance::NotJson } else { Conformance::Undocumented };
-        return CheckedBody::unread(conformance, body);
+        return CheckedBody::without_extract(conformance, body);
     };
     let decoded: Cow<'_, [u8]> = match coding {
         ContentCoding::Identity => Cow::Borrowed(body),
@@ -282,10 +286,10 @@ fn check_body(
             match decode::decode(coding, body, error_config.upstream_body_limit) {
                 Ok(decoded) => Cow::Owned(decoded),
                 Err(DecodeError::TooLarge) => {
-                    return CheckedBody::unread(Conformance::TooLarge, body);
+                    return CheckedBody::without_extract(Conformance::TooLarge, body);
                 }
                 Err(DecodeError::Malformed) => {
-                    return CheckedBody::unread(Conformance::NotJson, body);
+                    return CheckedBody::without_extract(Conformance::NotJson, body);
                 }
             }
         }
@@ -297,18 +301,18 @@ fn check_body(
             let conforming_body = conforming_body(forwarding, response, (coding, body), &conforming);
             return CheckedBody {
                 conforming_body: Some(conforming_body),
-                ..CheckedBody::unread(Conformance::Conforms, body)
+                ..CheckedBody::without_extract(Conformance::Conforms, body)
             };
         }
         Ok(_) => Conformance::Conforms,
         Err(conformance) => conformance,
     };
     let extracted = extract_error(forwarding.context, &error, decision);
-    let readable_body = match decoded {
+    let evidence_body = match decoded {
         Cow::Borrowed(_) => body.clone(),
         Cow::Owned(decoded) => Bytes::from(decoded),
     };
-    CheckedBody { conformance, extracted, conforming_body: None, readable_body }
+    CheckedBody { conformance, extracted, conforming_body: None, evidence_body }
 }
 
 /// The body that the client receives of a conforming error. `body` is what was received, in this coding.

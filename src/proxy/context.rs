@@ -28,7 +28,7 @@ use crate::contract::{BodyFormat, Cause, Contract, Evidence, Fault, Phase, Reque
 use crate::http::authority::UpstreamHost;
 use crate::http::framing::RequestFraming;
 use crate::http::header_edits::RenderedEdits;
-use crate::http::reported_origin::{Endpoint, ReportedOrigin, RequestOrigin};
+use crate::http::reported_origin::{ListenerOrigin, ReportedOrigin, RequestOrigin};
 use crate::http::upgrade::UpgradeOffer;
 use crate::http::{accept, forwarded};
 use crate::snapshot::error_context::ErrorContext;
@@ -55,7 +55,7 @@ pub(super) struct RequestContext<'a> {
     /// The rules of the response, which a request without a route has too.
     pub(super) rules: ResponseRules<'a>,
     pub(super) received: ReceivedRequest<'a>,
-    /// The address of the connection.
+    /// The address of the peer: of the TCP connection, or the source address in its PROXY protocol header.
     pub(super) peer_ip: IpAddr,
     /// Whether the peer may report about its client.
     pub(super) peer: PeerTrust,
@@ -93,7 +93,7 @@ impl<'a> RequestContext<'a> {
         let client_config = &snapshot.client;
         let trusted = client_config.trusts(peer_ip);
         let peer = if trusted { PeerTrust::Trusted } else { PeerTrust::Untrusted };
-        let trusted_id = if trusted { request.trusted_id() } else { None };
+        let valid_request_id = if trusted { request.valid_request_id() } else { None };
         RequestContext {
             gateway,
             snapshot,
@@ -103,12 +103,12 @@ impl<'a> RequestContext<'a> {
             peer_ip,
             peer,
             client_ip: request.client_ip(peer_ip, client_config),
-            request_id: trusted_id.unwrap_or_else(request_id::generate),
+            request_id: valid_request_id.unwrap_or_else(request_id::generate),
             started: Instant::now(),
         }
     }
 
-    /// The context of a request that matches no route and whose fields are not trusted.
+    /// The context of a request that is not routed: it is rejected, or for a telemetry page. Its fields are not trusted.
     pub(super) fn unrouted(
         gateway: &'a Gateway,
         snapshot: &'a Snapshot,
@@ -376,7 +376,7 @@ impl<'a> Forwarding<'a> {
             upload,
             deadlines,
             forwarded_for: forwarded_for(context, route, request),
-            origin: request_origin(context, request, exchange.client.endpoint()),
+            origin: request_origin(context, request, exchange.client.listener_origin()),
             offer: upgrade_offer(route, request),
             target: None,
             edits: None,
@@ -493,13 +493,13 @@ fn forwarded_for(context: &RequestContext<'_>, route: &Route, request: &Request)
 pub(super) fn request_origin<'a>(
     context: &RequestContext<'_>,
     request: &'a Request,
-    endpoint: Endpoint,
+    listener_origin: ListenerOrigin,
 ) -> RequestOrigin<'a> {
     let reported = match context.peer {
         PeerTrust::Trusted => request.reported_origin(context.snapshot.client.trusted_headers),
         PeerTrust::Untrusted => ReportedOrigin::default(),
     };
-    reported.resolve(&request.authority, endpoint)
+    reported.resolve(&request.authority, listener_origin)
 }
 
 /// The protocol upgrade to offer to the upstream. `None` for an upstream that uses HTTP/2 only, which has no Upgrade.

@@ -120,9 +120,9 @@ async fn send_message(
     write_timeout: Duration,
 ) -> SendResult {
     let discard_limit = plan_discard(sender.client());
-    let Ok(client) = sender.send_response_head(parts, write_fields) else { return SendResult::Disconnected };
-    client.send_data(body);
-    client.send_end();
+    let Ok(client) = sender.queue_response_head(parts, write_fields) else { return SendResult::Disconnected };
+    client.queue_response_body(body);
+    client.queue_response_end();
     finish_response(client, discard_limit, write_timeout).await
 }
 

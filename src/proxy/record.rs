@@ -192,7 +192,7 @@ fn access_record<'r>(
         host: request.host,
         path: request.path,
         protocol: client.protocol_name(),
-        tls: client.endpoint().tls_version,
+        tls: client.listener_origin().tls_version,
         user_agent: request.user_agent,
         client_ip: Some(context.client_ip),
         upstream: context.route.map_or("", |route| route.upstream.name()),
@@ -297,7 +297,7 @@ fn path_of_request_line(request_line: &[u8]) -> &[u8] {
 pub(super) fn count_disconnect(gateway: &Gateway, state: ResponseState) {
     match state {
         ResponseState::NotStarted => gateway.metrics.closed_without_response(CloseReason::ClientGone),
-        ResponseState::HeadersSent | ResponseState::Disconnected => gateway.metrics.aborted_client_gone(),
+        ResponseState::Started | ResponseState::Disconnected => gateway.metrics.aborted_client_gone(),
         ResponseState::WriteTimeout => gateway.metrics.aborted(Cause::ClientTooSlow),
         ResponseState::Complete | ResponseState::Aborted(_) => {}
     }

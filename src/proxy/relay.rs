@@ -1,7 +1,8 @@
 //! Forwards the upstream's response to the client, while the rest of the request body is still being sent.
 //!
-//! [`super::classify`] has decided that the response is forwarded; it keeps every end-to-end header field. Once the
-//! response headers are sent, a fault can only truncate the response so that the client detects it.
+//! [`super::classify`] has decided that the response is forwarded. Its end-to-end header fields are kept, except those
+//! that the route or the gateway sets. Once the response headers are sent, a fault can only truncate the response so that
+//! the client detects it.
 #![expect(
     clippy::disallowed_methods,
     reason = "relay and local_reply are the only files that write responses"
@@ -42,7 +43,7 @@ const MAX_UNSENT: usize = 64 * 1024;
 
 /// Sends a 100 Continue to a client that waits for it.
 pub(super) fn send_continue(client: &mut Downstream) {
-    client.send_interim(100, |_| {});
+    client.queue_interim(100, |_| {});
 }
 
 /// Forwards an interim response, unless the client uses HTTP/1.0 (RFC 9110 15.2).
@@ -50,7 +51,7 @@ pub(super) fn forward_interim(client: &mut Downstream, response_head: &UpstreamR
     if !client.supports_interim() {
         return;
     }
-    client.send_interim(response_head.parsed.status, |writer| {
+    client.queue_interim(response_head.parsed.status, |writer| {
         forward_fields(writer, response_head, |_| true);
     });
 }
@@ -81,16 +82,16 @@ pub(super) async fn forward(
     }
     let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
     let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
-    let sent = sender.send_response_head(&ResponseHeadParts { status, reason, length }, |writer| {
-        let forwarded = forward_fields(writer, response_head, |name| !response_headers.overrides(name));
-        forwarded.write_missing(writer, request_id);
+    let sent = sender.queue_response_head(&ResponseHeadParts { status, reason, length }, |writer| {
+        let sent = forward_fields(writer, response_head, |name| !response_headers.overrides(name));
+        sent.add_missing(writer, request_id);
         write_response_headers(writer, response_headers, &response_head.fields, |_| true);
     });
     if sent.is_err() {
         return DeliveryOutcome::ClientDisconnected;
     }
     let delimited = response_head.parsed.framing != ResponseFraming::UntilClose;
-    exchange.client.send_data(buffered);
+    exchange.client.queue_response_body(buffered);
     exchange.record.response_bytes += buffered.len() as u64;
     let outcome = relay_body(
         exchange,
@@ -137,10 +138,10 @@ pub(super) async fn forward_upgrade(
     let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
     let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
     let parts = ResponseHeadParts { status: response_head.parsed.status, reason, length: BodyLength::Absent };
-    let sent = sender.send_response_head(&parts, |writer| {
-        let forwarded = forward_fields(writer, &response_head, |name| !response_headers.overrides(name));
+    let sent = sender.queue_response_head(&parts, |writer| {
+        let sent = forward_fields(writer, &response_head, |name| !response_headers.overrides(name));
         // A 101 needs no Date (RFC 9110 6.6.1).
-        CommonFields { date: true, ..forwarded }.write_missing(writer, request_id);
+        sent.add_missing_request_id(writer, request_id);
         write_response_headers(writer, response_headers, &response_head.fields, |_| true);
         writer.append(b"Upgrade", protocol);
     });
@@ -160,7 +161,7 @@ pub(super) async fn forward_upgrade(
     exchange.record.tunnel_bytes_in = bytes.from_client;
     match &outcome {
         DeliveryOutcome::Complete => {
-            exchange.client.send_end();
+            exchange.client.queue_response_end();
         }
         // A tunnel has no framing: only a reset shows the remaining peer that the bytes are incomplete.
         DeliveryOutcome::Aborted(_) => {
@@ -201,7 +202,7 @@ pub(super) async fn forward_error(
     let discard_limit = local_reply::plan_discard(exchange.client);
     let now = std::time::SystemTime::now();
     let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
-    let sent = sender.send_response_head(&ResponseHeadParts { status, reason: None, length }, |writer| {
+    let sent = sender.queue_response_head(&ResponseHeadParts { status, reason: None, length }, |writer| {
         let mut retry_afters = response_head.fields.values("retry-after");
         let usable = |value: &&[u8]| {
             HeaderValue::from_bytes(value).is_ok_and(|value| header_filter::is_valid_retry_after(&value, now))
@@ -214,7 +215,7 @@ pub(super) async fn forward_error(
         let default_value =
             || needs_retry_after.then(|| Cow::Owned(default_retry_after.max(1).to_string().into_bytes()));
         let retry_after_value = sets_retry_after.then(|| first.or_else(default_value)).flatten();
-        let forwarded = forward_fields(writer, response_head, |name| {
+        let sent = forward_fields(writer, response_head, |name| {
             let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
             let replaced = response_headers.overrides(name)
                 || is(b"cache-control")
@@ -232,7 +233,7 @@ pub(super) async fn forward_error(
         if negotiates {
             writer.append(b"Vary", b"Accept");
         }
-        forwarded.write_missing(writer, request_id);
+        sent.add_missing(writer, request_id);
         let is_edited = |name: &HeaderName| !is_defined_for_errors(name);
         write_response_headers(writer, response_headers, &response_head.fields, is_edited);
         if let Some(retry_after_value) = retry_after_value {
@@ -241,8 +242,8 @@ pub(super) async fn forward_error(
     });
     let Ok(client) = sent else { return DeliveryOutcome::ClientDisconnected };
     let body_bytes = error.body.as_ref().map_or(&[][..], |body| &body[..]);
-    client.send_data(body_bytes);
-    client.send_end();
+    client.queue_response_body(body_bytes);
+    client.queue_response_end();
     exchange.record.response_bytes += body_bytes.len() as u64;
     match local_reply::finish_response(client, discard_limit, exchange.context.snapshot.client.write_timeout)
         .await
@@ -252,20 +253,25 @@ pub(super) async fn forward_error(
     }
 }
 
-/// Fields that a forwarded response gets unless the upstream sent them.
+/// Whether the upstream sent the fields that every forwarded response has.
 #[derive(Clone, Copy, Debug, Default)]
-struct CommonFields {
-    request_id: bool,
+struct SentByUpstream {
     date: bool,
+    request_id: bool,
 }
 
-impl CommonFields {
-    /// Writes those that the upstream did not send.
-    fn write_missing(self, writer: &mut FieldWriter<'_>, request_id: &HeaderValue) {
+impl SentByUpstream {
+    /// Adds the fields that the upstream did not send.
+    fn add_missing(self, writer: &mut FieldWriter<'_>, request_id: &HeaderValue) {
         if !self.date {
             // RFC 9110 6.6.1: a recipient with a clock adds it.
             writer.append_generated(&DATE, &h1_writer::http_date(SystemTime::now()));
         }
+        self.add_missing_request_id(writer, request_id);
+    }
+
+    /// Adds `X-Request-Id` if the upstream did not send it.
+    fn add_missing_request_id(self, writer: &mut FieldWriter<'_>, request_id: &HeaderValue) {
         if !self.request_id {
             writer.append_generated(&REQUEST_ID, request_id);
         }
@@ -303,20 +309,20 @@ fn forward_fields(
     writer: &mut FieldWriter<'_>,
     response_head: &UpstreamResponseHead,
     keep: impl Fn(&[u8]) -> bool,
-) -> CommonFields {
+) -> SentByUpstream {
     let connection_options = response_head.connection_options();
-    let mut forwarded = CommonFields::default();
+    let mut sent = SentByUpstream::default();
     for (name, value) in response_head.fields.iter() {
         if !connection_options.removes_name(name) && !hop_by_hop::is_framing_name(name) && keep(name) {
             match name.len() {
-                4 => forwarded.date |= name.eq_ignore_ascii_case(b"date"),
-                12 => forwarded.request_id |= name.eq_ignore_ascii_case(b"x-request-id"),
+                4 => sent.date |= name.eq_ignore_ascii_case(b"date"),
+                12 => sent.request_id |= name.eq_ignore_ascii_case(b"x-request-id"),
                 _ => {}
             }
             writer.append(name, value);
         }
     }
-    forwarded
+    sent
 }
 
 /// Properties of the response body that select the idle timeout, and the reaction to a client that closes its sending
@@ -469,7 +475,7 @@ impl Relay {
             let Poll::Ready(read) = conn.poll_body(cx, capacity) else { break };
             progressed = true;
             if let Some(length) = read? {
-                if !exchange.client.send_data(conn.body_bytes(length)) {
+                if !exchange.client.queue_response_body(conn.body_bytes(length)) {
                     return Err(Fault::new(Cause::HttpProtocolError, Phase::Relay));
                 }
                 conn.consume(length);
@@ -479,9 +485,9 @@ impl Relay {
             self.response_ended = true;
             if let Some(trailers) = conn.take_trailers() {
                 let trailers = message::filter_trailers(trailers, hop_by_hop::is_allowed_in_trailers);
-                exchange.client.send_trailers(trailers);
+                exchange.client.queue_response_trailers(trailers);
             }
-            if !exchange.client.send_end() {
+            if !exchange.client.queue_response_end() {
                 return Err(Fault::new(Cause::HttpResponseIncomplete, Phase::Relay));
             }
         }

@@ -23,19 +23,25 @@ use crate::config::RouteAction;
 use crate::contract::{Cause, Fault, Phase, RequestSent};
 use crate::http::authority;
 
-/// Where a request came from: the index of the listener, and the address of the peer.
-pub(super) type Arrival = (usize, IpAddr);
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    /// The index of the listener.
+    pub(super) listener: usize,
+    /// As in [`RequestContext::peer_ip`].
+    pub(super) peer_ip: IpAddr,
+}
 
 /// Serves one valid request: sends its response and records it.
 pub(super) async fn serve(
     gateway: &Gateway,
-    (listener, peer_ip): Arrival,
+    Arrival { listener, peer_ip }: Arrival,
     client: &mut Downstream,
     request: &Request,
 ) {
     let snapshot = gateway.snapshot.load_full();
     let context = RequestContext::begin(gateway, &snapshot, request, peer_ip);
-    let routing = routing::route(&context, request, (listener, client.endpoint()));
+    let routing = routing::route(&context, request, listener, client.listener_origin());
     let context = context.with_route(routing.route(), routing.rules());
     let mut exchange = Exchange::begin(&context, client);
     let end = match take_steps(&mut exchange, routing, request).await {
@@ -50,7 +56,7 @@ pub(super) async fn serve(
 /// Rejects a malformed request, or a connection over the connection limit.
 pub(super) async fn reject(
     gateway: &Gateway,
-    (listener, peer_ip): Arrival,
+    Arrival { listener, peer_ip }: Arrival,
     client: &mut Downstream,
     rejected: RejectedRequest,
 ) {
@@ -122,11 +128,11 @@ async fn take_steps<'a>(
     forwarding.target = target;
     forwarding.edits = request_values::request_edits(context, route, request);
     let mut response = attempt::forward(exchange, &mut forwarding).await?;
-    // A login that succeeded does not count towards its limit.
+    // `reset_on`: some statuses reset the counts of the request's keys, for example that of a login that succeeded.
     if !reset_candidates.is_empty() {
         limits::reset(reset_candidates, response.response_head.parsed.status).await;
     }
-    // Nothing is sent before the response is classified: a status cannot be taken back.
+    // The final response is classified before it is started: a status cannot be taken back.
     let classification = classify::classify(exchange, &forwarding, &mut response).await;
     Ok(respond(exchange, FinalResponse::Upstream(&mut forwarding, response, classification)).await)
 }
@@ -134,15 +140,16 @@ async fn take_steps<'a>(
 /// Responds to a request whose steps have panicked, under the contract of its route. The [`Exchange`] is lost.
 pub(super) async fn respond_after_panic(
     gateway: &Gateway,
-    (listener, peer_ip): Arrival,
+    Arrival { listener, peer_ip }: Arrival,
     client: &mut Downstream,
     request: &Request,
 ) {
     let snapshot = gateway.snapshot.load_full();
     let context = RequestContext::begin(gateway, &snapshot, request, peer_ip);
     // Routing, or a rate limit, may be what panicked.
-    let at = (listener, client.endpoint());
-    let routing = catch_unwind(AssertUnwindSafe(|| routing::route(&context, request, at)));
+    let listener_origin = client.listener_origin();
+    let routing =
+        catch_unwind(AssertUnwindSafe(|| routing::route(&context, request, listener, listener_origin)));
     let context = match &routing {
         Ok(routing) => context.with_route(routing.route(), routing.rules()),
         Err(_) => context.with_route(None, snapshot.listener_rules(listener)),

@@ -34,8 +34,8 @@ pub(super) enum FinalResponse<'r, 'a> {
     Upstream(&'r mut Forwarding<'a>, UpstreamResponse, Classification),
 }
 
-/// What is written to the client.
-enum Message<'r, 'a> {
+/// A final response, by what has been read of it.
+enum Outgoing<'r, 'a> {
     LocalReply(LocalReply),
     /// An error that conforms to the contract: its whole body was read.
     ConformingError(UpstreamResponseHead, ConformingBody),
@@ -45,9 +45,9 @@ enum Message<'r, 'a> {
 
 /// A final response that is ready to be counted and sent.
 struct Prepared<'r, 'a> {
-    message: Message<'r, 'a>,
+    outgoing: Outgoing<'r, 'a>,
     origin: ResponseOrigin,
-    /// Why it is an error; `None` for a status that is forwarded.
+    /// Why the response is an error of the gateway; `None` if it is not.
     trigger: Option<Trigger>,
     /// How the request ends if the whole response is sent.
     end: RequestEnd,
@@ -55,31 +55,31 @@ struct Prepared<'r, 'a> {
 
 /// Counts a final response, sends it, and returns how the request ended.
 pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse<'_, '_>) -> RequestEnd {
-    let Prepared { mut message, origin, trigger, end } = prepare(exchange, response);
-    if let (Message::LocalReply(reply), Some(edits)) = (&mut message, exchange.response_headers.edits()) {
+    let Prepared { mut outgoing, origin, trigger, end } = prepare(exchange, response);
+    if let (Outgoing::LocalReply(reply), Some(edits)) = (&mut outgoing, exchange.response_headers.edits()) {
         edit_reply(reply, edits);
     }
     // A response that cannot be sent is not counted: the client disconnected, or another response was started.
     if exchange.client.response_sender().is_none() {
-        if let Message::Relayed(forwarding, response, _) = message {
+        if let Outgoing::Relayed(forwarding, response, _) = outgoing {
             forwarding.release(response.conn);
         }
         return RequestEnd::ClientDisconnected;
     }
-    if let (Message::LocalReply(reply), Some(trigger)) = (&message, trigger) {
+    if let (Outgoing::LocalReply(reply), Some(trigger)) = (&outgoing, trigger) {
         record::count_grpc_error(exchange, trigger, reply);
     }
     record::count_response(exchange, end.status(), origin, trigger);
-    let outcome = match message {
-        Message::LocalReply(reply) => send_local_reply(exchange, &reply).await,
-        Message::ConformingError(response_head, error) => {
+    let outcome = match outgoing {
+        Outgoing::LocalReply(reply) => send_local_reply(exchange, &reply).await,
+        Outgoing::ConformingError(response_head, error) => {
             relay::forward_error(exchange, &response_head, &error).await
         }
         // Boxed because tunnels are rare and long: other requests should not reserve memory for one.
-        Message::Relayed(forwarding, response, _) if response.response_head.is_switching_protocols() => {
+        Outgoing::Relayed(forwarding, response, _) if response.response_head.is_switching_protocols() => {
             Box::pin(relay::forward_upgrade(exchange, forwarding, response)).await
         }
-        Message::Relayed(forwarding, mut response, buffered) => {
+        Outgoing::Relayed(forwarding, mut response, buffered) => {
             let outcome = relay::forward(exchange, forwarding, &mut response, &buffered).await;
             // The next request must not wait until this one has read what its client still sends.
             forwarding.release(response.conn);
@@ -116,15 +116,15 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
         FinalResponse::Preflight(fields) => {
             let reply = LocalReply::preflight(fields, &exchange.context.request_id);
             let end = RequestEnd::Preflight { status: reply.status() };
-            let message = Message::LocalReply(reply);
-            return Prepared { message, origin: ResponseOrigin::Proxy, trigger: None, end };
+            let outgoing = Outgoing::LocalReply(reply);
+            return Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end };
         }
         FinalResponse::Redirect(status, location) => {
             let fields = reply_builder::response_fields(exchange);
             let reply = LocalReply::redirect(status, location, fields, &exchange.context.request_id);
             let end = RequestEnd::Redirected { status: reply.status() };
-            let message = Message::LocalReply(reply);
-            return Prepared { message, origin: ResponseOrigin::Proxy, trigger: None, end };
+            let outgoing = Outgoing::LocalReply(reply);
+            return Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end };
         }
         FinalResponse::Upstream(forwarding, response, classification) => {
             (forwarding, response, classification)
@@ -134,8 +134,8 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
     let origin = ResponseOrigin::Upstream;
     match classification {
         Classification::Forward(buffered) => {
-            let message = Message::Relayed(forwarding, response, buffered);
-            Prepared { message, origin, trigger: None, end }
+            let outgoing = Outgoing::Relayed(forwarding, response, buffered);
+            Prepared { outgoing, origin, trigger: None, end }
         }
         Classification::ForwardConforming(error) => {
             // The next request of the upstream must not wait for a slow client.
@@ -145,7 +145,7 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
                 BodyChange::Completed | BodyChange::Problem => ResponseOrigin::Completed,
                 BodyChange::Unchanged | BodyChange::Decoded | BodyChange::UnknownLength => origin,
             };
-            Prepared { message: Message::ConformingError(response_head, error), origin, trigger: None, end }
+            Prepared { outgoing: Outgoing::ConformingError(response_head, error), origin, trigger: None, end }
         }
         Classification::Replace(replacement) => {
             let UpstreamResponse { conn, response_head } = response;
@@ -153,8 +153,8 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
             let reply = reply_builder::for_replacement(exchange, &response_head, &replacement);
             exchange.record.upstream_evidence = replacement.evidence;
             let end = RequestEnd::Replaced { status: reply.status() };
-            let (message, trigger) = (Message::LocalReply(reply), replacement.decision.trigger());
-            Prepared { message, origin: ResponseOrigin::Replaced, trigger: Some(trigger), end }
+            let (outgoing, trigger) = (Outgoing::LocalReply(reply), replacement.decision.trigger());
+            Prepared { outgoing, origin: ResponseOrigin::Replaced, trigger: Some(trigger), end }
         }
     }
 }
@@ -166,7 +166,7 @@ fn prepare_fault<'r, 'a>(exchange: &mut Exchange<'_>, fault: Fault) -> Prepared<
     let reply = reply_builder::for_fault(exchange, &fault);
     let trigger = Some(Trigger::Fault(fault.cause()));
     let end = RequestEnd::Replied { status: reply.status(), fault };
-    Prepared { message: Message::LocalReply(reply), origin: ResponseOrigin::Proxy, trigger, end }
+    Prepared { outgoing: Outgoing::LocalReply(reply), origin: ResponseOrigin::Proxy, trigger, end }
 }
 
 async fn send_local_reply(exchange: &mut Exchange<'_>, reply: &LocalReply) -> DeliveryOutcome {

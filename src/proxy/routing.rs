@@ -1,7 +1,7 @@
 //! Finds the route of a request, by host, path and method.
 //!
-//! A CORS preflight is about another request: it is routed by the method that it asks for, unless no CORS policy
-//! applies there.
+//! A CORS preflight is about another request: if a CORS policy applies to that request, the preflight is routed by the
+//! method that it names.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::message::request::Request;
 use super::response_headers::cors;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::cors::CorsPolicy;
-use crate::http::reported_origin::Endpoint;
+use crate::http::reported_origin::ListenerOrigin;
 use crate::http::route_conditions::ConditionSource;
 use crate::http::{authority, path};
 use crate::snapshot::{ResponseRules, Route, Snapshot};
@@ -52,52 +52,53 @@ impl<'a> Routing<'a> {
     }
 }
 
-/// Routes a request that arrived at the listener with this index and endpoint.
+/// Routes a request that arrived at the listener with this index.
 pub(super) fn route<'a>(
     context: &RequestContext<'a>,
     request: &Request,
-    (listener, endpoint): (usize, Endpoint),
+    listener: usize,
+    listener_origin: ListenerOrigin,
 ) -> Routing<'a> {
     let snapshot = context.snapshot;
-    let target = RoutingTarget {
+    let lookup = RouteLookup {
         snapshot,
         context,
         listener,
         request,
-        endpoint,
+        listener_origin,
         host: &authority::routing_host(&request.authority),
         path: &path::normalise(request.path()),
     };
     if let Some(method) = cors::preflight_method(request) {
-        let route = target.find(&method).ok().flatten();
-        let rules = route.map_or_else(|| target.unrouted_rules(), Route::response_rules);
+        let route = lookup.find(&method).ok().flatten();
+        let rules = route.map_or_else(|| lookup.unrouted_rules(), Route::response_rules);
         if let Some(policy) = rules.cors {
             return Routing::Preflight { route, rules, policy, method };
         }
     }
-    match target.find(&request.method) {
+    match lookup.find(&request.method) {
         Ok(Some(route)) => Routing::Route(route),
-        Ok(None) => target.no_route(),
+        Ok(None) => lookup.no_route(),
         Err(fault) => {
-            let rules = snapshot.unrouted_rules(listener, Some(target.host), None);
+            let rules = snapshot.unrouted_rules(listener, Some(lookup.host), None);
             Routing::NoRoute { rules, fault, allow: None }
         }
     }
 }
 
-/// What a request is routed by, apart from the method.
-struct RoutingTarget<'a, 'r> {
+/// What a request is routed by, apart from the method: its host and path, and the source of its other conditions.
+struct RouteLookup<'a, 'r> {
     snapshot: &'a Snapshot,
     context: &'r RequestContext<'a>,
     listener: usize,
     request: &'r Request,
-    endpoint: Endpoint,
+    listener_origin: ListenerOrigin,
     host: &'r str,
     /// Normalised.
     path: &'r str,
 }
 
-impl<'a> RoutingTarget<'a, '_> {
+impl<'a> RouteLookup<'a, '_> {
     /// The route for this method.
     ///
     /// # Errors
@@ -112,7 +113,7 @@ impl<'a> RoutingTarget<'a, '_> {
             return Err(ambiguous_path(ambiguity.evidence()));
         }
         if let Some(decoded) = path::decode_slashes(self.path) {
-            // A server that decodes the slash is reached past the rules of the route that it belongs to.
+            // An upstream that decodes %2F would serve a path of another route, and bypass that route's rules.
             let other = router.find(self.host, &decoded, method, self);
             let reaches_other = if other.is_some() {
                 other != index
@@ -126,7 +127,7 @@ impl<'a> RoutingTarget<'a, '_> {
         Ok(route)
     }
 
-    /// The result for a request whose method, or host and path, no route has.
+    /// The result if no route matches.
     fn no_route(&self) -> Routing<'a> {
         let fault = |cause| Fault::new(cause, Phase::Route);
         let rules = self.unrouted_rules();
@@ -147,9 +148,9 @@ impl<'a> RoutingTarget<'a, '_> {
     }
 }
 
-impl ConditionSource for RoutingTarget<'_, '_> {
+impl ConditionSource for RouteLookup<'_, '_> {
     fn scheme(&self) -> &str {
-        request_origin(self.context, self.request, self.endpoint).scheme
+        request_origin(self.context, self.request, self.listener_origin).scheme
     }
 
     fn header_values<'a>(&'a self, name: &'a str) -> Box<dyn Iterator<Item = &'a [u8]> + 'a> {

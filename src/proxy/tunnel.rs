@@ -45,7 +45,7 @@ pub(super) async fn run(
         Tunnel { to_upstream: Direction::new(), to_client: Direction::new(), last_activity: Instant::now() };
     tunnel.to_client.bytes = upstream.input.len() as u64;
     tunnel.to_upstream.bytes = client.input.len() as u64;
-    upstream.splice_to(client);
+    upstream.move_input_to(client);
     loop {
         let idle_at = tunnel.last_activity + timeouts.idle;
         let at = timeouts.max_duration.map_or(idle_at, |max_duration| max_duration.at.min(idle_at));
@@ -157,7 +157,7 @@ impl Direction {
                 continue;
             }
             if !from.input.is_empty() {
-                from.splice_to(to);
+                from.move_input_to(to);
                 continue;
             }
             if matches!(self.state, DirectionState::Closing) {

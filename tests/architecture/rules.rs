@@ -80,10 +80,12 @@ const PINGORA_WRITES: &[&str] = &[
 
 /// Methods that write to a client: those of `src/proxy/downstream` and those of the h2 crate.
 const CLIENT_WRITES: &[&str] = &[
-    "send_interim",
-    "send_response_head",
+    "queue_interim",
+    "queue_response_head",
+    "queue_response_body",
+    "queue_response_trailers",
+    "queue_response_end",
     "send_data",
-    "send_end",
     "send_response",
     "send_informational",
     "send_trailers",
@@ -91,7 +93,7 @@ const CLIENT_WRITES: &[&str] = &[
 ];
 
 /// The method that forwards bytes uninspected in a tunnel, and the only file that may call it, after a 101 response.
-const TUNNEL_WRITER: (&str, &str) = ("splice_to", "src/proxy/tunnel.rs");
+const TUNNEL_WRITER: (&str, &str) = ("move_input_to", "src/proxy/tunnel.rs");
 
 /// The files that send responses: local replies, and responses of upstreams.
 const WRITERS_TO_CLIENTS: &[&str] = &["src/proxy/local_reply.rs", "src/proxy/relay.rs"];

@@ -133,7 +133,7 @@ fn pingora_import_outside_allowed_modules_is_reported() {
 
 #[test]
 fn client_write_outside_allowed_modules_is_reported() {
-    let write = "client\n    .send_data(bytes);\nclient.send_end();";
+    let write = "client\n    .send_data(bytes);\nclient.queue_response_end();";
     for path in [
         "src/proxy/classify.rs",
         "src/proxy/connection/mod.rs",
@@ -147,7 +147,7 @@ fn client_write_outside_allowed_modules_is_reported() {
         [1]
     );
     assert_eq!(lines(rules::client_writes("src/proxy/tunnel.rs", "let send = SendStream::send_data;")), [1]);
-    let moves = "upstream.io.splice_to(&mut client.io);";
+    let moves = "upstream.io.move_input_to(&mut client.io);";
     assert_eq!(lines(rules::client_writes("src/proxy/tunnel.rs", moves)), []);
     for path in ["src/proxy/relay.rs", "src/proxy/local_reply.rs", "src/proxy/upstream_conn/mod.rs"] {
         assert_eq!(lines(rules::client_writes(path, moves)), [1], "{path}");

@@ -40,7 +40,7 @@ use super::pages::PageHandler;
 use super::record::{self, RejectedFacts, RejectedRequest};
 use crate::config::ClientLimits;
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::http::reported_origin::Endpoint;
+use crate::http::reported_origin::ListenerOrigin;
 use crate::http::request_head;
 use crate::http::request_scanner::{Progress, RequestScanner, blank_len};
 use crate::telemetry::{CloseReason, Gauge};
@@ -146,8 +146,9 @@ impl ListenerService {
         let client_config = Arc::clone(&self.gateway.snapshot.load().client);
         let slot = self.tracker.acquire_slot(self.limits(&client_config, peer_ip));
         let _gauge_guard = self.gauge.guard();
-        let endpoint = self.endpoint();
-        let mut connection = Connection { listener: &self, peer_ip, endpoint, client_config, slot, shutdown };
+        let listener_origin = self.listener_origin();
+        let mut connection =
+            Connection { listener: &self, peer_ip, listener_origin, client_config, slot, shutdown };
         match &self.tls {
             None => connection.serve(BufferedStream::new(stream)).await,
             Some(tls_config) => {
@@ -155,7 +156,7 @@ impl ListenerService {
                 let deadline = Instant::now() + timeout;
                 match tls_handshake::accept_tls(stream, &tls_config.load_full(), deadline, peer_ip).await {
                     Ok(NegotiatedStream { stream, http2, version }) => {
-                        connection.endpoint.tls_version = Some(version);
+                        connection.listener_origin.tls_version = Some(version);
                         if http2 {
                             h2::serve(&mut connection, stream, BytesMut::new()).await;
                         } else {
@@ -174,9 +175,9 @@ impl ListenerService {
     }
 
     /// The scheme and port of this listener; the TLS version is still unknown.
-    fn endpoint(&self) -> Endpoint {
+    fn listener_origin(&self) -> ListenerOrigin {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
-        Endpoint { scheme, port: self.port, tls_version: None }
+        ListenerOrigin { scheme, port: self.port, tls_version: None }
     }
 
     /// The connection limits for a peer.
@@ -205,7 +206,7 @@ impl ListenerService {
 pub(super) struct Connection<'a> {
     pub(super) listener: &'a Arc<ListenerService>,
     pub(super) peer_ip: IpAddr,
-    pub(super) endpoint: Endpoint,
+    pub(super) listener_origin: ListenerOrigin,
     pub(super) client_config: Arc<ClientLimits>,
     /// The connection's slot; an error while it is over a limit: it was accepted only to send an error response.
     slot: Result<ConnectionSlot, OverLimit>,
@@ -227,7 +228,7 @@ enum NextInput {
 
 impl Connection<'_> {
     async fn serve(&mut self, io: BufferedStream) {
-        let mut client = Downstream::h1(DownstreamH1::new(io, self.shutdown.clone()), self.endpoint);
+        let mut client = Downstream::h1(DownstreamH1::new(io, self.shutdown.clone()), self.listener_origin);
         let mut is_first = true;
         loop {
             let Some(h1) = client.as_h1() else { return };
@@ -274,7 +275,7 @@ impl Connection<'_> {
                 // The close itself marks the response as truncated, so there is no lingering close.
                 ResponseState::Aborted(CloseMode::Fin) => return,
                 ResponseState::NotStarted
-                | ResponseState::HeadersSent
+                | ResponseState::Started
                 | ResponseState::Disconnected
                 | ResponseState::WriteTimeout => {
                     record::count_disconnect(&self.listener.gateway, client.state());

@@ -10,6 +10,7 @@ use crate::contract::{Cause, Fault, Phase};
 use crate::proxy::downstream::{Downstream, ResponseState};
 use crate::proxy::message::request::Request;
 use crate::proxy::record::RejectedRequest;
+use crate::proxy::request::Arrival;
 use crate::proxy::{pages, request};
 
 /// The work that runs under the panic guard.
@@ -53,7 +54,7 @@ async fn run_guarded(
             (None, Some((rejected.request_line.clone(), rejected.facts.clone())))
         }
     };
-    let arrival = (listener.index, peer_ip);
+    let arrival = Arrival { listener: listener.index, peer_ip };
     // Boxed because the future is large: idle connections should not reserve memory for it.
     let guarded_task = Box::pin(async {
         match (&listener.role, work) {
@@ -96,7 +97,7 @@ async fn run_guarded(
                 client.abort();
             }
         }
-        ResponseState::HeadersSent => {
+        ResponseState::Started => {
             listener.gateway.metrics.aborted(Cause::ProxyInternalError);
             client.abort();
         }

@@ -30,7 +30,8 @@ pub(super) async fn reject(
     if !read_request(connection, &mut io, deadline).await {
         return gateway.metrics.closed_without_response(CloseReason::PlaintextOnTls);
     }
-    let mut client = Downstream::h1(DownstreamH1::new(io, connection.shutdown.clone()), connection.endpoint);
+    let mut client =
+        Downstream::h1(DownstreamH1::new(io, connection.shutdown.clone()), connection.listener_origin);
     let Some(h1) = client.as_h1() else { return };
     let fault = Fault::new(Cause::HttpRequestError, Phase::RequestHeaders)
         .with_evidence(Evidence::from_static("plain HTTP on a TLS listener"));
@@ -39,7 +40,7 @@ pub(super) async fn reject(
     match client.state() {
         ResponseState::Complete => lingering_close(client, connection.slot.is_ok()).await,
         ResponseState::NotStarted
-        | ResponseState::HeadersSent
+        | ResponseState::Started
         | ResponseState::Aborted(_)
         | ResponseState::Disconnected
         | ResponseState::WriteTimeout => record::count_disconnect(gateway, client.state()),

@@ -83,8 +83,8 @@ impl ResponseHeadParts<'_> {
     }
 }
 
-/// Writes a status line and header section. This is the only function that writes Content-Length, Transfer-Encoding and
-/// Connection. `keep_alive`: the connection stays open after the response.
+/// Writes a status line and header section. No other function writes the Content-Length, Transfer-Encoding and Connection
+/// of an HTTP/1 response. `keep_alive`: the connection stays open after the response.
 pub(in crate::proxy) fn write_response_head(
     out: &mut BytesMut,
     parts: &ResponseHeadParts<'_>,
@@ -229,7 +229,7 @@ impl DownstreamH1 {
     }
 
     /// Queues an interim response (1xx except 101).
-    pub(in crate::proxy) fn send_interim(&mut self, status: u16, write_fields: impl FnOnce(&mut BytesMut)) {
+    pub(in crate::proxy) fn queue_interim(&mut self, status: u16, write_fields: impl FnOnce(&mut BytesMut)) {
         if status == 100 {
             self.awaits_continue = false;
         }
@@ -239,7 +239,7 @@ impl DownstreamH1 {
     }
 
     /// Queues the status line and header section of the final response.
-    pub(in crate::proxy) fn send_response_head(
+    pub(in crate::proxy) fn queue_response_head(
         &mut self,
         parts: &ResponseHeadParts<'_>,
         write_fields: impl FnOnce(&mut BytesMut),
@@ -260,7 +260,7 @@ impl DownstreamH1 {
     }
 
     /// Queues body bytes. Returns false, and queues nothing, if they exceed the declared length.
-    pub(in crate::proxy) fn send_data(&mut self, data: &[u8]) -> bool {
+    pub(in crate::proxy) fn queue_response_body(&mut self, data: &[u8]) -> bool {
         if data.is_empty() {
             return true;
         }
@@ -287,7 +287,7 @@ impl DownstreamH1 {
     }
 
     /// Queues the end of the body. Returns false if the body is shorter than the declared length.
-    pub(in crate::proxy) fn send_end(&mut self) -> bool {
+    pub(in crate::proxy) fn queue_response_end(&mut self) -> bool {
         match self.response_framing {
             BodyFraming::Length(remaining) => remaining == 0,
             BodyFraming::Chunked => {

@@ -184,8 +184,8 @@ impl DownstreamH2 {
         }
     }
 
-    /// Sends an interim response (1xx except 101).
-    pub(in crate::proxy) fn send_interim(&mut self, status: u16, fields: HeaderMap) {
+    /// Queues an interim response (1xx except 101).
+    pub(in crate::proxy) fn queue_interim(&mut self, status: u16, fields: HeaderMap) {
         if status == 100 {
             self.awaits_continue = false;
         }
@@ -197,11 +197,11 @@ impl DownstreamH2 {
         }
     }
 
-    /// Sends the status code and header section of the final response.
+    /// Queues the status code and header section of the final response.
     ///
     /// # Errors
     /// The stream was reset or its connection closed.
-    pub(in crate::proxy) fn send_response_head(
+    pub(in crate::proxy) fn queue_response_head(
         &mut self,
         parts: &ResponseHeadParts<'_>,
         mut fields: HeaderMap,
@@ -224,7 +224,7 @@ impl DownstreamH2 {
     }
 
     /// Queues body bytes. Returns false, and queues nothing, if they exceed the declared length.
-    pub(in crate::proxy) fn send_data(&mut self, data: &[u8]) -> bool {
+    pub(in crate::proxy) fn queue_response_body(&mut self, data: &[u8]) -> bool {
         if let Some(remaining) = &mut self.response_remaining {
             let length = data.len() as u64;
             if length > *remaining {
@@ -237,12 +237,12 @@ impl DownstreamH2 {
     }
 
     /// Queues the response trailers.
-    pub(in crate::proxy) fn send_trailers(&mut self, trailers: HeaderMap) {
+    pub(in crate::proxy) fn queue_response_trailers(&mut self, trailers: HeaderMap) {
         self.response_trailers = Some(trailers);
     }
 
     /// Queues the end of the stream. Returns false if the body is shorter than the declared length.
-    pub(in crate::proxy) fn send_end(&mut self) -> bool {
+    pub(in crate::proxy) fn queue_response_end(&mut self) -> bool {
         self.end_pending = !self.end_sent;
         self.response_remaining.is_none_or(|remaining| remaining == 0)
     }
@@ -305,25 +305,41 @@ impl DownstreamH2 {
     }
 }
 
-/// One stream's share of the memory limits of its connection: buffered body bytes and header lists.
+/// The memory limits of one connection, shared by its streams: buffered body bytes and header lists.
 #[derive(Debug, Default)]
-pub(in crate::proxy) struct StreamBudget {
+pub(in crate::proxy) struct ConnectionBudget {
     /// Size of the header lists of all streams, in bytes.
+    total_header_bytes: Arc<AtomicUsize>,
+}
+
+/// One stream's share of the memory limits of its connection.
+#[derive(Debug)]
+pub(in crate::proxy) struct StreamBudget {
     total_header_bytes: Arc<AtomicUsize>,
     /// Size of this stream's header list, in bytes.
     header_bytes: usize,
 }
 
-impl StreamBudget {
-    /// Adds a stream with a header list of `header_bytes`. The flag is false if the connection's limit is exceeded.
-    pub(in crate::proxy) fn for_stream(&self, header_bytes: usize) -> (StreamBudget, bool) {
-        let previous = self.total_header_bytes.fetch_add(header_bytes, Ordering::Relaxed);
-        (
-            StreamBudget { total_header_bytes: Arc::clone(&self.total_header_bytes), header_bytes },
-            header_bytes <= SMALL_HEADER_LIST || previous + header_bytes <= MAX_CONNECTION_HEADERS,
-        )
-    }
+/// The result of adding a stream to a connection.
+pub(in crate::proxy) struct AddedStream {
+    pub(in crate::proxy) budget: StreamBudget,
+    /// With the header list of this stream, the connection is within its limit.
+    pub(in crate::proxy) is_within_limit: bool,
+}
 
+impl ConnectionBudget {
+    /// Adds a stream with a header list of `header_bytes`.
+    pub(in crate::proxy) fn add_stream(&self, header_bytes: usize) -> AddedStream {
+        let previous = self.total_header_bytes.fetch_add(header_bytes, Ordering::Relaxed);
+        AddedStream {
+            budget: StreamBudget { total_header_bytes: Arc::clone(&self.total_header_bytes), header_bytes },
+            is_within_limit: header_bytes <= SMALL_HEADER_LIST
+                || previous + header_bytes <= MAX_CONNECTION_HEADERS,
+        }
+    }
+}
+
+impl StreamBudget {
     /// The buffer limit divided by the number of open streams, but at least one small buffer and at most `max`.
     fn capacity(&self, max: usize) -> usize {
         // The connection itself holds one reference.
@@ -346,7 +362,7 @@ fn response_head(status: u16, fields: HeaderMap) -> Option<Response<()>> {
     Some(response)
 }
 
-/// Appends a field from an HTTP/1 header section. A field that HTTP/2 cannot represent is skipped.
+/// Appends a field that is given as bytes. A field that HTTP/2 cannot represent is skipped.
 pub(in crate::proxy) fn append_bytes(map: &mut HeaderMap, name: &[u8], value: &[u8]) {
     if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
         append_value(map, name, value);

@@ -2,7 +2,7 @@
 //!
 //! [`ResponseSender`] is the only way to start a response, and starting one consumes it: a request gets at most one
 //! response, and after the headers only [`Downstream::abort`] can end it early. Only [`super::local_reply`] and
-//! [`super::relay`] call the `send_*` functions.
+//! [`super::relay`] call the `queue_*` functions; [`Downstream::poll_flush`] writes what was queued.
 #![expect(clippy::disallowed_methods, reason = "forwards the calls of local_reply and relay")]
 
 pub(super) mod h1;
@@ -22,7 +22,7 @@ use super::by_protocol::by_protocol;
 use super::message::h1_writer;
 use super::message::{CloseMode, ResponseHeadParts};
 use super::pinned::PinnedConnections;
-use crate::http::reported_origin::Endpoint;
+use crate::http::reported_origin::ListenerOrigin;
 use crate::http::request_head::Version;
 
 /// The state of the response.
@@ -30,9 +30,9 @@ use crate::http::request_head::Version;
 pub(super) enum ResponseState {
     /// No part of a final response has been queued.
     NotStarted,
-    /// The headers of the final response have been queued; the body may follow.
-    HeadersSent,
-    /// The response is complete.
+    /// The header section of the final response was queued; the body may follow.
+    Started,
+    /// The whole response was queued. The sender changes the state if the client does not receive it.
     Complete,
     /// The gateway truncated the response; the connection or stream cannot be used again.
     Aborted(CloseMode),
@@ -47,10 +47,11 @@ pub(super) enum ResponseState {
 pub(super) struct Downstream {
     protocol: DownstreamProtocol,
     state: ResponseState,
-    endpoint: Endpoint,
+    listener_origin: ListenerOrigin,
     /// Bytes of the request body received.
     received: u64,
-    /// Time spent waiting for the client to read its response or to send the rest of its request.
+    /// Time in which the request waited for its client or its upstream. Kept here because the functions that wait have
+    /// the client at hand.
     waited: Duration,
     /// The upstream connections that are pinned to the client's connection. HTTP/2 streams share them.
     pinned: Option<Arc<PinnedConnections>>,
@@ -84,20 +85,20 @@ impl<'a> ResponseSender<'a> {
     ///
     /// # Errors
     /// The stream was reset or its connection closed.
-    pub(super) fn send_response_head(
+    pub(super) fn queue_response_head(
         self,
         parts: &ResponseHeadParts<'_>,
         write_fields: impl FnOnce(&mut FieldWriter<'_>),
     ) -> io::Result<&'a mut Downstream> {
-        self.client.state = ResponseState::HeadersSent;
+        self.client.state = ResponseState::Started;
         match &mut self.client.protocol {
             DownstreamProtocol::H1(h1) => {
-                h1.send_response_head(parts, |out| write_fields(&mut FieldWriter::Raw(out)))
+                h1.queue_response_head(parts, |out| write_fields(&mut FieldWriter::Raw(out)))
             }
             DownstreamProtocol::H2(h2) => {
                 let mut map = HeaderMap::with_capacity(16);
                 write_fields(&mut FieldWriter::Map(&mut map));
-                h2.send_response_head(parts, map)?;
+                h2.queue_response_head(parts, map)?;
             }
         }
         Ok(self.client)
@@ -139,11 +140,11 @@ impl FieldWriter<'_> {
 
 impl Downstream {
     /// The state is `Complete` until [`Downstream::begin_request`] is called.
-    pub(super) fn h1(client: DownstreamH1, endpoint: Endpoint) -> Self {
+    pub(super) fn h1(client: DownstreamH1, listener_origin: ListenerOrigin) -> Self {
         Downstream {
             protocol: DownstreamProtocol::H1(client),
             state: ResponseState::Complete,
-            endpoint,
+            listener_origin,
             received: 0,
             waited: Duration::ZERO,
             pinned: None,
@@ -151,11 +152,15 @@ impl Downstream {
     }
 
     /// A stream of a connection with these pinned connections.
-    pub(super) fn h2(client: DownstreamH2, endpoint: Endpoint, pinned: Arc<PinnedConnections>) -> Self {
+    pub(super) fn h2(
+        client: DownstreamH2,
+        listener_origin: ListenerOrigin,
+        pinned: Arc<PinnedConnections>,
+    ) -> Self {
         Downstream {
             protocol: DownstreamProtocol::H2(client),
             state: ResponseState::NotStarted,
-            endpoint,
+            listener_origin,
             received: 0,
             waited: Duration::ZERO,
             pinned: Some(pinned),
@@ -188,9 +193,9 @@ impl Downstream {
         }
     }
 
-    /// The scheme, port and TLS version of the client's connection.
-    pub(super) const fn endpoint(&self) -> Endpoint {
-        self.endpoint
+    /// Where the request arrived: the scheme and port of the listener, and the TLS version.
+    pub(super) const fn listener_origin(&self) -> ListenerOrigin {
+        self.listener_origin
     }
 
     /// The HTTP/1 connection, to read the next request from it.
@@ -220,12 +225,12 @@ impl Downstream {
         self.state
     }
 
-    /// Adds to the time spent waiting for the client.
+    /// Adds time in which the request waited for its client or its upstream; `overhead_seconds` leaves it out.
     pub(super) fn add_wait(&mut self, waited: Duration) {
         self.waited += waited;
     }
 
-    /// Time spent waiting for the client since its request was read, as reported to [`Downstream::add_wait`].
+    /// The sum of the waits since the request was read, as reported to [`Downstream::add_wait`].
     pub(super) const fn waited(&self) -> Duration {
         self.waited
     }
@@ -291,7 +296,8 @@ impl Downstream {
         }
     }
 
-    /// Ready when the client has disconnected.
+    /// Ready when the client has disconnected. An HTTP/1 client that closes its sending side (FIN) counts as disconnected:
+    /// it may have closed both.
     pub(super) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.poll_disconnect(cx))
     }
@@ -305,38 +311,38 @@ impl Downstream {
     }
 
     /// Queues an interim response (1xx except 101).
-    pub(super) fn send_interim(&mut self, status: u16, write_fields: impl FnOnce(&mut FieldWriter<'_>)) {
+    pub(super) fn queue_interim(&mut self, status: u16, write_fields: impl FnOnce(&mut FieldWriter<'_>)) {
         match &mut self.protocol {
             DownstreamProtocol::H1(h1) => {
-                h1.send_interim(status, |out| write_fields(&mut FieldWriter::Raw(out)))
+                h1.queue_interim(status, |out| write_fields(&mut FieldWriter::Raw(out)))
             }
             DownstreamProtocol::H2(h2) => {
                 let mut map = HeaderMap::new();
                 write_fields(&mut FieldWriter::Map(&mut map));
-                h2.send_interim(status, map);
+                h2.queue_interim(status, map);
             }
         }
     }
 
     /// Queues body bytes. Returns false if they exceed the declared length.
-    pub(super) fn send_data(&mut self, data: &[u8]) -> bool {
-        by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.send_data(data))
+    pub(super) fn queue_response_body(&mut self, data: &[u8]) -> bool {
+        by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.queue_response_body(data))
     }
 
-    /// Queues trailers; must be called before [`Downstream::send_end`]. HTTP/1 responses have no trailers.
-    pub(super) fn send_trailers(&mut self, trailers: HeaderMap) {
+    /// Queues trailers; must be called before [`Downstream::queue_response_end`]. HTTP/1 responses have no trailers.
+    pub(super) fn queue_response_trailers(&mut self, trailers: HeaderMap) {
         match &mut self.protocol {
             // The response has no Trailer field, which would announce them.
             DownstreamProtocol::H1(_) => {}
-            DownstreamProtocol::H2(h2) => h2.send_trailers(trailers),
+            DownstreamProtocol::H2(h2) => h2.queue_response_trailers(trailers),
         }
     }
 
     /// Queues the end of the body. Returns false if the body is shorter than the declared length.
-    pub(super) fn send_end(&mut self) -> bool {
+    pub(super) fn queue_response_end(&mut self) -> bool {
         let complete = match &mut self.protocol {
-            DownstreamProtocol::H1(h1) => h1.send_end(),
-            DownstreamProtocol::H2(h2) => h2.send_end(),
+            DownstreamProtocol::H1(h1) => h1.queue_response_end(),
+            DownstreamProtocol::H2(h2) => h2.queue_response_end(),
         };
         if complete {
             self.state = ResponseState::Complete;
@@ -344,7 +350,8 @@ impl Downstream {
         complete
     }
 
-    /// Ends the response so that the client can detect the truncation.
+    /// Marks the response as truncated. HTTP/2: the stream is reset. HTTP/1: the connection closes after this request, so
+    /// that the client can detect the truncation.
     pub(super) fn abort(&mut self) {
         let close_mode = match &mut self.protocol {
             DownstreamProtocol::H1(h1) => h1.abort(),

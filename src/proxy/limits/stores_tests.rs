@@ -175,7 +175,7 @@ async fn admit(snapshot: &Snapshot) -> Result<ResetCandidates, Cause> {
     let stream = BufferedStream::new(Box::new(tokio::io::duplex(1).0));
     let mut client = Downstream::h1(
         DownstreamH1::new(stream, shutdown),
-        crate::http::reported_origin::Endpoint { scheme: "http", port: 80, tls_version: None },
+        crate::http::reported_origin::ListenerOrigin { scheme: "http", port: 80, tls_version: None },
     );
     let mut exchange = Exchange::begin(&context, &mut client);
     let subject = subject(&context, &snapshot.routes[0], &request, KeyBody::Absent);

@@ -24,12 +24,12 @@ pub(super) enum BodyLength {
     Absent,
 }
 
-/// How an HTTP/1 connection is closed after a truncated response.
+/// How the client can tell that a response is truncated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CloseMode {
-    /// Normally: the framing shows the truncation, because Content-Length is not reached or the last chunk is missing.
+    /// The HTTP/1 connection closes normally: Content-Length is not reached, or the last chunk is missing.
     Fin,
-    /// With a reset: the close of the connection delimits the body, so only a reset shows the truncation.
+    /// A reset: on HTTP/1 of a connection whose close delimits the body, on HTTP/2 of the stream (RST_STREAM).
     Reset,
 }
 

@@ -1,8 +1,8 @@
 //! A valid request, and the header section that the upstream receives for it.
 //!
-//! The upstream receives the target and Host unchanged, and every end-to-end field. Hop-by-hop fields and forwarding
-//! fields of the client are removed; the gateway adds `X-Forwarded-*`, `Forwarded`, `X-Real-IP`, `X-Request-Id` and
-//! `Via`: see [`super::forwarding`].
+//! The upstream receives the target in origin form, rewritten if the route says so; Host as `upstreams.NAME.host` says;
+//! and the end-to-end fields with the route's edits. Hop-by-hop fields are removed. The gateway writes `X-Forwarded-*`,
+//! `Forwarded`, `X-Real-IP`, `X-Request-Id` and `Via`: see [`super::forwarding`].
 
 use std::net::IpAddr;
 
@@ -30,7 +30,7 @@ pub(in crate::proxy) const MAX_H2_HEADER_LIST: usize = 64 * 1024;
 pub(in crate::proxy) struct Request {
     pub(in crate::proxy) method: Method,
     pub(in crate::proxy) fields: HeaderFields,
-    /// The request target in origin form, as received.
+    /// The request target as received, except that absolute form is converted to origin form. `*` for the whole server.
     pub(in crate::proxy) target: Bytes,
     /// Length of the path at the start of `target`; the rest is the query.
     path_len: usize,
@@ -209,9 +209,9 @@ impl Request {
             })
     }
 
-    /// The `X-Request-Id` that a trusted proxy sent, if it has 8 to 64 letters, digits, dots, colons, hyphens and
-    /// underscores.
-    pub(in crate::proxy) fn trusted_id(&self) -> Option<HeaderValue> {
+    /// The received `X-Request-Id`, if it has 8 to 64 letters, digits, dots, colons, hyphens and underscores. The caller
+    /// checks whether the peer is trusted.
+    pub(in crate::proxy) fn valid_request_id(&self) -> Option<HeaderValue> {
         let value = self.fields.value("x-request-id")?;
         let is_id_byte = |octet: &u8| octet.is_ascii_alphanumeric() || b"._:-".contains(octet);
         let is_valid = (8..=64).contains(&value.len()) && value.iter().all(is_id_byte);

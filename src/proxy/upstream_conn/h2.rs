@@ -205,7 +205,7 @@ impl UpstreamH2 {
         };
         let (response_head, end_stream) = match response.poll_informational(cx) {
             Poll::Ready(Some(Ok(response_head))) => (response_head, false),
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.stream_fault(&error))),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(self.record_error(&error))),
             // Polling for the final response now could skip an interim response that arrives between the two polls.
             Poll::Pending => return Poll::Pending,
             Poll::Ready(None) => match ready!(Pin::new(response).poll(cx)) {
@@ -216,7 +216,7 @@ impl UpstreamH2 {
                     self.response = None;
                     (Response::from_parts(parts, ()), end_stream)
                 }
-                Err(error) => return Poll::Ready(Err(self.stream_fault(&error))),
+                Err(error) => return Poll::Ready(Err(self.record_error(&error))),
             },
         };
         self.response_started = true;
@@ -291,7 +291,7 @@ impl UpstreamH2 {
                 Some(Err(error)) => {
                     // A connection error after END_STREAM does not invalidate the response.
                     if !self.response_was_complete(&error) {
-                        return Poll::Ready(Err(self.stream_fault(&error)));
+                        return Poll::Ready(Err(self.record_error(&error)));
                     }
                     self.body_done = true;
                 }
@@ -300,7 +300,7 @@ impl UpstreamH2 {
                         self.response_trailers = trailers;
                         self.body_done = true;
                     }
-                    Err(error) => return Poll::Ready(Err(self.stream_fault(&error))),
+                    Err(error) => return Poll::Ready(Err(self.record_error(&error))),
                 },
             }
         }
@@ -340,8 +340,9 @@ impl UpstreamH2 {
         !error.is_library() && !self.slot.ping_timed_out() && self.slot.ended(self.stream_id)
     }
 
-    /// Maps a stream error to a [`Fault`].
-    fn stream_fault(&mut self, error: &h2::Error) -> Fault {
+    /// Records whether the stream was reset and whether the request was unprocessed, on which retries depend. Returns the
+    /// [`Fault`] for the error.
+    fn record_error(&mut self, error: &h2::Error) -> Fault {
         let before_headers = self.body.is_none();
         let ping_timed_out = self.slot.ping_timed_out();
         let goaway_code = Some(self.slot.goaway_code()).filter(|code| *code > 0 && !error.is_reset());

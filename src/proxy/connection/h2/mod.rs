@@ -31,8 +31,8 @@ use self::stream::StreamTask;
 use super::tracker::{ConnectionSlot, OverLimit};
 use super::{Connection, ListenerService, evicted, over_connection_limit};
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::http::reported_origin::Endpoint;
-use crate::proxy::downstream::h2::StreamBudget;
+use crate::http::reported_origin::ListenerOrigin;
+use crate::proxy::downstream::h2::{AddedStream, ConnectionBudget};
 use crate::proxy::message::request::header_list_size;
 use crate::proxy::pinned::PinnedConnections;
 use crate::proxy::stream_table::StreamTable;
@@ -108,7 +108,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         h2,
         listener,
         peer_ip: connection.peer_ip,
-        endpoint: connection.endpoint,
+        listener_origin: connection.listener_origin,
         over_limit,
         slot: connection.slot.as_ref().ok(),
         has_served: false,
@@ -120,7 +120,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         close_reason: None,
         read_timeout: FrameReadTimeout::new(frame_progress, header_timeout),
         table,
-        budget: StreamBudget::default(),
+        budget: ConnectionBudget::default(),
         pinned: Arc::default(),
         stream_tasks,
     };
@@ -188,7 +188,7 @@ struct H2Connection<'a> {
     h2: ServerConnection,
     listener: &'a Arc<ListenerService>,
     peer_ip: IpAddr,
-    endpoint: Endpoint,
+    listener_origin: ListenerOrigin,
     /// The connection is over a connection limit: its requests are rejected.
     over_limit: Option<OverLimit>,
     /// The connection's slot; `None` for a connection over the limit, and for an evicted one.
@@ -206,7 +206,7 @@ struct H2Connection<'a> {
     close_reason: Option<CloseReason>,
     read_timeout: FrameReadTimeout,
     table: StreamTable,
-    budget: StreamBudget,
+    budget: ConnectionBudget,
     pinned: Arc<PinnedConnections>,
     stream_tasks: TaskTracker,
 }
@@ -323,8 +323,8 @@ impl H2Connection<'_> {
             self.drain(None);
         }
         let header_list_size = header_list_size(request.headers());
-        let (budget, fits) = self.budget.for_stream(header_list_size);
-        let rejection = match (self.over_limit, fits) {
+        let AddedStream { budget, is_within_limit } = self.budget.add_stream(header_list_size);
+        let rejection = match (self.over_limit, is_within_limit) {
             (Some(over_limit), _) => Some(over_connection_limit(over_limit)),
             (None, false) => Some(header_lists_too_large()),
             (None, true) => None,
@@ -333,7 +333,7 @@ impl H2Connection<'_> {
             listener: Arc::clone(self.listener),
             table: self.table.clone(),
             peer_ip: self.peer_ip,
-            endpoint: self.endpoint,
+            listener_origin: self.listener_origin,
             budget,
             pinned: Arc::clone(&self.pinned),
             rejection,

@@ -11,7 +11,7 @@ use http::request::Parts;
 
 use crate::contract::Fault;
 use crate::http::framing::RequestFraming;
-use crate::http::reported_origin::Endpoint;
+use crate::http::reported_origin::ListenerOrigin;
 use crate::proxy::connection::{ListenerService, first_line, reject_guarded, serve_guarded};
 use crate::proxy::downstream::h2::{DownstreamH2, RequestTraits, StreamBudget};
 use crate::proxy::downstream::{Downstream, ResponseState};
@@ -25,7 +25,7 @@ pub(super) struct StreamTask {
     pub(super) listener: Arc<ListenerService>,
     pub(super) table: StreamTable,
     pub(super) peer_ip: IpAddr,
-    pub(super) endpoint: Endpoint,
+    pub(super) listener_origin: ListenerOrigin,
     pub(super) budget: StreamBudget,
     pub(super) pinned: Arc<PinnedConnections>,
     /// Why the request is rejected, although it may be well-formed.
@@ -35,7 +35,7 @@ pub(super) struct StreamTask {
 impl StreamTask {
     /// Serves the request, or sends its error response, and counts the stream if the client has left.
     pub(super) async fn serve(self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
-        let StreamTask { listener, table, peer_ip, endpoint, budget, pinned, rejection } = self;
+        let StreamTask { listener, table, peer_ip, listener_origin, budget, pinned, rejection } = self;
         let stream_id = respond.stream_id().as_u32();
         let (mut parts, body) = request.into_parts();
         let is_head_request = parts.method == http::Method::HEAD;
@@ -47,7 +47,7 @@ impl StreamTask {
         };
         let traits = RequestTraits { is_head_request, awaits_continue, length };
         let h2 = DownstreamH2::new(body, respond, traits, budget, table.clone());
-        let mut client = Downstream::h2(h2, endpoint, pinned);
+        let mut client = Downstream::h2(h2, listener_origin, pinned);
         let request = match (request, rejection) {
             (Ok(request), None) => Ok(request),
             (Ok(request), Some(fault)) => {
@@ -75,7 +75,7 @@ impl StreamTask {
         match client.state() {
             // The frame observers count a stream that has no result yet, and a malformed one.
             ResponseState::NotStarted => {}
-            ResponseState::HeadersSent | ResponseState::Disconnected if !has_result => {}
+            ResponseState::Started | ResponseState::Disconnected if !has_result => {}
             _ if client.is_malformed() => {}
             state => record::count_disconnect(&listener.gateway, state),
         }
