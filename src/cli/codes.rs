@@ -367,7 +367,8 @@ const CAUSES_INTRODUCTION: &str = "Why the gateway generated an error response, 
      configuration use the same names. Each cause has a list of preferred codes; the first that the contract documents is \
      sent. Reserved causes are names for later: clients do not get them yet.";
 const UPSTREAM_INTRODUCTION: &str = "The status code of the upstream and the code that the client receives, unless an override applies. A code \
-     that the contract documents is kept; the body is replaced if it does not have the documented form.";
+     that the contract documents is kept. Of a 4xx a body of the documented form is forwarded; any other body, and by \
+     default that of every 5xx, is replaced (`errors.upstream_messages`).";
 const STYLESHEET: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}\
      div{overflow-x:auto}table{border-collapse:collapse}th,td{text-align:left;vertical-align:top;padding:.3rem .8rem .3rem 0;\
      border-bottom:1px solid #8885}pre{overflow-x:auto}";

@@ -45,7 +45,7 @@ pub(crate) struct VerifyOptions {
     /// Exit 0 if rows are flaky: failed first, passed when repeated.
     #[arg(long)]
     allow_flaky: bool,
-    /// Also run the cases of this file; see docs/verify.md.
+    /// Also run the cases of this file; see docs/operations.md, "Cases of your own".
     #[arg(long, value_name = "FILE")]
     cases: Option<PathBuf>,
     /// Connect to the gateways through this relay, which reads their address from a first line; for tests of `verify`.

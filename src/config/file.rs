@@ -341,11 +341,12 @@ pub(crate) struct ClientFile {
     #[schemars(extend("default" = "x-forwarded-for"))]
     pub ip_header: FieldName,
 
-    /// The other fields of trusted proxies from which the upstream's `X-Forwarded-*` and `Forwarded` are written.
+    /// The fields of trusted proxies from which the upstream's `X-Forwarded-*` and `Forwarded` are written.
     ///
     /// Without them, and for all other peers, these fields describe the connection to the gateway. A value that is not
-    /// exactly one scheme, host or port is ignored. List only fields that every trusted proxy overwrites: it passes
-    /// others on as the client sent them.
+    /// exactly one scheme, host or port is ignored. `x-forwarded-for` must be listed as long as `ip_header` is
+    /// this field; it may be one to which the proxies append. List another field only if every trusted proxy overwrites it:
+    /// a field that it passes on was written by the client.
     #[schemars(extend("default" = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-port"]))]
     pub trusted_headers: Vec<TrustedHeader>,
 

@@ -115,10 +115,10 @@ causes! {
     /// Host is missing, repeated or malformed, or differs from the authority of the request target.
     InvalidHost "invalid_host" = row(&[400], Phase::RequestHeaders, GrpcStatus::InvalidArgument)
         .message("The Host of the request is missing, repeated or malformed.");
-    /// The path has dot segments, a backslash, a control byte or a broken percent-encoding.
+    /// The path has dot segments, a backslash, a control byte or a broken percent-encoding, or matches another route once `%2F` is decoded.
     AmbiguousPath "ambiguous_path" = row(&[400], Phase::Route, GrpcStatus::InvalidArgument)
         .message("The path of the request is malformed or ambiguous.");
-    /// The request line names a version other than HTTP/1.0 or HTTP/1.1.
+    /// The request line names a version other than HTTP/1.0 to HTTP/1.9.
     UnsupportedVersion "unsupported_version" = row(&[505, 400], Phase::RequestHeaders, GrpcStatus::InvalidArgument)
         .message("The HTTP version of the request is not supported.");
     /// The method is CONNECT or TRACE, which are not supported.
@@ -127,7 +127,7 @@ causes! {
     /// Expect has a value other than 100-continue.
     UnsupportedExpectation "unsupported_expectation" = row(&[417, 400], Phase::RequestHeaders, GrpcStatus::InvalidArgument)
         .message("The expectation of the request cannot be met.");
-    /// The request body violates its framing (invalid chunk, body too short).
+    /// The request body violates its framing (invalid chunk, body too short), or cannot be read for a `body:` key of a rate limit.
     MalformedBody "malformed_body" = row(&[400], Phase::Send, GrpcStatus::InvalidArgument)
         .message("The request body is malformed or incomplete.");
     /// The request header section is larger than `client.max_header_bytes` or has too many fields.
@@ -146,7 +146,7 @@ causes! {
     DestinationNotFound "destination_not_found" = row(&[404, 400], Phase::Route, GrpcStatus::Unimplemented);
     /// Routes match the host and the path, but none of them matches the method. The response has `Allow`.
     MethodNotAllowed "method_not_allowed" = row(&[405, 404, 400], Phase::Route, GrpcStatus::Unimplemented);
-    /// A `deny` or `allow_from` rule of the route denied the request, or its CORS policy denied a preflight request.
+    /// A `deny`, `deny_from` or `allow_from` rule of the route denied the request, or its CORS policy denied a preflight request.
     HttpRequestDenied "http_request_denied" = row(&[403, 401, 400], Phase::Admit, GrpcStatus::PermissionDenied)
         ;
     /// A rate-limit rule denied the request.

@@ -318,13 +318,25 @@ fn notes(input: &ExplainInput<'_>, end: ExplainedEnd, decision: &Decision) -> Ve
     match end {
         ExplainedEnd::LocalReply => {}
         ExplainedEnd::Replaced => {
+            let may_keep_message = match decision.trigger() {
+                Trigger::UpstreamStatus(from) => {
+                    input.errors.upstream_messages.allowed(from, decision.code().status())
+                }
+                Trigger::Fault(_) => false,
+            };
             if decision.allows_upstream_body() {
-                notes.push("An upstream body that conforms to the contract is forwarded unchanged; this is the response for any other body.");
+                notes.push(if may_keep_message {
+                    "An upstream body that conforms to the contract is forwarded unchanged; this is the response for any other body."
+                } else {
+                    "A body of the documented form is replaced too, because of errors.upstream_messages."
+                });
             }
-            notes.push(
+            notes.push(if may_keep_message {
                 "A plain message in the upstream's JSON may replace this one, and some of its header fields are kept \
-                 (errors.upstream_messages, errors.keep_headers).",
-            );
+                 (errors.upstream_messages, errors.keep_headers)."
+            } else {
+                "Some of the upstream's header fields are kept (errors.keep_headers)."
+            });
         }
         ExplainedEnd::Forwarded { observed: true } => {
             notes.push("errors.mode is observe: the upstream's response is forwarded, and what enforce would do is counted.");

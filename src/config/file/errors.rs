@@ -30,9 +30,10 @@ pub(crate) struct ErrorsFile {
     #[schemars(extend("default" = "contract"))]
     pub format: ErrorFormat,
 
-    /// Which replaced errors may keep the message of the upstream.
+    /// Which errors of the upstream may keep its message.
     ///
-    /// Only one plain line is kept; markup, stack traces and addresses with a password are rejected.
+    /// Other errors are replaced even if their body has the documented form. A replaced error keeps one plain line; markup,
+    /// stack traces and URLs with credentials are rejected.
     #[schemars(extend("default" = "client_errors"))]
     pub upstream_messages: UpstreamMessages,
 
@@ -44,7 +45,8 @@ pub(crate) struct ErrorsFile {
 
     /// Further places of the message in an error body of the upstream; they are searched first.
     ///
-    /// The usual places are searched anyway: `message`, `error.message`, `detail`, `errors[0].message` and others.
+    /// The usual places are searched anyway: `message`, `error.message`, `detail`, `errors[0].message` and others, which
+    /// docs/contracts.md lists.
     #[schemars(extend("default" = [], "x-unit" = "list of places such as `fault.faultstring` or `errors[0].text`"))]
     pub message_paths: Vec<MessagePath>,
 
