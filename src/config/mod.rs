@@ -5,6 +5,7 @@
 //! [`Problems`]. Certificates are read together with the file.
 //! Nothing here opens a socket, resolves a name or reads a clock.
 
+mod contract_problems;
 pub(crate) mod deserialize;
 pub(crate) mod file;
 mod foreign_patterns;
@@ -17,6 +18,7 @@ pub(crate) mod schema;
 mod socket_path;
 pub(crate) mod sources;
 pub(crate) mod structure;
+mod template_help;
 pub(crate) mod tree;
 pub(crate) mod units;
 pub(crate) mod validate;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use serde_saphyr::granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Tag, options};
 
 use super::problem::{Diagnostic, Location, Problem, quoted};
+use super::template_help;
 use super::tree::{Entry, Node, NodeKind, Tree, child_path};
 
 /// Looks up an environment variable.
@@ -26,7 +27,7 @@ pub(crate) fn parse(
         options! { flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH, emit_comments: false };
     let mut builder = TreeBuilder::default();
     for event in Parser::new_from_str_with_options(text, options) {
-        let (event, span) = event.map_err(|error| syntax_problem(&error))?;
+        let (event, span) = event.map_err(|error| syntax_problem(&error, text))?;
         builder.handle_event(event, to_location(&span.start))?;
     }
     let Some(root) = builder.root.filter(|root| !root.is_null()) else {
@@ -174,7 +175,11 @@ fn resolve_variables(node: &mut Node, path: &str, variables: Environment<'_>, pr
                     *text = expanded;
                     *plain = false;
                 }
-                Err(diagnostic) => {
+                Err(mut diagnostic) => {
+                    if let Some(meant) = template_help::placeholder_for_variable(path, text) {
+                        diagnostic.help =
+                            format!("write {} for the placeholder, or set the variable", quoted(&meant));
+                    }
                     problems.push(diagnostic.at(path, node.location));
                     node.kind = NodeKind::Invalid;
                 }
@@ -259,7 +264,7 @@ fn is_variable_name(name: &str) -> bool {
 }
 
 /// Describes a parser error and its usual cause.
-fn syntax_problem(error: &ScanError) -> Problem {
+fn syntax_problem(error: &ScanError, text: &str) -> Problem {
     let (message, help) = match error.kind() {
         ErrorKind::TabInIndentation
         | ErrorKind::TabInBlockIndentation
@@ -282,12 +287,31 @@ fn syntax_problem(error: &ScanError) -> Problem {
             "a comma or a closing bracket is missing".to_owned(),
             "add it, or quote the text: inside brackets, text with { } [ ] or , needs quotes",
         ),
-        _ => (
-            format!("invalid YAML: {}", error.kind()),
-            "check the indentation, the colons and the brackets here and just above",
-        ),
+        _ => {
+            let line = text.lines().nth(error.marker().line().saturating_sub(1)).unwrap_or_default();
+            let message = format!("invalid YAML: {}", error.kind());
+            if let Some(value) = half_quoted(line) {
+                let help = format!("quote the text: {}", quoted(value));
+                return problem_at(to_location(error.marker()), message, help);
+            }
+            (message, "check the indentation, the colons and the brackets here and just above")
+        }
     };
     problem_at(to_location(error.marker()), message, help)
+}
+
+/// A value of the line that begins with a closed bracket and goes on as text, such as `{message} happened`.
+fn half_quoted(line: &str) -> Option<&str> {
+    let (_, value) = line.split_once(": ").or_else(|| line.split_once("- "))?;
+    let value = value.trim();
+    let closing = match value.chars().next()? {
+        '{' => '}',
+        '[' => ']',
+        _ => return None,
+    };
+    let (_, rest) = value.split_once(closing)?;
+    let rest = rest.trim_start();
+    (!rest.is_empty() && !rest.starts_with('#')).then_some(value)
 }
 
 fn reject_tag(tag: Option<&Tag>, location: Location) -> Result<(), Problem> {

@@ -219,6 +219,19 @@ impl Tree {
         diagnostic.at(found.path, found.location)
     }
 
+    /// The diagnostic as a problem of the key that `path` ends with.
+    pub(crate) fn problem_of_name(&self, path: &KeyPath<'_>, diagnostic: Diagnostic) -> Problem {
+        let found = self.locate(path);
+        let entry = match *path {
+            KeyPath::Key(parent, name) => {
+                let entries = self.locate(parent).node.map(Node::entries).unwrap_or_default();
+                entries.iter().find(|entry| entry.key == name)
+            }
+            KeyPath::Root | KeyPath::Item(..) => None,
+        };
+        diagnostic.at(found.path, entry.map_or(found.location, |entry| entry.location))
+    }
+
     /// The location of the value at `path`, or of its closest parent.
     pub(crate) fn location(&self, path: &KeyPath<'_>) -> Location {
         self.locate(path).location

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::contract_problems;
 use super::file::ConfigFile;
 use super::file::cause;
 use super::file::contract::{AnyJson, CodeFile, ContractFile, ContractForm};
@@ -12,10 +13,9 @@ use super::problem::{Diagnostic, closest_match, did_you_mean, quoted};
 use super::tree::{KeyPath, Node, NodeKind};
 
 use super::validator::Validator;
-use crate::contract::path::Step;
 use crate::contract::{
-    BodyForm, Cause, CauseDeclaration, CodeDeclaration, Constants, Contract, ContractProblem, Declaration,
-    DeclaredValue, Owner, Preset, TemplateProblem, TemplateSource, builtin, text,
+    BodyForm, Cause, CauseDeclaration, CodeDeclaration, Constants, Contract, Declaration, DeclaredValue,
+    Preset, TemplateSource, builtin,
 };
 use crate::http::reason_phrase::reason_phrase;
 
@@ -142,7 +142,7 @@ fn declare_contract(
     match Contract::declare(declaration) {
         Ok(contract) => Some(contract),
         Err(problems) => {
-            problems.iter().for_each(|problem| report(validator, at, file, problem));
+            problems.iter().for_each(|problem| contract_problems::report(validator, at, file, problem));
             None
         }
     }
@@ -217,7 +217,7 @@ fn body(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: Option<AnyJson>) 
         return BodyForm::default();
     }
     match validator.tree.node(at).map(source) {
-        None | Some(TemplateSource::Null) => BodyForm::default(),
+        None | Some(TemplateSource::Null | TemplateSource::Empty) => BodyForm::default(),
         Some(TemplateSource::Text(name)) => match Preset::from_name(&name) {
             Some(preset) => BodyForm::Preset(preset),
             None => {
@@ -240,6 +240,8 @@ fn body(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: Option<AnyJson>) 
 /// A value of the file as JSON: what is not quoted is null, a boolean or a number where JSON has such a word.
 fn source(node: &Node) -> TemplateSource {
     match &node.kind {
+        // The parser reads a name without a value as `~`.
+        NodeKind::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~") => TemplateSource::Empty,
         NodeKind::Scalar { .. } if node.is_null() => TemplateSource::Null,
         NodeKind::Scalar { text, plain: false } => TemplateSource::Text(text.clone()),
         NodeKind::Scalar { text, plain: true } => match text.as_str() {
@@ -273,112 +275,6 @@ pub(crate) fn constants<'n>(
     names: impl Iterator<Item = &'n str>,
 ) -> Constants {
     names.filter_map(|name| Some((name.to_owned(), source(validator.tree.node(&at.key(name))?)))).collect()
-}
-
-/// Reports a problem of the contract at the value that causes it.
-fn report(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &ContractFile, problem: &ContractProblem) {
-    let text = problem.to_string();
-    let (message, help) = text.split_once("; ").unwrap_or((&text, ""));
-    let diagnostic = Diagnostic::new(message, help);
-    let list = at.key("codes");
-    let causes = at.key("causes");
-    // If a code is declared twice, the row that matches the problem is reported.
-    let row = |status: u16, matches: &dyn Fn(&CodeFile) -> bool| {
-        let mut rows = file.codes.iter().flatten().enumerate();
-        rows.find(|(_, row)| row.code == status && matches(row)).map_or(0, |(index, _)| index)
-    };
-    let mut report_row = |index: usize, key: &str, diagnostic: Diagnostic| {
-        validator.report(&list.item(index).key(key), diagnostic);
-    };
-    match problem {
-        ContractProblem::Template(problem) => {
-            report_template(validator, &at.key("body"), &problem.place, problem);
-        }
-        ContractProblem::BadMediaType => validator.report(&at.key("media_type"), diagnostic),
-        ContractProblem::NotAnErrorCode { status } => report_row(row(*status, &|_| true), "code", diagnostic),
-        ContractProblem::DuplicateCode { status } => {
-            let rows = file.codes.iter().flatten().enumerate();
-            let last = rows.filter(|(_, row)| row.code == *status).last();
-            let last = last.map_or(0, |(index, _)| index);
-            report_row(last, "code", Diagnostic::new(message, "remove one of them"));
-        }
-        ContractProblem::BadReason { status } => {
-            report_row(row(*status, &|row| row.text.is_some()), "text", diagnostic)
-        }
-        ContractProblem::BadMessage { status, .. } => {
-            let bad =
-                |row: &CodeFile| row.message.as_deref().is_some_and(|message| !text::is_allowed(message));
-            report_row(row(*status, &bad), "message", diagnostic);
-        }
-        ContractProblem::BadType { owner: Owner::Code(status), kind } => {
-            report_row(row(*status, &|row| row.kind.as_ref() == Some(kind)), "type", diagnostic);
-        }
-        ContractProblem::UnlistedType { owner: Owner::Code(status), kind } => {
-            let diagnostic = Diagnostic::new(message, "add it to contract.types");
-            report_row(row(*status, &|row| row.kind.as_ref() == Some(kind)), "type", diagnostic);
-        }
-        ContractProblem::MissingType { status, .. } => {
-            validator.report(&list.item(row(*status, &|row| row.kind.is_none())), diagnostic);
-        }
-        ContractProblem::BadListedType { kind } => {
-            let index = file.types.iter().flatten().position(|listed| listed == kind).unwrap_or(0);
-            validator.report(&at.key("types").item(index), diagnostic);
-        }
-        ContractProblem::DuplicateCause { cause } | ContractProblem::BadCauseMessage { cause, .. } => {
-            validator.report(&causes.key(cause.name()).key("message"), diagnostic);
-        }
-        ContractProblem::UndocumentedCauseCode { cause, .. } => {
-            validator.report(&causes.key(cause.name()).key("code"), diagnostic);
-        }
-        ContractProblem::BadType { owner: Owner::Cause(cause), .. }
-        | ContractProblem::UnlistedType { owner: Owner::Cause(cause), .. } => {
-            validator.report(&causes.key(cause.name()).key("type"), diagnostic);
-        }
-        ContractProblem::BadStatusRow { status, .. } => {
-            validator.report(&at.key("statuses").key(&status.to_string()), diagnostic);
-        }
-        ContractProblem::BadValueName { name, .. } => {
-            validator.report(&at.key("values").key(name), diagnostic);
-        }
-        ContractProblem::UndeclaredValue { owner, name } | ContractProblem::BadValue { owner, name, .. } => {
-            match owner {
-                Owner::Code(status) => {
-                    let has_value = |row: &CodeFile| {
-                        row.values.iter().flat_map(|named| &named.0).any(|(known, _)| known == name)
-                    };
-                    let item = list.item(row(*status, &has_value));
-                    validator.report(&item.key("values").key(name), diagnostic);
-                }
-                Owner::Cause(cause) => {
-                    validator.report(&causes.key(cause.name()).key("values").key(name), diagnostic);
-                }
-            }
-        }
-        ContractProblem::MissingTarget { status, .. } => {
-            validator.report(&list, Diagnostic::new(text.clone(), format!("declare the code {status}")));
-        }
-    }
-}
-
-/// Reports a problem of a template at its place.
-fn report_template(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    place: &[Step],
-    problem: &TemplateProblem,
-) {
-    match place.split_first() {
-        Some((Step::Member(name), rest)) => report_template(validator, &at.key(name), rest, problem),
-        Some((Step::Item(index), rest)) => report_template(validator, &at.item(*index), rest, problem),
-        None => {
-            let message = if problem.place.is_empty() {
-                format!("the body {}", problem.message)
-            } else {
-                problem.message.clone()
-            };
-            validator.report(at, Diagnostic::new(message, problem.help.clone()));
-        }
-    }
 }
 
 /// Warns about a cause that nothing raises yet.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::ErrorRules;
+use super::contract_problems;
 use super::file::errors::{ErrorFormat, ErrorsForm, IncludeWord, OverrideFile, WhenFile};
 use super::file::forms::{Either, OneOrMany, Text};
 use super::file::syntaxes::ErrorStatus;
@@ -12,7 +13,7 @@ use super::problem::{Diagnostic, join_or, quoted};
 use super::tree::KeyPath;
 use super::validate_contracts::{self, warn_if_reserved};
 use super::validator::Validator;
-use crate::contract::{Contract, Include, Matcher, Override, conform};
+use crate::contract::{Contract, Include, Matcher, Override, conform, types};
 
 /// What a section of `errors` refers to.
 #[derive(Clone, Copy, Debug)]
@@ -177,11 +178,11 @@ fn check_type(validator: &mut Validator<'_>, at: &KeyPath<'_>, kind: Option<&str
     let diagnostic = match contract.types() {
         Some(listed) => Diagnostic::new(
             format!("{} is not a type of the contract {}", quoted(kind), quoted(contract.name())),
-            format!("expected {}", join_or(listed)),
+            contract_problems::listed_type_help(kind, listed),
         ),
         None => Diagnostic::new(
             format!("{} is not a type", quoted(kind)),
-            "use a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI",
+            contract_problems::type_help(kind).unwrap_or_else(|| format!("expected {}", types::PATTERN_HELP)),
         ),
     };
     validator.report(at, diagnostic);

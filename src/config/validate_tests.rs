@@ -27,6 +27,8 @@ fn messages(text: &str) -> Vec<String> {
 mod annotated;
 #[path = "appwrite_file_tests.rs"]
 mod appwrite_file;
+#[path = "contract_message_tests.rs"]
+mod contract_messages;
 #[path = "error_message_tests.rs"]
 mod error_messages;
 #[path = "typed_in_tests.rs"]
@@ -198,8 +200,8 @@ fn custom_contract_is_validated_with_locations() {
             "contract.codes[8].code: code 408 cannot be documented: clients retry it automatically, even with POST; use 504 or 400",
             "contract.codes[9].code: code 404 is declared twice; remove one of them",
             "contract.codes[9].message: the message of code 404 looks like markup or a stack trace; expected one plain sentence",
-            "contract.codes[9].type: the type \"1a\" of code 404 is invalid; expected a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI",
-            "contract.types[1]: \"_B\" in the list of types is invalid; expected a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI",
+            "contract.codes[9].type: the type \"1a\" of code 404 is invalid; expected a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI, for example a",
+            "contract.types[1]: \"_B\" in the list of types is invalid; expected a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI, for example B",
         ]
     );
 }
@@ -272,12 +274,12 @@ fn problems_of_contracts_have_locations_and_help() {
         (
             "\"{doc}\"",
             "\"{dok}\"",
-            "contracts.shop.body.error.doc: unknown placeholder {dok}; use {code}, {message}, {title}, {type}, {details}, {request_id}, {cause}, {retryable}, {request_sent}, {retry_after}, {doc}; declare another one in `values`, or write {{ for a brace",
+            "contracts.shop.body.error.doc: unknown placeholder {dok}; write \"{doc}\"",
         ),
         (
             "\"{message}\"",
             "\"{message\"",
-            "contracts.shop.body.error.message: a { is not closed; close it: \"{message}\"; or write {{ for a brace",
+            "contracts.shop.body.error.message: a { is not closed; write \"{message}\"",
         ),
         (
             "body: { error: { code: \"{type}\", message: \"{message}\",",
@@ -297,7 +299,7 @@ fn problems_of_contracts_have_locations_and_help() {
         (
             "422: 404",
             "422: 418",
-            "contracts.shop.statuses.422: the code 418 is not documented; add it to the codes, or use one of them",
+            "contracts.shop.statuses.422: the code 418 is not documented; expected 400, 404 or 500; or add 418 to the codes",
         ),
         (
             "422: 404",
@@ -312,17 +314,17 @@ fn problems_of_contracts_have_locations_and_help() {
         (
             "{ code: 400 } }",
             "{ code: 429 } }",
-            "contracts.shop.causes.rate_limited.code: the code 429 of cause rate_limited is not documented; add it to the codes, or use one of them",
+            "contracts.shop.causes.rate_limited.code: the code 429 of cause rate_limited is not documented; expected 400, 404 or 500; or add 429 to the codes",
         ),
         (
             "doc: \"https",
             "dok: \"https",
-            "contracts.shop.codes[1].values.dok: the value \"dok\" of code 404 is not declared; add it to the contract's values: { dok: string }",
+            "contracts.shop.codes[1].values.dok: the value \"dok\" of code 404 is not declared; did you mean \"doc\"?",
         ),
         (
             "doc: string",
             "doc: integer",
-            "contracts.shop.codes[1].values.doc: the value \"doc\" of code 404 does not fit; expected type integer, and texts without markup",
+            "contracts.shop.codes[1].values.doc: the value \"doc\" of code 404 does not fit; expected an integer, for example 1",
         ),
         (
             "values: { doc: string }",
@@ -361,7 +363,7 @@ fn problems_of_contracts_have_locations_and_help() {
     assert_eq!(
         list,
         [
-            "contracts.shop.body: the body is a list; an error body is an object; write an object, for example body: { error: \"{message}\" }"
+            "contracts.shop.body: the body is a list; an error body is an object; write an object, for example { error: \"{message}\" }"
         ]
     );
 }
@@ -394,7 +396,7 @@ fn every_contract_that_an_override_applies_to_must_document_its_code() {
     assert_eq!(
         overrides("when: { cause: dns_error, upstream: shop }, type: \"a b\""),
         [
-            "errors.overrides[0].type: \"a b\" is not a type; use a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI"
+            "errors.overrides[0].type: \"a b\" is not a type; expected a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI, for example a_b"
         ]
     );
     assert_eq!(

@@ -38,6 +38,11 @@ impl Validator<'_> {
         self.problems.push(self.tree.problem(at, diagnostic));
     }
 
+    /// Records a problem with the key itself, not with its value.
+    pub(crate) fn report_name(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
+        self.problems.push(self.tree.problem_of_name(at, diagnostic));
+    }
+
     /// Records a problem, unless the same one is recorded already: several routes may find it in one inherited key.
     pub(crate) fn report_once(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
         let problem = self.tree.problem(at, diagnostic);

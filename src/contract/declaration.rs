@@ -9,6 +9,7 @@ use super::causes::Cause;
 use super::template::presets::Preset;
 use super::template::{DeclaredValue, TemplateProblem, TemplateSource};
 use super::text::TextProblem;
+use super::types::PATTERN_HELP;
 
 /// A contract as declared, not yet validated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -149,6 +150,8 @@ pub enum ContractProblem {
         /// The first type of the list, or an example.
         example: String,
     },
+    /// The closed list of types is empty.
+    NoTypes,
     /// A value of the closed list does not match the pattern.
     BadListedType {
         /// The value.
@@ -246,7 +249,7 @@ impl fmt::Display for ContractProblem {
                 write!(f, "the message of code {status} {problem}")
             }
             ContractProblem::BadType { owner, kind } => {
-                write!(f, "the type {kind:?} of {owner} is invalid; expected {TYPE_PATTERN_HELP}")
+                write!(f, "the type {kind:?} of {owner} is invalid; expected {PATTERN_HELP}")
             }
             ContractProblem::UnlistedType { owner, kind } => {
                 write!(f, "the type {kind:?} of {owner} is not in the contract's list of types")
@@ -254,8 +257,11 @@ impl fmt::Display for ContractProblem {
             ContractProblem::MissingType { status, example } => {
                 write!(f, "code {status} has no type, but the list of types is closed; add type: {example}")
             }
+            ContractProblem::NoTypes => {
+                f.write_str("the list of types is empty; list the types, or remove it to allow every type")
+            }
             ContractProblem::BadListedType { kind } => {
-                write!(f, "{kind:?} in the list of types is invalid; expected {TYPE_PATTERN_HELP}")
+                write!(f, "{kind:?} in the list of types is invalid; expected {PATTERN_HELP}")
             }
             ContractProblem::DuplicateCause { cause } => write!(f, "cause {cause} is declared twice"),
             ContractProblem::BadCauseMessage { cause, problem } => {
@@ -299,9 +305,6 @@ impl fmt::Display for ContractProblem {
 }
 
 impl std::error::Error for ContractProblem {}
-
-const TYPE_PATTERN_HELP: &str =
-    "a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI";
 
 /// Writes `upstream statuses 402, 405-407`. `statuses` is in ascending order; adjacent statuses become a range.
 fn write_ranges(f: &mut fmt::Formatter<'_>, statuses: &[u16], prefix: &str) -> fmt::Result {

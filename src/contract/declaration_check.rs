@@ -73,6 +73,9 @@ fn check_values(values: &[DeclaredValue], problems: &mut Vec<ContractProblem>) {
 }
 
 fn check_types(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
+    if declaration.types.as_ref().is_some_and(Vec::is_empty) {
+        problems.push(ContractProblem::NoTypes);
+    }
     let listed = declaration.types.iter().flatten();
     problems.extend(
         listed
@@ -81,10 +84,15 @@ fn check_types(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
     );
 }
 
+/// The closed list. An empty one is a problem of its own, not one of every type.
+fn closed_types(declaration: &Declaration) -> Option<&[String]> {
+    declaration.types.as_deref().filter(|listed| !listed.is_empty())
+}
+
 fn check_type(declaration: &Declaration, owner: Owner, kind: &str, problems: &mut Vec<ContractProblem>) {
     if !types::is_declarable(kind) {
         problems.push(ContractProblem::BadType { owner, kind: kind.to_owned() });
-    } else if declaration.types.as_ref().is_some_and(|listed| !listed.iter().any(|known| known == kind)) {
+    } else if closed_types(declaration).is_some_and(|listed| !listed.iter().any(|known| known == kind)) {
         problems.push(ContractProblem::UnlistedType { owner, kind: kind.to_owned() });
     }
 }
@@ -128,7 +136,7 @@ fn check_codes(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
         if let Some(problem) = text::problem(&code.message) {
             problems.push(ContractProblem::BadMessage { status, problem });
         }
-        match (&code.kind, &declaration.types) {
+        match (&code.kind, closed_types(declaration)) {
             (Some(kind), _) => check_type(declaration, Owner::Code(status), kind, problems),
             (None, Some(listed)) => problems.push(ContractProblem::MissingType {
                 status,

@@ -50,6 +50,7 @@ pub use phase::Phase;
 pub use policy::{Decision, Matcher, Override, Overrides, PolicyInput, PolicyRule, Trigger, decide};
 pub use reply::{BodyFormat, ErrorOrigin, LocalReply, RedirectStatus, ReplyContext, compose};
 pub use retryable::retryable;
+pub(crate) use template::placeholder_names;
 pub use template::presets::Preset;
 pub use template::{DeclaredValue, TemplateProblem, TemplateSource, ValueType};
 

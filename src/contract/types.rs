@@ -54,6 +54,10 @@ pub(crate) fn is_declarable(kind: &str) -> bool {
     is_well_formed(kind) || is_integer_type(kind) || is_uri(kind)
 }
 
+/// What [`is_declarable`] accepts.
+pub(crate) const PATTERN_HELP: &str =
+    "a letter, then up to 63 of A-Z, a-z, 0-9, _, . and -; or an integer; or a URI";
+
 /// Whether a type is an integer: it is then a JSON number.
 pub(crate) fn is_integer_type(kind: &str) -> bool {
     let digits = kind.strip_prefix('-').unwrap_or(kind);

@@ -19,6 +19,11 @@ use serde::Deserialize;
 pub use parse::TemplateProblem;
 pub use source::TemplateSource;
 
+/// The names of the placeholders that every template may have.
+pub(crate) fn placeholder_names<'a>() -> impl Iterator<Item = &'a str> {
+    Field::NAMES.iter().map(|(word, _)| *word)
+}
+
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Template {

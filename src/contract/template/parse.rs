@@ -43,14 +43,23 @@ impl Template {
     ) -> Result<Template, Vec<TemplateProblem>> {
         let mut parser = Parser { values: &values, place: Vec::new(), problems: Vec::new() };
         let root = match source {
-            TemplateSource::Object(members) => parser.object(members),
+            TemplateSource::Object(members) => match parser.unquoted_placeholder(members) {
+                Some(written) => {
+                    let help = format!("write {{ message: \"{{{written}}}\" }}");
+                    parser
+                        .report(format!("is {{{written}}} without quotes: a mapping of it to nothing"), help);
+                    ObjectNode::default()
+                }
+                None => parser.object(members),
+            },
             TemplateSource::Null
+            | TemplateSource::Empty
             | TemplateSource::Bool(_)
             | TemplateSource::Number(_)
             | TemplateSource::Text(_)
             | TemplateSource::List(_) => {
                 let message = format!("is {}; an error body is an object", type_name(source));
-                parser.report(message, "write an object, for example body: { error: \"{message}\" }");
+                parser.report(message, "write an object, for example { error: \"{message}\" }");
                 ObjectNode::default()
             }
         };
@@ -84,6 +93,21 @@ impl Parser<'_> {
         });
     }
 
+    fn report_name(&mut self, message: impl Into<String>, help: impl Into<String>) {
+        self.report(message, help);
+        if let Some(problem) = self.problems.last_mut() {
+            problem.at_name = true;
+        }
+    }
+
+    /// Names are literal: a placeholder in one would be sent as it is.
+    fn placeholder_in_name<'n>(&self, name: &'n str) -> Option<&'n str> {
+        let (_, inside) = name.split_once('{')?;
+        let (placeholder, _) = inside.split_once('}')?;
+        let field = placeholder.split('|').next().unwrap_or_default();
+        self.field(field).map(|_| field)
+    }
+
     fn object(&mut self, members: &[(String, TemplateSource)]) -> ObjectNode {
         let mut object = ObjectNode::default();
         for (written, value) in members {
@@ -95,16 +119,18 @@ impl Parser<'_> {
             if written == "*" {
                 object.open = true;
                 if *value != TemplateSource::Text("any".to_owned()) {
-                    self.report("\"*\" stands for further members of any kind", "write \"*\": any");
+                    self.report("\"*\" stands for further members of any kind", "write any");
                 }
             } else if object.members.iter().any(|member| *member.name == *name) {
-                self.report(
+                self.report_name(
                     format!("the object has two members {name:?}"),
                     "remove one of them, or rename it",
                 );
-                if let Some(problem) = self.problems.last_mut() {
-                    problem.at_name = true;
-                }
+            } else if let Some(placeholder) = self.placeholder_in_name(name) {
+                self.report_name(
+                    format!("{{{placeholder}}} is the name of the member, not its value"),
+                    format!("write {placeholder}: \"{{{placeholder}}}\""),
+                );
             } else {
                 let node = self.node(value);
                 object.members.push(MemberNode::new(name, node, optional));
@@ -121,6 +147,10 @@ impl Parser<'_> {
         }
         match source {
             TemplateSource::Null => Node::Null,
+            TemplateSource::Empty => {
+                self.report("has no value", "write null, or a placeholder such as \"{message}\"");
+                Node::Null
+            }
             TemplateSource::Bool(truth) => Node::Bool(*truth),
             TemplateSource::Number(number) => Node::Number(number.as_str().into()),
             TemplateSource::Text(text) => self.text(text),
@@ -140,7 +170,7 @@ impl Parser<'_> {
 
     /// YAML reads `{type}` without quotes as a mapping of `type` to nothing.
     fn unquoted_placeholder<'m>(&self, members: &'m [(String, TemplateSource)]) -> Option<&'m str> {
-        let [(name, TemplateSource::Null)] = members else { return None };
+        let [(name, TemplateSource::Null | TemplateSource::Empty)] = members else { return None };
         let field = name.split('|').next().unwrap_or_default().trim();
         self.field(field).map(|_| name.as_str())
     }
@@ -281,12 +311,8 @@ impl Parser<'_> {
 
     fn unknown(&mut self, name: &str) {
         let declared = self.values.iter().map(|value| value.name.as_str());
-        let known: Vec<String> = Field::NAMES
-            .iter()
-            .map(|(word, _)| *word)
-            .chain(declared)
-            .map(|word| format!("{{{word}}}"))
-            .collect();
+        let known: Vec<String> =
+            super::placeholder_names().chain(declared).map(|word| format!("\"{{{word}}}\"")).collect();
         let help =
             format!("use {}; declare another one in `values`, or write {{{{ for a brace", known.join(", "));
         self.report(format!("unknown placeholder {{{name}}}"), help);
@@ -341,7 +367,7 @@ enum WrittenPiece {
 
 fn type_name(source: &TemplateSource) -> &'static str {
     match source {
-        TemplateSource::Null => "empty",
+        TemplateSource::Null | TemplateSource::Empty => "empty",
         TemplateSource::Bool(_) => "true or false",
         TemplateSource::Number(_) => "a number",
         TemplateSource::Text(_) => "a text",

@@ -8,6 +8,8 @@ use super::super::json::{self, Kind, Value};
 pub enum TemplateSource {
     /// `null`.
     Null,
+    /// A name without a value, as YAML reads `{message}` without quotes. JSON has no such value.
+    Empty,
     /// `true` or `false`.
     Bool(bool),
     /// A JSON number, as written.
@@ -53,7 +55,7 @@ impl TemplateSource {
 
     fn write(&self, out: &mut bytes::BytesMut) {
         match self {
-            TemplateSource::Null => out.extend_from_slice(b"null"),
+            TemplateSource::Null | TemplateSource::Empty => out.extend_from_slice(b"null"),
             TemplateSource::Bool(true) => out.extend_from_slice(b"true"),
             TemplateSource::Bool(false) => out.extend_from_slice(b"false"),
             TemplateSource::Number(number) => out.extend_from_slice(number.as_bytes()),
