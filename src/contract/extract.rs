@@ -93,8 +93,9 @@ pub(crate) fn extract_with(contract: &Contract, body: &[u8], extraction: &Extrac
         });
         // `detail` is often the message: a text is no detail.
         if let Some(kept) = kept.filter(|kept| template.has_details() && !matches!(kept.kind, Kind::Null)) {
-            let mut cleaner = Cleaner { bounds, dropped: 0, out: String::new() };
-            if cleaner.write(kept, 0) == Written::Whole {
+            let mut cleaner = Cleaner { bounds, dropped: 0, kept: 0, out: String::new() };
+            // Without the strings that were left out, only brackets may remain: nothing was kept.
+            if cleaner.write(kept, 0) == Written::Whole && (cleaner.kept > 0 || cleaner.dropped == 0) {
                 extracted.details = Some(cleaner.out);
             }
             extracted.details_dropped = cleaner.dropped;
@@ -262,6 +263,8 @@ fn push_name(name: &str, out: &mut String) {
 struct Cleaner {
     bounds: FreeBounds,
     dropped: u32,
+    /// How many texts, numbers and other values without members were written.
+    kept: u32,
     out: String,
 }
 
@@ -277,12 +280,18 @@ enum Written {
 impl Cleaner {
     fn write(&mut self, value: &Value<'_>, depth: usize) -> Written {
         match &value.kind {
-            Kind::Null | Kind::Bool(_) | Kind::Number => self.push(value.raw, 0),
+            Kind::Null | Kind::Bool(_) | Kind::Number => {
+                self.kept += 1;
+                self.push(value.raw, 0)
+            }
             Kind::Text(text) if !text::passes_rule(text) => {
                 self.dropped += 1;
                 Written::LeftOut
             }
-            Kind::Text(_) => self.push(value.raw, 1),
+            Kind::Text(_) => {
+                self.kept += 1;
+                self.push(value.raw, 1)
+            }
             Kind::List(_) | Kind::Object(_) if depth == MAX_FREE_DEPTH => self.too_much(),
             Kind::List(items) => {
                 let mut written = self.push("[", 0);

@@ -121,7 +121,12 @@ fn details_are_kept_without_texts_that_may_not_be_sent() {
         kept(r#"{"errors":["<b>","a",{"x":"at f (a.js:1:2)","y":null,"<i>":1}]}"#),
         (text(r#"["a",{"y":null}]"#), 3)
     );
-    assert_eq!(kept(r#"{"errors":"SQLSTATE[1]"}"#), (None, 1));
+    // Nothing was kept: the details are absent, not an empty list.
+    for nothing in [r#""SQLSTATE[1]""#, r#"["<b>"]"#, r#"[{"why":"<b>"}]"#, r#"{"name":["<b>"]}"#] {
+        assert_eq!(kept(&format!("{{\"errors\":{nothing}}}")), (None, 1), "{nothing}");
+    }
+    assert_eq!(kept(r#"{"errors":["<b>",5]}"#), (text("[5]"), 1));
+    assert_eq!(kept(r#"{"errors":[]}"#), (text("[]"), 0));
     let nested = |levels: usize| format!(r#"{{"errors":{}1{}}}"#, "[".repeat(levels), "]".repeat(levels));
     assert_eq!(kept(&nested(8)).1, 0);
     assert_eq!(kept(&nested(9)), (None, 1));

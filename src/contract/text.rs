@@ -68,26 +68,22 @@ pub fn passes_rule(text: &str) -> bool {
 }
 
 /// Takes the first line of an upstream's text, without control characters, and truncates it to [`MAX_CHARS`] characters.
-/// Returns `None` if nothing remains, or if the text looks like markup or a stack trace. The result always passes
-/// [`is_allowed`].
+/// Returns `None` if nothing remains, or if the line fails the text rule. The result always passes [`is_allowed`].
 pub fn sanitize(text: &str) -> Option<Cow<'_, str>> {
-    // Check before and after removing control characters: a line break can separate a word from a stack frame, and a
-    // NUL can be inside a tag. Check the complete text, not only the truncated one: a sentence before a stack trace may
-    // be part of it.
-    if reveals_internals(text) {
+    // A lone CR ends a line on terminals and in some clients.
+    let line = text.trim().split(['\n', '\r']).next().unwrap_or_default().trim();
+    // The complete line is checked, not only the truncated one: it may continue as a stack frame.
+    if reveals_internals(line) {
         return None;
     }
-    let has_controls = text.contains(char::is_control);
-    if has_controls {
-        let plain: String = text.chars().filter(|c| !c.is_control()).collect();
-        let spaced: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let plain = if line.contains(char::is_control) {
+        // Checked again: a NUL can be inside a tag, and a separator can stand for the blank before a stack frame.
+        let plain: String = line.chars().filter(|c| !c.is_control()).collect();
+        let spaced: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         if reveals_internals(&plain) || reveals_internals(&spaced) {
             return None;
         }
-    }
-    let line = text.trim().lines().next().unwrap_or_default().trim();
-    let plain = if has_controls && line.contains(char::is_control) {
-        Cow::Owned(line.chars().filter(|c| !c.is_control()).collect::<String>())
+        Cow::Owned(plain)
     } else {
         Cow::Borrowed(line)
     };
@@ -102,8 +98,11 @@ pub fn sanitize(text: &str) -> Option<Cow<'_, str>> {
 }
 
 fn reveals_internals(text: &str) -> bool {
-    // Every form that the pattern matches has one of these. Most messages have none, and the pattern is not run.
-    if memchr::memchr3(b'<', b':', b'"', text.as_bytes()).is_none() {
+    // Every form that the pattern matches has one of these, or one of the words. Most messages have none, and the pattern
+    // is not run.
+    if memchr::memchr3(b'<', b':', b'"', text.as_bytes()).is_none()
+        && !LINE.iter().any(|word| word.find(text.as_bytes()).is_some())
+    {
         return WORDS.iter().any(|word| word.find(text.as_bytes()).is_some());
     }
     FORBIDDEN_TEXT.as_ref().is_none_or(|rule| rule.is_match(text))
@@ -113,8 +112,12 @@ fn reveals_internals(text: &str) -> bool {
 static WORDS: LazyLock<[Finder<'static>; 2]> =
     LazyLock::new(|| [Finder::new("Traceback"), Finder::new("SQLSTATE")]);
 
-/// Matches a tag, a comment or a doctype; a stack frame of JavaScript, Java, .NET or Python; the first line of a Python
-/// traceback; a database's error state; a URL with user information. `None` would reject every text, but cannot occur: a
+/// In a stack frame of Perl, which has no colon, and in the first line of a goroutine.
+static LINE: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| [Finder::new(" line "), Finder::new("goroutine ")]);
+
+/// Matches a tag, a comment or a doctype; a stack frame of JavaScript, Java, .NET, Python, Ruby, Go, PHP, Elixir or Perl;
+/// the first line of a Python traceback; a database's error state; a URL with user information. `None` would reject every text, but cannot occur: a
 /// test compiles the pattern.
 static FORBIDDEN_TEXT: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(concat!(
@@ -123,6 +126,10 @@ static FORBIDDEN_TEXT: LazyLock<Option<Regex>> = LazyLock::new(|| {
         r"|\bat (?:async |new )?\S+ (?:\[as \S+\] )?\(.*:\d+",
         r"|:line \d+",
         r#"|File ".*", line \d+"#,
+        r"|\.(?:rb|go|php|exs?):\d+",
+        r"|\bgoroutine \d+ \[",
+        r"|\.php\(\d+\):",
+        r"|\bat \S*[/\\]\S* line \d+",
         r"|Traceback",
         r"|SQLSTATE",
         r"|[A-Za-z][A-Za-z0-9+]*://[^/\s]*@",
@@ -148,6 +155,9 @@ mod tests {
             "größer als 5 €",
             "look at me",
             "The meeting is at 10:30.",
+            "Invalid value at column 3 line 12",
+            "Syntax error at line 12: unexpected end",
+            "The ratio is 1.5:10.",
             "See https://example.com/docs?mail=a@b and ask.",
             "File \"a.txt\" not found",
         ] {
@@ -174,6 +184,13 @@ mod tests {
             "REDIS://:secret@cache",
             "Traceback (most recent call last)",
             "é at /srv/app.py:9",
+            "app/controllers/orders_controller.rb:12:in `show'",
+            "goroutine 1 [running]: main.find(...)",
+            "/srv/main.go:12 +0x1d",
+            "#0 /var/www/index.php(7): connect()",
+            "PDOException in /var/www/db.php:12",
+            "(app 0.1.0) lib/orders.ex:12: Orders.find/1",
+            "cannot open orders at /srv/app.pl line 12.",
         ] {
             assert_eq!(problem(text), Some(TextProblem::MarkupOrStackTrace), "{text}");
             assert_eq!(sanitize(text), None, "{text}");
@@ -182,10 +199,26 @@ mod tests {
 
     #[test]
     fn control_characters_cannot_hide_markup() {
-        assert_eq!(sanitize("Error\nat app.js:12"), None);
+        assert_eq!(sanitize("Error\u{b}at app.js:12"), None);
         assert_eq!(sanitize("<\u{0}script>"), None);
         assert_eq!(sanitize("Trace\u{7}back"), None);
         assert_eq!(sanitize(&format!("{}<b>", "x".repeat(2000))), None);
+    }
+
+    #[test]
+    fn first_line_is_used_and_checked_alone() {
+        // contract.md section 3: the first line is used, and refused when it fails the text rule.
+        assert_eq!(
+            sanitize("No such order.\n    at find (/srv/a.js:1:2)").as_deref(),
+            Some("No such order.")
+        );
+        assert_eq!(
+            sanitize("No such order.\r\nTraceback (most recent call last):").as_deref(),
+            Some("No such order.")
+        );
+        assert_eq!(sanitize("No such order.\rSQLSTATE[42S02]").as_deref(), Some("No such order."));
+        assert_eq!(sanitize("    at find (/srv/a.js:1:2)\nNo such order."), None);
+        assert_eq!(sanitize("Traceback (most recent call last):\n  x"), None);
     }
 
     #[test]
