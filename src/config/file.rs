@@ -116,7 +116,7 @@ pub(crate) struct ConfigFile {
     /// `dns` is the hosts file, then the name servers of /etc/resolv.conf with its `search`, `ndots`, `timeout` (at most 2 s)
     /// and `attempts`; both files are read again when they change. An answer is valid for its TTL, at least 1 s and at most
     /// `dns_refresh`; if a lookup fails, the last addresses remain in use. A list of addresses, such as
-    /// `[10.0.0.53, \"127.0.0.1:8600\"]`, replaces the name servers of resolv.conf and its search domains. `system` uses the C
+    /// `[10.0.0.53, "127.0.0.1:8600"]`, replaces the name servers of resolv.conf and its search domains. `system` uses the C
     /// library (getaddrinfo) every `dns_refresh`, for names that only its modules know. IP addresses and `localhost` are
     /// never looked up.
     #[schemars(extend("default" = "dns", "x-unit" = "`dns`, `system`, or list of `ADDRESS[:PORT]`", "x-empty" = "no name server is listed; write dns, system, or the addresses of name servers, for example [10.0.0.53, \"127.0.0.1:8600\"]"))]
@@ -157,10 +157,10 @@ pub(crate) struct ConfigFile {
     /// Which requests are forwarded to which upstream; at least one.
     ///
     /// A route is selected by host first (exact, then `*.` wildcard, then any), then by path (static, then
-    /// `{parameter}`, then `{*rest}`), then by method. The order in the file does not matter. A request that matches no
-    /// route gets 404 (cause `destination_not_found`). If routes match its host and path but not its method, the cause
-    /// is `method_not_allowed`: the response has `Allow`, and the code is 405 if the contract documents it, otherwise
-    /// 404.
+    /// `{parameter}`, then `{*rest}`), then the one with more conditions (`scheme`, `headers`, `query`), then by method. The
+    /// order in the file does not matter. A request that matches no route gets 404 (cause `destination_not_found`). If
+    /// routes match its host and path but not its method, the cause is `method_not_allowed`: the response has `Allow`,
+    /// and the code is 405 if the contract documents it, otherwise 404.
     #[schemars(required, extend("x-missing" = "add a route, for example routes: [{ name: all, upstream: shop }]", "x-empty" = "the list is empty, so every request would get 404; add a route, for example routes: [{ name: all, upstream: shop }]"))]
     pub routes: Option<Vec<RouteFile>>,
 }

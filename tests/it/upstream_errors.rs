@@ -145,7 +145,7 @@ routes:
     errors: { keep_details: [errors, details, violations, invalid_params, detail] }
 ```
 
-The message of a 4xx is the upstream's where it has one that passes the text rule; that of a 5xx never is (`errors.upstream_messages`).
+The message of a 4xx is the upstream's where it has one that may be sent ([contracts.md](contracts.md#what-the-upstreams-body-must-look-like)); that of a 5xx never is, by default (`errors.upstream_messages`).
 ";
 
 fn page() -> String {

@@ -162,12 +162,12 @@ pub(crate) struct MatchFile {
     /// Header fields that the request must have: an exact value, or `"*"` for any value.
     ///
     /// Of two routes for the same host and path, the one with more conditions is tried first. A field that occurs more
-    /// than once equals no value.
+    /// than once matches no exact value; `"*"` still matches.
     #[schemars(extend("x-default" = "none", "x-unit" = "mapping of field names to values"))]
     pub headers: Option<Named<String>>,
 
     /// Query parameters that the request must have: an exact value, or `"*"` for any value. Names and values are compared
-    /// decoded.
+    /// decoded. A parameter that occurs more than once matches no exact value.
     #[schemars(extend("x-default" = "none", "x-unit" = "mapping of parameters to values"))]
     pub query: Option<Named<String>>,
 }

@@ -79,6 +79,9 @@ pub(crate) struct UpstreamFile {
     pub servers: Vec<Either<Server, ServerFile>>,
 
     /// How a server is selected.
+    ///
+    /// `round_robin`: in turn, by weight. `random`: at random, by weight. `least_busy`: the less busy of two random servers, by
+    /// requests in progress and weight. With `hash`, equal values go to the same server while it gets requests.
     #[schemars(extend("default" = "round_robin"))]
     pub balance: Either<Balance, HashFile>,
 
