@@ -1,6 +1,6 @@
 //! The checks that deny a request before the rate limits: a denied request consumes nothing.
 //!
-//! [`check`] has their order.
+//! [`check`] defines their order.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::framing::RequestFraming;
 use crate::snapshot::Route;
 
-/// Checks whether the route accepts the request, before anything else happens to it.
+/// Checks whether the route accepts the request, before the rate limits count it.
 ///
 /// # Errors
 /// The fault of the first check that denies it.
@@ -22,8 +22,8 @@ pub(super) fn check(context: &RequestContext<'_>, route: &Route, request: &Reque
     // A request in a loop would use up the quota of its client.
     check_loop(context.gateway, request)?;
     check_maintenance(route, context.client_ip)?;
-    check_denied_client(route, context.client_ip)?;
-    check_client(route, context.client_ip)?;
+    check_deny_from(route, context.client_ip)?;
+    check_allow_from(route, context.client_ip)?;
     check_method(route, &request.method)?;
     // A client must not get a 100 Continue for a body that is too large.
     check_length(route, request.framing)
@@ -51,7 +51,7 @@ fn check_maintenance(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
 }
 
 /// `deny_from`.
-fn check_denied_client(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
+fn check_deny_from(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
     if route.config.deny_from.iter().any(|network| network.contains(&client_ip)) {
         return Err(denied(Cause::HttpRequestDenied, "the client is in deny_from"));
     }
@@ -59,7 +59,7 @@ fn check_denied_client(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
 }
 
 /// `allow_from`.
-fn check_client(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
+fn check_allow_from(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
     let networks = &route.config.allow_from;
     if !networks.is_empty() && !networks.iter().any(|network| network.contains(&client_ip)) {
         return Err(denied(Cause::HttpRequestDenied, "the client is not in allow_from"));
@@ -70,7 +70,7 @@ fn check_client(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
 /// `deny.methods`.
 fn check_method(route: &Route, method: &Method) -> Result<(), Fault> {
     if route.config.deny_methods.contains(method) {
-        return Err(denied(Cause::HttpRequestDenied, "the method is in deny_methods"));
+        return Err(denied(Cause::HttpRequestDenied, "the method is in deny.methods"));
     }
     Ok(())
 }

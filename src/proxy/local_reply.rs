@@ -1,7 +1,7 @@
 //! Sends the responses that the gateway generates itself: every local reply goes through this file.
 //!
-//! Input is a [`LocalReply`], which can only be built from a documented code, or a [`PageResponse`] with a status below
-//! 400. Sending consumes the [`ResponseSender`], so a request gets one response. Only framing, Connection and Date are
+//! Input is a [`LocalReply`], whose error codes are always documented, or a [`PageResponse`] with a status below 400.
+//! Sending consumes the [`ResponseSender`], so a request gets one response. Only framing, Connection and Date are
 //! added here. After the response the rest of the request body is read within limits: closing a connection with unread
 //! bytes resets it, and the client could lose the response.
 #![expect(
@@ -20,6 +20,7 @@ use super::downstream::h1::write_response_head;
 use super::downstream::{Downstream, FieldWriter, ResponseSender};
 use super::message::h1_writer;
 use super::message::{BodyLength, ResponseHeadParts};
+use super::record::DeliveryOutcome;
 use super::wait::measured_timeout;
 use crate::contract::{LocalReply, PageResponse};
 use crate::http::request_head::Version;
@@ -35,14 +36,23 @@ const H2_DISCARD_BYTES: u64 = 256 * 1024;
 /// HTTP/2: maximum time for reading the rest of a request body.
 const H2_DISCARD_TIME: Duration = Duration::from_secs(1);
 
-/// The result of sending a response.
+/// The result of writing queued bytes to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendResult {
-    /// The whole response was written to the transport.
+    /// All queued bytes were written to the transport.
     Complete,
     Disconnected,
     /// The client accepted no bytes for `client.write_timeout`.
     WriteTimeout,
+}
+
+impl From<SendResult> for DeliveryOutcome {
+    fn from(result: SendResult) -> Self {
+        match result {
+            SendResult::Complete => DeliveryOutcome::Complete,
+            SendResult::Disconnected | SendResult::WriteTimeout => DeliveryOutcome::ClientDisconnected,
+        }
+    }
 }
 
 /// Sends a local reply. `write_timeout` limits the time in which the client accepts no bytes.

@@ -1,18 +1,25 @@
 //! The HTTP proxy: from the first byte of a request to the last byte of its response.
 //!
-//! Start with [`request`], which takes a request through these steps:
+//! Start with [`request`], which takes a request through its steps. In the order of a request:
 //!
-//! - [`connection`] accepts connections, completes TLS handshakes and reads requests. [`message`] holds what was read.
-//!   [`downstream`] is the client side of one request; [`stream_table`] tracks the streams of an HTTP/2 connection.
+//! - [`connection`] serves an accepted connection: it completes the TLS handshake and reads requests. [`message`] holds
+//!   what was read. [`downstream`] is the client side of one request; [`stream_table`] tracks the streams of an HTTP/2
+//!   connection.
 //! - [`routing`] finds the route. [`access`] checks what denies a request, [`limits`] applies the rate limits.
+//!   [`request_values`] makes the changes that the route declares: header edits, the path, a redirect.
 //! - [`attempt`] waits for a concurrency permit, forwards the request to an upstream and retries it. [`upload`] sends
 //!   the request body; [`upstream_conn`] is the upstream side of one request. [`pinned`] keeps connections that belong
 //!   to one client.
 //! - [`classify`] decides whether the response is forwarded or replaced.
-//! - [`respond`] counts, sends and ends every response: [`relay`] forwards a response, and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that
-//!   [`reply_builder`] builds. [`response_headers`] holds the fields that the gateway adds to forwarded responses and
-//!   to local replies.
+//! - [`respond`] counts, sends and ends every response: [`relay`] forwards a response, and [`tunnel`] the bytes after a
+//!   101. [`local_reply`] sends the responses that [`reply_builder`] builds. [`response_headers`] holds the fields that
+//!   the gateway adds to forwarded responses and to local replies.
 //! - [`record`] updates the metrics and writes the access log.
+//!
+//! Shared by the steps: [`context`] has the facts and the state of one request, [`gateway`] the state of the process,
+//! [`deadlines`] the time limits; [`wait`] measures how long a request waits for others; [`buffered_stream`] is a
+//! connection with buffers; [`request_id`] generates IDs; [`by_protocol`] calls the HTTP/1 or HTTP/2 side. Beside the
+//! steps: [`pages`] serves the telemetry pages, and [`preview`] computes response fields for `explain`.
 //!
 //! Only [`relay`] and [`local_reply`] write responses to clients, and only [`tunnel`] writes the bytes after a 101.
 //! This module does the I/O, on pingora's streams and timers; which response a client gets is decided in

@@ -44,6 +44,7 @@ pub(super) enum DeliveryOutcome {
     Aborted(Fault),
     /// A tunnel was closed after its idle timeout.
     TunnelIdle,
+    /// The client disconnected, or did not read the response in time.
     ClientDisconnected,
 }
 
@@ -167,7 +168,11 @@ pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd) {
     if let Some(status) = status {
         metrics.duration(status, elapsed);
     }
-    let is_error = !matches!(end, RequestEnd::Forwarded { status } | RequestEnd::Preflight { status } | RequestEnd::Redirected { status } if *status < 400);
+    let is_error = !matches!(
+        end,
+        RequestEnd::Forwarded { status } | RequestEnd::Preflight { status } | RequestEnd::Redirected { status }
+            if *status < 400
+    );
     if context.snapshot.access.is_enabled(is_error) {
         let attempts = attempt_list(exchange, fault, outcome);
         let record = access_record(exchange, (status, fault, outcome), elapsed);

@@ -20,7 +20,7 @@ use super::classify::{BodyChange, ConformingBody};
 use super::context::{Exchange, Forwarding};
 use super::deadlines::TimeLimit;
 use super::downstream::{Downstream, FieldWriter};
-use super::local_reply::{self, SendResult};
+use super::local_reply;
 use super::message::{self, BodyLength, HeaderFields, ResponseHeadParts, h1_writer};
 use super::record::DeliveryOutcome;
 use super::response_headers::ResponseHeaderMutations;
@@ -245,12 +245,9 @@ pub(super) async fn forward_error(
     client.queue_response_body(body_bytes);
     client.queue_response_end();
     exchange.record.response_bytes += body_bytes.len() as u64;
-    match local_reply::finish_response(client, discard_limit, exchange.context.snapshot.client.write_timeout)
+    local_reply::finish_response(client, discard_limit, exchange.context.snapshot.client.write_timeout)
         .await
-    {
-        SendResult::Complete => DeliveryOutcome::Complete,
-        SendResult::Disconnected | SendResult::WriteTimeout => DeliveryOutcome::ClientDisconnected,
-    }
+        .into()
 }
 
 /// Whether the upstream sent the fields that every forwarded response has.

@@ -1,6 +1,6 @@
-//! The values of placeholders for one request: in header edits, rewritten paths and redirect targets.
+//! What a route changes in a request and its responses: header edits, the path, and the target of a redirect.
 //!
-//! Values are as received, never decoded; [`crate::http::value_template`] has the placeholders.
+//! Values are as received, never decoded; [`crate::http::value_template`] defines the placeholders.
 
 use std::borrow::Cow;
 

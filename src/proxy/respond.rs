@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::classify::{BodyChange, Classification, ConformingBody};
 use super::context::{Exchange, Forwarding};
-use super::local_reply::{self, SendResult};
+use super::local_reply;
 use super::record::{self, DeliveryOutcome, RequestEnd};
 use super::relay;
 use super::reply_builder;
@@ -173,8 +173,5 @@ async fn send_local_reply(exchange: &mut Exchange<'_>, reply: &LocalReply) -> De
     exchange.record.response_bytes = reply.body().len() as u64;
     let write_timeout = exchange.context.snapshot.client.write_timeout;
     let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
-    match local_reply::send(sender, reply, write_timeout).await {
-        SendResult::Complete => DeliveryOutcome::Complete,
-        SendResult::Disconnected | SendResult::WriteTimeout => DeliveryOutcome::ClientDisconnected,
-    }
+    local_reply::send(sender, reply, write_timeout).await.into()
 }

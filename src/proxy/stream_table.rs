@@ -2,8 +2,8 @@
 //!
 //! Every request runs in a separate task, some streams never become a request, and the `h2` crate drops the streams of
 //! a closed connection. Only the order of the frames shows whether a client disconnected before its response.
-//! [`super::connection::h2`] reports the frames that were read and written. Every stream gets exactly one result: response headers, a reset by the gateway, or a
-//! disconnect.
+//! [`super::connection::h2`] reports the frames that were read and written. A stream gets at most one result: response
+//! headers, a reset by the gateway, or a disconnect. Streams above the last one of a GOAWAY get none.
 
 use std::sync::Arc;
 

@@ -281,7 +281,7 @@ impl Upload {
                     return Poll::Pending;
                 }
                 // The upstream may have sent a response before it stopped reading: the code that reads the response
-                // decides.
+                // decides. While the rest of the body is unread, watching for a disconnect would read it.
                 Poll::Ready(()) if conn.write_failed() => {
                     self.waiting = WaitingFor::Nothing;
                     return if self.ended { disconnected(client.poll_disconnect(cx)) } else { Poll::Pending };

@@ -1,4 +1,4 @@
-//! Immutable runtime configuration: every request pins one [`Snapshot`], so that a reload never affects a running
+//! Immutable runtime configuration: every request holds one [`Snapshot`], so that a reload never affects a running
 //! request.
 //!
 //! A snapshot is built from a [`Config`]: routes are compiled and metric handles resolved here, so that the request
@@ -157,7 +157,7 @@ impl Snapshot {
                 sends_via: upstream_config.is_some_and(|upstream| upstream.sends_via),
                 upstream_host: upstream_config.map_or(UpstreamHost::Client, |upstream| upstream.host.clone()),
                 limits_read_body,
-                limits_need_io: limits_read_body || route_rules.iter().any(|rule| rule.store.is_some()),
+                limits_need_io: limits_read_body || route_rules.iter().any(|rule| rule.backend.is_some()),
                 rate_limits: route_rules,
                 metrics: metrics.route(
                     &CodeLabels::for_contract(&route.errors.contract),

@@ -16,7 +16,7 @@ pub(crate) struct RateLimitRule {
     /// The counts in memory. For a rule with a shared backend, used while the backend is unavailable.
     pub limiter: Limiter,
     /// The shared backend, if the rule has one.
-    pub store: Option<Arc<dyn Backend>>,
+    pub backend: Option<Arc<dyn Backend>>,
     /// Metric handles.
     pub metrics: LimitMetrics,
 }
@@ -36,40 +36,40 @@ pub(crate) fn timestamp(at: Instant) -> Timestamp {
 /// Returns a rule for each of `limits`, in order: an unchanged one of `previous`, else a new one.
 pub(super) fn rules(
     limits: &[RateLimit],
-    stores: &[Arc<RedisBackend>],
+    backends: &[Arc<RedisBackend>],
     previous: &[Arc<RateLimitRule>],
     metrics: &Metrics,
 ) -> Vec<Arc<RateLimitRule>> {
     timestamp(Instant::now()); // fixes the origin
     let rule = |limit: &RateLimit| {
         let name = limit.settings.store.as_deref();
-        let store = name.and_then(|name| stores.iter().find(|store| store.name() == name));
-        let store = store.map(|store| Arc::clone(store) as Arc<dyn Backend>);
+        let backend = name.and_then(|name| backends.iter().find(|backend| backend.name() == name));
+        let backend = backend.map(|backend| Arc::clone(backend) as Arc<dyn Backend>);
         let unchanged = |rule: &&Arc<RateLimitRule>| {
-            let same_store = match (&rule.store, &store) {
+            let same_backend = match (&rule.backend, &backend) {
                 (Some(left), Some(right)) => Arc::ptr_eq(left, right),
                 (None, None) => true,
                 (Some(_), None) | (None, Some(_)) => false,
             };
-            rule.limiter.name() == limit.name && *rule.limiter.settings() == limit.settings && same_store
+            rule.limiter.name() == limit.name && *rule.limiter.settings() == limit.settings && same_backend
         };
-        previous.iter().find(unchanged).cloned().unwrap_or_else(|| new_rule(limit, store.as_ref(), metrics))
+        previous.iter().find(unchanged).cloned().unwrap_or_else(|| new_rule(limit, backend.as_ref(), metrics))
     };
     limits.iter().map(rule).collect()
 }
 
-fn new_rule(limit: &RateLimit, store: Option<&Arc<dyn Backend>>, metrics: &Metrics) -> Arc<RateLimitRule> {
-    let secret = store.map_or_else(
+fn new_rule(limit: &RateLimit, backend: Option<&Arc<dyn Backend>>, metrics: &Metrics) -> Arc<RateLimitRule> {
+    let secret = backend.map_or_else(
         || {
             let (one, two) = uuid::Uuid::new_v4().as_u64_pair();
             Secret::new([one, two])
         },
         // All gateways that share the backend must hash keys alike.
-        |store| store.secret(),
+        |backend| backend.secret(),
     );
     let limiter = Limiter::new(&limit.name, limit.settings.clone(), secret);
-    let rule_metrics = metrics.limit(&limit.name, store.map(|store| store.name()));
-    let rule = Arc::new(RateLimitRule { limiter, store: store.cloned(), metrics: rule_metrics });
+    let rule_metrics = metrics.limit(&limit.name, backend.map(|backend| backend.name()));
+    let rule = Arc::new(RateLimitRule { limiter, backend: backend.cloned(), metrics: rule_metrics });
     let weak_rule = Arc::downgrade(&rule);
     metrics.register_limit(&limit.name, move || {
         let stats = weak_rule.upgrade()?.limiter.stats(timestamp(Instant::now()));

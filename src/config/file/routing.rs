@@ -35,7 +35,8 @@ pub(crate) struct TimeoutsFile {
     /// How long a request may take from its parsed request headers until the upstream's response headers are received.
     ///
     /// This includes the queue, connecting and retries. Time spent waiting for the request body does not count. After
-    /// that, the client gets 504 (cause `deadline_exceeded`).
+    /// that, the client gets 504 (cause `deadline_exceeded`). The body of an upstream's error is buffered within the same
+    /// deadline; an error that is incomplete by then is replaced.
     #[schemars(extend("default" = "30s"))]
     pub deadline: Time,
 

@@ -5,6 +5,7 @@
 //! responses are sent to the client here, through [`super::relay`]. [`retry`] decides, [`connect`] gets a connection,
 //! [`outcome`] reports the outcomes to ejection and the circuit breaker.
 
+mod balance;
 mod connect;
 pub(super) mod outcome;
 mod pinned_lock;
@@ -45,7 +46,7 @@ pub(super) async fn forward(
 ) -> Result<UpstreamResponse, Interrupt> {
     let route = forwarding.route;
     let upstream = &route.upstream;
-    let hash = outcome::request_hash(exchange.context, forwarding);
+    let hash = balance::request_hash(exchange.context, forwarding);
     let now = exchange.context.started;
     upstream.budget().record_request(now);
     let mut progress = Progress { tried: Vec::new(), attempt: 1, reconnects: 0 };

@@ -3,19 +3,15 @@
 //! A failure is a fault of the upstream, or a status in `ejection.failure_status`. What the client caused is neither a
 //! failure nor a success.
 
-use std::borrow::Cow;
 use std::time::Instant;
 
 use crate::contract::{Cause, Fault, Phase};
-use crate::http::selectors;
-use crate::proxy::context::{Exchange, Forwarding, Interrupt, RequestContext};
+use crate::proxy::context::{Exchange, Interrupt};
 use crate::proxy::record::RequestEnd;
 use crate::snapshot::Route;
 use crate::upstream::UpstreamRuntime;
 use crate::upstream::breaker::Change;
 use crate::upstream::outcome_window::Outcome;
-use crate::upstream::runtime::hash_of;
-use crate::upstream::settings::{Balance, HashKey};
 
 /// Whether this fault counts as a failure of the upstream. The caller excludes faults while the client was waited for.
 fn is_upstream_failure(fault: &Fault) -> bool {
@@ -93,22 +89,5 @@ pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd) 
             Change::Opened => tracing::error!(upstream = upstream.name(), "circuit breaker opened"),
             Change::Closed => tracing::info!(upstream = upstream.name(), "circuit breaker closed"),
         }
-    }
-}
-
-/// The hash of the request for `balance: { hash: .. }`. A request without the field or cookie is sent by client address.
-pub(super) fn request_hash(context: &RequestContext<'_>, forwarding: &Forwarding<'_>) -> u64 {
-    let fields = &forwarding.request.fields;
-    let value = match &forwarding.route.upstream.settings().balance {
-        Balance::RoundRobin | Balance::Random | Balance::LeastBusy => return 0,
-        Balance::Hash(HashKey::ClientIp) => None,
-        Balance::Hash(HashKey::Header(name)) => fields.values(name).next().map(Cow::Borrowed),
-        Balance::Hash(HashKey::Cookie(name)) => {
-            selectors::cookie_value(fields.values("cookie"), name).map(Cow::Borrowed)
-        }
-    };
-    match value {
-        Some(value) => hash_of(value),
-        None => hash_of(context.client_ip.to_string()),
     }
 }

@@ -205,7 +205,9 @@ impl ListenerService {
 /// One open client connection.
 pub(super) struct Connection<'a> {
     pub(super) listener: &'a Arc<ListenerService>,
+    /// The address of the peer: of the TCP connection, or the source address in its PROXY protocol header.
     pub(super) peer_ip: IpAddr,
+    /// Where the requests arrive; the TLS version is known after the handshake.
     pub(super) listener_origin: ListenerOrigin,
     pub(super) client_config: Arc<ClientLimits>,
     /// The connection's slot; an error while it is over a limit: it was accepted only to send an error response.
@@ -447,8 +449,9 @@ impl Connection<'_> {
             Some(Ok(1..)) => None,
             // The client may have closed only its sending side, so it can still read an error response.
             Some(Ok(0)) => Some(NextInput::Rejected(
-                Fault::new(Cause::HttpRequestError, Phase::RequestHeaders)
-                    .with_evidence(Evidence::from_static("connection closed inside the request headers")),
+                Fault::new(Cause::HttpRequestError, Phase::RequestHeaders).with_evidence(
+                    Evidence::from_static("connection closed before the end of the request headers"),
+                ),
             )),
             Some(Err(error)) if is_tls_error(&error) => {
                 Some(NextInput::Closed(Some(CloseReason::TlsConnectionError)))

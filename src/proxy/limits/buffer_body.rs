@@ -1,8 +1,9 @@
 //! Buffers the request body before admission, for rate limits whose key is a member of a JSON body.
 //!
-//! Only JSON bodies of at most 64 KiB without a content coding are buffered. Other JSON bodies are unreadable; a body of
-//! another type counts as having no such member. The client timeouts apply while the body is read, and the deadline does not run. The buffered bytes are sent
-//! to the upstream later, from the replay buffer of [`Upload`].
+//! Only JSON bodies of at most 64 KiB without a content coding can be used for a key. Other JSON bodies are unreadable; a
+//! body of another type counts as having no such member. A body of unknown length is read until it exceeds 64 KiB. The
+//! client timeouts apply while the body is read, and the deadline does not run. The buffered bytes are sent to the
+//! upstream later, from the replay buffer of [`Upload`].
 
 use std::future::poll_fn;
 use std::time::Instant;
@@ -30,7 +31,7 @@ pub(crate) enum BufferedBody {
     Read(Upload),
 }
 
-/// Buffers the body if it can be used for a key. Otherwise reads nothing.
+/// Buffers the body, unless its header section already shows that it cannot be used for a key.
 ///
 /// # Errors
 /// The body is malformed or too large, the client is too slow, or it disconnected.

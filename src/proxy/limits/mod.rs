@@ -1,13 +1,13 @@
 //! Applies the rate limits of a route: either every enforced rule is debited, or none.
 //!
 //! [`crate::limit`] implements the limiters. This module selects the rules that apply to a request, combines their
-//! decisions and creates the fault for a denied request. [`stores`] handles rules that count in a store,
+//! decisions and creates the fault for a denied request. [`backends`] handles rules that count in a shared backend,
 //! [`mod@subject`] supplies the values of the rate-limit keys, [`buffer_body`] reads the body for them, and [`headers`]
 //! writes the response fields.
 
+mod backends;
 pub(super) mod buffer_body;
 pub(super) mod headers;
-mod stores;
 mod subject;
 
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::snapshot::Route;
 use crate::snapshot::rate_limits::{RateLimitRule, timestamp};
 use crate::telemetry::LimitDecision;
 
+pub(super) use backends::reset;
 use buffer_body::BufferedBody;
 use headers::RuleResult;
-pub(super) use stores::reset;
 use subject::{KeyBody, RequestSubject};
 
 /// An admitted request.
 #[derive(Debug, Default)]
 pub(super) struct Admitted {
-    /// The beginning of the request body, if a key has a member of it.
+    /// The beginning of the request body, if the key of a rule is a member of a JSON body.
     pub(super) buffered_body: Option<Upload>,
     /// The rules that counted the request and are reset by some upstream statuses (`reset_on`).
     pub(super) reset_candidates: ResetCandidates,
@@ -44,7 +44,7 @@ pub(super) type ResetCandidates = Vec<(Arc<RateLimitRule>, Key)>;
 /// Applies the rate limits of a route, and adds their response headers.
 ///
 /// # Errors
-/// `rate_limited`, with the time after which the rules would admit the request. `limiter_unavailable` if a store with
+/// `rate_limited`, with the time after which the rules would admit the request. `limiter_unavailable` if a backend with
 /// `on_failure: deny` fails. If the limits read the request body: it is malformed or too large, or the client is too
 /// slow or disconnected.
 pub(super) async fn admit(
@@ -64,7 +64,7 @@ pub(super) async fn admit(
     Ok(Admitted { buffered_body: None, reset_candidates })
 }
 
-/// Applies rate limits that need I/O: a rule counts in a store, or its key is a member of the request body.
+/// Applies rate limits that need I/O: a rule counts in a backend, or its key is a member of the request body.
 async fn admit_with_io(
     exchange: &mut Exchange<'_>,
     route: &Route,
@@ -83,8 +83,8 @@ async fn admit_with_io(
         let evidence = Evidence::from_static(evidence);
         return Err(Fault::new(Cause::MalformedBody, Phase::Admit).with_evidence(evidence).into());
     }
-    let reset_candidates = if route.rate_limits.iter().any(|rule| rule.store.is_some()) {
-        stores::admit_with_stores(exchange, &subject).await?
+    let reset_candidates = if route.rate_limits.iter().any(|rule| rule.backend.is_some()) {
+        backends::admit_with_backends(exchange, &subject).await?
     } else {
         admit_in_memory(exchange, &subject)?
     };
@@ -119,7 +119,7 @@ fn admit_in_memory(
         KeyBody::Absent | KeyBody::Unreadable(_) => exchange.context.started,
     });
     let mut checks = applicable_rules(subject);
-    let admitted = take_all(&mut checks, now);
+    let admitted = debit_all(&mut checks, now);
     write_headers(exchange, &checks, now);
     if !admitted {
         return Err(denied_fault(&checks, exchange));
@@ -143,7 +143,8 @@ pub(super) fn add_current_state(
     }
     let now = timestamp(Instant::now());
     let mut checks = applicable_rules(&subject(context, route, request, KeyBody::Absent));
-    for check in checks.iter_mut().flatten().filter(|check| check.is_enforced() && check.rule.store.is_none())
+    for check in
+        checks.iter_mut().flatten().filter(|check| check.is_enforced() && check.rule.backend.is_none())
     {
         check.decision = Some(check.rule.limiter.current_state(check.key, now));
     }
@@ -214,9 +215,9 @@ fn applicable_rules<'a>(subject: &RequestSubject<'a>) -> RuleChecks<'a> {
 }
 
 /// Debits every enforced rule, or none. Returns whether the request is admitted.
-fn take_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
+fn debit_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
     let enforced = checks.iter().flatten().filter(|check| check.is_enforced()).count();
-    if enforced > 1 && !peek_all(checks, now) {
+    if enforced > 1 && !peek(checks, now, |_| true) {
         return false;
     }
     let mut taken_count = 0;
@@ -236,10 +237,11 @@ fn take_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
     !denied
 }
 
-/// Whether every enforced rule would admit the request. Checks all of them, because the longest wait is reported.
-fn peek_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
+/// Whether the enforced rules for which `applies` returns true would admit the request, by their counts in memory. Checks
+/// all of them, because the longest wait is reported.
+fn peek(checks: &mut RuleChecks<'_>, now: Timestamp, applies: impl Fn(&RuleCheck<'_>) -> bool) -> bool {
     let mut admitted = true;
-    for check in checks.iter_mut().flatten().filter(|check| check.is_enforced()) {
+    for check in checks.iter_mut().flatten().filter(|check| check.is_enforced() && applies(check)) {
         let decision = check.rule.limiter.peek(check.key, now);
         admitted &= decision.retry_after().is_none();
         check.decision = Some(decision);

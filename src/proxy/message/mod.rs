@@ -79,14 +79,14 @@ impl HeaderFields {
         }
     }
 
-    /// The values of a field in the order received. `name` must be in lower case.
+    /// The values of a field in the order received.
     pub(super) fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> + 'a {
         self.iter()
             .filter(move |(field_name, _)| field_name.eq_ignore_ascii_case(name.as_bytes()))
             .map(|(_, value)| value)
     }
 
-    /// The first value of a field. `name` must be in lower case.
+    /// The first value of a field.
     pub(super) fn value<'a>(&'a self, name: &'a str) -> Option<&'a [u8]> {
         self.values(name).next()
     }

@@ -11,8 +11,8 @@ use super::forwarding::ForwardingInfo;
 use super::request::Request;
 use super::{HeaderFields, never_indexed};
 use crate::contract::Cause;
+use crate::http::Rejection;
 use crate::http::framing::RequestFraming;
-use crate::http::{Rejection, hop_by_hop};
 
 /// Builds the header section for this request.
 ///
@@ -46,8 +46,7 @@ fn uri(forwarding_info: &ForwardingInfo<'_>) -> Result<Uri, Rejection> {
 }
 
 fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Result<HeaderMap, Rejection> {
-    let connection_options = hop_by_hop::ConnectionOptions::from_values(request.fields.values("connection"))
-        .map_err(|evidence| Rejection::new(Cause::MalformedHeader, evidence))?;
+    let connection_options = request.connection_options()?;
     let invalid = || Rejection::new(Cause::MalformedHeader, "HTTP/2 cannot express this header field");
     let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).map_err(|_| invalid());
     let mut map = HeaderMap::with_capacity(24);

@@ -1,7 +1,7 @@
 //! Header fields that the gateway adds to every response of one request, forwarded or generated.
 //!
-//! CORS and rate limits add fields, and with them the names of upstream fields to remove. [`super::relay`] and
-//! [`super::reply_builder`] apply both to the response.
+//! CORS, rate limits, `Allow` and the route's `response_headers` add fields, and name the upstream fields to remove.
+//! [`super::relay`] and [`super::reply_builder`] apply both to the response.
 
 pub(super) mod cors;
 
@@ -109,7 +109,7 @@ impl ResponseHeaderMutations {
         merged.into_iter().flatten().flatten()
     }
 
-    /// Whether an upstream field is removed because the gateway sets it.
+    /// Whether an upstream field is removed, because the gateway sets it or the route removes it.
     pub(super) fn overrides(&self, name: &[u8]) -> bool {
         let has_prefix = |prefix: &str| {
             name.get(..prefix.len()).is_some_and(|leading| leading.eq_ignore_ascii_case(prefix.as_bytes()))

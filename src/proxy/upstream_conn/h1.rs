@@ -201,7 +201,7 @@ impl UpstreamH1 {
             match ready!(self.io.poll_fill(cx, HEADER_BUFFER_SIZE)) {
                 Ok(0) => {
                     let message = if self.response_started {
-                        "connection closed inside the response headers"
+                        "connection closed before the end of the response headers"
                     } else {
                         "connection closed before the response headers"
                     };
@@ -256,7 +256,7 @@ impl UpstreamH1 {
                     }
                     let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::ResponseBody);
                     return Poll::Ready(Err(fault.with_evidence(Evidence::from_static(
-                        "connection closed inside the response body",
+                        "connection closed before the end of the response body",
                     ))));
                 }
                 Ok(_) => {}

@@ -76,7 +76,7 @@ impl ObservedStream {
 }
 
 impl Drop for ObservedStream {
-    /// Counts the streams that the `h2` crate had read and not returned: no task counts them.
+    /// Counts all streams without response headers, accepted or not: the tasks of the accepted ones leave it to this.
     fn drop(&mut self) {
         self.count_client_resets(self.table.connection_ended());
     }

@@ -19,8 +19,8 @@ pub(super) const MAYBE_DATA: u32 = 1;
 /// Increment of the sequence number, which keeps the flag bit free.
 pub(super) const SEQUENCE_STEP: u32 = 2;
 
-/// The incomplete frame or header block of a connection, shared by
-/// [`super::read_frames::ReadFrameObserver`] and [`FrameReadTimeout`]: `NONE_PENDING`, or a sequence number with the flag `MAYBE_DATA`.
+/// The incomplete frame or header block of a connection: `NONE_PENDING`, or a sequence number with the flag `MAYBE_DATA`.
+/// Shared by [`super::read_frames::ReadFrameObserver`] and [`FrameReadTimeout`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct FrameProgress(Arc<AtomicU32>);
 

@@ -1,4 +1,4 @@
-//! Tests of rules that count in a store: together with rules in memory, and when the store fails.
+//! Tests of rules that count in a backend: together with rules in memory, and when the backend fails.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,9 +24,9 @@ use crate::telemetry::Metrics;
 
 const CLIENT_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// An in-process store with the same counting rules, which can fail or hang.
+/// An in-process backend with the same counting rules, which can fail or hang.
 #[derive(Debug)]
-struct FakeStore {
+struct FakeBackend {
     counts: Mutex<HashMap<(String, u128), u32>>,
     failure: Mutex<Option<BackendError>>,
     hangs: bool,
@@ -34,9 +34,9 @@ struct FakeStore {
     calls: Mutex<Vec<String>>,
 }
 
-impl FakeStore {
-    fn new(on_failure: OnFailure) -> Arc<FakeStore> {
-        Arc::new(FakeStore {
+impl FakeBackend {
+    fn new(on_failure: OnFailure) -> Arc<FakeBackend> {
+        Arc::new(FakeBackend {
             counts: Mutex::default(),
             failure: Mutex::default(),
             hangs: false,
@@ -45,10 +45,10 @@ impl FakeStore {
         })
     }
 
-    fn failing(on_failure: OnFailure) -> Arc<FakeStore> {
-        let store = FakeStore::new(on_failure);
-        *store.failure.lock().unwrap() = Some(BackendError::Unreachable);
-        store
+    fn failing(on_failure: OnFailure) -> Arc<FakeBackend> {
+        let backend = FakeBackend::new(on_failure);
+        *backend.failure.lock().unwrap() = Some(BackendError::Unreachable);
+        backend
     }
 
     fn record_call(&self, operation: &str, requests: &[TakeRequest<'_>]) {
@@ -61,7 +61,7 @@ impl FakeStore {
     }
 }
 
-impl Backend for FakeStore {
+impl Backend for FakeBackend {
     fn name(&self) -> &str {
         "fake"
     }
@@ -129,7 +129,12 @@ impl Backend for FakeStore {
     }
 }
 
-fn rule(name: &str, allowed: u32, store: Option<&Arc<FakeStore>>, mode: LimiterMode) -> Arc<RateLimitRule> {
+fn rule(
+    name: &str,
+    allowed: u32,
+    backend: Option<&Arc<FakeBackend>>,
+    mode: LimiterMode,
+) -> Arc<RateLimitRule> {
     let settings = LimiterSettings {
         unreadable: UnreadableBody::Reject,
         quota: Quota::new(allowed, Duration::from_secs(3_600), allowed).unwrap(),
@@ -141,13 +146,13 @@ fn rule(name: &str, allowed: u32, store: Option<&Arc<FakeStore>>, mode: LimiterM
         credentials: Vec::new(),
         reset_on: vec![201],
         retry_after_jitter: 0,
-        store: store.map(|store| store.name().to_owned()),
+        store: backend.map(|backend| backend.name().to_owned()),
         max_keys: 1_000,
     };
     Arc::new(RateLimitRule {
         limiter: Limiter::new(name, settings, Secret::new([1, 2])),
-        store: store.map(|store| Arc::clone(store) as Arc<dyn Backend>),
-        metrics: Metrics::new().limit(name, store.map(|store| store.name())),
+        backend: backend.map(|backend| Arc::clone(backend) as Arc<dyn Backend>),
+        metrics: Metrics::new().limit(name, backend.map(|backend| backend.name())),
     })
 }
 
@@ -179,7 +184,7 @@ async fn admit(snapshot: &Snapshot) -> Result<ResetCandidates, Cause> {
     );
     let mut exchange = Exchange::begin(&context, &mut client);
     let subject = subject(&context, &snapshot.routes[0], &request, KeyBody::Absent);
-    admit_with_stores(&mut exchange, &subject).await.map_err(|fault| fault.cause())
+    admit_with_backends(&mut exchange, &subject).await.map_err(|fault| fault.cause())
 }
 
 /// Applies the limits to one request. Returns the cause if it is denied.
@@ -188,21 +193,21 @@ async fn try_admit(snapshot: &Snapshot) -> Option<Cause> {
 }
 
 #[tokio::test]
-async fn all_rules_are_debited_or_none_across_stores() {
-    let store = FakeStore::new(OnFailure::Local);
+async fn all_rules_are_debited_or_none_across_backends() {
+    let backend = FakeBackend::new(OnFailure::Local);
     let rules = vec![
-        rule("remote", 2, Some(&store), LimiterMode::Enforce),
+        rule("remote", 2, Some(&backend), LimiterMode::Enforce),
         rule("local", 3, None, LimiterMode::Enforce),
-        rule("remote_2", 5, Some(&store), LimiterMode::Enforce),
+        rule("remote_2", 5, Some(&backend), LimiterMode::Enforce),
     ];
     let snapshot = snapshot(rules);
     assert_eq!(try_admit(&snapshot).await, None);
     assert_eq!(try_admit(&snapshot).await, None);
     assert_eq!(try_admit(&snapshot).await, Some(Cause::RateLimited));
-    assert_eq!(store.take_calls(), ["take remote+remote_2"; 3], "one call for all rules of a store");
-    // The denied request debited nothing: 2 requests are counted, in memory and for each rule of the store.
+    assert_eq!(backend.take_calls(), ["take remote+remote_2"; 3], "one call for all rules of a backend");
+    // The denied request debited nothing: 2 requests are counted, in memory and for each rule of the backend.
     let taken: Vec<u32> = {
-        let counts = store.counts.lock().unwrap();
+        let counts = backend.counts.lock().unwrap();
         let mut taken: Vec<u32> = counts.values().copied().collect();
         taken.sort_unstable();
         taken
@@ -222,20 +227,20 @@ async fn all_rules_are_debited_or_none_across_stores() {
 }
 
 #[tokio::test]
-async fn request_denied_by_memory_never_reaches_the_store() {
-    let store = FakeStore::new(OnFailure::Local);
+async fn request_denied_by_memory_never_reaches_the_backend() {
+    let backend = FakeBackend::new(OnFailure::Local);
     let snapshot = snapshot(vec![
         rule("local", 1, None, LimiterMode::Enforce),
-        rule("remote", 9, Some(&store), LimiterMode::Enforce),
+        rule("remote", 9, Some(&backend), LimiterMode::Enforce),
     ]);
     assert_eq!(try_admit(&snapshot).await, None);
     assert_eq!(try_admit(&snapshot).await, Some(Cause::RateLimited));
-    assert_eq!(store.take_calls(), ["take remote"]);
+    assert_eq!(backend.take_calls(), ["take remote"]);
 }
 
 #[tokio::test]
-async fn first_store_is_refunded_when_the_second_denies() {
-    let (first, second) = (FakeStore::new(OnFailure::Local), FakeStore::new(OnFailure::Deny));
+async fn first_backend_is_refunded_when_the_second_denies() {
+    let (first, second) = (FakeBackend::new(OnFailure::Local), FakeBackend::new(OnFailure::Deny));
     let rules = vec![
         rule("first", 9, Some(&first), LimiterMode::Enforce),
         rule("second", 1, Some(&second), LimiterMode::Enforce),
@@ -251,8 +256,8 @@ async fn first_store_is_refunded_when_the_second_denies() {
 }
 
 #[tokio::test]
-async fn failing_store_follows_on_failure() {
-    let local = FakeStore::failing(OnFailure::Local);
+async fn failing_backend_follows_on_failure() {
+    let local = FakeBackend::failing(OnFailure::Local);
     let local_snapshot = snapshot(vec![rule("a", 2, Some(&local), LimiterMode::Enforce)]);
     let mut causes = Vec::new();
     for _ in 0..3 {
@@ -261,9 +266,9 @@ async fn failing_store_follows_on_failure() {
     assert_eq!(causes, [None, None, Some(Cause::RateLimited)]);
 
     let open =
-        snapshot(vec![rule("a", 1, Some(&FakeStore::failing(OnFailure::Allow)), LimiterMode::Enforce)]);
+        snapshot(vec![rule("a", 1, Some(&FakeBackend::failing(OnFailure::Allow)), LimiterMode::Enforce)]);
     let closed =
-        snapshot(vec![rule("a", 1, Some(&FakeStore::failing(OnFailure::Deny)), LimiterMode::Enforce)]);
+        snapshot(vec![rule("a", 1, Some(&FakeBackend::failing(OnFailure::Deny)), LimiterMode::Enforce)]);
     for _ in 0..3 {
         assert_eq!(try_admit(&open).await, None);
         assert_eq!(try_admit(&closed).await, Some(Cause::LimiterUnavailable));
@@ -271,40 +276,40 @@ async fn failing_store_follows_on_failure() {
 }
 
 #[tokio::test]
-async fn hanging_store_is_abandoned_after_its_timeout() {
-    let mut store = FakeStore::new(OnFailure::Deny);
-    Arc::get_mut(&mut store).unwrap().hangs = true;
-    let snapshot = snapshot(vec![rule("a", 1, Some(&store), LimiterMode::Enforce)]);
+async fn hanging_backend_is_abandoned_after_its_timeout() {
+    let mut backend = FakeBackend::new(OnFailure::Deny);
+    Arc::get_mut(&mut backend).unwrap().hangs = true;
+    let snapshot = snapshot(vec![rule("a", 1, Some(&backend), LimiterMode::Enforce)]);
     let started = Instant::now();
     let cause = timeout_at(started + Duration::from_secs(20), try_admit(&snapshot)).await.unwrap();
     assert_eq!(cause, Some(Cause::LimiterUnavailable));
-    assert!(started.elapsed() >= store.timeout());
+    assert!(started.elapsed() >= backend.timeout());
 }
 
 #[tokio::test]
 async fn shadow_rule_counts_admitted_requests_and_denies_none() {
-    let store = FakeStore::new(OnFailure::Deny);
+    let backend = FakeBackend::new(OnFailure::Deny);
     let snapshot = snapshot(vec![
         rule("local", 2, None, LimiterMode::Enforce),
-        rule("shadow", 1, Some(&store), LimiterMode::Shadow),
+        rule("shadow", 1, Some(&backend), LimiterMode::Shadow),
     ]);
     let mut causes = Vec::new();
     for _ in 0..3 {
         causes.push(try_admit(&snapshot).await);
     }
     assert_eq!(causes, [None, None, Some(Cause::RateLimited)]);
-    assert_eq!(store.take_calls(), ["take shadow"; 2]);
-    *store.failure.lock().unwrap() = Some(BackendError::CircuitOpen);
-    let snapshot = self::snapshot(vec![rule("shadow", 1, Some(&store), LimiterMode::Shadow)]);
-    assert_eq!(try_admit(&snapshot).await, None, "a shadow rule admits even if its store fails");
+    assert_eq!(backend.take_calls(), ["take shadow"; 2]);
+    *backend.failure.lock().unwrap() = Some(BackendError::CircuitOpen);
+    let snapshot = self::snapshot(vec![rule("shadow", 1, Some(&backend), LimiterMode::Shadow)]);
+    assert_eq!(try_admit(&snapshot).await, None, "a shadow rule admits even if its backend fails");
 }
 
 #[tokio::test]
-async fn reset_reaches_the_store_for_listed_statuses_only() {
-    let store = FakeStore::new(OnFailure::Local);
-    let snapshot = snapshot(vec![rule("remote", 1, Some(&store), LimiterMode::Enforce)]);
+async fn reset_reaches_the_backend_for_listed_statuses_only() {
+    let backend = FakeBackend::new(OnFailure::Local);
+    let snapshot = snapshot(vec![rule("remote", 1, Some(&backend), LimiterMode::Enforce)]);
     for (status, expected) in [(401, Some(Cause::RateLimited)), (201, None)] {
-        store.counts.lock().unwrap().clear();
+        backend.counts.lock().unwrap().clear();
         reset(admit(&snapshot).await.unwrap(), status).await;
         assert_eq!(try_admit(&snapshot).await, expected, "{status}");
     }
