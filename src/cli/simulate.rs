@@ -34,7 +34,7 @@ pub(crate) struct SimulateOptions {
     /// standard input.
     #[arg(long, value_name = "LOG")]
     log: PathBuf,
-    /// The host of every request, if routes or rules depend on it; logs do not contain it.
+    /// The host of every request, if routes or rules depend on it; a host in the log is not read.
     #[arg(long, value_name = "HOST", default_value = "")]
     host: String,
     /// The output format.
