@@ -72,7 +72,7 @@ pub(super) struct Replacement {
     pub(super) evidence: Evidence,
 }
 
-/// An error body that was checked against the contract.
+/// An error body that was checked against the contract. It may have been read in part, or not at all.
 struct CheckedBody {
     conformance: Conformance,
     extracted: ExtractedError,
@@ -187,10 +187,8 @@ fn count_and_conclude(
     body: Option<Bytes>,
 ) -> Classification {
     forwarding.route.upstream_metrics.conformance(checked.conformance);
-    // gRPC clients read the error from the gRPC status, not from the body.
-    let may_forward = checked.conformance == Conformance::Conforms
-        && decision.allows_upstream_body()
-        && !forwarding.request.is_grpc();
+    let may_forward =
+        checked.conformance == Conformance::Conforms && may_forward_conforming(forwarding, &decision);
     let unchanged = |body: Option<Bytes>| Classification::Forward(body.unwrap_or_default());
     match forwarding.route.config.errors.mode {
         ErrorMode::Pass => unchanged(body),
@@ -205,6 +203,11 @@ fn count_and_conclude(
         ),
         ErrorMode::Enforce => replacement(forwarding, response, decision, checked),
     }
+}
+
+/// Whether an error is forwarded if it conforms. gRPC clients read an error from the gRPC status, not from the body.
+fn may_forward_conforming(forwarding: &Forwarding<'_>, decision: &Decision) -> bool {
+    decision.allows_upstream_body() && !forwarding.request.is_grpc()
 }
 
 /// The classification of a response that is replaced, with evidence if the access log records errors.
@@ -280,30 +283,21 @@ fn check_body(
         let conformance = if documented { Conformance::NotJson } else { Conformance::Undocumented };
         return CheckedBody::without_extract(conformance, body);
     };
-    let decoded: Cow<'_, [u8]> = match coding {
-        ContentCoding::Identity => Cow::Borrowed(body),
-        ContentCoding::Gzip | ContentCoding::Deflate | ContentCoding::Br | ContentCoding::Zstd => {
-            match decode::decode(coding, body, error_config.upstream_body_limit) {
-                Ok(decoded) => Cow::Owned(decoded),
-                Err(DecodeError::TooLarge) => {
-                    return CheckedBody::without_extract(Conformance::TooLarge, body);
-                }
-                Err(DecodeError::Malformed) => {
-                    return CheckedBody::without_extract(Conformance::NotJson, body);
-                }
-            }
-        }
+    let decoded = match decoded(coding, body, error_config.upstream_body_limit) {
+        Ok(decoded) => decoded,
+        Err(conformance) => return CheckedBody::without_extract(conformance, body),
     };
     let media_type = media_type(&response.response_head.fields);
     let error = ErrorBody { status, media_type, body: &decoded };
     let conformance = match conform::check_body(contract, &error, error_config.upstream_messages) {
-        Ok(conforming) if !forwarding.request.is_grpc() && decision.allows_upstream_body() => {
+        Ok(conforming) if may_forward_conforming(forwarding, decision) => {
             let conforming_body = conforming_body(forwarding, response, (coding, body), &conforming);
             return CheckedBody {
                 conforming_body: Some(conforming_body),
                 ..CheckedBody::without_extract(Conformance::Conforms, body)
             };
         }
+        // Replaced all the same: what may be sent of it is extracted.
         Ok(_) => Conformance::Conforms,
         Err(conformance) => conformance,
     };
@@ -313,6 +307,19 @@ fn check_body(
         Cow::Owned(decoded) => Bytes::from(decoded),
     };
     CheckedBody { conformance, extracted, conforming_body: None, evidence_body }
+}
+
+/// The body without its content coding; the conformance of one that cannot be decoded.
+fn decoded(coding: ContentCoding, body: &Bytes, limit: usize) -> Result<Cow<'_, [u8]>, Conformance> {
+    match coding {
+        ContentCoding::Identity => Ok(Cow::Borrowed(body)),
+        ContentCoding::Gzip | ContentCoding::Deflate | ContentCoding::Br | ContentCoding::Zstd => {
+            decode::decode(coding, body, limit).map(Cow::Owned).map_err(|error| match error {
+                DecodeError::TooLarge => Conformance::TooLarge,
+                DecodeError::Malformed => Conformance::NotJson,
+            })
+        }
+    }
 }
 
 /// The body that the client receives of a conforming error. `body` is what was received, in this coding.

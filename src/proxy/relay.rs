@@ -189,55 +189,29 @@ pub(super) async fn forward_error(
     error: &ConformingBody,
 ) -> DeliveryOutcome {
     let status = response_head.parsed.status;
-    let length = match (&error.body, response_head.parsed.content_length) {
-        (Some(body), _) => BodyLength::Exactly(body.len() as u64),
-        (None, Some(length)) if error.change == BodyChange::Unchanged => BodyLength::Exactly(length),
-        (None, Some(_) | None) => BodyLength::Absent,
-    };
-    let changed = error.change != BodyChange::Unchanged;
-    let is_problem = error.change == BodyChange::Problem;
-    let negotiates = exchange.context.error_config().negotiate;
+    let error_config = exchange.context.error_config();
+    let length = conforming_length(error, response_head.parsed.content_length);
+    let retry_after =
+        RetryAfter::for_error(&response_head.fields, status, error_config.retry_after, SystemTime::now());
     let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
-    let default_retry_after = exchange.context.error_config().retry_after;
     let discard_limit = local_reply::plan_discard(exchange.client);
-    let now = std::time::SystemTime::now();
     let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
     let sent = sender.queue_response_head(&ResponseHeadParts { status, reason: None, length }, |writer| {
-        let mut retry_afters = response_head.fields.values("retry-after");
-        let usable = |value: &&[u8]| {
-            HeaderValue::from_bytes(value).is_ok_and(|value| header_filter::is_valid_retry_after(&value, now))
-        };
-        let first = retry_afters.next().filter(usable).map(Cow::Borrowed);
-        // Duplicate Retry-After: keep the first, as in a replaced error.
-        let has_duplicates = retry_afters.next().is_some();
-        let needs_retry_after = matches!(status, 429 | 503);
-        let sets_retry_after = has_duplicates || (needs_retry_after && first.is_none());
-        let default_value =
-            || needs_retry_after.then(|| Cow::Owned(default_retry_after.max(1).to_string().into_bytes()));
-        let retry_after_value = sets_retry_after.then(|| first.or_else(default_value)).flatten();
         let sent = forward_fields(writer, response_head, |name| {
-            let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
-            let replaced = response_headers.overrides(name)
-                || is(b"cache-control")
-                || (sets_retry_after && is(b"retry-after"))
-                || (is_problem && is(b"content-type"));
-            let is_removed = |name: &HeaderName| {
-                header_filter::drop_on_conforming(name) || (changed && header_filter::describes_content(name))
-            };
-            !replaced && HeaderName::from_bytes(name).is_ok_and(|name| !is_removed(&name))
+            !response_headers.overrides(name) && is_kept_on_error(name, error.change, &retry_after)
         });
         writer.append(b"Cache-Control", b"no-store");
-        if is_problem {
+        if error.change == BodyChange::Problem {
             writer.append(b"Content-Type", PROBLEM_MEDIA_TYPE.as_bytes());
         }
-        if negotiates {
+        if error_config.negotiate {
             writer.append(b"Vary", b"Accept");
         }
         sent.add_missing(writer, request_id);
         let is_edited = |name: &HeaderName| !is_defined_for_errors(name);
         write_response_headers(writer, response_headers, &response_head.fields, is_edited);
-        if let Some(retry_after_value) = retry_after_value {
-            writer.append(b"Retry-After", &retry_after_value);
+        if let RetryAfter::Set(Some(value)) = &retry_after {
+            writer.append(b"Retry-After", value);
         }
     });
     let Ok(client) = sent else { return DeliveryOutcome::ClientDisconnected };
@@ -248,6 +222,58 @@ pub(super) async fn forward_error(
     local_reply::finish_response(client, discard_limit, exchange.context.snapshot.client.write_timeout)
         .await
         .into()
+}
+
+/// The length of a conforming error. `received` is the upstream's Content-Length, which a response to HEAD keeps only if
+/// its body would have been sent unchanged.
+fn conforming_length(error: &ConformingBody, received: Option<u64>) -> BodyLength {
+    match (&error.body, received) {
+        (Some(body), _) => BodyLength::Exactly(body.len() as u64),
+        (None, Some(length)) if error.change == BodyChange::Unchanged => BodyLength::Exactly(length),
+        (None, Some(_) | None) => BodyLength::Absent,
+    }
+}
+
+/// The `Retry-After` of a conforming error.
+enum RetryAfter<'a> {
+    /// The upstream's fields are forwarded, if there are any.
+    Forwarded,
+    /// The upstream's fields are removed, and this value is sent, if any.
+    Set(Option<Cow<'a, [u8]>>),
+}
+
+impl<'a> RetryAfter<'a> {
+    /// 429 and 503 always have a valid value, by default `default` seconds. Of several fields the first is kept, as in a
+    /// replaced error.
+    fn for_error(fields: &'a HeaderFields, status: u16, default: u64, now: SystemTime) -> RetryAfter<'a> {
+        let mut values = fields.values("retry-after");
+        let is_valid = |value: &&[u8]| {
+            HeaderValue::from_bytes(value).is_ok_and(|value| header_filter::is_valid_retry_after(&value, now))
+        };
+        let first = values.next().filter(is_valid).map(Cow::Borrowed);
+        let has_duplicates = values.next().is_some();
+        let is_required = matches!(status, 429 | 503);
+        let is_missing = is_required && first.is_none();
+        if has_duplicates || is_missing {
+            let default = || is_required.then(|| Cow::Owned(default.max(1).to_string().into_bytes()));
+            RetryAfter::Set(first.or_else(default))
+        } else {
+            RetryAfter::Forwarded
+        }
+    }
+}
+
+/// Whether an upstream's field is kept on a conforming error whose body is changed in this way.
+fn is_kept_on_error(name: &[u8], change: BodyChange, retry_after: &RetryAfter<'_>) -> bool {
+    let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
+    let is_replaced = is(b"cache-control")
+        || (matches!(retry_after, RetryAfter::Set(_)) && is(b"retry-after"))
+        || (change == BodyChange::Problem && is(b"content-type"));
+    let is_changed = change != BodyChange::Unchanged;
+    let is_removed = |name: &HeaderName| {
+        header_filter::drop_on_conforming(name) || (is_changed && header_filter::describes_content(name))
+    };
+    !is_replaced && HeaderName::from_bytes(name).is_ok_and(|name| !is_removed(&name))
 }
 
 /// Whether the upstream sent the fields that every forwarded response has.
@@ -512,5 +538,40 @@ impl Relay {
         let upload_limit = (self.upload_active && upload.waiting() == WaitingFor::Client && !streaming)
             .then(|| upload.idle_limit(client_config));
         first.earlier(upload_limit).earlier(forwarding.deadlines.max_duration(Phase::Relay))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http::header::RETRY_AFTER;
+
+    use super::*;
+
+    /// The fields that a client gets: those of the upstream, or the one that is set.
+    fn sent(status: u16, received: &[&'static str]) -> Vec<String> {
+        let mut map = HeaderMap::new();
+        for value in received {
+            map.append(RETRY_AFTER, HeaderValue::from_static(value));
+        }
+        let fields = HeaderFields::Map(map);
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        match RetryAfter::for_error(&fields, status, 0, SystemTime::now()) {
+            RetryAfter::Forwarded => fields.values("retry-after").map(text).collect(),
+            RetryAfter::Set(value) => value.iter().map(|value| text(value)).collect(),
+        }
+    }
+
+    #[test]
+    fn retry_after_of_an_error_is_valid_where_required_and_never_repeated() {
+        assert_eq!(sent(503, &["7"]), ["7"]);
+        assert_eq!(sent(503, &["7", "9"]), ["7"]);
+        assert_eq!(sent(503, &[]), ["1"]);
+        assert_eq!(sent(429, &["soon"]), ["1"]);
+        assert_eq!(sent(429, &["soon", "9"]), ["1"]);
+        assert_eq!(sent(404, &["7"]), ["7"]);
+        assert_eq!(sent(404, &["7", "9"]), ["7"]);
+        assert_eq!(sent(404, &["soon", "9"]), [""; 0]);
+        assert_eq!(sent(404, &[]), [""; 0]);
     }
 }

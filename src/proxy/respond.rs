@@ -111,25 +111,34 @@ pub(crate) const fn closes_connection(cause: Cause, phase: Phase) -> bool {
 
 /// Builds what is sent, and gives up the upstream if its response has been read.
 fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>) -> Prepared<'r, 'a> {
-    let (forwarding, response, classification) = match response {
-        FinalResponse::Fault(fault) => return prepare_fault(exchange, fault),
+    match response {
+        FinalResponse::Fault(fault) => prepare_fault(exchange, fault),
         FinalResponse::Preflight(fields) => {
             let reply = LocalReply::preflight(fields, &exchange.context.request_id);
             let end = RequestEnd::Preflight { status: reply.status() };
             let outgoing = Outgoing::LocalReply(reply);
-            return Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end };
+            Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end }
         }
         FinalResponse::Redirect(status, location) => {
             let fields = reply_builder::response_fields(exchange);
             let reply = LocalReply::redirect(status, location, fields, &exchange.context.request_id);
             let end = RequestEnd::Redirected { status: reply.status() };
             let outgoing = Outgoing::LocalReply(reply);
-            return Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end };
+            Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end }
         }
         FinalResponse::Upstream(forwarding, response, classification) => {
-            (forwarding, response, classification)
+            prepare_upstream(exchange, forwarding, response, classification)
         }
-    };
+    }
+}
+
+/// Builds what is sent for the upstream's response, forwarded or replaced.
+fn prepare_upstream<'r, 'a>(
+    exchange: &mut Exchange<'_>,
+    forwarding: &'r mut Forwarding<'a>,
+    response: UpstreamResponse,
+    classification: Classification,
+) -> Prepared<'r, 'a> {
     let end = RequestEnd::Forwarded { status: response.response_head.parsed.status };
     let origin = ResponseOrigin::Upstream;
     match classification {

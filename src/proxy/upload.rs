@@ -281,7 +281,8 @@ impl Upload {
                     return Poll::Pending;
                 }
                 // The upstream may have sent a response before it stopped reading: the code that reads the response
-                // decides. While the rest of the body is unread, watching for a disconnect would read it.
+                // decides. Until the body has ended, the client is not watched: that would read the body as the next
+                // request.
                 Poll::Ready(()) if conn.write_failed() => {
                     self.waiting = WaitingFor::Nothing;
                     return if self.ended { disconnected(client.poll_disconnect(cx)) } else { Poll::Pending };

@@ -353,21 +353,30 @@ impl UpstreamH2 {
             && !ping_timed_out
             && (self.slot.is_unprocessed(self.stream_id)
                 || (self.reset && reason == Some(Reason::REFUSED_STREAM)));
-        let cause = match () {
-            () if ping_timed_out && before_headers => Cause::HttpResponseTimeout,
-            () if ping_timed_out => Cause::ConnectionReadTimeout,
-            () if error.is_library() => Cause::HttpProtocolError,
-            () if !before_headers => Cause::HttpResponseIncomplete,
-            () if reason.is_some_and(is_protocol_violation) => Cause::HttpProtocolError,
-            () => Cause::ConnectionTerminated,
+        let cause = if ping_timed_out && before_headers {
+            Cause::HttpResponseTimeout
+        } else if ping_timed_out {
+            Cause::ConnectionReadTimeout
+        } else if error.is_library() {
+            Cause::HttpProtocolError
+        } else if !before_headers {
+            Cause::HttpResponseIncomplete
+        } else if reason.is_some_and(is_protocol_violation) {
+            Cause::HttpProtocolError
+        } else {
+            Cause::ConnectionTerminated
         };
         let phase = if before_headers { Phase::ResponseHeaders } else { Phase::ResponseBody };
-        let description = match () {
-            () if ping_timed_out => "PING timeout",
-            () if self.reset => "RST_STREAM",
-            () if (error.is_go_away() && error.is_remote()) || goaway_code.is_some() => "GOAWAY",
-            () if error.is_library() => "HTTP/2 protocol violation by the upstream",
-            () => "connection closed",
+        let description = if ping_timed_out {
+            "PING timeout"
+        } else if self.reset {
+            "RST_STREAM"
+        } else if (error.is_go_away() && error.is_remote()) || goaway_code.is_some() {
+            "GOAWAY"
+        } else if error.is_library() {
+            "HTTP/2 protocol violation by the upstream"
+        } else {
+            "connection closed"
         };
         Fault::new(cause, phase).with_evidence(Evidence::owned(format!("{description}: {error}")))
     }
