@@ -42,18 +42,20 @@ pub(in crate::proxy) enum PeerTrust {
 }
 
 impl ForwardingInfo<'_> {
-    /// Whether this request field of the client is not forwarded: the gateway writes it, or the client could forge what
-    /// only a proxy may report.
+    /// Whether this request field of the client is not forwarded: the route removes or replaces it, the gateway writes it,
+    /// or the client could forge what only a proxy may report.
     pub(super) fn replaces(&self, name: &[u8]) -> bool {
         let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
         let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
+        if self.edits.is_some_and(|edits| edits.removes_from_request(name)) {
+            return true;
+        }
         match name.len() {
             3 => self.via.is_none() && is(b"via"),
             4 => is(b"host"),
             6 => is(b"expect"),
             // With underscores too: CGI-like servers do not distinguish them from hyphens.
             12 if name.iter().map(fold).eq(*b"x-request-id") => true,
-            _ if self.edits.is_some_and(|edits| edits.removes_from_request(name)) => true,
             14 if is(b"content-length") => true,
             _ => {
                 forwarded::is_forwarded_name(name)

@@ -60,7 +60,7 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
         map.append(HeaderName::from_bytes(name).map_err(|_| invalid())?, value(raw_value)?);
     }
     let cookies: Vec<&[u8]> = request.fields.values("cookie").collect();
-    if !cookies.is_empty() {
+    if !cookies.is_empty() && !forwarding_info.replaces(b"cookie") {
         map.insert(COOKIE, value(&cookies.join(&b"; "[..]))?);
     }
     // RFC 9113 8.2.2 allows only `TE: trailers`, and gRPC requires it. Not sent for HTTP/1 clients, which get no

@@ -1,9 +1,14 @@
 //! Compares the whole header section that the upstream receives.
 #![allow(clippy::unwrap_used)]
 
+use http::HeaderName;
+
 use super::super::forwarding::PeerTrust;
 use super::*;
+use crate::http::header_edits::HeaderEdits;
+use crate::http::path_pattern::PathPattern;
 use crate::http::reported_origin::RequestOrigin;
+use crate::http::value_template::ValueTemplate;
 
 fn h1(request_head: &'static str) -> Request {
     let request_head = Bytes::from_static(request_head.as_bytes());
@@ -11,21 +16,27 @@ fn h1(request_head: &'static str) -> Request {
     Request::from_h1(request_head, &parsed)
 }
 
-fn header_section(request: &Request) -> String {
-    let forwarding_info = ForwardingInfo {
+static FORWARDED_FOR: HeaderValue = HeaderValue::from_static("192.0.2.7");
+static REQUEST_ID: HeaderValue = HeaderValue::from_static("0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee");
+
+fn forwarding_info(request: &Request) -> ForwardingInfo<'_> {
+    ForwardingInfo {
         target: &request.target,
         edits: None,
-        forwarded_for: &HeaderValue::from_static("192.0.2.7"),
+        forwarded_for: &FORWARDED_FOR,
         origin: RequestOrigin { scheme: "http", host: b"api.test:8080", port: 8080 },
         peer: PeerTrust::Untrusted,
-        request_id: &HeaderValue::from_static("0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"),
+        request_id: &REQUEST_ID,
         host: &request.authority,
         upstream_tls: false,
         offer: None,
         via: Some(b"1.1 statusquo-1"),
-    };
+    }
+}
+
+fn header_section(request: &Request) -> String {
     let mut out = BytesMut::new();
-    request.write_request_head(&mut out, &forwarding_info).unwrap();
+    request.write_request_head(&mut out, &forwarding_info(request)).unwrap();
     String::from_utf8(out.to_vec()).unwrap()
 }
 
@@ -118,6 +129,47 @@ fn what_trusted_proxies_report_besides_the_written_fields_is_kept() {
              Forwarded: for=\"[2001:db8::1]\";host=a;proto=https, for=192.0.2.7\r\nX-Request-Id: abcdefgh\r\n\r\n"
         )
     );
+}
+
+/// Names of many lengths: the gateway recognises the fields that it replaces by theirs.
+#[test]
+fn route_removes_and_replaces_fields_of_every_name() {
+    let names = [
+        "dnt",
+        "date",
+        "from",
+        "range",
+        "accept",
+        "cookie",
+        "origin",
+        "user-agent",
+        "if-none-match",
+        "authorization",
+    ];
+    for name in names {
+        let request_head =
+            format!("GET / HTTP/1.1\r\nHost: a\r\nx-other: 1\r\n{name}: theirs\r\n\r\n").into();
+        let request =
+            Request::from_h1(Bytes::clone(&request_head), &request_head::parse(&request_head).unwrap());
+        for (edit, kept) in [("remove", None), ("set", Some("ours"))] {
+            let value = ValueTemplate::parse("ours", &PathPattern::parse("/")).unwrap();
+            let header_name = HeaderName::from_static(name);
+            let edits = match edit {
+                "remove" => HeaderEdits { remove: vec![header_name], ..HeaderEdits::default() },
+                _ => HeaderEdits { set: vec![(header_name, value)], ..HeaderEdits::default() },
+            };
+            let edits = edits.render(|_| None);
+            let forwarding_info = ForwardingInfo { edits: Some(&edits), ..forwarding_info(&request) };
+            let mut out = BytesMut::new();
+            request.write_request_head(&mut out, &forwarding_info).unwrap();
+            let head = String::from_utf8(out.to_vec()).unwrap();
+            assert!(!head.contains("theirs"), "{name}: {head}");
+            assert_eq!(head.contains(&format!("\r\n{name}: ours\r\n")), kept.is_some(), "{name}: {head}");
+            let h2 = super::super::request_h2::request_head(&request, &forwarding_info).unwrap();
+            assert_eq!(h2.headers().get(name).map(|value| value.to_str().unwrap()), kept, "{name} {edit}");
+            assert!(head.contains("x-other: 1") && h2.headers().contains_key("x-other"));
+        }
+    }
 }
 
 #[test]
