@@ -62,7 +62,7 @@ pub(super) struct RequestContext<'a> {
     /// The address of the client, which a trusted proxy may report.
     pub(super) client_ip: IpAddr,
     pub(super) request_id: HeaderValue,
-    /// When the request headers were complete.
+    /// When the request headers were complete; after a panic, when it was caught.
     pub(super) started: Instant,
 }
 
@@ -286,9 +286,12 @@ impl RequestRecord {
 
     /// Begins another attempt at the same server. Returns false if the server gets no requests now.
     pub(super) fn reuse_server(&mut self, candidate: &Candidate) -> bool {
-        self.last_attempt = AttemptGuard::again(candidate.endpoint(), Instant::now());
-        self.outcome_recorded = false;
-        self.last_attempt.is_some()
+        let guard = AttemptGuard::again(candidate.endpoint(), Instant::now());
+        let is_available = guard.is_some();
+        if let Some(guard) = guard {
+            self.begin_attempt(guard);
+        }
+        is_available
     }
 }
 

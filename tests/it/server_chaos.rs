@@ -95,6 +95,19 @@ fn ejected_server_costs_no_request_whatever_its_fault() {
     }
 }
 
+/// The failed response is never seen by a client: only the attempt shows the failure.
+#[test]
+fn failure_status_that_is_retried_ejects_its_server() {
+    let servers = Servers::start();
+    let gateway = setup(&servers)
+        .set("upstream.health", "{ path: /healthz, every: 1h }")
+        .set("upstream.retry", "{ attempts: 2, on_status: [500], budget: 100% }")
+        .set("upstream.ejection", "{ consecutive: 2, min_requests: 4, for: 1h, failure_status: [500] }")
+        .start();
+    servers.all[1].set(Behavior::MostlyFails);
+    use_until_state(&gateway, &servers.all[1], "ejected");
+}
+
 #[test]
 fn servers_that_all_disappear_and_return_are_refused_and_used_again() {
     let servers = Servers::start();

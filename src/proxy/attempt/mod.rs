@@ -47,7 +47,8 @@ pub(super) async fn forward(
     let route = forwarding.route;
     let upstream = &route.upstream;
     let hash = balance::request_hash(exchange.context, forwarding);
-    let now = exchange.context.started;
+    // The request may have waited: for its body, for a store of rate limits, in the queue.
+    let now = Instant::now();
     upstream.budget().record_request(now);
     let mut progress = Progress { tried: Vec::new(), attempt: 1, reconnects: 0 };
     let (mut candidate, guard) = first_candidate(forwarding, hash, now)?;
@@ -64,18 +65,20 @@ pub(super) async fn forward(
                 }
                 let status = response.response_head.parsed.status;
                 outcome::responded(exchange, upstream, status);
-                let retries_status = !is_last
-                    && !forwarding.depends_on_connection()
-                    && route.retry_on_status.contains(&status)
-                    && forwarding.can_retry_after_response()
-                    && upstream.budget().try_retry(route.retry_budget, Instant::now());
-                if !retries_status {
+                if is_last || !retries_status(forwarding, status) {
                     return Ok(response);
                 }
-                exchange.record.record_retried(&candidate, RetryReason::Status(status), started);
+                outcome::response_discarded(exchange, upstream, status);
                 progress.tried.push(candidate.clone());
+                let next = match next_candidate(exchange, upstream, &progress, hash) {
+                    Some(next) => next,
+                    None if exchange.record.reuse_server(&candidate) => candidate.clone(),
+                    // No server gets requests now: the client gets this response.
+                    None => return Ok(response),
+                };
+                exchange.record.record_retried(&candidate, RetryReason::Status(status), started);
                 response.conn.release(upstream);
-                candidate = next_candidate(exchange, upstream, &progress, hash).unwrap_or(candidate);
+                candidate = next;
                 progress.attempt += 1;
                 continue;
             }
@@ -118,6 +121,15 @@ pub(super) async fn forward(
         candidate = next;
         progress.attempt += 1;
     }
+}
+
+/// Whether a response with this status is followed by another attempt, which the budget has then counted.
+fn retries_status(forwarding: &Forwarding<'_>, status: u16) -> bool {
+    let route = forwarding.route;
+    !forwarding.depends_on_connection()
+        && route.retry_on_status.contains(&status)
+        && forwarding.can_retry_after_response()
+        && route.upstream.budget().try_retry(route.retry_budget, Instant::now())
 }
 
 /// How far a request has come.

@@ -11,6 +11,7 @@ use crate::proxy::record::RequestEnd;
 use crate::snapshot::Route;
 use crate::upstream::UpstreamRuntime;
 use crate::upstream::breaker::Change;
+use crate::upstream::endpoint::AttemptGuard;
 use crate::upstream::outcome_window::Outcome;
 
 /// Whether this fault counts as a failure of the upstream. The caller excludes faults while the client was waited for.
@@ -37,9 +38,20 @@ pub(in crate::proxy) fn pass_breaker(exchange: &mut Exchange<'_>, route: &Route)
 
 /// Records the header section of a response: a trial ends with its status.
 pub(super) fn responded(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
-    if let Some(guard) = &mut exchange.record.last_attempt
-        && guard.is_trial()
-    {
+    if exchange.record.last_attempt.as_ref().is_some_and(AttemptGuard::is_trial) {
+        record_status(exchange, upstream, status);
+    }
+}
+
+/// Records the response of an attempt that is followed by another one: clients do not see it, ejection does.
+pub(super) fn response_discarded(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
+    if !exchange.record.outcome_recorded {
+        record_status(exchange, upstream, status);
+    }
+}
+
+fn record_status(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
+    if let Some(guard) = &mut exchange.record.last_attempt {
         let failed = upstream.is_failure_status(status);
         let outcome = if failed { Outcome::Failure } else { Outcome::Success };
         upstream.record(guard, outcome, Instant::now());
