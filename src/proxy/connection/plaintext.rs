@@ -27,8 +27,8 @@ pub(super) async fn reject(
 ) {
     let mut io = BufferedStream::with_input(stream, read);
     let gateway = &connection.listener.gateway;
-    if !read_request(connection, &mut io, deadline).await {
-        return gateway.metrics.closed_without_response(CloseReason::PlaintextOnTls);
+    if let Err(close_reason) = read_request(connection, &mut io, deadline).await {
+        return gateway.metrics.closed_without_response(close_reason);
     }
     let mut client =
         Downstream::h1(DownstreamH1::new(io, connection.shutdown.clone()), connection.listener_origin);
@@ -47,22 +47,31 @@ pub(super) async fn reject(
     }
 }
 
-/// Reads a header section, as far as the client sends it: whether it is complete changes nothing. Returns whether the
-/// input is HTTP/1, and whether the client is still connected.
-async fn read_request(connection: &mut Connection<'_>, io: &mut BufferedStream, deadline: Instant) -> bool {
+/// Reads a header section, as far as the client sends it: whether it is complete changes nothing.
+///
+/// # Errors
+/// The input is not HTTP/1, or the client closed the connection.
+async fn read_request(
+    connection: &mut Connection<'_>,
+    io: &mut BufferedStream,
+    deadline: Instant,
+) -> Result<(), CloseReason> {
     let mut scanner = RequestScanner::new(connection.client_config.max_header_bytes);
     loop {
         let start = request_start(&io.input);
         let needs_more = match start {
-            RequestStart::Other => return false,
+            RequestStart::Other => return Err(CloseReason::PlaintextOnTls),
             RequestStart::Undecided => io.input.len() < connection.client_config.max_header_bytes,
             RequestStart::Http1 => matches!(scanner.advance(&io.input), Progress::NeedMore),
         };
         let ended = if needs_more { connection.read_more(io, deadline).await } else { None };
-        match ended {
-            None if needs_more => {}
-            Some(NextInput::Closed(_)) => return false,
-            None | Some(_) => return start == RequestStart::Http1,
+        match (ended, start) {
+            (None, _) if needs_more => {}
+            (Some(NextInput::Closed(_)), RequestStart::Http1) => return Err(CloseReason::ClientGone),
+            (None | Some(_), RequestStart::Http1) => return Ok(()),
+            (None | Some(_), RequestStart::Undecided | RequestStart::Other) => {
+                return Err(CloseReason::PlaintextOnTls);
+            }
         }
     }
 }
