@@ -172,8 +172,14 @@ impl GatewaySetup {
             writeln!(text, "  - {{ address: \"127.0.0.1:0\", {second}{proxy_protocol} }}").unwrap();
         }
         text.push_str("telemetry: { address: \"127.0.0.1:0\" }\n");
+        let mut settings = self.settings.clone();
+        // The default is not scaled, so under load it would end a handshake before a scaled deadline does.
+        if self.upstreams.iter().flat_map(|(_, servers)| servers).any(|server| server.starts_with("https")) {
+            let deadline = settings["timeouts.deadline"].clone();
+            settings.entry("timeouts.tls".to_owned()).or_insert(deadline);
+        }
         let mut sections: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-        for (key, value) in &self.settings {
+        for (key, value) in &settings {
             match key.split_once('.') {
                 None => writeln!(text, "{key}: {value}").unwrap(),
                 Some((section, key)) => sections.entry(section).or_default().push(format!("{key}: {value}")),
@@ -584,8 +590,9 @@ fn listen_addresses(lines: &[String]) -> (Vec<SocketAddr>, Option<SocketAddr>) {
     (after("listening on "), after("telemetry on ").first().copied())
 }
 
-/// Short enough for fast tests, long enough for a busy machine.
-const DEFAULT_SETTINGS: [(&str, &str); 11] = [
+/// Short enough for fast tests, long enough for a busy machine. Defaults of the gateway stand here too where a test would
+/// fail if the load factor scaled its other timeouts, but not these.
+const DEFAULT_SETTINGS: [(&str, &str); 12] = [
     ("workers", "2"),
     ("drain_delay", "0s"),
     ("drain", "3s"),
@@ -597,4 +604,5 @@ const DEFAULT_SETTINGS: [(&str, &str); 11] = [
     ("timeouts.response_headers", "2s"),
     ("timeouts.deadline", "4s"),
     ("timeouts.body_idle", "2s"),
+    ("errors.upstream_body", "{ timeout: 500ms }"),
 ];
