@@ -126,6 +126,15 @@ const RELAXED: &[(&str, &str)] = &[
     ("GET KEY%5Cb HTTP/1.1", ""),
     ("GET KEY%0d%0aX:y HTTP/1.1", ""),
     ("GET KEY%00 HTTP/1.1", ""),
+    ("GET KEY%0A%0AGET%20/ HTTP/1.1", ""),
+    ("GET KEY/..%5c..%5Cb HTTP/1.1", ""),
+    ("GET KEY/../b HTTP/1.1", ""),
+    ("GET KEY/%2e%2E/./b?c/../d HTTP/1.1", ""),
+    ("GET KEY%7F%1f%09 HTTP/1.1", ""),
+    ("GET KEY%5c%00 HTTP/1.1", ""),
+    ("GET KEY\\b HTTP/1.1", ""),
+    ("GET KEY/../b\u{e9} HTTP/1.1", ""),
+    ("POST KEY%0d%0a%0d%0a HTTP/1.1", "content-length: 3\r\n\r\nabc"),
     // Minor versions.
     ("GET KEY HTTP/1.2", ""),
     ("GET KEY HTTP/1.9", ""),
@@ -299,10 +308,23 @@ fn indexed_case(key: &str, index: usize, pieces: Vec<Fragment>) -> SmugglingCase
     SmugglingCase { pieces: pieces.collect(), key: keyed }
 }
 
-fn smuggle(label: &str, plan: CasePlan, mutates: bool) {
+/// The `paths` of the route.
+#[derive(Clone, Copy, Debug)]
+enum Paths {
+    Strict,
+    Lenient,
+}
+
+fn smuggle(label: &str, plan: CasePlan, mutates: bool, paths: Paths) {
     let (peer, observed) = (StrictUpstream::start(), ObservedResponses::default());
     peer.keep_requests();
-    let gateway = short_timeouts(&peer).start();
+    let setup = short_timeouts(&peer);
+    let gateway = match paths {
+        Paths::Strict => setup.start(),
+        Paths::Lenient => {
+            setup.route("name: all, match: { path: \"/{*rest}\" }, upstream: main, paths: lenient").start()
+        }
+    };
     let property =
         SmugglingProperty { gateway: gateway.address(), peer: &peer, observed: &observed, mutates };
     run(label, plan, &property);
@@ -313,10 +335,13 @@ fn smuggle(label: &str, plan: CasePlan, mutates: bool) {
 
 #[test]
 fn smuggling_corpus_requests_are_one_request_to_all_readers_or_rejected() {
-    smuggle("smuggling corpus", CasePlan { cases: CORPUS, ..CasePlan::from_environment(CORPUS) }, false);
+    let plan = CasePlan { cases: CORPUS, ..CasePlan::from_environment(CORPUS) };
+    smuggle("smuggling corpus", plan, false, Paths::Strict);
+    smuggle("smuggling corpus, lenient paths", plan, false, Paths::Lenient);
 }
 
 #[test]
 fn smuggling_mutations_are_one_request_to_all_readers_or_rejected() {
-    smuggle("smuggling mutations", CasePlan::from_environment(4_000), true);
+    smuggle("smuggling mutations", CasePlan::from_environment(4_000), true, Paths::Strict);
+    smuggle("smuggling mutations, lenient paths", CasePlan::from_environment(1_000), true, Paths::Lenient);
 }
