@@ -14,7 +14,7 @@ BUILD_TOOLS := cc c++ cmake
 TEST_TOOLS  := $(BUILD_TOOLS) git curl nginx h2load nghttp openssl chromium \
   node npm python3 pip prometheus promtool systemd-analyze kill docker-compose redis-server redis-sentinel
 # In front of and behind the gateway in tests/deployments.
-PROOF_TOOLS := haproxy php nginx-stream
+PROOF_TOOLS := haproxy apache-php nginx-stream
 BENCH_TOOLS := $(BUILD_TOOLS) nginx haproxy h2load taskset redis-server
 
 # Checks licences, bans and sources against deny.toml. Built from source on first use, with little optimisation: it runs for a

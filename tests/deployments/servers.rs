@@ -21,6 +21,8 @@ pub struct ServerProgram {
     name: String,
     child: Child,
     folder: Folder,
+    /// Folders that it reads.
+    kept: Vec<Folder>,
     /// The addresses that it listens on.
     pub addresses: Vec<SocketAddr>,
 }
@@ -44,13 +46,20 @@ impl ServerProgram {
             let child = command.spawn().unwrap_or_else(|e| {
                 panic!("{name} cannot be run ({e}); `make setup` and `make proof` install it")
             });
-            let mut server = ServerProgram { name: name.to_owned(), child, folder, addresses };
+            let mut server =
+                ServerProgram { name: name.to_owned(), child, folder, kept: Vec::new(), addresses };
             if server.wait_until_listening() {
                 return server;
             }
             eprintln!("{name} does not start:\n{}", server.output());
         }
         panic!("{name} does not start");
+    }
+
+    /// Keeps a folder until the server ends.
+    fn keep(mut self, folder: Folder) -> ServerProgram {
+        self.kept.push(folder);
+        self
     }
 
     fn wait_until_listening(&mut self) -> bool {
@@ -176,14 +185,39 @@ pub fn node_with_packages(script: &str) -> ServerProgram {
     })
 }
 
-/// The server of the PHP interpreter, with this script for every path.
-pub fn php(script: &str) -> ServerProgram {
-    ServerProgram::start("php", 1, |addresses, folder| {
-        let mut command = Command::new("php");
-        command.arg("-S").arg(addresses[0].to_string()).arg("-t").arg(folder).arg(format!("{APPS}/{script}"));
-        command.env("PHP_CLI_SERVER_WORKERS", "4").env("COUNT_FILE", folder.join("count"));
+/// Apache with PHP as a module and this script for every path. Its idle limit is `keep_alive` seconds, which it announces.
+/// `access.log` in its folder has a line for each request.
+pub fn apache_php(script: &str, keep_alive: u32) -> ServerProgram {
+    // Started by root, its workers run as www-data, which may not be able to read the folder of the sources.
+    let documents = Folder::public(script);
+    let page = documents.path.join(script);
+    std::fs::copy(Path::new(APPS).join(script), &page).unwrap();
+    let server = ServerProgram::start("apache2", 1, |addresses, folder| {
+        let modules = Path::new("/usr/lib/apache2/modules");
+        let php = std::fs::read_dir(modules).into_iter().flatten().filter_map(Result::ok);
+        let php = php.map(|file| file.path()).find(|path| path.display().to_string().contains("/libphp"));
+        let php = php.expect("Apache has no module for PHP; `make proof` installs it");
+        let (folder, listen) = (folder.display(), addresses[0]);
+        let text = format!(
+            "ServerRoot \"{folder}\"\nDefaultRuntimeDir \"{folder}\"\nPidFile pid\nServerName localhost\nListen {listen}\n\
+             ErrorLog error.log\nLogFormat \"%r %>s\" short\nCustomLog access.log short\n\
+             LoadModule mpm_prefork_module {modules}/mod_mpm_prefork.so\n\
+             LoadModule authz_core_module {modules}/mod_authz_core.so\n\
+             LoadModule alias_module {modules}/mod_alias.so\nLoadModule php_module {php}\n\
+             User www-data\nGroup www-data\nStartServers 32\nServerLimit 512\nMaxRequestWorkers 512\n\
+             KeepAlive On\nKeepAliveTimeout {keep_alive}\nMaxKeepAliveRequests 0\nAliasMatch \".*\" \"{page}\"\n\
+             <Directory \"{documents}\">\nSetHandler application/x-httpd-php\nRequire all granted\n</Directory>\n",
+            modules = modules.display(),
+            php = php.display(),
+            page = page.display(),
+            documents = documents.path.display(),
+        );
+        std::fs::write(Path::new(&folder.to_string()).join("apache.conf"), text).unwrap();
+        let mut command = Command::new(system_program("apache2"));
+        command.args(["-DFOREGROUND", "-f"]).arg(format!("{folder}/apache.conf"));
         command
-    })
+    });
+    server.keep(documents)
 }
 
 /// An application that responds with the forwarded fields it received, one per line.

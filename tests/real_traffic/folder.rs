@@ -4,7 +4,7 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A new, empty folder below cargo's folder for tests; removed on drop.
+/// A new, empty folder, below cargo's folder for tests unless it must be public; removed on drop.
 #[derive(Debug)]
 pub struct Folder {
     pub path: PathBuf,
@@ -12,10 +12,18 @@ pub struct Folder {
 
 impl Folder {
     pub fn new(purpose: &str) -> Folder {
+        Folder::below(Path::new(env!("CARGO_TARGET_TMPDIR")), purpose)
+    }
+
+    /// A folder that other users can read, wherever the sources are.
+    pub fn public(purpose: &str) -> Folder {
+        Folder::below(&std::env::temp_dir(), purpose)
+    }
+
+    fn below(parent: &Path, purpose: &str) -> Folder {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("{purpose}-{}-{number}", std::process::id());
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let path = parent.join(format!("{purpose}-{}-{number}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Folder { path }
     }

@@ -1,0 +1,3 @@
+<?php
+// Echoes the body of a request.
+echo file_get_contents("php://input");
