@@ -315,7 +315,9 @@ pub(crate) struct UpstreamTlsFile {
 
     /// The certificate authorities that are trusted instead of the system's: a PEM file.
     ///
-    /// It is read at startup and on every reload.
+    /// A server's own certificate may be listed too: it is then trusted as itself, unless it has expired. Also one that
+    /// names no host (no subject alternative names) or that is an authority's, as `openssl req -x509` creates it, is then
+    /// accepted; one that names only other hosts is not. The file is read at startup and on every reload.
     #[schemars(extend("x-default" = "the system's authorities", "x-unit" = "path, relative to the directory of this file"))]
     pub ca: Option<String>,
 }
@@ -353,7 +355,9 @@ pub(crate) struct KeepaliveFile {
     /// The maximum number of idle connections.
     ///
     /// The file descriptor limit may lower it: all upstreams together keep at most a quarter of the descriptors. With
-    /// 0, every request uses a new connection.
+    /// 0, every request uses a new connection. It is also the maximum number of connections per server that are pinned to
+    /// clients which authenticate with NTLM or Negotiate; further ones are closed after each response, so that these
+    /// clients cannot authenticate.
     #[schemars(range(min = 0, max = 65_536), extend("default" = 128))]
     pub max: usize,
 
@@ -399,7 +403,8 @@ pub(crate) struct ConcurrencyFile {
     /// A request counts from its first attempt to the end of its response. Further requests wait in the queue. If the
     /// queue is full, the client gets 503 (cause `queue_full`) with a `Retry-After` that is estimated from the queue
     /// length and recent request durations; the upstream does not receive the request. Lowering the limit on reload
-    /// does not interrupt running requests.
+    /// does not interrupt running requests. A connection that is pinned to a client which authenticates with NTLM or
+    /// Negotiate counts as one request until it is closed, also between its requests.
     #[schemars(range(min = 1, max = 1000000), extend("x-missing" = "write the maximum number of concurrent requests, for example max: 512"))]
     pub max: u32,
 
