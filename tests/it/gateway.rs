@@ -45,8 +45,10 @@ pub struct GatewaySetup {
 impl GatewaySetup {
     /// One upstream `main` with these servers and one route `total`, which [`GatewaySetup::route`] replaces.
     pub fn with_servers(servers: &[SocketAddr]) -> GatewaySetup {
-        let settings =
-            DEFAULT_SETTINGS.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let settings = load::DEFAULT_SETTINGS
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
         GatewaySetup {
             upstreams: vec![("main".to_owned(), servers.iter().map(SocketAddr::to_string).collect())],
             settings,
@@ -589,20 +591,3 @@ fn listen_addresses(lines: &[String]) -> (Vec<SocketAddr>, Option<SocketAddr>) {
     };
     (after("listening on "), after("telemetry on ").first().copied())
 }
-
-/// Short enough for fast tests, long enough for a busy machine. Defaults of the gateway stand here too where a test would
-/// fail if the load factor scaled its other timeouts, but not these.
-const DEFAULT_SETTINGS: [(&str, &str); 12] = [
-    ("workers", "2"),
-    ("drain_delay", "0s"),
-    ("drain", "3s"),
-    ("log.format", "json"),
-    ("log.requests", "errors"),
-    ("client.header_timeout", "3s"),
-    ("client.body_timeout", "3s"),
-    ("timeouts.connect", "1s"),
-    ("timeouts.response_headers", "2s"),
-    ("timeouts.deadline", "4s"),
-    ("timeouts.body_idle", "2s"),
-    ("errors.upstream_body", "{ timeout: 500ms }"),
-];

@@ -38,6 +38,23 @@ pub(crate) const TIMEOUT_KEYS: [&str; 16] = [
     "drain_delay",
 ];
 
+/// Settings of the gateways under test: short enough for fast tests, long enough for a busy machine. Defaults of the gateway stand here too where a test would
+/// fail if the load factor scaled its other timeouts, but not these.
+pub const DEFAULT_SETTINGS: [(&str, &str); 12] = [
+    ("workers", "2"),
+    ("drain_delay", "0s"),
+    ("drain", "3s"),
+    ("log.format", "json"),
+    ("log.requests", "errors"),
+    ("client.header_timeout", "3s"),
+    ("client.body_timeout", "3s"),
+    ("timeouts.connect", "1s"),
+    ("timeouts.response_headers", "2s"),
+    ("timeouts.deadline", "4s"),
+    ("timeouts.body_idle", "2s"),
+    ("errors.upstream_body", "{ timeout: 500ms }"),
+];
+
 /// Load factor of this test, 1 to 8: how much longer operations may take than on an idle machine.
 pub fn factor() -> u32 {
     thread_local! {
