@@ -189,7 +189,7 @@ pub fn node_with_packages(script: &str) -> ServerProgram {
 /// `access.log` in its folder has a line for each request.
 pub fn apache_php(script: &str, keep_alive: u32) -> ServerProgram {
     // Started by root, its workers run as www-data, which may not be able to read the folder of the sources.
-    let documents = Folder::public(script);
+    let documents = Folder::below(&std::env::temp_dir(), script);
     let page = documents.path.join(script);
     std::fs::copy(Path::new(APPS).join(script), &page).unwrap();
     let server = ServerProgram::start("apache2", 1, |addresses, folder| {

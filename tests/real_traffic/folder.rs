@@ -15,12 +15,8 @@ impl Folder {
         Folder::below(Path::new(env!("CARGO_TARGET_TMPDIR")), purpose)
     }
 
-    /// A folder that other users can read, wherever the sources are.
-    pub fn public(purpose: &str) -> Folder {
-        Folder::below(&std::env::temp_dir(), purpose)
-    }
-
-    fn below(parent: &Path, purpose: &str) -> Folder {
+    /// Below another folder.
+    pub fn below(parent: &Path, purpose: &str) -> Folder {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = parent.join(format!("{purpose}-{}-{number}", std::process::id()));
