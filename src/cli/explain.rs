@@ -24,7 +24,7 @@ use super::check::ReportFormat;
 use super::run::print_message;
 use super::{ConfigArg, load_or_exit};
 use crate::config::{self, Config, problem, units};
-use crate::contract::policy::UPSTREAM_RESPONSE;
+use crate::contract::causes::UPSTREAM_RESPONSE;
 use crate::contract::{Cause, RequestSent, Trigger};
 use crate::http::cors;
 

@@ -9,6 +9,9 @@ use std::fmt;
 use super::grpc_status::GrpcStatus;
 use super::phase::Phase;
 
+/// The name used instead of a cause when the upstream sent an error response: metric label, override key, log value.
+pub(crate) const UPSTREAM_RESPONSE: &str = "upstream_response";
+
 /// When a request may be sent again after a fault of this cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryRule {

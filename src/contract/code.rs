@@ -12,7 +12,7 @@ use http::HeaderValue;
 
 use super::body::Include;
 use super::builtin;
-use super::causes::{Cause, preferences_for_upstream};
+use super::causes::{Cause, UPSTREAM_RESPONSE, preferences_for_upstream};
 use super::declaration::{BodyForm, Constants};
 use super::declaration_check;
 use super::fault::RequestSent;
@@ -116,6 +116,8 @@ pub struct Contract {
     keep_headers: Vec<String>,
     /// The bodies of faults by the index of their cause, where they do not depend on the request.
     prepared: Vec<Bytes>,
+    /// The bodies of replaced errors by the slot of their code, likewise.
+    prepared_replacements: Vec<Bytes>,
     /// The entry of the internal-error code, used when a handle of another contract has no match here.
     fallback: CodeEntry,
 }
@@ -200,38 +202,45 @@ impl Contract {
             media_type,
             keep_headers: declaration.keep_headers,
             prepared: Vec::new(),
+            prepared_replacements: Vec::new(),
             fallback,
         };
         Some(contract.with_prepared_bodies())
     }
 
-    /// Renders the bodies of all causes, if they do not depend on the request.
+    /// Renders the bodies of all causes and of replaced errors, if they do not depend on the request.
     fn with_prepared_bodies(mut self) -> Contract {
-        let body = |cause: &Cause| {
-            let code = self.code_for_cause(*cause);
-            let entry = self.entry(code);
-            let declared: Vec<Option<&str>> = self.declared_values(code, Some(*cause)).collect();
-            let values = BodyValues {
-                code: code.status,
-                title: &entry.reason,
-                message: self.message_for(code, Some(*cause)),
-                kind: self.type_for(code, Some(*cause)),
-                kind_of_upstream: false,
-                details: None,
-                request_id: None,
-                cause: cause.name(),
-                retryable: false,
-                request_sent: RequestSent::None,
-                retry_after: None,
-                declared: &declared,
-            };
-            let mut out = BytesMut::new();
-            self.template.render(&values, &mut out);
-            out.freeze()
-        };
-        self.prepared =
-            if self.template.varies() { Vec::new() } else { Cause::ALL.iter().map(body).collect() };
+        if self.template.varies() {
+            (self.prepared, self.prepared_replacements) = (Vec::new(), Vec::new());
+            return self;
+        }
+        let of_cause = |cause: &Cause| self.default_body(self.code_for_cause(*cause), Some(*cause));
+        self.prepared = Cause::ALL.iter().map(of_cause).collect();
+        self.prepared_replacements =
+            self.entries.iter().map(|entry| self.default_body(entry.code, None)).collect();
         self
+    }
+
+    /// The body of a fault, or of an upstream's error of which nothing is sent, where no request changes it.
+    fn default_body(&self, code: DocumentedCode, cause: Option<Cause>) -> Bytes {
+        let declared: Vec<Option<&str>> = self.declared_values(code, cause).collect();
+        let values = BodyValues {
+            code: code.status,
+            title: self.entry(code).reason(),
+            message: self.message_for(code, cause),
+            kind: self.type_for(code, cause),
+            kind_of_upstream: false,
+            details: None,
+            request_id: None,
+            cause: cause.map_or(UPSTREAM_RESPONSE, Cause::name),
+            retryable: false,
+            request_sent: RequestSent::None,
+            retry_after: None,
+            declared: &declared,
+        };
+        let mut out = BytesMut::new();
+        self.template.render(&values, &mut out);
+        out.freeze()
     }
 
     /// This contract with these members of a flat body. Bodies of another form stay as they are.
@@ -270,9 +279,14 @@ impl Contract {
         &self.keep_headers
     }
 
-    /// The body of a fault that has no override, if it does not depend on the request.
-    pub(super) fn prepared_body(&self, cause: Cause) -> Option<Bytes> {
-        self.prepared.get(cause.index()).cloned()
+    /// The body of a fault, or of a replaced error without its cause, if it does not depend on the request: no override
+    /// applies and nothing of the upstream is sent.
+    pub(super) fn prepared_body(&self, code: DocumentedCode, cause: Option<Cause>) -> Option<Bytes> {
+        match cause {
+            Some(cause) => self.prepared.get(cause.index()),
+            None => self.prepared_replacements.get(code.slot()),
+        }
+        .cloned()
     }
 
     /// The types that may be sent.

@@ -3,11 +3,11 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::causes::UPSTREAM_RESPONSE;
 use super::code::{Contract, DocumentedCode};
 use super::conform::ConformingError;
 use super::extract::{self, compact};
 use super::fault::RequestSent;
-use super::policy::UPSTREAM_RESPONSE;
 use super::template::presets::PROBLEM;
 use super::template::render::BodyValues;
 

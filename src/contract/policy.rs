@@ -9,11 +9,8 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::causes::Cause;
+use super::causes::{Cause, UPSTREAM_RESPONSE};
 use super::code::{Contract, DocumentedCode};
-
-/// The name used instead of a cause when the upstream sent an error response: metric label, override key, log value.
-pub(crate) const UPSTREAM_RESPONSE: &str = "upstream_response";
 
 /// What the policy decides about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

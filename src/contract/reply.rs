@@ -302,10 +302,14 @@ fn write_body(
         BodyFormat::Contract | BodyFormat::NegotiatedContract => contract.template(),
         BodyFormat::NegotiatedProblem => &PROBLEM,
     };
-    if let (Some(cause), true) = (decision.cause(), decision.has_default_body())
-        && context.message.is_none()
+    let has_upstream_parts = context.message.is_some()
+        || context.kind.is_some()
+        || context.details.is_some()
+        || context.declared.iter().any(Option::is_some);
+    if decision.has_default_body()
+        && !has_upstream_parts
         && context.format != BodyFormat::NegotiatedProblem
-        && let Some(body) = contract.prepared_body(cause)
+        && let Some(body) = contract.prepared_body(entry.code(), decision.cause())
     {
         return body;
     }
@@ -413,7 +417,7 @@ fn reply_headers(
 pub(crate) const PROBLEM_MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/problem+json");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 #[cfg(test)]
 #[path = "reply_tests.rs"]

@@ -59,6 +59,33 @@ const COMMON_HEADERS: &str =
     "content-type: application/json\ncache-control: no-store\nx-content-type-options: nosniff\n";
 
 #[test]
+fn body_in_which_nothing_varies_is_rendered_once() {
+    let contract = contract();
+    let triggers =
+        [Trigger::Fault(Cause::RateLimited), Trigger::UpstreamStatus(502), Trigger::UpstreamStatus(404)];
+    for trigger in triggers {
+        for format in [BodyFormat::Contract, BodyFormat::NegotiatedContract] {
+            let body = || {
+                let context = ReplyContext { format, ..context() };
+                compose(&contract, &decision(trigger, &[]), context).body().clone()
+            };
+            assert_eq!(body().as_ptr(), body().as_ptr(), "{trigger:?} {format:?}");
+        }
+        // The same bytes as those that are rendered for a request.
+        let varying = contract.with_include(Include { request_id: true, ..Include::default() });
+        let prepared = compose(&contract, &decision(trigger, &[]), context());
+        let rendered = compose(&varying, &decision(trigger, &[]), context());
+        let text = std::str::from_utf8(rendered.body()).unwrap();
+        let without_id = text.replace(",\"request_id\":\"\"", "").replace(",\"request_id\":null", "");
+        assert_eq!(prepared.body(), without_id.as_bytes());
+    }
+    // What the upstream sent changes it.
+    let context = ReplyContext { message: Some("No such order."), ..context() };
+    let reply = compose(&contract, &decision(Trigger::UpstreamStatus(404), &[]), context);
+    assert_eq!(reply.body(), r#"{"message":"No such order.","code":404}"#);
+}
+
+#[test]
 fn refused_connection_gets_the_documented_504() {
     let id = HeaderValue::from_static("0190-7");
     let reply = compose(

@@ -13,9 +13,9 @@ use crate::conformance::response_reader::{BodyEnd, ReceivedResponse};
 use crate::conformance::{
     CheckedMetric, FaultOutcome, ReplyReason, RequestKind, Step, Tally, UpstreamFault, contract_check,
 };
+use crate::contract::causes::UPSTREAM_RESPONSE;
 use crate::contract::conform::{self, Conformance, ErrorBody};
 use crate::contract::decode::decode;
-use crate::contract::policy::UPSTREAM_RESPONSE;
 use crate::contract::{
     BodyFormat, Cause, ContentCoding, Contract, Decision, ExtractedError, LocalReply, RequestSent, Trigger,
     UpstreamMessages, extract,

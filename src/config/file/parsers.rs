@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::super::problem::{Diagnostic, closest_match, join_or, quoted};
 use super::super::units::{self, header_name, is_digits, method};
-use crate::contract::policy::UPSTREAM_RESPONSE;
+use crate::contract::causes::UPSTREAM_RESPONSE;
 use crate::contract::{Cause, JsonPath, RedirectStatus, header_filter};
 use crate::http::authority::{self, UpstreamHost};
 use crate::http::origin::{InvalidOriginPattern, OriginPattern};
