@@ -27,10 +27,14 @@ use std::time::Duration;
 
 use bolero::check;
 use bytes::BytesMut;
-use http::Method;
+use http::{HeaderValue, Method};
 use serde_json::Value;
 use statusquo::config;
-use statusquo::contract::{Conformance, Contract, ErrorBody, UpstreamMessages, conform, extract, text};
+use statusquo::contract::{
+    BodyForm, BodyFormat, CodeDeclaration, Conformance, Contract, Declaration, DeclaredValue, ErrorBody,
+    ErrorOrigin, Overrides, PolicyInput, ReplyContext, RequestSent, TemplateSource, Trigger,
+    UpstreamMessages, ValueType, compose, conform, decide, extract, text,
+};
 use statusquo::http::body_decoder::{BodyDecoder, DecodeStep};
 use statusquo::http::framing::RequestFraming;
 use statusquo::http::proxy_protocol::{self, HeaderExtent, ProxiedPeer, header_extent};
@@ -258,6 +262,130 @@ fn conforms(bytes: &[u8], status: u16) {
     let in_strings: usize =
         object.values().filter_map(Value::as_str).map(|text| text.matches(':').count()).sum();
     assert!(colons <= object.len() + in_strings, "duplicate member");
+}
+
+/// A template on the first line, and a body below it.
+#[test]
+fn templates() {
+    let seeds = seeds("templates");
+    check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
+        for bytes in inputs_from(input, dictionary::TEMPLATES, &seeds) {
+            let newline = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+            let (template, body) = bytes.split_at(newline);
+            if let Some(contract) = declared_contract(template) {
+                check_template(&contract, template, body.get(1..).unwrap_or_default());
+            }
+        }
+    });
+}
+
+fn declared_contract(template: &[u8]) -> Option<Contract> {
+    let source = TemplateSource::from_json(std::str::from_utf8(template).ok()?)?;
+    let code = |status: u16| CodeDeclaration {
+        status,
+        reason: "A reason".to_owned(),
+        message: "A message.".to_owned(),
+        ..CodeDeclaration::default()
+    };
+    let value = |name: &str, value_type| DeclaredValue { name: name.to_owned(), value_type };
+    let declaration = Declaration {
+        name: "fuzz".to_owned(),
+        body: BodyForm::Template(source),
+        codes: vec![code(400), code(404), code(500)],
+        values: vec![value("param", ValueType::String), value("extra", ValueType::Object)],
+        ..Declaration::default()
+    };
+    Contract::declare(declaration).ok()
+}
+
+/// What conforms is a JSON object with the members of the template.
+fn check_template(contract: &Contract, template: &[u8], body: &[u8]) {
+    if check_body(contract, 404, body) == Conformance::Conforms {
+        let value: Value = serde_json::from_slice(body).expect("a conforming body is JSON");
+        let object = value.as_object().expect("a conforming body is an object");
+        let template: Value = serde_json::from_slice(template).unwrap();
+        let is_declared = |name: &String| {
+            let optional = format!("{name}?");
+            template.get(name).is_some() || template.get(&optional).is_some() || template.get("*").is_some()
+        };
+        assert!(object.keys().all(is_declared), "{object:?}");
+    }
+    check_replacement(contract, body);
+}
+
+fn check_body(contract: &Contract, status: u16, body: &[u8]) -> Conformance {
+    let error = ErrorBody { status, media_type: Some(contract.media_type().as_bytes()), body };
+    conform::check_conformance(contract, &error, UpstreamMessages::All)
+}
+
+/// The reply that replaces a body of the upstream conforms to the contract itself, whatever was extracted.
+fn check_replacement(contract: &Contract, body: &[u8]) {
+    let extracted = extract::extract(contract, body);
+    if let Some(message) = &extracted.message {
+        assert!(text::is_allowed(message), "{message:?}");
+    }
+    let request_id = HeaderValue::from_static("019ab0c5-8f4e-7c3a-9d21-5b6e7f8a9b0c");
+    for status in [400, 404, 422, 500, 503] {
+        let input =
+            PolicyInput { trigger: Trigger::UpstreamStatus(status), upstream: None, method: &Method::GET };
+        let decision = decide(contract, &input, &Overrides::default());
+        let context = ReplyContext {
+            origin: ErrorOrigin::Replaced,
+            is_head_request: false,
+            grpc: None,
+            message: extracted.message.as_deref(),
+            kind: extracted.kind.as_deref(),
+            details: extracted.details.as_deref(),
+            declared: &extracted.declared,
+            format: BodyFormat::Contract,
+            request_id: Some(&request_id),
+            retryable: false,
+            request_sent: RequestSent::Full,
+            retry_after: 5,
+            now: std::time::SystemTime::UNIX_EPOCH,
+            headers: Vec::new(),
+        };
+        let reply = compose(contract, &decision, context);
+        assert_eq!(
+            check_body(contract, reply.status(), reply.body()),
+            Conformance::Conforms,
+            "{} of {}",
+            String::from_utf8_lossy(reply.body()),
+            String::from_utf8_lossy(body)
+        );
+    }
+}
+
+/// Arbitrary bodies under every contract of `config/contracts`.
+#[test]
+fn published_contracts() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/contracts");
+    let mut contracts = Vec::new();
+    let mut seeds = seeds("message_extraction");
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            let samples = std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path());
+            seeds.extend(samples.map(|sample| std::fs::read(sample).unwrap()));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let config = config::load_str("contract.yaml", &text, &|_| None, 1).unwrap();
+        contracts.extend(config.routes.first().map(|route| route.errors.contract.clone()));
+    }
+    seeds.sort();
+    assert!(contracts.len() >= 10, "{}", contracts.len());
+    check!().with_iterations(INPUTS).with_test_time(TIME).with_max_len(LENGTH).for_each(|input: &[u8]| {
+        let chosen = input.last().map_or(0, |byte| usize::from(*byte));
+        let contract = &contracts[chosen % contracts.len()];
+        for bytes in inputs_from(input, dictionary::BODIES, &seeds) {
+            if check_body(contract, 404, &bytes) == Conformance::Conforms {
+                let value: Value = serde_json::from_slice(&bytes).expect("a conforming body is JSON");
+                assert!(value.is_object(), "{value}");
+            }
+            check_replacement(contract, &bytes);
+        }
+    });
 }
 
 #[test]
