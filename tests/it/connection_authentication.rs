@@ -125,7 +125,9 @@ impl AuthenticatingClient for H2Client {
 }
 
 fn ntlm_gateway(server: &NtlmServer) -> GatewaySetup {
-    GatewaySetup::with_servers(&[server.address()]).with_h2c_listener()
+    // The connections of the pool must outlast a test on a busy machine; the default limit is not scaled.
+    let setup = GatewaySetup::with_servers(&[server.address()]).with_h2c_listener();
+    setup.set("upstream.keepalive", "{ idle: 60s }")
 }
 
 #[test]
