@@ -44,10 +44,9 @@ impl Candidate {
     /// An address for tests, with a state of its own.
     pub(crate) fn for_test(server: &str, address: std::net::SocketAddr) -> Self {
         use super::ejection::EjectionSettings;
-        use super::endpoint::{EjectionSlots, EndpointState};
+        use super::endpoint::EndpointState;
         let now = std::time::Instant::now();
-        let slots = Arc::<EjectionSlots>::default();
-        let state = Arc::new(EndpointState::new(&EjectionSettings::default(), &slots, now));
+        let state = Arc::new(EndpointState::new(&EjectionSettings::default(), now));
         Candidate::new(Arc::new(Endpoint::new(server.into(), 0, address, None, state)))
     }
 }

@@ -103,7 +103,7 @@ pub(crate) enum Change {
         /// For how long.
         duration: Duration,
     },
-    /// The trial succeeded.
+    /// The address is admitted again.
     Readmitted,
 }
 
@@ -131,6 +131,17 @@ impl Ejection {
     pub(crate) fn recover(&mut self, now: Instant) {
         if let EjectionPhase::Ejected { until, .. } = &mut self.phase {
             *until = now.min(*until);
+        }
+    }
+
+    /// Admits an ejected address again without a trial, because too many are ejected.
+    pub(crate) fn readmit(&mut self, now: Instant) -> Change {
+        match self.phase {
+            EjectionPhase::Admitted { .. } => Change::None,
+            EjectionPhase::Ejected { .. } => {
+                self.phase = EjectionPhase::Admitted { since: now };
+                Change::Readmitted
+            }
         }
     }
 

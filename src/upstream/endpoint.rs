@@ -6,14 +6,14 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 
 use super::ejection::{Admission, Change, Ejection, EjectionSettings};
-use super::health::{CheckResult, Health, HealthSettings};
+use super::health::{CheckResult, FinishedCheck, Health, HealthSettings};
 use super::idle_pool::IdlePool;
 use super::outcome_window::Outcome;
 use crate::tls::stream::Stream;
@@ -48,44 +48,20 @@ pub(crate) struct EndpointState {
     /// Whether `inner` says anything but: admitted, healthy, did not fail.
     flagged: AtomicBool,
     in_flight: AtomicU32,
+    /// It is ejected or recovering, and counts towards `max_ejected`.
+    ejected: AtomicBool,
     inner: Mutex<Inner>,
-    slots: Arc<EjectionSlots>,
 }
 
 #[derive(Debug)]
 struct Inner {
     ejection: Ejection,
-    /// Counted in `slots`: from the ejection until the address is admitted again.
-    holds_slot: bool,
     health: Health,
     next_check: Option<Instant>,
+    /// How long the checks take that follow the first one that passes.
+    rise_time: Duration,
     /// When a connection failed, if none has succeeded since.
     failed_at: Option<Instant>,
-}
-
-/// How many addresses of an upstream are ejected or recovering.
-#[derive(Debug, Default)]
-pub(crate) struct EjectionSlots {
-    used: AtomicUsize,
-    total: AtomicUsize,
-}
-
-impl EjectionSlots {
-    /// Sets the number of addresses of the upstream. The families of a name are alternatives and count once.
-    pub(crate) fn set_total(&self, total: usize) {
-        self.total.store(total, Ordering::Relaxed);
-    }
-
-    /// Whether any address may be ejected.
-    pub(crate) fn is_possible(&self, settings: &EjectionSettings) -> bool {
-        settings.limit(self.total.load(Ordering::Relaxed)) > 0
-    }
-
-    fn try_reserve(&self, settings: &EjectionSettings) -> bool {
-        let limit = settings.limit(self.total.load(Ordering::Relaxed));
-        let reserve = |used| (used < limit).then_some(used + 1);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserve).is_ok()
-    }
 }
 
 /// Whether an address gets requests. The order is from best to worst.
@@ -137,19 +113,37 @@ impl EndpointView {
 
 impl EndpointState {
     /// An address without history.
-    pub(crate) fn new(settings: &EjectionSettings, slots: &Arc<EjectionSlots>, now: Instant) -> Self {
+    pub(crate) fn new(settings: &EjectionSettings, now: Instant) -> Self {
         EndpointState {
             flagged: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
+            ejected: AtomicBool::new(false),
             inner: Mutex::new(Inner {
                 ejection: Ejection::new(settings, now),
-                holds_slot: false,
                 health: Health::default(),
                 next_check: None,
+                rise_time: Health::RISE_TIME,
                 failed_at: None,
             }),
-            slots: Arc::clone(slots),
         }
+    }
+
+    /// Whether it counts towards `max_ejected`: from its ejection until it is admitted again.
+    pub(crate) fn is_ejected(&self) -> bool {
+        self.ejected.load(Ordering::Relaxed)
+    }
+
+    /// Counts it towards `max_ejected`, because its ejection begins.
+    pub(super) fn set_ejected(&self) {
+        self.ejected.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends an ejection, whatever its requests were. Returns whether there was one.
+    pub(super) fn readmit(&self, now: Instant) -> bool {
+        let mut inner = self.inner.lock();
+        let change = inner.ejection.readmit(now);
+        self.after_change(&inner, change);
+        change == Change::Readmitted
     }
 
     /// The requests in flight, where they are counted.
@@ -166,7 +160,7 @@ impl EndpointState {
         let view = EndpointView { failed_at: inner.failed_at, ..EndpointView::USABLE };
         if !inner.health.is_healthy() {
             let next = inner.next_check.unwrap_or(now).saturating_duration_since(now);
-            let wait = next.saturating_add(Health::RISE_TIME);
+            let wait = next.saturating_add(inner.rise_time);
             return EndpointView { health: ServerHealth::Unhealthy, wait, ..view };
         }
         match inner.ejection.admission(now) {
@@ -184,20 +178,32 @@ impl EndpointState {
         }
     }
 
-    /// Records a health check and when the next one is due. Returns whether the state changed.
+    /// A health check begins. It may fail although the server has recovered meanwhile; then the next one is due at `next`.
+    pub(crate) fn begin_check(&self, next: Instant) {
+        let mut inner = self.inner.lock();
+        if !inner.health.is_rising() {
+            inner.next_check = Some(next);
+        }
+    }
+
+    /// Records a health check, and when the next one is due. Returns whether the state changed.
     pub(crate) fn record_check(
         &self,
-        result: CheckResult,
+        check: FinishedCheck,
         settings: &HealthSettings,
         next: impl FnOnce(Health) -> Instant,
     ) -> Option<ServerHealth> {
         let mut inner = self.inner.lock();
         let before = inner.health;
-        inner.health = before.after(result, settings);
+        inner.health = before.after(check.result, settings);
         inner.next_check = Some(next(inner.health));
+        if check.result == CheckResult::Passed {
+            let took = check.ended.saturating_duration_since(check.started);
+            inner.rise_time = Health::RISE_TIME.saturating_add(took.saturating_mul(settings.rise));
+        }
         let changed = before.is_healthy() != inner.health.is_healthy();
         if changed && inner.health.is_healthy() {
-            inner.ejection.recover(Instant::now());
+            inner.ejection.recover(check.ended);
         }
         self.update_flag(&inner);
         changed.then_some(if inner.health.is_healthy() {
@@ -231,11 +237,16 @@ impl EndpointState {
     }
 
     /// Records the outcome of a request that was no trial.
-    pub(crate) fn record(&self, outcome: Outcome, settings: &EjectionSettings, now: Instant) -> Change {
+    pub(crate) fn record(
+        &self,
+        outcome: Outcome,
+        settings: &EjectionSettings,
+        now: Instant,
+        may_eject: impl FnOnce() -> bool,
+    ) -> Change {
         let mut inner = self.inner.lock();
-        let slots = &self.slots;
-        let change = inner.ejection.record(outcome, settings, now, || slots.try_reserve(settings));
-        self.after_change(&mut inner, change);
+        let change = inner.ejection.record(outcome, settings, now, may_eject);
+        self.after_change(&inner, change);
         change
     }
 
@@ -246,37 +257,23 @@ impl EndpointState {
     fn end_trial(&self, outcome: Option<Outcome>, settings: &EjectionSettings, now: Instant) -> Change {
         let mut inner = self.inner.lock();
         let change = inner.ejection.end_trial(outcome, settings, now);
-        self.after_change(&mut inner, change);
+        self.after_change(&inner, change);
         change
     }
 
-    fn after_change(&self, inner: &mut Inner, change: Change) {
-        match change {
-            Change::None => {}
-            Change::Ejected { .. } => {
-                inner.holds_slot = true;
-                self.update_flag(inner);
-            }
-            Change::Readmitted => {
-                if std::mem::take(&mut inner.holds_slot) {
-                    self.slots.used.fetch_sub(1, Ordering::Relaxed);
-                }
-                self.update_flag(inner);
-            }
-        }
+    fn after_change(&self, inner: &Inner, change: Change) {
+        let ejected = match change {
+            Change::None => return,
+            Change::Ejected { .. } => true,
+            Change::Readmitted => false,
+        };
+        self.ejected.store(ejected, Ordering::Relaxed);
+        self.update_flag(inner);
     }
 
     fn update_flag(&self, inner: &Inner) {
-        let flagged = inner.holds_slot || !inner.health.is_healthy() || inner.failed_at.is_some();
+        let flagged = self.is_ejected() || !inner.health.is_healthy() || inner.failed_at.is_some();
         self.flagged.store(flagged, Ordering::Release);
-    }
-}
-
-impl Drop for EndpointState {
-    fn drop(&mut self) {
-        if self.inner.get_mut().holds_slot {
-            self.slots.used.fetch_sub(1, Ordering::Relaxed);
-        }
     }
 }
 
@@ -323,14 +320,19 @@ impl Endpoint {
         }
     }
 
+    /// A health check begins; see [`EndpointState::begin_check`].
+    pub(crate) fn begin_check(&self, next: Instant) {
+        self.state.begin_check(next);
+    }
+
     /// Records a health check; see [`EndpointState::record_check`].
     pub(crate) fn record_check(
         &self,
-        result: CheckResult,
+        check: FinishedCheck,
         settings: &HealthSettings,
         next: impl FnOnce(Health) -> Instant,
     ) -> Option<ServerHealth> {
-        self.state.record_check(result, settings, next)
+        self.state.record_check(check, settings, next)
     }
 
     /// Records that a connection failed.
@@ -407,12 +409,19 @@ impl AttemptGuard {
         self.is_trial
     }
 
-    /// Records the outcome.
-    pub(crate) fn record(&mut self, outcome: Outcome, settings: &EjectionSettings, now: Instant) -> Change {
+    /// Records the outcome. `may_eject` is asked only if the outcome ejects the address.
+    pub(crate) fn record(
+        &mut self,
+        outcome: Outcome,
+        settings: &EjectionSettings,
+        now: Instant,
+        may_eject: impl FnOnce(&Endpoint) -> bool,
+    ) -> Change {
+        let endpoint = &self.endpoint;
         if std::mem::take(&mut self.is_trial) {
-            self.endpoint.state.end_trial(Some(outcome), settings, now)
+            endpoint.state.end_trial(Some(outcome), settings, now)
         } else {
-            self.endpoint.state.record(outcome, settings, now)
+            endpoint.state.record(outcome, settings, now, || may_eject(endpoint))
         }
     }
 }
@@ -427,3 +436,7 @@ impl Drop for AttemptGuard {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "endpoint_tests.rs"]
+mod tests;

@@ -4,7 +4,7 @@
 //! A server counts as healthy until `fall` checks in a row have failed. Once an unhealthy server has passed a check, the
 //! remaining `rise - 1` follow quickly, so that it gets requests again within one interval and half a second.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// When and how servers are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,17 @@ pub(crate) enum CheckResult {
     Failed,
 }
 
+/// A check that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FinishedCheck {
+    /// What it found.
+    pub result: CheckResult,
+    /// When it began.
+    pub started: Instant,
+    /// When it ended.
+    pub ended: Instant,
+}
+
 impl Default for Health {
     fn default() -> Self {
         Health { healthy: true, contrary: 0 }
@@ -62,12 +73,17 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Within this time all further checks of a server that has passed the first run.
+    /// Within this time, and that of the checks themselves, all further checks of a server run that has passed the first.
     pub(crate) const RISE_TIME: Duration = Duration::from_millis(500);
 
     /// Whether the address gets requests.
     pub(crate) const fn is_healthy(self) -> bool {
         self.healthy
+    }
+
+    /// Whether it has passed the last check, but not yet as many as needed.
+    pub(crate) const fn is_rising(self) -> bool {
+        !self.healthy && self.contrary > 0
     }
 
     /// The state after a check.
@@ -84,7 +100,7 @@ impl Health {
 
     /// The time from this check to the next; `random` is any number.
     pub(crate) fn next_check(self, settings: &HealthSettings, random: u64) -> Duration {
-        if !self.healthy && self.contrary > 0 {
+        if self.is_rising() {
             return (Health::RISE_TIME / settings.rise.max(2)).min(settings.every);
         }
         let shorter = settings.every.mul_f64((random % 1_000) as f64 / 1_000.0 * JITTER as f64 / 100.0);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use siphasher::sip::SipHasher13;
 use tracing::{info, warn};
 
@@ -17,7 +18,7 @@ use super::address_order::Family;
 use super::balance::{self, RoundRobin};
 use super::candidate::Candidate;
 use super::ejection::{self, EjectionSettings};
-use super::endpoint::{AttemptGuard, EjectionSlots, Endpoint, EndpointState};
+use super::endpoint::{AttemptGuard, Endpoint, EndpointState};
 use super::outcome_window::Outcome;
 use super::resolver::Resolver;
 use super::resolver::name_state::{LookupFailure, NameAnswer};
@@ -39,9 +40,10 @@ pub(crate) struct UpstreamRuntime {
     next_server: AtomicUsize,
     /// The number of random choices made.
     seed: AtomicU64,
-    slots: Arc<EjectionSlots>,
     /// Whether any address may be ejected.
     ejects: AtomicBool,
+    /// Held while one is: two at the same time could exceed `max_ejected`.
+    ejecting: Mutex<()>,
     breaker: Option<Arc<SharedBreaker>>,
     budget: Arc<RetryBudget>,
     transport: Transport,
@@ -71,7 +73,6 @@ impl UpstreamRuntime {
     pub(crate) fn new(settings: UpstreamSettings, previous: Option<&UpstreamRuntime>) -> Self {
         let now = Instant::now();
         let kept = previous.filter(|previous| previous.settings.ejection == settings.ejection);
-        let slots = kept.map_or_else(Arc::default, |previous| Arc::clone(&previous.slots));
         let runtime = UpstreamRuntime {
             servers: Vec::new(),
             rotation: RoundRobin::new(&settings.weights()),
@@ -79,8 +80,8 @@ impl UpstreamRuntime {
             ids: settings.servers.iter().map(|server| hash_of(&server.label)).collect(),
             next_server: AtomicUsize::new(0),
             seed: AtomicU64::new(0),
-            slots,
             ejects: AtomicBool::new(false),
+            ejecting: Mutex::new(()),
             breaker: breaker_state(&settings, previous, now),
             budget: previous
                 .map_or_else(|| Arc::new(RetryBudget::new(now)), |known| Arc::clone(&known.budget)),
@@ -105,7 +106,7 @@ impl UpstreamRuntime {
         if let Some(previous) = previous {
             runtime.copy_addresses(previous, kept, now);
         }
-        runtime.update_total();
+        runtime.limit_ejections(now);
         runtime
     }
 
@@ -124,7 +125,7 @@ impl UpstreamRuntime {
             return state;
         }
         let ejection = self.settings.ejection.clone().unwrap_or_default();
-        Arc::new(EndpointState::new(&ejection, &self.slots, now))
+        Arc::new(EndpointState::new(&ejection, now))
     }
 
     fn find_state(&self, label: &str, address: SocketAddr) -> Option<Arc<EndpointState>> {
@@ -194,13 +195,40 @@ impl UpstreamRuntime {
             endpoint.remove();
             self.transport.drain(&endpoint);
         }
-        self.update_total();
+        self.limit_ejections(now);
     }
 
-    fn update_total(&self) {
-        self.slots.set_total(self.servers.iter().map(ServerState::separate_addresses).sum());
-        let possible = |settings: &EjectionSettings| self.slots.is_possible(settings);
-        self.ejects.store(self.settings.ejection.as_ref().is_some_and(possible), Ordering::Relaxed);
+    /// Applies `max_ejected` to the addresses that there are now. Where fewer are left, some of those that are ejected are
+    /// admitted again, those first that would be soonest.
+    fn limit_ejections(&self, now: Instant) {
+        let Some(settings) = &self.settings.ejection else { return };
+        let limit = settings.limit(self.count_addresses(|_| true));
+        self.ejects.store(limit > 0, Ordering::Relaxed);
+        while self.count_addresses(|endpoint| endpoint.state.is_ejected()) > limit {
+            let all = self.servers.iter().flat_map(|server| server.endpoints().to_vec());
+            let ejected = all.filter(|endpoint| endpoint.state.is_ejected());
+            let Some(next) = ejected.min_by_key(|endpoint| endpoint.state.view(now).wait) else { return };
+            if !next.state.readmit(now) {
+                return;
+            }
+            self.log_change(&next, ejection::Change::Readmitted);
+        }
+    }
+
+    /// How many addresses meet the condition, as `max_ejected` counts them.
+    fn count_addresses(&self, condition: impl Fn(&Endpoint) -> bool) -> usize {
+        self.servers.iter().map(|server| server.count_addresses(&condition)).sum()
+    }
+
+    /// Whether another address may be ejected; it is counted then.
+    fn may_eject(&self, next: &Endpoint, settings: &EjectionSettings) -> bool {
+        let _one_at_a_time = self.ejecting.lock();
+        let ejected = |endpoint: &Endpoint| endpoint.state.is_ejected() || std::ptr::eq(endpoint, next);
+        let allowed = self.count_addresses(ejected) <= settings.limit(self.count_addresses(|_| true));
+        if allowed {
+            next.state.set_ejected();
+        }
+        allowed
     }
 
     /// Selects a server and an address that are not in `tried`. `hash` is the hash of the request where
@@ -267,14 +295,7 @@ impl UpstreamRuntime {
     }
 
     fn no_server(&self, tried: &[Candidate], now: Instant) -> NoServer {
-        let mut wait: Option<Duration> = None;
-        for server in &self.servers {
-            for endpoint in server.endpoints().iter() {
-                let view = endpoint.state.view(now);
-                wait = Some(wait.map_or(view.wait, |wait| wait.min(view.wait)));
-            }
-        }
-        match wait {
+        match self.wait_for_server(now) {
             None => {
                 let failure = self.servers.iter().find_map(|server| server.name_state().failure());
                 NoServer::Unresolved(failure.unwrap_or(LookupFailure::Error))
@@ -282,6 +303,15 @@ impl UpstreamRuntime {
             Some(_) if !tried.is_empty() => NoServer::AllTried,
             Some(retry_after) => NoServer::Unavailable { retry_after: retry_after.max(MIN_RETRY_AFTER) },
         }
+    }
+
+    /// The time until the first server may get a request, zero if one may now; `None` without an address.
+    pub(crate) fn wait_for_server(&self, now: Instant) -> Option<Duration> {
+        let waits = |server: &ServerState| {
+            let endpoints = server.endpoints();
+            endpoints.iter().map(|endpoint| endpoint.state.view(now).wait).min()
+        };
+        self.servers.iter().filter_map(waits).min()
     }
 
     fn connected(&self, endpoint: &Endpoint) {
@@ -299,7 +329,7 @@ impl UpstreamRuntime {
     /// Records the outcome of an attempt.
     pub(crate) fn record(&self, guard: &mut AttemptGuard, outcome: Outcome, now: Instant) {
         if let Some(settings) = self.ejection() {
-            let change = guard.record(outcome, settings, now);
+            let change = guard.record(outcome, settings, now, |endpoint| self.may_eject(endpoint, settings));
             self.log_change(guard.endpoint(), change);
         }
     }
@@ -351,7 +381,8 @@ impl UpstreamRuntime {
         if Arc::ptr_eq(guard.endpoint(), endpoint) {
             self.record(guard, Outcome::Failure, now);
         } else if let Some(settings) = self.ejection() {
-            let change = endpoint.state.record(Outcome::Failure, settings, now);
+            let may_eject = || self.may_eject(endpoint, settings);
+            let change = endpoint.state.record(Outcome::Failure, settings, now, may_eject);
             self.log_change(endpoint, change);
         }
     }

@@ -1,8 +1,10 @@
 //! Selection of servers and addresses, and what is carried over to the next state.
 
 use super::*;
+use crate::upstream::balance::mix;
+use crate::upstream::breaker::BreakerSettings;
 use crate::upstream::endpoint::ServerHealth;
-use crate::upstream::health::{CheckResult, HealthCheck, HealthSettings};
+use crate::upstream::health::{CheckResult, FinishedCheck, HealthCheck, HealthSettings};
 use crate::upstream::settings::{HashKey, ServerSpec};
 
 fn settings(servers: &[(&str, u16)]) -> UpstreamSettings {
@@ -242,10 +244,151 @@ fn server_that_passes_its_health_checks_again_gets_a_trial_at_once() {
         rise: 1,
     };
     let after = |result| {
-        endpoint.record_check(result, &settings, |_| now);
-        endpoint.state.view(Instant::now()).health
+        endpoint.record_check(FinishedCheck { result, started: now, ended: now }, &settings, |_| now);
+        endpoint.state.view(now).health
     };
     assert_eq!(after(CheckResult::Passed), ServerHealth::Ejected, "it was not unhealthy");
     assert_eq!(after(CheckResult::Failed), ServerHealth::Unhealthy);
     assert_eq!(after(CheckResult::Passed), ServerHealth::Recovering);
+}
+
+#[test]
+fn server_with_two_families_is_ejected_as_a_whole_and_counts_once() {
+    // Both names have an IPv6 and an IPv4 address.
+    let (shop, now) = (upstream(&[("localhost", 1), ("localhost", 2)]), Instant::now());
+    for _ in 0..60 {
+        let (candidate, mut guard) = select(&shop, &[], now);
+        let failed = candidate.address.port() == 1;
+        shop.record(&mut guard, if failed { Outcome::Failure } else { Outcome::Success }, now);
+    }
+    assert_eq!(ports(&shop, 30, now), [2; 30]);
+    for _ in 0..60 {
+        let (_, mut guard) = select(&shop, &[], now);
+        shop.record(&mut guard, Outcome::Failure, now);
+    }
+    assert_eq!(ports(&shop, 30, now), [2; 30], "one of two may be ejected");
+}
+
+#[test]
+fn last_address_of_a_name_is_not_ejected_any_more() {
+    let (shop, now) = (upstream(&[("shop.internal", 1)]), Instant::now());
+    let address = |last| SocketAddr::from(([10, 0, 0, last], 1));
+    found(&shop, &shop.servers()[0], vec![address(1), address(2)]);
+    loop {
+        let (candidate, mut guard) = select(&shop, &[], now);
+        let failed = candidate.address == address(2);
+        shop.record(&mut guard, if failed { Outcome::Failure } else { Outcome::Success }, now);
+        if candidate.endpoint().state.view(now).health == ServerHealth::Ejected {
+            break;
+        }
+    }
+    found(&shop, &shop.servers()[0], vec![address(2)]);
+    let together: Vec<_> = (0..10).map(|_| shop.select(&[], 0, now)).collect();
+    assert!(together.iter().all(Result::is_ok), "its requests have nowhere else to go");
+}
+
+#[test]
+fn reload_that_leaves_too_many_ejected_servers_admits_some() {
+    let (four, now) = ([THREE[0], THREE[1], THREE[2], ("127.0.0.1", 4)], Instant::now());
+    let shop = upstream(&four);
+    eject(&shop, 3, now);
+    eject(&shop, 4, now + Duration::from_secs(1));
+    let reloaded = UpstreamRuntime::new(settings(&four[2..]), Some(&shop));
+    let later = now + Duration::from_secs(2);
+    assert_eq!(ports(&reloaded, 10, later), [3; 10], "one of two may be ejected: the last one");
+    let alone = UpstreamRuntime::new(settings(&four[3..]), Some(&reloaded));
+    assert_eq!(ports(&alone, 10, later), [4; 10]);
+}
+
+#[test]
+fn reload_keeps_health_breaker_and_budget_of_equal_servers() {
+    let health = HealthSettings {
+        check: HealthCheck::Connect,
+        every: Duration::from_secs(5),
+        timeout: Duration::from_secs(1),
+        fall: 1,
+        rise: 1,
+    };
+    let breaker = BreakerSettings {
+        failure_ratio: 50,
+        window: Duration::from_secs(10),
+        min_requests: 1,
+        open_for: Duration::from_secs(5),
+    };
+    let with = |servers: &[(&str, u16)]| {
+        let (health, breaker) = (Some(health.clone()), Some(breaker.clone()));
+        UpstreamSettings { health, breaker, ..settings(servers) }
+    };
+    let (shop, now) = (UpstreamRuntime::new(with(&THREE), None), Instant::now());
+    let failed = FinishedCheck { result: CheckResult::Failed, started: now, ended: now };
+    shop.servers()[1].endpoints()[0].record_check(failed, &health, |_| now);
+    shop.breaker().unwrap().admit(now).unwrap().record(Outcome::Failure, now);
+    assert_eq!((0..20).filter(|_| shop.budget().try_retry(20, now)).count(), 10);
+
+    let changed = UpstreamSettings { keepalive_max: 3, ..with(&[THREE[1], THREE[0], ("127.0.0.1", 4)]) };
+    let reloaded = UpstreamRuntime::new(changed, Some(&shop));
+    let healths: Vec<_> = reloaded.servers().iter().map(|server| server.health(now)).collect();
+    assert_eq!(healths, [ServerHealth::Unhealthy, ServerHealth::Healthy, ServerHealth::Healthy].map(Some));
+    assert!(reloaded.breaker().unwrap().admit(now).is_err());
+    assert!(!reloaded.budget().try_retry(20, now));
+}
+
+/// 10^6 requests to 50 servers on virtual time, each of which breaks and recovers now and then, and 30 of them together
+/// once: at most half are ejected, and at the end all get equal shares again.
+#[test]
+fn simulation_of_50_flapping_servers_stays_within_max_ejected_and_becomes_fair() {
+    let servers: Vec<(&str, u16)> = (1..=50).map(|port| ("127.0.0.1", port)).collect();
+    let (shop, start) = (upstream(&servers), Instant::now());
+    let broken = |port: u16, second: u64| {
+        let together = (1_000..1_060).contains(&second) && port <= 30;
+        // Every server is broken for 10 s in each 1000 s, and all work in the last 400 s.
+        let alone = (second + u64::from(port) * 20) % 1_000 < 10 && second > 0;
+        second < 1_600 && (together || alone)
+    };
+    let (mut failures, mut most_ejected, mut last) = (0, 0, [0_u32; 50]);
+    for step in 0..1_000_000_u64 {
+        let since = Duration::from_millis(step * 2);
+        let now = start + since;
+        let (candidate, mut guard) = select(&shop, &[], now);
+        let port = candidate.address.port();
+        let outcome = if broken(port, since.as_secs()) { Outcome::Failure } else { Outcome::Success };
+        let together = (1_000..1_060).contains(&since.as_secs());
+        failures += u32::from(outcome == Outcome::Failure && !together);
+        shop.record(&mut guard, outcome, now);
+        if step % 500 == 0 {
+            most_ejected = most_ejected.max(shop.count_addresses(|endpoint| endpoint.state.is_ejected()));
+        }
+        if since.as_secs() >= 1_700 {
+            last[usize::from(port) - 1] += 1;
+        }
+    }
+    assert_eq!(most_ejected, 25);
+    assert!(failures < 5_000, "{failures}");
+    assert!(last.iter().all(|count| count.abs_diff(3_000) <= 5), "{last:?}");
+}
+
+/// 10^6 choices of `least_busy` and `hash` while a server is ejected again and again: no request goes to it meanwhile, and
+/// with `hash` only its own keys move.
+#[test]
+fn simulation_of_ejections_moves_only_the_keys_of_the_ejected_server() {
+    let servers = [("127.0.0.1", 1), ("127.0.0.1", 2), ("127.0.0.1", 3), ("127.0.0.1", 4)];
+    let balance = Balance::Hash(HashKey::ClientIp);
+    let shop = UpstreamRuntime::new(UpstreamSettings { balance, ..settings(&servers) }, None);
+    let start = Instant::now();
+    let home: Vec<u16> =
+        (0..1_000).map(|key| shop.select(&[], mix(key), start).unwrap().0.address.port()).collect();
+    let (mut at_home, mut away) = (0_u32, 0_u32);
+    for step in 0..1_000_000_u64 {
+        let now = start + Duration::from_millis(step);
+        let key = mix(step) % 1_000;
+        let (candidate, mut guard) = shop.select(&[], mix(key), now).unwrap();
+        let (port, home) = (candidate.address.port(), home[key as usize]);
+        // Server 2 is broken in every second minute.
+        let failed = port == 2 && step / 60_000 % 2 == 1;
+        shop.record(&mut guard, if failed { Outcome::Failure } else { Outcome::Success }, now);
+        assert!(port == home || home == 2, "a key of server {home} moved");
+        at_home += u32::from(port == home);
+        away += u32::from(port != home);
+    }
+    assert!((60_000..180_000).contains(&away), "{away} away, {at_home} at home");
 }

@@ -161,11 +161,15 @@ impl ServerState {
         Arc::new(endpoint.with_socket(self.socket.clone()))
     }
 
-    /// How many addresses may be ejected separately: those of the larger family.
-    pub(super) fn separate_addresses(&self) -> usize {
+    /// How many addresses of the server meet the condition. The families of a name are alternatives: those of the larger
+    /// number count.
+    pub(super) fn count_addresses(&self, condition: impl Fn(&Endpoint) -> bool) -> usize {
         let endpoints = self.endpoints.load();
-        let v6 = endpoints.iter().filter(|endpoint| Family::of(&endpoint.address) == Family::V6).count();
-        v6.max(endpoints.len() - v6)
+        let count = |family| {
+            let of_family = |endpoint: &&Arc<Endpoint>| Family::of(&endpoint.address) == family;
+            endpoints.iter().filter(of_family).filter(|endpoint| condition(endpoint)).count()
+        };
+        count(Family::V6).max(count(Family::V4))
     }
 
     /// The best state among the addresses; `None` without addresses.

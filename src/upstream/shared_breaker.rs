@@ -53,6 +53,19 @@ impl SharedBreaker {
 }
 
 impl BreakerPass {
+    /// Whether the request decides whether a half-open breaker closes.
+    pub(crate) const fn is_trial(&self) -> bool {
+        self.is_trial
+    }
+
+    /// Ends the trial before the request ends, which is then recorded like any other. Returns what it changed.
+    pub(crate) fn end_trial(&mut self, outcome: Outcome, now: Instant) -> Change {
+        if !std::mem::take(&mut self.is_trial) {
+            return Change::None;
+        }
+        self.breaker.breaker.lock().end_trial(Some(outcome), &self.breaker.settings, now)
+    }
+
     /// Records the outcome of the request. Returns what it changed.
     pub(crate) fn record(mut self, outcome: Outcome, now: Instant) -> Change {
         let settings = &self.breaker.settings;

@@ -82,6 +82,7 @@ mod redis_failures;
 mod reload;
 mod request_sent;
 mod request_syntax;
+mod resilience;
 mod retries;
 mod route_actions;
 mod route_attacks;

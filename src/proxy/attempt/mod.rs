@@ -64,8 +64,8 @@ pub(super) async fn forward(
                     metrics.retry(candidate.server_index, Ok(()));
                 }
                 let status = response.response_head.parsed.status;
-                outcome::responded(exchange, upstream, status);
                 if is_last || !retries_status(forwarding, status) {
+                    outcome::responded(exchange, upstream, status);
                     return Ok(response);
                 }
                 outcome::response_discarded(exchange, upstream, status);
@@ -74,7 +74,10 @@ pub(super) async fn forward(
                     Some(next) => next,
                     None if exchange.record.reuse_server(&candidate) => candidate.clone(),
                     // No server gets requests now: the client gets this response.
-                    None => return Ok(response),
+                    None => {
+                        outcome::responded(exchange, upstream, status);
+                        return Ok(response);
+                    }
                 };
                 exchange.record.record_retried(&candidate, RetryReason::Status(status), started);
                 response.conn.release(upstream);

@@ -24,38 +24,55 @@ fn is_upstream_failure(fault: &Fault) -> bool {
 /// Admits the request to the route's upstream, unless its circuit breaker is open.
 pub(in crate::proxy) fn pass_breaker(exchange: &mut Exchange<'_>, route: &Route) -> Result<(), Interrupt> {
     let Some(breaker) = route.upstream.breaker() else { return Ok(()) };
-    match breaker.admit(Instant::now()) {
+    let now = Instant::now();
+    match breaker.admit(now) {
         Ok(pass) => {
             exchange.record.breaker_pass = Some(pass);
             Ok(())
         }
         Err(retry_after) => {
             route.upstream_metrics.shed(Cause::BreakerOpen);
+            // The next request is let through, but has to find a server.
+            let retry_after = retry_after.max(route.upstream.wait_for_server(now).unwrap_or_default());
             Err(Fault::new(Cause::BreakerOpen, Phase::Admit).with_retry_after(retry_after).into())
         }
     }
 }
 
-/// Records the header section of a response: a trial ends with its status.
+/// Records the header section of the response that the client gets. A trial ends with it: the response may be a stream or
+/// a tunnel that lasts for hours, in which no other request would be let through. How it ends is recorded too.
 pub(super) fn responded(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
     if exchange.record.last_attempt.as_ref().is_some_and(AttemptGuard::is_trial) {
         record_status(exchange, upstream, status);
     }
+    if let Some(pass) = &mut exchange.record.breaker_pass
+        && pass.is_trial()
+    {
+        log_change(upstream, pass.end_trial(of_status(upstream, status), Instant::now()));
+    }
 }
 
-/// Records the response of an attempt that is followed by another one: clients do not see it, ejection does.
+/// Records the response of an attempt that is followed by another one: clients do not see it, ejection does. For the breaker
+/// only the result of the request counts.
 pub(super) fn response_discarded(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
-    if !exchange.record.outcome_recorded {
-        record_status(exchange, upstream, status);
-    }
+    record_status(exchange, upstream, status);
 }
 
 fn record_status(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
     if let Some(guard) = &mut exchange.record.last_attempt {
-        let failed = upstream.is_failure_status(status);
-        let outcome = if failed { Outcome::Failure } else { Outcome::Success };
-        upstream.record(guard, outcome, Instant::now());
-        exchange.record.outcome_recorded = true;
+        upstream.record(guard, of_status(upstream, status), Instant::now());
+    }
+}
+
+fn of_status(upstream: &UpstreamRuntime, status: u16) -> Outcome {
+    if upstream.is_failure_status(status) { Outcome::Failure } else { Outcome::Success }
+}
+
+fn log_change(upstream: &UpstreamRuntime, change: Change) {
+    match change {
+        Change::None => {}
+        Change::Opened => tracing::error!(upstream = upstream.name(), "circuit breaker opened"),
+        Change::Closed => tracing::info!(upstream = upstream.name(), "circuit breaker closed"),
     }
 }
 
@@ -79,8 +96,7 @@ pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd) 
     let upstream = &route.upstream;
     let outcome = match end {
         RequestEnd::Forwarded { .. } | RequestEnd::Replaced { .. } | RequestEnd::TunnelIdle { .. } => {
-            let failed = record.upstream_status.is_some_and(|status| upstream.is_failure_status(status));
-            Some(if failed { Outcome::Failure } else { Outcome::Success })
+            Some(record.upstream_status.map_or(Outcome::Success, |status| of_status(upstream, status)))
         }
         RequestEnd::Replied { fault, .. } | RequestEnd::Aborted { fault, .. } => {
             is_upstream_failure(fault).then_some(Outcome::Failure)
@@ -96,10 +112,6 @@ pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd) 
         upstream.record(guard, outcome, now);
     }
     if let Some(pass) = pass {
-        match pass.record(outcome, now) {
-            Change::None => {}
-            Change::Opened => tracing::error!(upstream = upstream.name(), "circuit breaker opened"),
-            Change::Closed => tracing::info!(upstream = upstream.name(), "circuit breaker closed"),
-        }
+        log_change(upstream, pass.record(outcome, now));
     }
 }
