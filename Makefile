@@ -67,7 +67,7 @@ soak: tools ## faults under full load for ten minutes, then a million cases: mak
 
 chaos: setup ## servers and a Redis that fail under load, verify without flaky rows, memory bounds: make chaos CHAOS_SECONDS=10
 	@export CHAOS_SECONDS=$(CHAOS_SECONDS)
-	cargo test --locked --test it -- redis_failures::requests_neither_fail redis_failures::many_clients server_chaos::table verify::example verify::verify_uses --include-ignored --nocapture --test-threads=1
+	cargo test --locked --test it -- redis_failures::requests_neither_fail redis_failures::many_clients server_chaos::table retry_after::table verify::example verify::verify_uses --include-ignored --nocapture --test-threads=1
 	cargo bench --locked --bench pure -- --bounds
 
 # Needs a quiet machine. The output goes into docs/performance.md.

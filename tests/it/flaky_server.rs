@@ -1,16 +1,18 @@
 //! A server whose behaviour changes while it runs: for tests of ejection, health checks and retries under load.
 //!
-//! It counts how often it received each request, by the number in its path: `/r/7`.
+//! It counts how often it received each request, by the number in its path (`/r/7`), and what became of it. No request is
+//! lost on the way: a server that stops accepts every connection that was established, and reads every connection to its
+//! end. So its counts can be compared with those of a gateway exactly.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, SockFilter, SockRef, Socket, Type};
 
 use super::load::limit;
 
@@ -21,10 +23,12 @@ pub enum Behavior {
     Works,
     /// Responds ten times slower.
     Slow,
-    /// Reads requests and does not respond.
+    /// Reads requests and does not respond to them, whatever it does later.
     Hangs,
     /// Resets the connection after the request.
     Resets,
+    /// Promises two bytes of a body, and closes after the first.
+    Truncates,
     /// Responds with 500 to seven of ten requests; the health check still works.
     MostlyFails,
     /// Does not listen. Requests in progress are finished, idle connections closed.
@@ -36,6 +40,18 @@ pub enum Behavior {
 /// The number of requests with this identifier that a server received.
 pub type Received = Arc<Mutex<HashMap<u32, u32>>>;
 
+/// What became of the requests that a server received.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The header section of a response was sent.
+    pub answered: u32,
+    /// They got none, and a proxy may not repeat them without counting another attempt.
+    pub lost: u32,
+    /// They got none, but are idempotent and came on a connection that had served another request before: it may have been
+    /// stale, so a proxy repeats them without counting an attempt.
+    pub moved: u32,
+}
+
 /// The server; it stops when it is dropped.
 pub struct FlakyServer {
     address: SocketAddr,
@@ -46,8 +62,22 @@ pub struct FlakyServer {
 struct FlakyState {
     behavior: Mutex<Behavior>,
     stopped: AtomicBool,
-    served: AtomicU32,
+    seen: Mutex<Seen>,
     received: Received,
+}
+
+/// A connection, from its first request on.
+struct Connection {
+    stream: TcpStream,
+    /// Whether a request on it has had a response.
+    used: bool,
+}
+
+/// A request, as far as it is of interest.
+struct FlakyRequest {
+    /// `None` for a health check.
+    number: Option<u32>,
+    is_idempotent: bool,
 }
 
 const POLL: Duration = Duration::from_millis(5);
@@ -61,7 +91,7 @@ impl FlakyServer {
         let state = Arc::new(FlakyState {
             behavior: Mutex::new(Behavior::Works),
             stopped: AtomicBool::new(false),
-            served: AtomicU32::new(0),
+            seen: Mutex::default(),
             received: Arc::clone(received),
         });
         let of_thread = Arc::clone(&state);
@@ -86,9 +116,9 @@ impl FlakyServer {
         }
     }
 
-    /// The number of requests with a response, without health checks.
-    pub fn served(&self) -> u32 {
-        self.state.served.load(Ordering::Relaxed)
+    /// What became of the requests, without health checks.
+    pub fn seen(&self) -> Seen {
+        *self.state.seen.lock().unwrap()
     }
 }
 
@@ -113,26 +143,35 @@ impl FlakyState {
     fn accepts(&self) -> bool {
         !matches!(self.behavior(), Behavior::Refuses | Behavior::Blackholes)
     }
+
+    fn count(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.lock().unwrap());
+    }
+
+    fn count_without_response(&self, request: &FlakyRequest, used: bool) {
+        if request.number.is_some() {
+            let moves = used && request.is_idempotent;
+            self.count(|seen| if moves { seen.moved += 1 } else { seen.lost += 1 });
+        }
+    }
 }
 
 fn accept(address: SocketAddr, listener: TcpListener, state: &Arc<FlakyState>) {
     let mut listener = Some(listener);
-    // The connections that fill the queue of a blackhole, and its listener.
-    let mut blackhole: Vec<Socket> = Vec::new();
+    let mut blackhole: Option<Socket> = None;
     while !state.is_stopped() {
         match (state.behavior(), &listener) {
             (Behavior::Refuses, _) => {
-                // Connections that wait to be accepted would be reset.
-                listener.iter().for_each(|listening| accept_waiting(listening, state));
-                (listener, blackhole) = (None, Vec::new());
+                stop_listening(listener.take(), state);
+                blackhole = None;
             }
-            (Behavior::Blackholes, _) if blackhole.is_empty() => {
-                drop(listener.take());
-                blackhole = fill_backlog(address);
+            (Behavior::Blackholes, _) if blackhole.is_none() => {
+                stop_listening(listener.take(), state);
+                blackhole = listen_to_nothing(address);
             }
             (Behavior::Blackholes, _) => {}
             (_, None) => {
-                blackhole.clear();
+                blackhole = None;
                 // The port may still be in use for a moment.
                 listener = TcpListener::bind(address).ok();
             }
@@ -140,6 +179,14 @@ fn accept(address: SocketAddr, listener: TcpListener, state: &Arc<FlakyState>) {
         }
         std::thread::sleep(POLL);
     }
+}
+
+/// Closes a listener. First it ignores new connections, then those are accepted that wait: they would be reset, with the
+/// requests that they have sent.
+fn stop_listening(listener: Option<TcpListener>, state: &Arc<FlakyState>) {
+    let Some(listening) = listener else { return };
+    ignore_packets(&SockRef::from(&listening));
+    accept_waiting(&listening, state);
 }
 
 fn accept_waiting(listening: &TcpListener, state: &Arc<FlakyState>) {
@@ -150,94 +197,136 @@ fn accept_waiting(listening: &TcpListener, state: &Arc<FlakyState>) {
     }
 }
 
-/// A listener with a full queue: further connection attempts get no reply. Empty if the port is still in use.
-fn fill_backlog(address: SocketAddr) -> Vec<Socket> {
-    let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let (listening, target) = (socket(), SockAddr::from(address));
+/// A listener that does not reply to connection attempts. `None` if the port is still in use.
+fn listen_to_nothing(address: SocketAddr) -> Option<Socket> {
+    let listening = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     listening.set_reuse_address(true).unwrap();
-    if listening.bind(&target).and_then(|()| listening.listen(0)).is_err() {
-        return Vec::new();
-    }
-    let mut sockets = vec![listening];
-    for _ in 0..16 {
-        let filler = socket();
-        let is_full = filler.connect_timeout(&target, Duration::from_millis(150)).is_err();
-        sockets.push(filler);
-        if is_full {
-            break;
-        }
-    }
-    sockets
+    listening.bind(&SockAddr::from(address)).ok()?;
+    ignore_packets(&SockRef::from(&listening));
+    listening.listen(1).ok()?;
+    Some(listening)
 }
 
-fn serve(mut stream: TcpStream, state: &FlakyState) {
+/// Drops what arrives at a listener. Connections that it has established are not affected.
+fn ignore_packets(listening: &SockRef<'_>) {
+    /// `BPF_RET | BPF_K`: the packet is cut to this length.
+    const RETURN: u16 = 0x06;
+    listening.attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]).unwrap();
+}
+
+fn serve(stream: TcpStream, state: &FlakyState) {
     let _ = (stream.set_nonblocking(false), stream.set_nodelay(true), stream.set_read_timeout(Some(POLL)));
-    let mut buffer = Vec::new();
-    loop {
-        let Some(head_end) = buffer.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4) else {
-            let mut part = [0; 4096];
-            match stream.read(&mut part) {
-                Ok(0) => return,
-                Ok(length) => buffer.extend_from_slice(&part[..length]),
-                // Idle, so that no request is lost.
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    if buffer.is_empty() && (state.is_stopped() || !state.accepts()) {
-                        return;
-                    }
-                }
-                Err(_) => return,
+    let mut connection = Connection { stream, used: false };
+    let may_close = || state.is_stopped() || !state.accepts();
+    while let Some(request) = connection.read_request(may_close) {
+        if let Some(number) = request.number {
+            *state.received.lock().unwrap().entry(number).or_default() += 1;
+        }
+        match connection.respond(&request, state) {
+            AfterResponse::Open => connection.used = true,
+            AfterResponse::Close => break,
+            AfterResponse::Closed => return,
+        }
+    }
+    // A request may be on its way.
+    let _ = connection.stream.shutdown(Shutdown::Write);
+    while let Some(request) = connection.read_request(|| state.is_stopped()) {
+        if let Some(number) = request.number {
+            *state.received.lock().unwrap().entry(number).or_default() += 1;
+        }
+        state.count_without_response(&request, connection.used);
+    }
+}
+
+/// What happens to a connection after a request.
+enum AfterResponse {
+    Open,
+    Close,
+    /// The other side has closed it, or it was reset.
+    Closed,
+}
+
+impl Connection {
+    /// Reads a request. `None` at the end of the connection, or when it may be closed and is idle.
+    fn read_request(&mut self, may_close: impl Fn() -> bool) -> Option<FlakyRequest> {
+        let mut buffer = Vec::new();
+        let head_end = loop {
+            if let Some(at) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+                break at + 4;
             }
-            continue;
+            self.read(&mut buffer, &may_close)?;
         };
-        // Bodies have at most a few bytes and are sent with the header section.
+        // Bodies have at most a few bytes.
         let head = String::from_utf8_lossy(&buffer[..head_end]).into_owned();
         let length = head
             .lines()
             .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-        let end = head_end + length.unwrap_or(0_usize);
-        while buffer.len() < end {
-            let mut part = [0; 4096];
-            match stream.read(&mut part) {
-                Ok(0) => return,
-                Ok(length) => buffer.extend_from_slice(&part[..length]),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && !state.is_stopped() => {}
-                Err(_) => return,
-            }
+        while buffer.len() < head_end + length.unwrap_or(0_usize) {
+            self.read(&mut buffer, || false)?;
         }
-        buffer.drain(..end);
-        if !respond(&mut stream, state, head.split(' ').nth(1).unwrap_or_default()) {
-            return;
-        }
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let number = path.strip_prefix("/r/").and_then(|number| number.parse().ok());
+        Some(FlakyRequest { number, is_idempotent: !head.starts_with("POST ") })
     }
-}
 
-/// Responds to one request. Returns whether the connection stays open.
-fn respond(stream: &mut TcpStream, state: &FlakyState, path: &str) -> bool {
-    let number = path.strip_prefix("/r/").and_then(|number| number.parse::<u32>().ok());
-    if let Some(number) = number {
-        *state.received.lock().unwrap().entry(number).or_default() += 1;
-    }
-    let behavior = state.behavior();
-    match behavior {
-        Behavior::Hangs => {
-            while state.behavior() == Behavior::Hangs && !state.is_stopped() {
-                std::thread::sleep(POLL);
+    fn read(&mut self, buffer: &mut Vec<u8>, may_close: impl Fn() -> bool) -> Option<()> {
+        let mut part = [0; 4096];
+        match self.stream.read(&mut part) {
+            Ok(0) => None,
+            Ok(length) => {
+                buffer.extend_from_slice(&part[..length]);
+                Some(())
             }
-            return false;
-        }
-        Behavior::Resets => {
-            let _ = SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
-            return false;
-        }
-        Behavior::Slow => std::thread::sleep(SERVICE_TIME * 10),
-        Behavior::Works | Behavior::MostlyFails | Behavior::Refuses | Behavior::Blackholes => {
-            std::thread::sleep(SERVICE_TIME);
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                (!buffer.is_empty() || !may_close()).then_some(())
+            }
+            Err(_) => None,
         }
     }
-    let served = if number.is_some() { state.served.fetch_add(1, Ordering::Relaxed) } else { 0 };
-    let fails = behavior == Behavior::MostlyFails && number.is_some() && served % 10 < 7;
-    let status = if fails { "500 Broken" } else { "200 OK" };
-    let close = if state.accepts() { "" } else { "connection: close\r\n" };
-    let response = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n{close}\r\nok");
-    stream.write_all(response.as_bytes()).is_ok() && state.accepts()
+
+    fn respond(&mut self, request: &FlakyRequest, state: &FlakyState) -> AfterResponse {
+        let behavior = state.behavior();
+        match behavior {
+            Behavior::Hangs => {
+                // Until the other side gives up.
+                while self.read(&mut Vec::new(), || state.is_stopped()).is_some() {}
+                if request.number.is_some() {
+                    state.count(|seen| seen.lost += 1);
+                }
+                return AfterResponse::Closed;
+            }
+            Behavior::Resets => {
+                state.count_without_response(request, self.used);
+                let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+                return AfterResponse::Closed;
+            }
+            Behavior::Slow => std::thread::sleep(SERVICE_TIME * 10),
+            Behavior::Works
+            | Behavior::Truncates
+            | Behavior::MostlyFails
+            | Behavior::Refuses
+            | Behavior::Blackholes => {
+                std::thread::sleep(SERVICE_TIME);
+            }
+        }
+        let mut answered = 0;
+        if request.number.is_some() {
+            state.count(|seen| {
+                answered = seen.answered;
+                seen.answered += 1;
+            });
+        }
+        let fails = behavior == Behavior::MostlyFails && request.number.is_some() && answered % 10 < 7;
+        let truncates = behavior == Behavior::Truncates && request.number.is_some();
+        let status = if fails { "500 Broken" } else { "200 OK" };
+        let closes = truncates || !state.accepts();
+        let close = if closes { "connection: close\r\n" } else { "" };
+        let body = if truncates { "o" } else { "ok" };
+        let response = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n{close}\r\n{body}");
+        match self.stream.write_all(response.as_bytes()) {
+            Ok(()) if closes => AfterResponse::Close,
+            Ok(()) => AfterResponse::Open,
+            Err(_) => AfterResponse::Closed,
+        }
+    }
 }

@@ -16,6 +16,7 @@
 
 mod admission;
 mod certificates;
+mod chaos_load;
 mod contract_check;
 mod contracts;
 mod gateway;
@@ -84,6 +85,7 @@ mod request_sent;
 mod request_syntax;
 mod resilience;
 mod retries;
+mod retry_after;
 mod route_actions;
 mod route_attacks;
 mod routing_page;
