@@ -1,7 +1,7 @@
 //! Records a request: metrics when its response headers are sent, metrics and one access log line when it ends.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -137,11 +137,11 @@ pub(super) fn count_grpc_error(exchange: &Exchange<'_>, trigger: Trigger, reply:
     }
 }
 
-/// Counts and logs the end of a request.
-pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd) {
+/// Counts and logs a request that has ended now.
+pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd, now: Instant) {
     let context = exchange.context;
     let (gateway, metrics) = (context.gateway, context.metrics());
-    let elapsed = context.started.elapsed();
+    let elapsed = now.saturating_duration_since(context.started);
     // Requests of disconnected clients count too.
     gateway.metrics.overhead(elapsed.saturating_sub(exchange.client.waited()));
     let (status, fault, outcome) = match end {

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use super::access;
 use super::attempt::{self, outcome, queue};
@@ -49,8 +50,9 @@ pub(super) async fn serve(
         Err(Interrupt::Fault(fault)) => respond(&mut exchange, FinalResponse::Fault(fault)).await,
         Err(Interrupt::ClientDisconnected) => RequestEnd::ClientDisconnected,
     };
-    outcome::conclude(&mut exchange, &end);
-    record::record(&exchange, &end);
+    let ended = Instant::now();
+    outcome::conclude(&mut exchange, &end, ended);
+    record::record(&exchange, &end, ended);
 }
 
 /// Rejects a malformed request, or a connection over the connection limit.
@@ -76,7 +78,7 @@ pub(super) async fn reject(
     let context = RequestContext::unrouted(gateway, &snapshot, rules, received, peer_ip);
     let mut exchange = Exchange { response_headers, ..Exchange::begin(&context, client) };
     let end = respond(&mut exchange, FinalResponse::Fault(fault)).await;
-    record::record(&exchange, &end);
+    record::record(&exchange, &end, Instant::now());
 }
 
 /// Takes a request through its steps, in order. The first fault ends it.
@@ -163,7 +165,7 @@ pub(super) async fn respond_after_panic(
     exchange.record.request_sent = RequestSent::Full;
     let fault = Fault::new(Cause::ProxyInternalError, Phase::Internal);
     let end = respond(&mut exchange, FinalResponse::Fault(fault)).await;
-    record::record(&exchange, &end);
+    record::record(&exchange, &end, Instant::now());
 }
 
 fn response_headers_again(context: &RequestContext<'_>, request: &Request) -> ResponseHeaderMutations {

@@ -188,10 +188,10 @@ impl Upload {
     }
 
     /// Starts an attempt: queues everything received so far. Without `may_retry` the replay buffer is freed.
-    pub(super) fn begin(&mut self, conn: &mut UpstreamConn, may_retry: bool) {
+    pub(super) fn begin(&mut self, conn: &mut UpstreamConn, may_retry: bool, now: Instant) {
         self.waiting = WaitingFor::Upstream;
         self.unsent = 0;
-        self.blocked_since = Instant::now();
+        self.blocked_since = now;
         conn.queue_body(&self.replay);
         if self.ended {
             self.queue_end(conn);

@@ -248,6 +248,9 @@ impl UpstreamRuntime {
         let count = self.settings.balance == Balance::LeastBusy;
         let by_hash = matches!(self.settings.balance, Balance::Hash(_)).then_some(hash);
         let mut choice = AddressChoice { tried, trials: tried.is_empty(), count, hash: by_hash, now };
+        if let Some(selected) = self.select_by_turn(choice) {
+            return Ok(selected);
+        }
         // A trial that another request takes first makes the selection fail: then its server is no longer available.
         for _ in 0..=self.servers.len() {
             let other_server = |index: usize| {
@@ -266,6 +269,21 @@ impl UpstreamRuntime {
             }
         }
         Err(self.no_server(tried, now))
+    }
+
+    /// The server whose turn it is, or the only one. `None` if it gets no requests, or another policy decides: most
+    /// requests need no more.
+    fn select_by_turn(&self, choice: AddressChoice<'_>) -> Option<(Candidate, AttemptGuard)> {
+        let server = match (self.servers.as_slice(), &self.settings.balance) {
+            (_, _) if !choice.tried.is_empty() => return None,
+            ([only], _) => only,
+            (servers, Balance::RoundRobin) => {
+                let turn = self.next_server.fetch_add(1, Ordering::Relaxed);
+                servers.get(self.rotation.server(turn)?)?
+            }
+            (_, Balance::Random | Balance::LeastBusy | Balance::Hash(_)) => return None,
+        };
+        server.choose(choice)
     }
 
     fn is_available(&self, index: usize, choice: AddressChoice<'_>) -> bool {

@@ -266,12 +266,12 @@ async fn try_once(
     // The body is kept for a retry, and for another connection: only one that was used before, or that other requests
     // use too, can fail so that the request is sent again without counting an attempt.
     let may_reconnect = progress.reconnects < MAX_RECONNECTS && (reused || multiplexes);
-    forwarding.upload.begin(&mut conn, !is_last || may_reconnect);
+    let sent_at = Instant::now();
+    forwarding.upload.begin(&mut conn, !is_last || may_reconnect, sent_at);
     // The response may arrive before the first poll of the upload.
     let sent = if conn.has_sent_request() { RequestSent::Full } else { RequestSent::Partial };
     exchange.record.request_sent = exchange.record.request_sent.max(sent);
-    let sent_at = Instant::now();
-    match final_response_head(exchange, forwarding, &mut conn).await {
+    match final_response_head(exchange, forwarding, &mut conn, sent_at).await {
         Ok((response_head, received_at)) => {
             let waited = received_at.saturating_duration_since(sent_at);
             forwarding.route.upstream_metrics.response_headers_time(waited);
@@ -298,16 +298,16 @@ enum AttemptStep {
 }
 
 /// Sends the request and reads the headers of the final response; also returns when they were received. Interim
-/// responses are forwarded.
+/// responses are forwarded. `now` is the time, which is read again only after a wait.
 async fn final_response_head(
     exchange: &mut Exchange<'_>,
     forwarding: &mut Forwarding<'_>,
     conn: &mut UpstreamConn,
+    mut now: Instant,
 ) -> Result<(UpstreamResponseHead, Instant), Interrupt> {
     let mut interim_count = 0;
     let mut sent_at: Option<Instant> = None;
     loop {
-        let now = Instant::now();
         let waiting = forwarding.upload.waiting();
         if waiting == WaitingFor::Nothing && forwarding.upload.has_ended() && sent_at.is_none() {
             sent_at = Some(now);
@@ -336,10 +336,13 @@ async fn final_response_head(
             forwarding.deadlines.extend(waited);
             forwarding.upload.add_client_wait(waited);
         }
+        let is_final = matches!(&step, Some(AttemptStep::ResponseHead(Ok(head))) if !head.is_interim());
+        if !is_final {
+            now = Instant::now();
+        }
         match step {
             // The limit moves while bytes are transferred: check that it has really passed.
             None => {
-                let now = Instant::now();
                 let limit =
                     response_head_limit(exchange, forwarding, forwarding.upload.waiting(), sent_at, now);
                 if now >= limit.at {

@@ -86,8 +86,8 @@ pub(super) fn attempt_failed(exchange: &mut Exchange<'_>, upstream: &UpstreamRun
     }
 }
 
-/// Records the end of a request.
-pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd) {
+/// Records a request that has ended now.
+pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd, now: Instant) {
     let Some(route) = exchange.context.route else { return };
     let record = &mut exchange.record;
     if record.last_attempt.is_none() && record.breaker_pass.is_none() {
@@ -105,7 +105,6 @@ pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd) 
     };
     let (guard, pass) = (record.last_attempt.as_mut(), record.breaker_pass.take());
     let Some(outcome) = outcome else { return };
-    let now = Instant::now();
     if let Some(guard) = guard
         && !record.outcome_recorded
     {
