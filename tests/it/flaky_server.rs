@@ -67,7 +67,7 @@ struct FlakyState {
 }
 
 /// A connection, from its first request on.
-struct Connection {
+struct FlakyConnection {
     stream: TcpStream,
     /// Whether a request on it has had a response.
     used: bool,
@@ -216,7 +216,7 @@ fn ignore_packets(listening: &SockRef<'_>) {
 
 fn serve(stream: TcpStream, state: &FlakyState) {
     let _ = (stream.set_nonblocking(false), stream.set_nodelay(true), stream.set_read_timeout(Some(POLL)));
-    let mut connection = Connection { stream, used: false };
+    let mut connection = FlakyConnection { stream, used: false };
     let may_close = || state.is_stopped() || !state.accepts();
     while let Some(request) = connection.read_request(may_close) {
         if let Some(number) = request.number {
@@ -246,7 +246,7 @@ enum AfterResponse {
     Closed,
 }
 
-impl Connection {
+impl FlakyConnection {
     /// Reads a request. `None` at the end of the connection, or when it may be closed and is idle.
     fn read_request(&mut self, may_close: impl Fn() -> bool) -> Option<FlakyRequest> {
         let mut buffer = Vec::new();
