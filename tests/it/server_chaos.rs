@@ -244,6 +244,9 @@ impl Drop for Haproxy {
     }
 }
 
+/// A row of the table, and what the clients saw.
+type ScenarioResult = (String, Vec<RequestResult>);
+
 const CLIENTS: usize = 4;
 /// As in [`setup`].
 const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
@@ -284,7 +287,7 @@ fn one_of_three(
     behavior: Behavior,
     servers: &Servers,
     address: SocketAddr,
-) -> (String, Vec<RequestResult>) {
+) -> ScenarioResult {
     let load = Load::start(address, CLIENTS);
     std::thread::sleep(Duration::from_secs(1));
     servers.all[1].set(behavior);
@@ -307,7 +310,7 @@ fn one_of_three(
     (row(proxy, scenario, servers, &results, settled, &back), results)
 }
 
-fn all_of_three(proxy: &str, servers: &Servers, address: SocketAddr) -> (String, Vec<RequestResult>) {
+fn all_of_three(proxy: &str, servers: &Servers, address: SocketAddr) -> ScenarioResult {
     let load = Load::start(address, CLIENTS);
     std::thread::sleep(Duration::from_secs(1));
     servers.set_all(Behavior::Refuses);
@@ -323,7 +326,7 @@ fn all_of_three(proxy: &str, servers: &Servers, address: SocketAddr) -> (String,
     (row(proxy, "all refuse and return", servers, &results, settled, &back), results)
 }
 
-fn rolling_restart(proxy: &str, servers: &Servers, address: SocketAddr) -> (String, Vec<RequestResult>) {
+fn rolling_restart(proxy: &str, servers: &Servers, address: SocketAddr) -> ScenarioResult {
     let load = Load::start(address, CLIENTS);
     let started = Instant::now();
     std::thread::sleep(Duration::from_secs(1));
@@ -353,7 +356,7 @@ fn table_of_failing_servers_beside_haproxy() {
         ("one answers 500 for 70 %", Behavior::MostlyFails),
         ("one is ten times slower", Behavior::Slow),
     ];
-    let each_proxy = |run: &dyn Fn(&str, &Servers, SocketAddr) -> (String, Vec<RequestResult>)| {
+    let each_proxy = |run: &dyn Fn(&str, &Servers, SocketAddr) -> ScenarioResult| {
         let servers = Servers::start();
         let gateway = counted_setup(&servers).start();
         let (mut rows, results) = run("statusquo", &servers, gateway.address());
