@@ -43,3 +43,5 @@ mod servers;
 mod trace_context;
 #[path = "deployments/transcripts.rs"]
 mod transcripts;
+#[path = "deployments/unix_sockets.rs"]
+mod unix_sockets;

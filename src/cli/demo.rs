@@ -5,12 +5,12 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::run::{print_message, serve};
-use crate::config::{self, Config};
+use crate::config::{self, Config, ListenAddress};
 use crate::conformance::{
     FaultyUpstream, ServerKind, UpstreamFault, success_routes, tls_servers, upstream_faults,
 };
@@ -129,13 +129,13 @@ fn print_examples(listening: &Listening, faults: &[UpstreamFault]) {
         faults.len()
     );
     for route in success_routes() {
-        print_line(&mut text, *gateway, route.path, route.description, route.status);
+        print_line(&mut text, gateway, route.path, route.description, route.status);
     }
     text.push_str("\nFaults (docs/faults.md lists all of them by name):\n");
     for section in faults.chunk_by(|fault, next| fault.section == next.section) {
         let shown = section.iter().filter(|fault| fault.request.is_plain_get());
         for fault in shown.take(SHOWN_PER_CATEGORY) {
-            print_line(&mut text, *gateway, &fault.path(), fault.description, fault.expect.outcome.status());
+            print_line(&mut text, gateway, &fault.path(), fault.description, fault.expect.outcome.status());
         }
     }
     let _ = write!(
@@ -147,7 +147,7 @@ fn print_examples(listening: &Listening, faults: &[UpstreamFault]) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
-fn print_line(text: &mut String, gateway: SocketAddr, path: &str, description: &str, code: u16) {
+fn print_line(text: &mut String, gateway: &ListenAddress, path: &str, description: &str, code: u16) {
     let url = format!("curl -i http://{gateway}{path}");
     let _ = writeln!(text, "  {url:<56} # {code}: {description}");
 }

@@ -10,16 +10,16 @@ use std::process::ExitCode;
 use super::check::INVALID_CONFIG;
 use super::parallelism;
 use super::run::{print_addresses, print_message, serve};
-use crate::config::{self, problem::Diagnostic, units};
+use crate::config::{self, listen_address, problem::Diagnostic, units};
 
 /// The options of `proxy`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = USAGE_EXAMPLES)]
 pub(crate) struct ProxyOptions {
-    /// The listen address and port for clients; ":8080" is every IPv4 address.
+    /// The listen address and port for clients; ":8080" is every IPv4 address. Or a Unix socket: "unix:/path".
     #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = listen_address)]
     from: String,
-    /// The upstream server: host:port or http://host:port. Requests are distributed over several servers in turn.
+    /// The upstream server: host:port, http://host:port or unix:/path. Requests are distributed over several servers in turn.
     #[arg(long, value_name = "SERVER", required = true, value_delimiter = ',', value_parser = server)]
     to: Vec<String>,
     /// How many requests a client address may send in a period, such as "100 per 1m"; further requests get 429.
@@ -30,7 +30,7 @@ pub(crate) struct ProxyOptions {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<String>,
     /// The address of /metrics, /livez and /readyz [default: 127.0.0.1:9464].
-    #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = tcp_address)]
     telemetry: Option<String>,
     /// Print the equivalent configuration file and exit.
     #[arg(long)]
@@ -87,7 +87,11 @@ fn yaml_string(text: &str) -> String {
 }
 
 fn listen_address(text: &str) -> Result<String, String> {
-    validated(text, units::listen_address(text))
+    validated(text, listen_address::listen_address(text))
+}
+
+fn tcp_address(text: &str) -> Result<String, String> {
+    validated(text, units::tcp_address(text))
 }
 
 fn server(text: &str) -> Result<String, String> {

@@ -110,6 +110,12 @@ pub(super) const EXPECTED_MESSAGES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "client: { trusted_proxies: [unix, \"unix:\"] }",
+        &[
+            "client.trusted_proxies[1]: \"unix:\" names one socket; write unix, for the peers of all Unix sockets",
+        ],
+    ),
+    (
         "client: { trusted_proxies: [{}, office] }",
         &[
             "client.trusted_proxies[0]: found a mapping; expected a single value",

@@ -28,7 +28,8 @@ use limits::{LimitHeaders, RateLimitFile, StoreFile};
 use route::RouteFile;
 use routing::{TimeoutsFile, UpstreamFile};
 use syntaxes::{
-    FieldName, ListenAddress, Network, Resolver, Size, SizeOrOff, SizeOrZero, Time, TimeOrZero, Workers,
+    FieldName, FileMode, ListenAddress, PeerNetwork, Resolver, Size, SizeOrOff, SizeOrZero, TcpAddress, Time,
+    TimeOrZero, Workers,
 };
 
 /// A name that is a metric label.
@@ -173,9 +174,18 @@ pub(crate) struct ListenFile {
     /// The address and port to accept connections on.
     ///
     /// `":8080"` is every IPv4 address, `localhost:8080` is loopback. With port 0 the system chooses a free port, which
-    /// is printed at startup.
+    /// is printed at startup. `unix:/path` is a Unix socket. A socket on which no process listens is replaced, and the
+    /// socket is removed at the end. Its peers have no address: they are one client for rate limits and
+    /// `client.max_connections_per_client`, and no network of `allow_from` or `deny_from` contains them. A proxy on this
+    /// machine may report its clients: list `unix` in `client.trusted_proxies` or `proxy_protocol.from`.
     #[schemars(extend("x-missing" = "write an address, for example address: \":8080\"", "x-reload" = "no"))]
     pub address: ListenAddress,
+
+    /// The permissions of a Unix socket: who may connect.
+    ///
+    /// Its owner and group are those of the process. Connecting needs permission to write.
+    #[schemars(extend("x-default" = "0660", "x-reload" = "no"))]
+    pub mode: Option<FileMode>,
 
     /// The contract of requests on this address whose host no route matches, or cannot be read. Other requests that
     /// reach no route have the contract of the first route in the file whose host matches.
@@ -211,9 +221,9 @@ pub(crate) struct ListenFile {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-short" = "from"))]
 pub(crate) struct ProxyProtocolFile {
-    /// The load balancers that may connect, and must send a header.
-    #[schemars(extend("x-missing" = "list the load balancers, for example from: [10.0.0.0/8]", "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses", "x-reload" = "no", "x-empty" = "the list is empty, so no connection would be accepted; list the load balancers, for example from: [10.0.0.0/8]"))]
-    pub from: Vec<Network>,
+    /// The load balancers that may connect, and must send a header. `unix` is required on a Unix socket.
+    #[schemars(extend("x-missing" = "list the load balancers, for example from: [10.0.0.0/8]", "x-unit" = "list of networks such as `10.0.0.0/8`, addresses, or `unix`", "x-reload" = "no", "x-empty" = "the list is empty, so no connection would be accepted; list the load balancers, for example from: [10.0.0.0/8]"))]
+    pub from: Vec<PeerNetwork>,
 }
 
 /// A certificate and its private key.
@@ -243,7 +253,7 @@ pub(crate) struct TelemetryFile {
     ///
     /// Do not expose it to clients: metrics contain the names of routes and upstreams.
     #[schemars(extend("default" = "127.0.0.1:9464", "x-reload" = "no"))]
-    pub address: ListenAddress,
+    pub address: TcpAddress,
 }
 
 /// Log settings.
@@ -333,9 +343,9 @@ pub(crate) struct ClientFile {
     /// Proxies whose `ip_header` is trusted to report the client address.
     ///
     /// The client is the rightmost address in the header that is not a trusted proxy. If the list is empty, the client
-    /// is the peer of the connection.
-    #[schemars(extend("default" = [], "x-unit" = "list of networks such as `10.0.0.0/8`, or addresses"))]
-    pub trusted_proxies: Vec<Network>,
+    /// is the peer of the connection. `unix` trusts the peers of Unix sockets (`listen[].address: unix:/path`).
+    #[schemars(extend("default" = [], "x-unit" = "list of networks such as `10.0.0.0/8`, addresses, or `unix`"))]
+    pub trusted_proxies: Vec<PeerNetwork>,
 
     /// The request header field in which trusted proxies report the client address.
     #[schemars(extend("default" = "x-forwarded-for"))]

@@ -11,6 +11,7 @@ pub(crate) mod file;
 mod foreign_patterns;
 mod inherit;
 pub(crate) mod keys;
+pub(crate) mod listen_address;
 pub(crate) mod parse_yaml;
 pub(crate) mod problem;
 pub(crate) mod route_patterns;
@@ -27,6 +28,7 @@ pub(crate) mod validate_contracts;
 pub(crate) mod validate_cors;
 pub(crate) mod validate_errors;
 pub(crate) mod validate_limits;
+mod validate_listen;
 pub(crate) mod validate_routing;
 pub(crate) mod validate_stores;
 pub(crate) mod validate_tls;
@@ -37,7 +39,8 @@ pub(crate) mod validator;
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod docs_tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +55,7 @@ use crate::http::cors;
 use crate::http::header_edits::HeaderEdits;
 use crate::http::path_pattern::PathPattern;
 use crate::http::path_rewrite::{PathRewrite, RedirectTarget};
+use crate::http::peer::{Peer, PeerRange};
 use crate::http::reported_origin::TrustedHeaders;
 use crate::http::route_conditions::RouteConditions;
 use crate::limit::LimiterSettings;
@@ -126,15 +130,48 @@ impl Config {
     }
 }
 
+/// Where a listener accepts connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket, and its permissions.
+    Unix(Arc<Path>, u32),
+}
+
+impl ListenAddress {
+    /// The TCP address.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix(..) => None,
+        }
+    }
+
+    /// The TCP port, or `default` for a Unix socket, which has none.
+    pub(crate) fn port_or(&self, default: u16) -> u16 {
+        self.tcp().map_or(default, |address| address.port())
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::Unix(path, _) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// One listen address of the gateway.
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// With port 0, the system chooses a free port.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// HTTP/2 with prior knowledge instead of HTTP/1.
     pub h2c: bool,
-    /// The networks whose connections must begin with a PROXY protocol header; `None` expects no header.
-    pub proxy_protocol: Option<Arc<[IpNet]>>,
+    /// The peers whose connections must begin with a PROXY protocol header; `None` expects no header.
+    pub proxy_protocol: Option<Arc<[PeerRange]>>,
     /// `None` is plaintext.
     pub tls: Option<ListenerTls>,
     /// The error rules for requests whose host no route matches, if the listener has a contract of its own.
@@ -183,7 +220,7 @@ pub struct LogConfig {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientLimits {
     /// Peers whose `ip_header` is trusted.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<PeerRange>,
     /// The field with the client address, in lower case.
     pub ip_header: http::HeaderName,
     /// The other fields of these peers that are trusted.
@@ -223,9 +260,8 @@ pub(crate) enum AddressSource<'a> {
 
 impl ClientLimits {
     /// Whether the fields of this peer are trusted.
-    pub(crate) fn trusts(&self, peer_ip: IpAddr) -> bool {
-        !self.trusted_proxies.is_empty()
-            && self.trusted_proxies.iter().any(|network| network.contains(&peer_ip.to_canonical()))
+    pub(crate) fn trusts(&self, peer: Peer) -> bool {
+        !self.trusted_proxies.is_empty() && peer.to_canonical().is_one_of(&self.trusted_proxies)
     }
 
     /// Where trusted proxies report the client address. `X-Forwarded-For` counts only if it is a trusted header; another

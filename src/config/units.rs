@@ -185,11 +185,11 @@ fn in_largest_unit(amount: u64, units: &[(&str, u64)]) -> String {
     format!("{}{name}", amount / factor)
 }
 
-/// A listen address: `ADDRESS:PORT`, `:PORT` for all IPv4 addresses, `localhost:PORT` for loopback.
+/// `ADDRESS:PORT`, `:PORT` or `localhost:PORT`.
 ///
 /// # Errors
 /// The host is a name other than localhost, or the port is missing.
-pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, Diagnostic> {
+pub(crate) fn tcp_address(text: &str) -> Result<SocketAddr, Diagnostic> {
     if is_digits(text) {
         return Err(Diagnostic::new(
             format!("{} is only a port", quoted(text)),
@@ -517,11 +517,11 @@ mod tests {
             ("127.0.0.1:9464", "127.0.0.1:9464"),
             ("[::1]:80", "[::1]:80"),
         ] {
-            assert_eq!(listen_address(text), Ok(address.parse().unwrap()), "{text}");
+            assert_eq!(tcp_address(text), Ok(address.parse().unwrap()), "{text}");
         }
-        assert_eq!(listen_address("8080").unwrap_err().help, "write \":8080\"");
+        assert_eq!(tcp_address("8080").unwrap_err().help, "write \":8080\"");
         for text in ["", ":", ":99999", "example.com:80", "127.0.0.1", "http://:80", "localhost"] {
-            assert!(listen_address(text).is_err(), "{text}");
+            assert!(tcp_address(text).is_err(), "{text}");
         }
     }
 

@@ -4,12 +4,12 @@
 //! `validate_*` modules have those of larger sections. After a problem every check continues with a default, so that
 //! one load reports all problems. No name is resolved and no port is opened.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::file::{ClientFile, ConfigFile, ListenFile, ProxyProtocolFile, TrustedHeader};
+use super::file::forms::Text;
+use super::file::{ClientFile, ConfigFile, TrustedHeader};
 use super::parse_yaml::Environment;
 use super::problem::{Diagnostic, Problem, Problems};
 use super::sources::{Sources, read_text};
@@ -19,8 +19,8 @@ use super::validate_contracts::Contracts;
 use super::validate_errors::{ErrorScope, OverrideTarget};
 use super::validator::Validator;
 use super::{
-    ClientLimits, Config, Listener, LogConfig, RateLimit, TelemetryConfig, validate_cors, validate_errors,
-    validate_limits, validate_routing, validate_stores, validate_tls, validate_upstreams,
+    ClientLimits, Config, LogConfig, RateLimit, TelemetryConfig, validate_cors, validate_errors,
+    validate_limits, validate_listen, validate_routing, validate_stores, validate_upstreams,
 };
 use crate::contract::Contract;
 use crate::http::cors::CorsPolicy;
@@ -108,7 +108,7 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
         validator.report(&root.key("version"), Diagnostic::new(message, "write version: 1"));
     }
     let telemetry = TelemetryConfig { address: *file.telemetry.address };
-    let mut listen = listeners(validator, file.listen.as_ref(), &telemetry);
+    let mut listen = validate_listen::listeners(validator, file.listen.as_ref(), &telemetry);
     let client = client(validator, &file.client);
 
     let contracts = Contracts::read(validator, file)?;
@@ -187,39 +187,6 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
     })
 }
 
-fn listeners(
-    validator: &mut Validator<'_>,
-    files: Option<&Vec<ListenFile>>,
-    telemetry: &TelemetryConfig,
-) -> Vec<Listener> {
-    let root = KeyPath::Root;
-    let list = root.key("listen");
-    let mut listeners: Vec<Listener> = Vec::new();
-    for (index, file) in files.into_iter().flatten().enumerate() {
-        let item = list.item(index);
-        let at = item.key("address");
-        let address = *file.address;
-        if addresses_conflict(address, telemetry.address) {
-            let message = format!("{address} is also the telemetry address");
-            validator.report(&at, Diagnostic::new(message, "use a different port for one of them"));
-        } else if listeners.iter().any(|listener| addresses_conflict(listener.address, address)) {
-            let message = format!("{address} is listed twice");
-            validator.report(&at, Diagnostic::new(message, "remove one of them, or use a different port"));
-        }
-        let h2c = file.h2c;
-        let tls = validate_tls::listener(validator, &item, file.tls.as_ref());
-        if h2c && file.tls.is_some() {
-            let diagnostic =
-                Diagnostic::new("h2c is HTTP/2 without TLS", "remove it: with TLS, clients negotiate HTTP/2");
-            validator.report(&item.key("h2c"), diagnostic);
-        }
-        let networks = |file: &ProxyProtocolFile| file.from.iter().map(|network| network.0).collect();
-        let proxy_protocol = file.proxy_protocol.as_ref().map(networks);
-        listeners.push(Listener { address, h2c, proxy_protocol, tls, errors: None });
-    }
-    listeners
-}
-
 /// The contract of every item of a list: the one that it names, else the default.
 fn contracts_of<'f, T: 'f>(
     validator: &mut Validator<'_>,
@@ -236,17 +203,6 @@ fn contracts_of<'f, T: 'f>(
         .collect()
 }
 
-/// Whether binding both would fail. Port 0 is a different port each time.
-fn addresses_conflict(a: SocketAddr, b: SocketAddr) -> bool {
-    let overlap = match (a.is_ipv4() == b.is_ipv4(), a.ip().is_unspecified(), b.ip().is_unspecified()) {
-        (true, a_is_any, b_is_any) => a.ip() == b.ip() || a_is_any || b_is_any,
-        // `[::]` includes IPv4, unless `0.0.0.0` with the same port is listed too.
-        (false, true, true) => false,
-        (false, ..) => [a, b].iter().any(|address| address.is_ipv6() && address.ip().is_unspecified()),
-    };
-    a.port() != 0 && a.port() == b.port() && overlap
-}
-
 fn client(validator: &mut Validator<'_>, file: &ClientFile) -> ClientLimits {
     let root = KeyPath::Root;
     if *file.ip_header == http::header::FORWARDED {
@@ -258,7 +214,7 @@ fn client(validator: &mut Validator<'_>, file: &ClientFile) -> ClientLimits {
         validator.report(&root.key("client").key("ip_header"), diagnostic);
     }
     ClientLimits {
-        trusted_proxies: file.trusted_proxies.iter().map(|network| network.0).collect(),
+        trusted_proxies: Text::values(&file.trusted_proxies),
         ip_header: file.ip_header.0.clone(),
         trusted_headers: TrustedHeaders {
             forwarded_for: file.trusted_headers.contains(&TrustedHeader::XForwardedFor),

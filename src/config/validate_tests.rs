@@ -51,8 +51,8 @@ fn minimal_file_loads_with_the_documented_defaults() {
     assert_eq!((config.workers, config.drain_delay, config.drain), (4, seconds(5), seconds(30)));
     let listener = &config.listeners[0];
     assert_eq!(
-        (config.listeners.len(), listener.address, listener.h2c, listener.tls.is_some()),
-        (1, "0.0.0.0:8080".parse().unwrap(), false, false)
+        (config.listeners.len(), listener.address.to_string().as_str(), listener.h2c, listener.tls.is_some()),
+        (1, "0.0.0.0:8080", false, false)
     );
     assert_eq!(config.telemetry.address, "127.0.0.1:9464".parse().unwrap());
     let log = LogConfig {
@@ -118,7 +118,7 @@ fn annotated_file_states_the_defaults() {
     let (minimal, annotated) = (load(MINIMAL).unwrap(), load(ANNOTATED).unwrap());
     assert_eq!(annotated.client, minimal.client);
     assert_eq!((&annotated.log, &annotated.telemetry), (&minimal.log, &minimal.telemetry));
-    assert_eq!(annotated.listeners[0].address.port(), 8081);
+    assert_eq!(annotated.listeners[0].address.to_string(), "0.0.0.0:8081");
     let uploads = &annotated.routes[0];
     assert_eq!(
         (uploads.timeouts.connect, uploads.timeouts.deadline),
@@ -148,6 +148,8 @@ fn conflicting_listeners_are_rejected() {
     assert!(!listen("\"[::]:8080\"", "\"[::1]:8080\""));
     assert!(!listen("\"[::]:9464\"", "\":8080\""), "the telemetry address");
     assert!(!listen("\"[::ffff:127.0.0.1]:8080\"", "127.0.0.1:8080"));
+    assert!(!listen("\"unix:/run/a.sock\"", "{ address: \"unix:/run/a.sock\", mode: 0600 }"));
+    assert!(listen("\"unix:/run/a.sock\"", "\"unix:/run/b.sock\""));
 }
 
 #[test]

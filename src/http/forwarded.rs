@@ -8,32 +8,36 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::HeaderValue;
-use ipnet::IpNet;
 
 use super::ascii_class::list_elements;
+use super::peer::{Peer, PeerRange};
 
 /// Returns the client address.
 ///
 /// `values` are the values of `ip_header`, in message order. If a hop (from the right) is not an address, the last
 /// valid hop before it is the client.
-pub(crate) fn client_ip<'a>(
-    peer: IpAddr,
+pub(crate) fn client<'a>(
+    peer: Peer,
     values: impl DoubleEndedIterator<Item = &'a [u8]>,
-    trusted: &[IpNet],
-) -> IpAddr {
-    hops(peer, values, trusted).last().unwrap_or_else(|| peer.to_canonical())
+    trusted: &[PeerRange],
+) -> Peer {
+    hops(peer, values, trusted).last().map_or_else(|| peer.to_canonical(), Peer::Ip)
 }
 
-/// Builds `X-Forwarded-For` with only the client address.
-pub(crate) fn forwarded_for_client(client: IpAddr) -> HeaderValue {
-    format_addresses(&[client])
+/// Builds `X-Forwarded-For` with only the client address; empty if it has none.
+pub(crate) fn forwarded_for_client(client: Peer) -> HeaderValue {
+    match client {
+        Peer::Ip(ip) => format_addresses(&[ip]),
+        Peer::Unix => HeaderValue::from_static(""),
+    }
 }
 
-/// Builds `X-Forwarded-For` with the client and the trusted hops up to the gateway (`forwarded: append`).
+/// Builds `X-Forwarded-For` with the client and the trusted hops up to the gateway (`forwarded: append`); empty if none has
+/// an address.
 pub(crate) fn forwarded_for_chain<'a>(
-    peer: IpAddr,
+    peer: Peer,
     values: impl DoubleEndedIterator<Item = &'a [u8]>,
-    trusted: &[IpNet],
+    trusted: &[PeerRange],
 ) -> HeaderValue {
     let mut chain: Vec<IpAddr> = hops(peer, values, trusted).collect();
     chain.reverse();
@@ -76,14 +80,15 @@ pub(crate) fn is_written_name(name: &[u8]) -> bool {
 
 /// The accepted hops, from the nearest (the peer) to the farthest (the client).
 fn hops<'a>(
-    peer: IpAddr,
+    peer: Peer,
     values: impl DoubleEndedIterator<Item = &'a [u8]>,
-    trusted: &[IpNet],
+    trusted: &[PeerRange],
 ) -> impl Iterator<Item = IpAddr> {
-    let is_trusted = move |ip: IpAddr| trusted.iter().any(|network| network.contains(&ip));
+    let is_trusted = move |ip: IpAddr| Peer::Ip(ip).is_one_of(trusted);
     let named = values.rev().flat_map(|value| list_elements(value).rev()).map_while(parse_address);
-    let mut all_trusted = true;
-    std::iter::once(peer.to_canonical()).chain(named).take_while(move |ip| {
+    // The peer of a Unix socket is no hop itself.
+    let mut all_trusted = peer.ip().is_some() || peer.is_one_of(trusted);
+    peer.ip().map(|ip| ip.to_canonical()).into_iter().chain(named).take_while(move |ip| {
         let accepted = all_trusted;
         all_trusted = all_trusted && is_trusted(*ip);
         accepted

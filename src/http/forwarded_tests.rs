@@ -6,12 +6,12 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn trusted() -> Vec<IpNet> {
-    ["10.0.0.0/8", "fd00::/8"].iter().map(|net| net.parse().unwrap()).collect()
+fn trusted() -> Vec<PeerRange> {
+    ["10.0.0.0/8", "fd00::/8"].iter().map(|net| PeerRange::Network(net.parse().unwrap())).collect()
 }
 
 fn client(peer: &str, values: &[&str]) -> IpAddr {
-    client_ip(ip(peer), values.iter().map(|value| value.as_bytes()), &trusted())
+    super::client(Peer::Ip(ip(peer)), values.iter().map(|value| value.as_bytes()), &trusted()).ip().unwrap()
 }
 
 #[test]
@@ -62,13 +62,30 @@ fn ipv4_mapped_peer_is_canonicalised() {
 }
 
 #[test]
+fn unix_peer_has_no_address_and_reports_its_client_if_trusted() {
+    let client = |trusted: &[PeerRange], values: &[&str]| {
+        super::client(Peer::Unix, values.iter().map(|value| value.as_bytes()), trusted)
+    };
+    let with_unix = [trusted(), vec![PeerRange::Unix]].concat();
+    assert_eq!(client(&trusted(), &["192.0.2.7"]), Peer::Unix);
+    assert_eq!(client(&with_unix, &["192.0.2.7"]), Peer::Ip(ip("192.0.2.7")));
+    assert_eq!(client(&with_unix, &["192.0.2.7, 10.0.0.7"]), Peer::Ip(ip("192.0.2.7")));
+    assert_eq!(client(&with_unix, &["192.0.2.7, nobody"]), Peer::Unix);
+    assert_eq!(client(&with_unix, &[]), Peer::Unix);
+    assert_eq!(forwarded_for_client(Peer::Unix), "");
+    let values = [b"192.0.2.7".as_slice()];
+    assert_eq!(forwarded_for_chain(Peer::Unix, values.into_iter(), &with_unix), "192.0.2.7");
+    assert_eq!(forwarded_for_chain(Peer::Unix, values.into_iter(), &trusted()), "");
+}
+
+#[test]
 fn forwarded_for_is_the_client_or_the_chain() {
     for text in ["1.2.3.4", "0.0.0.0", "10.99.100.101", "255.109.190.200"] {
-        assert_eq!(forwarded_for_client(ip(text)), text);
+        assert_eq!(forwarded_for_client(Peer::Ip(ip(text))), text);
     }
-    assert_eq!(forwarded_for_client(ip("2001:db8::1")), "2001:db8::1");
+    assert_eq!(forwarded_for_client(Peer::Ip(ip("2001:db8::1"))), "2001:db8::1");
     let chain = |peer: &str, values: &[&str]| {
-        forwarded_for_chain(ip(peer), values.iter().map(|value| value.as_bytes()), &trusted())
+        forwarded_for_chain(Peer::Ip(ip(peer)), values.iter().map(|value| value.as_bytes()), &trusted())
     };
     assert_eq!(chain("10.0.0.1", &["9.9.9.9, 1.2.3.4, 10.0.0.7"]), "1.2.3.4, 10.0.0.7, 10.0.0.1");
     assert_eq!(chain("10.0.0.1", &[]), "10.0.0.1");

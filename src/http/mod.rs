@@ -30,6 +30,7 @@ pub(crate) mod partial_request;
 pub(crate) mod path;
 pub(crate) mod path_pattern;
 pub(crate) mod path_rewrite;
+pub(crate) mod peer;
 pub mod proxy_protocol;
 pub(crate) mod reason_phrase;
 pub(crate) mod reported_origin;

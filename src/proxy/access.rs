@@ -2,7 +2,6 @@
 //!
 //! [`check`] defines their order.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use http::Method;
@@ -12,6 +11,7 @@ use super::gateway::Gateway;
 use super::message::request::Request;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::framing::RequestFraming;
+use crate::http::peer::Peer;
 use crate::snapshot::Route;
 
 /// Checks whether the route accepts the request, before the rate limits count it.
@@ -21,9 +21,9 @@ use crate::snapshot::Route;
 pub(super) fn check(context: &RequestContext<'_>, route: &Route, request: &Request) -> Result<(), Fault> {
     // A request in a loop would use up the quota of its client.
     check_loop(context.gateway, request)?;
-    check_maintenance(route, context.client_ip)?;
-    check_deny_from(route, context.client_ip)?;
-    check_allow_from(route, context.client_ip)?;
+    check_maintenance(route, context.client)?;
+    check_deny_from(route, context.client)?;
+    check_allow_from(route, context.client)?;
     check_method(route, &request.method)?;
     // A client must not get a 100 Continue for a body that is too large.
     check_length(route, request.framing)
@@ -38,9 +38,9 @@ fn check_loop(gateway: &Gateway, request: &Request) -> Result<(), Fault> {
 }
 
 /// `maintenance`, except for the clients that it lets through.
-fn check_maintenance(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
+fn check_maintenance(route: &Route, client: Peer) -> Result<(), Fault> {
     let Some(maintenance) = &route.config.maintenance else { return Ok(()) };
-    if maintenance.allow_from.iter().any(|network| network.contains(&client_ip)) {
+    if client.is_in(&maintenance.allow_from) {
         return Ok(());
     }
     let fault = Fault::new(Cause::Maintenance, Phase::Admit).with_message(maintenance.message.clone());
@@ -51,17 +51,17 @@ fn check_maintenance(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
 }
 
 /// `deny_from`.
-fn check_deny_from(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
-    if route.config.deny_from.iter().any(|network| network.contains(&client_ip)) {
+fn check_deny_from(route: &Route, client: Peer) -> Result<(), Fault> {
+    if client.is_in(&route.config.deny_from) {
         return Err(denied(Cause::HttpRequestDenied, "the client is in deny_from"));
     }
     Ok(())
 }
 
 /// `allow_from`.
-fn check_allow_from(route: &Route, client_ip: IpAddr) -> Result<(), Fault> {
+fn check_allow_from(route: &Route, client: Peer) -> Result<(), Fault> {
     let networks = &route.config.allow_from;
-    if !networks.is_empty() && !networks.iter().any(|network| network.contains(&client_ip)) {
+    if !networks.is_empty() && !client.is_in(networks) {
         return Err(denied(Cause::HttpRequestDenied, "the client is not in allow_from"));
     }
     Ok(())

@@ -3,7 +3,6 @@
 //! [`RequestContext`] never changes. [`Exchange`] adds what the steps find out, [`Forwarding`] what is needed to send
 //! the request to an upstream. [`RequestRecord`] holds only what metrics and log show.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,6 +27,7 @@ use crate::contract::{BodyFormat, Cause, Contract, Evidence, Fault, Phase, Reque
 use crate::http::authority::UpstreamHost;
 use crate::http::framing::RequestFraming;
 use crate::http::header_edits::RenderedEdits;
+use crate::http::peer::Peer;
 use crate::http::reported_origin::{ListenerOrigin, ReportedOrigin, RequestOrigin};
 use crate::http::upgrade::UpgradeOffer;
 use crate::http::{accept, forwarded};
@@ -55,12 +55,12 @@ pub(super) struct RequestContext<'a> {
     /// The rules of the response, which a request without a route has too.
     pub(super) rules: ResponseRules<'a>,
     pub(super) received: ReceivedRequest<'a>,
-    /// The address of the peer: of the TCP connection, or the source address in its PROXY protocol header.
-    pub(super) peer_ip: IpAddr,
+    /// The peer of the connection, or the client that its PROXY protocol header names.
+    pub(super) peer_address: Peer,
     /// Whether the peer may report about its client.
     pub(super) peer: PeerTrust,
     /// The address of the client, which a trusted proxy may report.
-    pub(super) client_ip: IpAddr,
+    pub(super) client: Peer,
     pub(super) request_id: HeaderValue,
     /// When the request headers were complete; after a panic, when it was caught.
     pub(super) started: Instant,
@@ -88,10 +88,10 @@ impl<'a> RequestContext<'a> {
         gateway: &'a Gateway,
         snapshot: &'a Snapshot,
         request: &'a Request,
-        peer_ip: IpAddr,
+        peer_address: Peer,
     ) -> Self {
         let client_config = &snapshot.client;
-        let trusted = client_config.trusts(peer_ip);
+        let trusted = client_config.trusts(peer_address);
         let peer = if trusted { PeerTrust::Trusted } else { PeerTrust::Untrusted };
         let valid_request_id = if trusted { request.valid_request_id() } else { None };
         RequestContext {
@@ -100,9 +100,9 @@ impl<'a> RequestContext<'a> {
             route: None,
             rules: snapshot.default_rules(),
             received: ReceivedRequest::Valid(request),
-            peer_ip,
+            peer_address,
             peer,
-            client_ip: request.client_ip(peer_ip, client_config),
+            client: request.client(peer_address, client_config),
             request_id: valid_request_id.unwrap_or_else(request_id::generate),
             started: Instant::now(),
         }
@@ -114,7 +114,7 @@ impl<'a> RequestContext<'a> {
         snapshot: &'a Snapshot,
         rules: ResponseRules<'a>,
         received: ReceivedRequest<'a>,
-        peer_ip: IpAddr,
+        peer_address: Peer,
     ) -> Self {
         RequestContext {
             gateway,
@@ -122,9 +122,9 @@ impl<'a> RequestContext<'a> {
             route: None,
             rules,
             received,
-            peer_ip,
+            peer_address,
             peer: PeerTrust::Untrusted,
-            client_ip: peer_ip.to_canonical(),
+            client: peer_address.to_canonical(),
             request_id: request_id::generate(),
             started: Instant::now(),
         }
@@ -485,11 +485,11 @@ impl<'a> Forwarding<'a> {
 /// The `X-Forwarded-For` that the upstream receives.
 fn forwarded_for(context: &RequestContext<'_>, route: &Route, request: &Request) -> HeaderValue {
     if !route.config.append_forwarded {
-        return forwarded::forwarded_for_client(context.client_ip);
+        return forwarded::forwarded_for_client(context.client);
     }
     let client_config = &context.snapshot.client;
     let values = request.reported_addresses(client_config);
-    forwarded::forwarded_for_chain(context.peer_ip, values.into_iter(), &client_config.trusted_proxies)
+    forwarded::forwarded_for_chain(context.peer_address, values.into_iter(), &client_config.trusted_proxies)
 }
 
 /// The scheme, host and port that are reported to the upstream: the connection's, or those that a trusted proxy reports.

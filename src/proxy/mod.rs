@@ -58,7 +58,7 @@ mod upstream_conn;
 mod wait;
 
 pub(crate) use crate::proxy::connection::tracker::ConnectionTracker;
-pub(crate) use connection::{ListenerRole, ListenerService};
+pub(crate) use connection::{ClientSocket, ListenerRole, ListenerService};
 pub(crate) use gateway::Gateway;
 pub(crate) use limits::headers::RuleResult;
 pub(crate) use local_reply::render_h1;

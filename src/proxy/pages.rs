@@ -3,7 +3,6 @@
 //! A [`PageHandler`] generates the pages. These requests are not counted in route metrics and not logged.
 
 use std::fmt;
-use std::net::Ipv4Addr;
 
 use http::Method;
 
@@ -14,6 +13,7 @@ use super::local_reply;
 use super::message::request::Request;
 use super::reply_builder;
 use crate::contract::{Evidence, Fault, PageResponse, Phase};
+use crate::http::peer::Peer;
 
 /// Generates the responses on a telemetry listener.
 pub(crate) trait PageHandler: Send + Sync + fmt::Debug {
@@ -71,13 +71,8 @@ async fn reply_to_fault(
     fault: &Fault,
 ) {
     let snapshot = gateway.snapshot.load_full();
-    let context = RequestContext::unrouted(
-        gateway,
-        &snapshot,
-        snapshot.default_rules(),
-        received,
-        Ipv4Addr::UNSPECIFIED.into(),
-    );
+    let context =
+        RequestContext::unrouted(gateway, &snapshot, snapshot.default_rules(), received, Peer::Unix);
     let exchange = Exchange::begin(&context, client);
     let reply = reply_builder::for_fault(&exchange, fault);
     if let Some(sender) = exchange.client.response_sender() {

@@ -199,7 +199,7 @@ fn access_record<'r>(
         protocol: client.protocol_name(),
         tls: client.listener_origin().tls_version,
         user_agent: request.user_agent,
-        client_ip: Some(context.client_ip),
+        client_ip: context.client.ip(),
         upstream: context.route.map_or("", |route| route.upstream.name()),
         server: record.server(),
         cause: fault.map(Fault::cause),

@@ -3,7 +3,6 @@
 //! Each step is one call into the module that makes the decision; the order of the calls in [`take_steps`] is the
 //! order in which a request is admitted. [`super::connection`] has read the request before.
 
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -23,25 +22,26 @@ use super::routing::{self, Routing};
 use crate::config::RouteAction;
 use crate::contract::{Cause, Fault, Phase, RequestSent};
 use crate::http::authority;
+use crate::http::peer::Peer;
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     /// The index of the listener.
     pub(super) listener: usize,
-    /// As in [`RequestContext::peer_ip`].
-    pub(super) peer_ip: IpAddr,
+    /// As in [`RequestContext::peer_address`].
+    pub(super) peer: Peer,
 }
 
 /// Serves one valid request: sends its response and records it.
 pub(super) async fn serve(
     gateway: &Gateway,
-    Arrival { listener, peer_ip }: Arrival,
+    Arrival { listener, peer }: Arrival,
     client: &mut Downstream,
     request: &Request,
 ) {
     let snapshot = gateway.snapshot.load_full();
-    let context = RequestContext::begin(gateway, &snapshot, request, peer_ip);
+    let context = RequestContext::begin(gateway, &snapshot, request, peer);
     let routing = routing::route(&context, request, listener, client.listener_origin());
     let context = context.with_route(routing.route(), routing.rules());
     let mut exchange = Exchange::begin(&context, client);
@@ -58,7 +58,7 @@ pub(super) async fn serve(
 /// Rejects a malformed request, or a connection over the connection limit.
 pub(super) async fn reject(
     gateway: &Gateway,
-    Arrival { listener, peer_ip }: Arrival,
+    Arrival { listener, peer }: Arrival,
     client: &mut Downstream,
     rejected: RejectedRequest,
 ) {
@@ -75,7 +75,7 @@ pub(super) async fn reject(
     let host = host.as_deref().map(authority::routing_host);
     let rules = snapshot.unrouted_rules(listener, host.as_deref(), None);
     let response_headers = cors::for_rejected(rules.cors, origin.as_deref(), grpc);
-    let context = RequestContext::unrouted(gateway, &snapshot, rules, received, peer_ip);
+    let context = RequestContext::unrouted(gateway, &snapshot, rules, received, peer);
     let mut exchange = Exchange { response_headers, ..Exchange::begin(&context, client) };
     let end = respond(&mut exchange, FinalResponse::Fault(fault)).await;
     record::record(&exchange, &end, Instant::now());
@@ -142,12 +142,12 @@ async fn take_steps<'a>(
 /// Responds to a request whose steps have panicked, under the contract of its route. The [`Exchange`] is lost.
 pub(super) async fn respond_after_panic(
     gateway: &Gateway,
-    Arrival { listener, peer_ip }: Arrival,
+    Arrival { listener, peer }: Arrival,
     client: &mut Downstream,
     request: &Request,
 ) {
     let snapshot = gateway.snapshot.load_full();
-    let context = RequestContext::begin(gateway, &snapshot, request, peer_ip);
+    let context = RequestContext::begin(gateway, &snapshot, request, peer);
     // Routing, or a rate limit, may be what panicked.
     let listener_origin = client.listener_origin();
     let routing =

@@ -19,7 +19,7 @@ use super::listen::{self, BoundListener};
 use super::reload::{self, ConfigLoader, Reload, SharedTls};
 use super::tasks::{self, UpstreamTasks};
 use crate::admin::telemetry::{self, TelemetryState};
-use crate::config::{Config, Listener};
+use crate::config::{Config, ListenAddress, Listener};
 use crate::contract::{Fault, PageResponse};
 use crate::proxy::{ConnectionTracker, Gateway, ListenerRole, ListenerService, PageHandler};
 use crate::snapshot::Snapshot;
@@ -44,9 +44,9 @@ pub(crate) struct ServeOptions {
 #[derive(Debug)]
 pub(crate) struct Listening {
     /// Addresses for clients, in the order of the configuration file.
-    pub gateway: Vec<std::net::SocketAddr>,
+    pub gateway: Vec<ListenAddress>,
     /// Address of the telemetry endpoints.
-    pub telemetry: std::net::SocketAddr,
+    pub telemetry: ListenAddress,
 }
 
 /// Serves until a signal shuts the process down.
@@ -94,19 +94,20 @@ struct Sockets {
 
 impl Sockets {
     fn bind(config: &Config) -> Result<Self, String> {
-        let listeners = config.listeners.iter().map(|listener| listener.address);
-        let all: Vec<std::net::SocketAddr> = listeners.chain([config.telemetry.address]).collect();
-        let bind = |address| listen::bind(address, &all).map_err(|error| error.to_string());
-        let gateway = config.listeners.iter().map(|listener| bind(listener.address));
+        let telemetry = ListenAddress::Tcp(config.telemetry.address);
+        let addresses = config.listeners.iter().map(|listener| &listener.address);
+        let tcp = addresses.clone().chain([&telemetry]).filter_map(ListenAddress::tcp);
+        let all: Vec<std::net::SocketAddr> = tcp.collect();
+        let gateway = addresses.map(|address| listen::bind_listener(address, &all));
         Ok(Sockets {
             gateway: gateway.collect::<Result<_, _>>()?,
-            telemetry: bind(config.telemetry.address)?,
+            telemetry: listen::bind_listener(&telemetry, &all)?,
         })
     }
 
     fn addresses(&self) -> Listening {
-        let gateway = self.gateway.iter().map(|bound| bound.address).collect();
-        Listening { gateway, telemetry: self.telemetry.address }
+        let gateway = self.gateway.iter().map(|bound| bound.address.clone()).collect();
+        Listening { gateway, telemetry: self.telemetry.address.clone() }
     }
 }
 
@@ -202,7 +203,7 @@ impl Process {
                 gateway: Arc::clone(&self.gateway),
                 index,
                 role: ListenerRole::Gateway,
-                port: bound.address.port(),
+                port: bound.address.port_or(if listener.tls.is_some() { 443 } else { 80 }),
                 h2c: listener.h2c,
                 proxy_protocol: listener.proxy_protocol.clone(),
                 tls,
@@ -220,7 +221,7 @@ impl Process {
             gateway: Arc::clone(&self.gateway),
             index: 0,
             role: ListenerRole::Pages(Arc::new(pages), self.fd_budget.telemetry_connections),
-            port: sockets.telemetry.address.port(),
+            port: sockets.telemetry.address.port_or(80),
             h2c: false,
             proxy_protocol: None,
             tls: None,

@@ -15,7 +15,7 @@ pub(crate) fn log_problems(config: &Config, now: SystemTime) {
     for listener in &config.listeners {
         for certificate in listener.tls.iter().flat_map(|tls| &tls.certificates) {
             if let Some(problem) = certificate.validity.problem(now) {
-                let (address, file) = (listener.address, &certificate.file);
+                let (address, file) = (&listener.address, &certificate.file);
                 error!(%address, file, "serving a certificate that {problem}; clients will reject it");
             }
         }

@@ -8,6 +8,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::unix_socket::UnixSocket;
+use crate::config::ListenAddress;
+
 /// Connections that may wait in the backlog; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
@@ -20,9 +23,18 @@ const NOTSENT_LOWAT: u32 = 128 * 1024;
 #[derive(Debug)]
 pub(crate) struct BoundListener {
     /// The socket.
-    pub socket: TcpListener,
+    pub socket: ListenSocket,
     /// The bound address, with the port that the system chose for port 0.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) enum ListenSocket {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixSocket),
 }
 
 /// A listener that could not be bound. Its message has the address, the reason and a suggestion.
@@ -30,6 +42,21 @@ pub(crate) struct BoundListener {
 pub(crate) struct BindError {
     address: SocketAddr,
     error: io::Error,
+}
+
+/// Binds the address of a listener; see [`bind`] and [`UnixSocket::bind`].
+///
+/// # Errors
+/// A message for the operator.
+pub(crate) fn bind_listener(address: &ListenAddress, all: &[SocketAddr]) -> Result<BoundListener, String> {
+    match address {
+        ListenAddress::Tcp(address) => bind(*address, all).map_err(|error| error.to_string()),
+        ListenAddress::Unix(path, mode) => {
+            let socket = UnixSocket::bind(path, *mode)
+                .map_err(|error| format!("cannot listen on unix:{}: {error}", path.display()))?;
+            Ok(BoundListener { socket: ListenSocket::Unix(socket), address: address.clone() })
+        }
+    }
 }
 
 impl fmt::Display for BindError {
@@ -75,7 +102,7 @@ pub(crate) fn bind(address: SocketAddr, all: &[SocketAddr]) -> Result<BoundListe
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from(socket);
         let address = socket.local_addr()?;
-        Ok(BoundListener { socket, address })
+        Ok(BoundListener { socket: ListenSocket::Tcp(socket), address: ListenAddress::Tcp(address) })
     };
     try_bind().map_err(|error| BindError { address, error })
 }
@@ -84,18 +111,26 @@ pub(crate) fn bind(address: SocketAddr, all: &[SocketAddr]) -> Result<BoundListe
 mod tests {
     use super::*;
 
+    fn tcp(bound: &BoundListener) -> SocketAddr {
+        match bound.address {
+            ListenAddress::Tcp(address) => address,
+            ListenAddress::Unix(..) => panic!("a socket"),
+        }
+    }
+
     #[test]
     fn any_v6_address_leaves_ipv4_to_its_own_listener() {
         let any_v4 = bind("0.0.0.0:0".parse().unwrap(), &[]).unwrap();
-        let any_v6: SocketAddr = format!("[::]:{}", any_v4.address.port()).parse().unwrap();
+        let any_v4_address = tcp(&any_v4);
+        let any_v6: SocketAddr = format!("[::]:{}", any_v4_address.port()).parse().unwrap();
         assert!(bind(any_v6, &[]).is_err());
-        assert!(bind(any_v6, &[any_v4.address, any_v6]).is_ok());
+        assert!(bind(any_v6, &[any_v4_address, any_v6]).is_ok());
     }
 
     #[test]
     fn bind_errors_name_the_address_and_suggest_a_fix() {
         let first = bind("127.0.0.1:0".parse().unwrap(), &[]).unwrap();
-        let error = bind(first.address, &[]).unwrap_err().to_string();
+        let error = bind(tcp(&first), &[]).unwrap_err().to_string();
         assert!(
             error.starts_with(&format!("cannot listen on {}: port is in use; help: ", first.address)),
             "{error}"

@@ -14,3 +14,4 @@ pub(crate) mod health_checks;
 mod listen;
 pub(crate) mod reload;
 pub(crate) mod tasks;
+mod unix_socket;

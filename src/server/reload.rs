@@ -8,7 +8,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use ipnet::IpNet;
 use rustls::ServerConfig;
 use tokio::signal::unix::Signal;
 use tracing::{error, info, warn};
@@ -18,7 +17,8 @@ use super::drain::ProcessState;
 use super::fd_budget;
 use super::tasks::{self, UpstreamTasks};
 use crate::admin::telemetry::Readiness;
-use crate::config::{Config, Listener, LogFormat, Problem, Problems};
+use crate::config::{Config, ListenAddress, Listener, LogFormat, Problem, Problems};
+use crate::http::peer::PeerRange;
 use crate::proxy::Gateway;
 use crate::snapshot::{Snapshot, logging};
 use crate::telemetry::log::LevelHandle;
@@ -181,9 +181,10 @@ fn needs_restart(running: &Config, candidate: &Config) -> Vec<Problem> {
         for (index, (current, new_value)) in running.listeners.iter().zip(&candidate.listeners).enumerate() {
             let key = |name| format!("listen[{index}].{name}");
             compare(key("address"), current.address.to_string(), new_value.address.to_string());
+            compare(key("mode"), mode_text(&current.address), mode_text(&new_value.address));
             compare(key("h2c"), current.h2c.to_string(), new_value.h2c.to_string());
-            let networks = |listener: &Listener| networks_text(listener.proxy_protocol.as_deref());
-            compare(key("proxy_protocol.from"), networks(current), networks(new_value));
+            let peers = |listener: &Listener| peers_text(listener.proxy_protocol.as_deref());
+            compare(key("proxy_protocol.from"), peers(current), peers(new_value));
             let tls_state = |on| if on { "a listener with TLS" } else { "a listener without TLS" }.to_owned();
             compare(key("tls"), tls_state(current.tls.is_some()), tls_state(new_value.tls.is_some()));
         }
@@ -198,10 +199,18 @@ fn needs_restart(running: &Config, candidate: &Config) -> Vec<Problem> {
     problems
 }
 
-/// The networks as written in the configuration file, or `absent`.
-fn networks_text(networks: Option<&[IpNet]>) -> String {
-    let Some(networks) = networks else { return "absent".to_owned() };
-    let names: Vec<String> = networks.iter().map(ToString::to_string).collect();
+/// The permissions of a Unix socket as written in the configuration file, or `absent`.
+fn mode_text(address: &ListenAddress) -> String {
+    match address {
+        ListenAddress::Tcp(_) => "absent".to_owned(),
+        ListenAddress::Unix(_, mode) => format!("{mode:04o}"),
+    }
+}
+
+/// The peers as written in the configuration file, or `absent`.
+fn peers_text(peers: Option<&[PeerRange]>) -> String {
+    let Some(peers) = peers else { return "absent".to_owned() };
+    let names: Vec<String> = peers.iter().map(ToString::to_string).collect();
     format!("[{}]", names.join(", "))
 }
 

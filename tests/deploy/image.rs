@@ -123,7 +123,7 @@ fn compose_file_is_valid_and_its_mounts_exist() {
     assert!(Duration::from_secs(grace) > config.drain_delay + config.drain, "{grace}");
     let descriptors = gateway["ulimits"]["nofile"].as_u64().unwrap();
     assert!(descriptors as usize >= 2 * config.client.max_connections + 64, "{descriptors}");
-    assert_eq!(config.listeners[0].address.port(), 8080, "the published port");
+    assert_eq!(config.listeners[0].address.tcp().unwrap().port(), 8080, "the published port");
     let server = config.upstreams[0].servers[0].label();
     assert!(services.contains_key(server.split(':').next().unwrap()), "{server}");
 }

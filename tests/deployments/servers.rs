@@ -129,27 +129,24 @@ pub fn system_program(name: &str) -> PathBuf {
 pub fn gunicorn(application: &str, keep_alive: u32) -> ServerProgram {
     install_packages();
     ServerProgram::start("gunicorn", 1, |addresses, folder| {
-        let mut command = Command::new(format!("{PYTHON}/gunicorn"));
-        command.args([
-            "--workers",
-            "1",
-            "--worker-class",
-            "gthread",
-            "--threads",
-            "8",
-            "--log-level",
-            "warning",
-        ]);
-        command.args(["--no-control-socket", "--keep-alive", &keep_alive.to_string(), "--chdir", APPS]);
-        command
-            .arg("--bind")
-            .arg(addresses[0].to_string())
-            .arg("--worker-tmp-dir")
-            .arg(folder)
-            .arg(application);
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
-        command
+        gunicorn_command(application, &addresses[0].to_string(), keep_alive, folder)
     })
+}
+
+/// The same on a Unix socket, with the default keep-alive.
+pub fn gunicorn_on(socket: &Path, application: &str) -> ServerProgram {
+    install_packages();
+    let bind = format!("unix:{}", socket.display());
+    ServerProgram::start("gunicorn", 0, |_, folder| gunicorn_command(application, &bind, 2, folder))
+}
+
+fn gunicorn_command(application: &str, bind: &str, keep_alive: u32, folder: &Path) -> Command {
+    let mut command = Command::new(format!("{PYTHON}/gunicorn"));
+    command.args(["--workers", "1", "--worker-class", "gthread", "--threads", "8", "--log-level", "warning"]);
+    command.args(["--no-control-socket", "--keep-alive", &keep_alive.to_string(), "--chdir", APPS]);
+    command.args(["--bind", bind]).arg("--worker-tmp-dir").arg(folder).arg(application);
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
 }
 
 /// uvicorn with this ASGI application.

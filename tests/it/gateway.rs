@@ -36,6 +36,8 @@ pub struct GatewaySetup {
     listener_contract: Option<String>,
     /// Networks that send PROXY protocol headers to the first listener, as a list of YAML.
     proxy_protocol: Option<String>,
+    /// Further listeners, as lines of YAML.
+    pub further_listeners: String,
     allow_panic: bool,
     limit: Duration,
     descriptors: Option<u32>,
@@ -58,6 +60,7 @@ impl GatewaySetup {
             tls: None,
             listener_contract: None,
             proxy_protocol: None,
+            further_listeners: String::new(),
             allow_panic: false,
             limit: load::WATCHDOG,
             descriptors: None,
@@ -173,6 +176,7 @@ impl GatewaySetup {
                 proxy_protocol.map_or(String::new(), |from| format!(", proxy_protocol: {{ from: {from} }}"));
             writeln!(text, "  - {{ address: \"127.0.0.1:0\", {second}{proxy_protocol} }}").unwrap();
         }
+        text.push_str(&self.further_listeners);
         text.push_str("telemetry: { address: \"127.0.0.1:0\" }\n");
         let mut settings = self.settings.clone();
         // The default is not scaled, so under load it would end a handshake before a scaled deadline does.

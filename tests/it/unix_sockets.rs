@@ -1,14 +1,16 @@
-//! Unix sockets: of upstream servers.
+//! Unix sockets, of upstream servers and of listeners.
 
 use std::io;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use statusquo::conformance::{RecordedRequest, ScriptedUpstream, Step, http_response};
 
-use super::gateway::{GatewaySetup, TestFolder};
+use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
+use super::http1_client::Client;
 use super::load::limit;
 use super::scripted_upstreams::{by_request, ok_upstream, refusing_port};
 
@@ -121,4 +123,147 @@ fn unix_sockets_are_checked_and_ejected_like_other_servers() {
     }
     gateway.expect_metric("upstream_server_state", &[("server", &down), ("state", "ejected")], 1.0);
     gateway.expect_metric("upstream_attempts_total", &[("server", &down)], 1.0);
+}
+
+impl GatewaySetup {
+    /// Adds a listener on a Unix socket, with further keys such as `mode: 0600`.
+    fn socket(mut self, path: &Path, keys: &str) -> GatewaySetup {
+        self.further_listeners = format!("  - {{ address: \"unix:{}\", {keys} }}\n", path.display());
+        self
+    }
+}
+
+/// A client of a listener on this socket, through a TCP connection whose bytes are copied.
+fn client_of(socket: &Path) -> Client {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut to_client, mut from_client) = {
+        let accepted = listener.accept().unwrap().0;
+        (accepted.try_clone().unwrap(), accepted)
+    };
+    let mut to_gateway = UnixStream::connect(socket).unwrap();
+    let mut from_gateway = to_gateway.try_clone().unwrap();
+    thread::spawn(move || {
+        let _ = io::copy(&mut from_client, &mut to_gateway);
+        let _ = to_gateway.shutdown(Shutdown::Write);
+    });
+    thread::spawn(move || {
+        let _ = io::copy(&mut from_gateway, &mut to_client);
+        let _ = to_client.shutdown(Shutdown::Both);
+    });
+    Client::over(client)
+}
+
+#[test]
+fn listener_on_a_socket_serves_peers_without_an_address() {
+    let (folder, upstream) = (TestFolder::new(), ok_upstream("fine"));
+    let socket = folder.path("gateway.sock");
+    // Left behind by a process that was killed.
+    drop(UnixListener::bind(&socket).unwrap());
+    let gateway = Gateway::with_upstream(&upstream)
+        .socket(&socket, "mode: 0600")
+        .set("log.requests", "all")
+        .route("name: open, match: { path: \"/{*rest}\" }, upstream: main")
+        .route("name: local, match: { path: /local }, upstream: main, allow_from: [127.0.0.1, \"0.0.0.0/0\"]")
+        .start();
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut client = client_of(&socket);
+    client.request("GET", "/", "x-forwarded-for: 192.0.2.7\r\n", "").assert_response(200, "fine");
+    {
+        let seen = upstream.recording();
+        let request = seen.requests().last().unwrap();
+        for absent in ["x-forwarded-for", "x-real-ip"] {
+            assert_eq!(request.head.header(absent), None, "{absent}");
+        }
+        assert_eq!(request.head.header("forwarded"), Some("for=unknown;host=test;proto=http"));
+        assert_eq!(request.head.header("x-forwarded-port"), Some("80"));
+    }
+    let line = gateway.log_line(|line| line["path"] == "/" && line["code"] == 200);
+    assert!(line.get("client_ip").is_none(), "{line}");
+    client.get("/local").assert_local_reply(403);
+    let label = format!("unix:{}", socket.display());
+    gateway.expect_metric("connections", &[("listener", &label)], 1.0);
+    gateway.client().get("/local").assert_response(200, "fine");
+    // A second process does not take it over.
+    let (code, _, errors) = run(&["run", gateway.configuration().to_str().unwrap()], &[]);
+    assert_eq!(code, Some(1), "{errors}");
+    let expected = format!("cannot listen on {label}: another process accepts connections on it; help: ");
+    assert!(errors.contains(&expected), "{errors}");
+    client.get("/").assert_response(200, "fine");
+    drop(client);
+    gateway.send_sigterm();
+    assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
+    assert!(!socket.exists(), "removed at the end");
+}
+
+#[test]
+fn peers_of_sockets_are_one_client_unless_they_are_trusted_proxies() {
+    let (folder, upstream) = (TestFolder::new(), ok_upstream("fine"));
+    for (trusted, expected) in [("[]", [200, 429, 429]), ("[unix]", [200, 200, 429])] {
+        let socket = folder.path("gateway.sock");
+        let gateway = Gateway::with_upstream(&upstream)
+            .socket(&socket, "")
+            .set("client.trusted_proxies", trusted)
+            .set("rate_limits", "{ one: { allow: 1 per 1h } }")
+            .route("name: all, upstream: main, rate_limits: [one]")
+            .start();
+        let statuses = ["192.0.2.1", "192.0.2.2", "192.0.2.2"].map(|client| {
+            let field = format!("x-forwarded-for: {client}\r\n");
+            client_of(&socket).request("GET", "/", &field, "").status
+        });
+        assert_eq!(statuses, expected, "{trusted}");
+        gateway.client().get("/").assert_response(200, "fine");
+        gateway.send_sigterm();
+        assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
+    }
+}
+
+#[test]
+fn proxy_protocol_over_a_socket_names_the_client() {
+    let (folder, upstream) = (TestFolder::new(), ok_upstream("fine"));
+    let socket = folder.path("gateway.sock");
+    let gateway = Gateway::with_upstream(&upstream)
+        .socket(&socket, "proxy_protocol: { from: [unix] }")
+        .route("name: all, upstream: main, allow_from: [192.0.2.0/24]")
+        .start();
+    let mut client = client_of(&socket);
+    client.send(b"PROXY TCP4 192.0.2.7 192.0.2.8 4000 443\r\n");
+    client.get("/").assert_response(200, "fine");
+    assert_eq!(
+        upstream.recording().requests().last().unwrap().head.header("x-forwarded-for"),
+        Some("192.0.2.7")
+    );
+    // It names nobody: the peer has no address.
+    let mut client = client_of(&socket);
+    client.send(b"PROXY UNKNOWN\r\n");
+    client.get("/").assert_local_reply(403);
+    let mut client = client_of(&socket);
+    client.send(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    client.expect_close();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "proxy_protocol_error")], 1.0);
+}
+
+#[test]
+fn reload_rejects_another_socket_and_keeps_serving() {
+    let (folder, upstream) = (TestFolder::new(), ok_upstream("fine"));
+    let socket = folder.path("gateway.sock");
+    let gateway = Gateway::with_upstream(&upstream).socket(&socket, "mode: 0600").start();
+    let mut client = client_of(&socket);
+    client.get("/").assert_response(200, "fine");
+    let text = std::fs::read_to_string(gateway.configuration()).unwrap();
+    let rejected = |from: &str, to: &str, key: &str| {
+        assert!(text.contains(from), "{text}");
+        assert_eq!(gateway.reload_text(&text.replace(from, to)), "rejected");
+        assert!(
+            gateway.log_text().contains(&format!("\"key\":\"listen[1].{key}\"")),
+            "{}",
+            gateway.log_text()
+        );
+        client_of(&socket).get("/").assert_response(200, "fine");
+    };
+    rejected("gateway.sock", "other.sock", "address");
+    rejected("mode: 0600", "mode: 0666", "mode");
+    assert!(!folder.path("other.sock").exists());
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    client.get("/").assert_response(200, "fine");
 }

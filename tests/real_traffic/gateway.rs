@@ -147,13 +147,16 @@ fn read_log_lines(child: &mut Child, log: Arc<Mutex<String>>) -> Receiver<String
 /// The addresses of this number of listeners, in the order of the file, and of the telemetry listener.
 fn addresses(lines: &Receiver<String>, number: usize) -> (Vec<SocketAddr>, Option<SocketAddr>) {
     let (mut listeners, mut telemetry) = (Vec::new(), None);
+    let mut announced = 0;
     let deadline = Instant::now() + limit();
-    while listeners.len() < number || telemetry.is_none() {
+    while announced < number || telemetry.is_none() {
         let line = match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => line,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
         };
         if let Some(address) = line.strip_prefix("listening on ") {
+            announced += 1;
+            // A Unix socket has none.
             listeners.extend(address.parse::<SocketAddr>());
         } else if let Some(address) = line.strip_prefix("telemetry on ") {
             telemetry = address.parse().ok();

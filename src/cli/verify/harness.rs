@@ -14,7 +14,9 @@ use tracing::Level;
 use super::load_factor::LoadFactor;
 use super::route_probe::RouteProbes;
 use super::unavailability::{self, Names, Unavailability};
-use crate::config::{Config, Listener, RouteConfig, Timeouts, UpstreamConfig as Servers, UpstreamServer};
+use crate::config::{
+    Config, ListenAddress, Listener, RouteConfig, Timeouts, UpstreamConfig as Servers, UpstreamServer,
+};
 use crate::conformance::case::FAULT_HEADER;
 use crate::conformance::cases::CaseSet;
 use crate::conformance::runner::upstream_script;
@@ -219,7 +221,9 @@ fn start_gateway(config: Config, shutdown: &Arc<Notify>) -> Result<RunningGatewa
             verbosity,
             panic_path: None,
             on_listening: Box::new(move |bound| {
-                let _ = addresses_tx.send(Ok((bound.gateway.to_vec(), bound.telemetry)));
+                let gateway: Vec<_> = bound.gateway.iter().filter_map(ListenAddress::tcp).collect();
+                let addresses = bound.telemetry.tcp().map(|telemetry| (gateway, telemetry));
+                let _ = addresses_tx.send(addresses.ok_or_else(|| "the gateway has no listener".to_owned()));
             }),
         };
         if let Err(message) = boot::serve(config, options) {
@@ -303,7 +307,7 @@ fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
     changes.record("upstreams.*.servers: faulty servers on 127.0.0.1".to_owned());
     config.listeners.truncate(1);
     for listener in &mut config.listeners {
-        listener.address = any_port;
+        listener.address = ListenAddress::Tcp(any_port);
         listener.h2c = false;
         listener.proxy_protocol = None;
         listener.tls = None;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use ipnet::IpNet;
 
+use super::super::listen_address::{self, ListenTarget};
 use super::super::problem::Diagnostic;
 use super::super::route_patterns;
 use super::super::units::{self, ServerAddress};
@@ -17,6 +18,7 @@ use super::parsers::{self, or_off, positive_duration, whole_seconds};
 use crate::contract::{Cause, JsonPath, RedirectStatus};
 use crate::http::authority::UpstreamHost;
 use crate::http::origin::OriginPattern;
+use crate::http::peer::PeerRange;
 use crate::limit::KeyPart;
 use crate::limit::redis::Address;
 use crate::upstream::settings::{HashKey, NameSource};
@@ -83,8 +85,14 @@ syntaxes! {
     Allowance(AllowanceSyntax) = (u32, Duration), "", "[0-9]+ +per +([0-9]+(ms|s|m|h|d))+", "100 per 1m", units::allowance;
     /// A network such as `10.0.0.0/8`, or an address.
     Network(NetworkSyntax) = IpNet, "network such as `10.0.0.0/8`, or address", "[0-9A-Fa-f:.]+(/[0-9]{1,3})?", "10.0.0.0/8", units::network;
+    /// A network, an address, or `unix` for the peers of Unix sockets.
+    PeerNetwork(PeerNetworkSyntax) = PeerRange, "network such as `10.0.0.0/8`, address, or `unix`", "unix|[0-9A-Fa-f:.]+(/[0-9]{1,3})?", "10.0.0.0/8", listen_address::peer_range;
     /// The address of a listener.
-    ListenAddress(ListenSyntax) = SocketAddr, "`ADDRESS:PORT`", r"(\[[0-9A-Fa-f:.]+(%[0-9]+)?\]|[0-9]+(\.[0-9]+){3}|localhost)?:[0-9]{1,5}", "0.0.0.0:8080", units::listen_address;
+    ListenAddress(ListenSyntax) = ListenTarget, "`ADDRESS:PORT` or `unix:/path`", r"unix:/.{1,106}|(\[[0-9A-Fa-f:.]+(%[0-9]+)?\]|[0-9]+(\.[0-9]+){3}|localhost)?:[0-9]{1,5}", "0.0.0.0:8080", listen_address::listen_address;
+    /// The address of the telemetry endpoints.
+    TcpAddress(TcpAddressSyntax) = SocketAddr, "`ADDRESS:PORT`", r"(\[[0-9A-Fa-f:.]+(%[0-9]+)?\]|[0-9]+(\.[0-9]+){3}|localhost)?:[0-9]{1,5}", "0.0.0.0:8080", units::tcp_address;
+    /// The permissions of a socket.
+    FileMode(FileModeSyntax) = u32, "octal permissions", "(0|0o)?[0-7]{3}", "0660", listen_address::file_mode;
     /// The address of a server of an upstream.
     Server(ServerSyntax) = ServerAddress, "", r"unix:/.{1,106}|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}|https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?", "10.0.1.10:8000", units::server;
     /// Where names are looked up: `dns`, `system` or one name server.
@@ -149,7 +157,10 @@ mod tests {
         ("Workers", &["auto", "16"]),
         ("Allowance", &["100 per 1m", "5 per 1m30s"]),
         ("Network", &["10.0.0.1", "::1", "fd00::/8", "::ffff:10.0.0.0/104"]),
-        ("ListenAddress", &[":8080", "localhost:80", "[::]:8080", "127.0.0.1:0"]),
+        ("PeerNetwork", &["unix", "10.0.0.1", "fd00::/8"]),
+        ("ListenAddress", &[":8080", "localhost:80", "[::]:8080", "127.0.0.1:0", "unix:/run/a.sock"]),
+        ("TcpAddress", &[":8080", "localhost:80", "[::1]:9464"]),
+        ("FileMode", &["660", "0o600"]),
         ("Server", &["a_b.internal:80", "http://api", "https://[::1]:8443/", "[fd00::1]:80"]),
         ("Resolver", &["dns", "system", "::1", "127.0.0.1:8600", "[::1]:53"]),
         ("HostChoice", &["client", "server", "shop.internal:8000"]),

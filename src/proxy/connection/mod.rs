@@ -13,19 +13,17 @@ pub(crate) mod tracker;
 
 use std::fmt;
 use std::future::{pending, poll_fn};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
-use ipnet::IpNet;
-use pingora::protocols::{Stream, l4};
+use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use rustls::ServerConfig;
-use tokio::net::TcpStream;
 
 use self::panic_guard::{reject_guarded, serve_guarded};
+pub(crate) use self::proxy_header::ClientSocket;
 use self::tls_handshake::{HandshakeFailure, NegotiatedStream};
 use self::tracker::{
     ClientKey, ConnectionGuard, ConnectionLimits, ConnectionSlot, ConnectionTracker, OverLimit,
@@ -40,6 +38,7 @@ use super::pages::PageHandler;
 use super::record::{self, RejectedFacts, RejectedRequest};
 use crate::config::ClientLimits;
 use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::http::peer::{Peer, PeerRange};
 use crate::http::reported_origin::ListenerOrigin;
 use crate::http::request_head;
 use crate::http::request_scanner::{Progress, RequestScanner, blank_len};
@@ -84,12 +83,12 @@ pub(crate) struct ListenerService {
     pub index: usize,
     /// What handles the requests.
     pub role: ListenerRole,
-    /// The TCP port.
+    /// The TCP port; for a Unix socket the default port of the scheme.
     pub port: u16,
     /// Whether connections use cleartext HTTP/2 with prior knowledge.
     pub h2c: bool,
-    /// The networks whose connections must begin with a PROXY protocol header; `None` expects no header.
-    pub proxy_protocol: Option<Arc<[IpNet]>>,
+    /// The peers whose connections must begin with a PROXY protocol header; `None` expects no header.
+    pub proxy_protocol: Option<Arc<[PeerRange]>>,
     /// The TLS configuration; `None` for cleartext. A reload may replace the certificates.
     pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
     /// Counts the open connections.
@@ -118,18 +117,15 @@ impl ListenerService {
     /// Reads the PROXY protocol header of a connection, then serves it until it closes.
     pub(crate) async fn serve_with_proxy_protocol(
         self: Arc<Self>,
-        mut socket: TcpStream,
-        peer_ip: IpAddr,
+        mut socket: ClientSocket,
+        peer: Peer,
         guard: ConnectionGuard,
         shutdown: ShutdownWatch,
     ) {
         let timeout = self.gateway.snapshot.load().client.header_timeout;
         let from = self.proxy_protocol.as_deref().unwrap_or_default();
-        match proxy_header::client_address(&mut socket, peer_ip, from, timeout).await {
-            Ok(client_ip) => {
-                let stream = Box::new(l4::stream::Stream::from(socket));
-                Box::pin(self.serve(stream, client_ip, guard, shutdown)).await;
-            }
+        match proxy_header::client(&mut socket, peer, from, timeout).await {
+            Ok(client) => Box::pin(self.serve(socket.into_stream(), client, guard, shutdown)).await,
             Err(close_reason) => self.gateway.metrics.closed_without_response(close_reason),
         }
     }
@@ -138,23 +134,23 @@ impl ListenerService {
     pub(crate) async fn serve(
         self: Arc<Self>,
         stream: Stream,
-        peer_ip: IpAddr,
+        peer: Peer,
         guard: ConnectionGuard,
         shutdown: ShutdownWatch,
     ) {
         let _guard = guard;
         let client_config = Arc::clone(&self.gateway.snapshot.load().client);
-        let slot = self.tracker.acquire_slot(self.limits(&client_config, peer_ip));
+        let slot = self.tracker.acquire_slot(self.limits(&client_config, peer));
         let _gauge_guard = self.gauge.guard();
         let listener_origin = self.listener_origin();
         let mut connection =
-            Connection { listener: &self, peer_ip, listener_origin, client_config, slot, shutdown };
+            Connection { listener: &self, peer, listener_origin, client_config, slot, shutdown };
         match &self.tls {
             None => connection.serve(BufferedStream::new(stream)).await,
             Some(tls_config) => {
                 let timeout = connection.clamp_timeout(connection.client_config.header_timeout);
                 let deadline = Instant::now() + timeout;
-                match tls_handshake::accept_tls(stream, &tls_config.load_full(), deadline, peer_ip).await {
+                match tls_handshake::accept_tls(stream, &tls_config.load_full(), deadline, peer).await {
                     Ok(NegotiatedStream { stream, http2, version }) => {
                         connection.listener_origin.tls_version = Some(version);
                         if http2 {
@@ -181,11 +177,11 @@ impl ListenerService {
     }
 
     /// The connection limits for a peer.
-    fn limits(&self, client_config: &ClientLimits, peer_ip: IpAddr) -> ConnectionLimits {
+    fn limits(&self, client_config: &ClientLimits, peer: Peer) -> ConnectionLimits {
         let client = match self.role {
             // A trusted proxy connects for many clients.
-            ListenerRole::Gateway if !client_config.trusts(peer_ip) => Some((
-                ClientKey::new(peer_ip, client_config.ipv6_prefix),
+            ListenerRole::Gateway if !client_config.trusts(peer) => Some((
+                ClientKey::new(peer, client_config.ipv6_prefix),
                 client_config.max_connections_per_client,
             )),
             ListenerRole::Gateway | ListenerRole::Pages(..) => None,
@@ -205,8 +201,8 @@ impl ListenerService {
 /// One open client connection.
 pub(super) struct Connection<'a> {
     pub(super) listener: &'a Arc<ListenerService>,
-    /// The address of the peer: of the TCP connection, or the source address in its PROXY protocol header.
-    pub(super) peer_ip: IpAddr,
+    /// The peer of the connection, or the client that its PROXY protocol header names.
+    pub(super) peer: Peer,
     /// Where the requests arrive; the TLS version is known after the handshake.
     pub(super) listener_origin: ListenerOrigin,
     pub(super) client_config: Arc<ClientLimits>,
@@ -299,7 +295,7 @@ impl Connection<'_> {
     /// Returns the slot of a connection within the connection limits. A connection over a limit tries again to get one.
     pub(super) fn acquire_slot(&mut self) -> Result<&ConnectionSlot, OverLimit> {
         if self.slot.is_err() {
-            let limits = self.listener.limits(&self.client_config, self.peer_ip);
+            let limits = self.listener.limits(&self.client_config, self.peer);
             self.slot = self.listener.tracker.acquire_slot(limits);
         }
         self.slot.as_ref().map_err(|over_limit| *over_limit)
@@ -324,7 +320,7 @@ impl Connection<'_> {
                 h1.begin_request(&parsed);
                 let request = Request::from_h1(request_head, &parsed);
                 client.begin_request();
-                serve_guarded(self.listener, self.peer_ip, client, &request).await;
+                serve_guarded(self.listener, self.peer, client, &request).await;
             }
             Err(rejection) => {
                 let rejected = Self::rejected_request(rejection_to_fault(rejection), &request_head);
@@ -344,7 +340,7 @@ impl Connection<'_> {
             h1.begin_rejected(rejected.request_line.starts_with(b"HEAD "));
         }
         client.begin_request();
-        reject_guarded(self.listener, self.peer_ip, client, rejected).await;
+        reject_guarded(self.listener, self.peer, client, rejected).await;
     }
 
     /// Waits for the first byte of a request, within the idle timeout. Between requests the connection may be evicted.

@@ -1,12 +1,12 @@
 //! Runs a request under a panic guard: a panic becomes a documented 500, or a truncated response.
 
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 
 use super::{ListenerRole, ListenerService};
 use crate::contract::{Cause, Fault, Phase};
+use crate::http::peer::Peer;
 use crate::proxy::downstream::{Downstream, ResponseState};
 use crate::proxy::message::request::Request;
 use crate::proxy::record::RejectedRequest;
@@ -23,38 +23,33 @@ enum GuardedWork<'a> {
 /// Serves a well-formed request under the panic guard.
 pub(in crate::proxy::connection) async fn serve_guarded(
     listener: &ListenerService,
-    peer_ip: IpAddr,
+    peer: Peer,
     client: &mut Downstream,
     request: &Request,
 ) {
-    run_guarded(listener, peer_ip, client, GuardedWork::Serve(request)).await;
+    run_guarded(listener, peer, client, GuardedWork::Serve(request)).await;
 }
 
 /// Sends the error response to a rejected request under the panic guard.
 pub(in crate::proxy::connection) async fn reject_guarded(
     listener: &ListenerService,
-    peer_ip: IpAddr,
+    peer: Peer,
     client: &mut Downstream,
     rejected: RejectedRequest,
 ) {
-    run_guarded(listener, peer_ip, client, GuardedWork::Reject(Box::new(rejected))).await;
+    run_guarded(listener, peer, client, GuardedWork::Reject(Box::new(rejected))).await;
 }
 
 /// Runs `work` under a panic guard. A panic becomes a documented 500, or a truncated response if the headers were sent
 /// already, and increments a metric.
-async fn run_guarded(
-    listener: &ListenerService,
-    peer_ip: IpAddr,
-    client: &mut Downstream,
-    work: GuardedWork<'_>,
-) {
+async fn run_guarded(listener: &ListenerService, peer: Peer, client: &mut Downstream, work: GuardedWork<'_>) {
     let (request, rejected) = match &work {
         GuardedWork::Serve(request) => (Some(*request), None),
         GuardedWork::Reject(rejected) => {
             (None, Some((rejected.request_line.clone(), rejected.facts.clone())))
         }
     };
-    let arrival = Arrival { listener: listener.index, peer_ip };
+    let arrival = Arrival { listener: listener.index, peer };
     // Boxed because the future is large: idle connections should not reserve memory for it.
     let guarded_task = Box::pin(async {
         match (&listener.role, work) {

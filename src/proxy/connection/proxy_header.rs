@@ -3,32 +3,72 @@
 //! [`crate::http::proxy_protocol`] decides where a header ends and what it says.
 
 use std::io;
-use std::net::IpAddr;
+use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
+use nix::sys::socket::{MsgFlags, recv};
+use pingora::protocols::{Stream, l4};
+use tokio::io::{AsyncReadExt as _, Interest};
+use tokio::net::{TcpStream, UnixStream};
 use tracing::debug;
 
+use crate::http::peer::{Peer, PeerRange};
 use crate::http::proxy_protocol::{HeaderExtent, MAX_PROXY_HEADER, ProxiedPeer, header_extent, parse};
 use crate::telemetry::CloseReason;
 use crate::upstream::timer::timeout_at;
 
-/// Reads the header that a peer in `from` must send, and returns the address of the client.
+/// An accepted connection.
+#[derive(Debug)]
+pub(crate) enum ClientSocket {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+impl ClientSocket {
+    /// The connection as the request path reads it. Unbuffered: the request path has its own buffers.
+    pub(crate) fn into_stream(self) -> Stream {
+        match self {
+            ClientSocket::Tcp(socket) => Box::new(l4::stream::Stream::from(socket)),
+            ClientSocket::Unix(socket) => Box::new(l4::stream::Stream::from(socket)),
+        }
+    }
+
+    /// Waits for bytes, and copies them without taking them; 0 at the end.
+    async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            ClientSocket::Tcp(socket) => socket.peek(buffer).await,
+            ClientSocket::Unix(socket) => {
+                let descriptor = socket.as_raw_fd();
+                let peek = || Ok(recv(descriptor, buffer, MsgFlags::MSG_PEEK)?);
+                socket.async_io(Interest::READABLE, peek).await
+            }
+        }
+    }
+
+    async fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            ClientSocket::Tcp(socket) => socket.read_exact(buffer).await,
+            ClientSocket::Unix(socket) => socket.read_exact(buffer).await,
+        }
+    }
+}
+
+/// Reads the header that a peer in `from` must send, and returns the client that it names.
 ///
 /// # Errors
 /// `proxy_protocol_error`: the peer is not in `from`, its header is malformed, or it did not arrive within `timeout`.
 /// `no_request`: the peer closed the connection without a byte, like a health check of a load balancer.
-pub(crate) async fn client_address(
-    socket: &mut TcpStream,
-    peer_ip: IpAddr,
-    from: &[IpNet],
+pub(crate) async fn client(
+    socket: &mut ClientSocket,
+    peer: Peer,
+    from: &[PeerRange],
     timeout: Duration,
-) -> Result<IpAddr, CloseReason> {
-    let peer_ip = peer_ip.to_canonical();
-    if !from.iter().any(|network| network.contains(&peer_ip)) {
-        debug!(%peer_ip, evidence = "the peer is not in proxy_protocol.from", "PROXY protocol error");
+) -> Result<Peer, CloseReason> {
+    let peer = peer.to_canonical();
+    if !peer.is_one_of(from) {
+        debug!(%peer, evidence = "the peer is not in proxy_protocol.from", "PROXY protocol error");
         return Err(CloseReason::ProxyProtocolError);
     }
     let header = match timeout_at(Instant::now() + timeout, Box::pin(read_header(socket))).await {
@@ -38,17 +78,17 @@ pub(crate) async fn client_address(
         None => Err("the header did not arrive within client.header_timeout".to_owned()),
     };
     match header {
-        Ok(ProxiedPeer::Client(client)) => Ok(client),
-        Ok(ProxiedPeer::Unspecified) => Ok(peer_ip),
+        Ok(ProxiedPeer::Client(client)) => Ok(Peer::Ip(client)),
+        Ok(ProxiedPeer::Unspecified) => Ok(peer),
         Err(evidence) => {
-            debug!(%peer_ip, evidence, "PROXY protocol error");
+            debug!(%peer, evidence, "PROXY protocol error");
             Err(CloseReason::ProxyProtocolError)
         }
     }
 }
 
 /// Reads one complete header; empty if the peer closed the connection first.
-async fn read_header(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
+async fn read_header(socket: &mut ClientSocket) -> io::Result<Vec<u8>> {
     let mut header = Vec::new();
     let mut seen = [0; MAX_PROXY_HEADER];
     loop {
@@ -87,7 +127,7 @@ mod tests {
 
     /// Sends the parts one after the other, each when the previous one was read, and returns what the gateway made of it
     /// and the bytes that it left.
-    async fn receive(parts: &[&[u8]], from: &str) -> (Result<IpAddr, CloseReason>, Vec<u8>) {
+    async fn receive(parts: &[&[u8]], from: &str) -> (Result<Peer, CloseReason>, Vec<u8>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let parts: Vec<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
@@ -100,11 +140,33 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         });
-        let (mut socket, peer) = listener.accept().await.unwrap();
-        let result = client_address(&mut socket, peer.ip(), &[from.parse().unwrap()], TIMEOUT).await;
+        let (socket, peer) = listener.accept().await.unwrap();
+        let from = PeerRange::Network(from.parse().unwrap());
+        let mut socket = ClientSocket::Tcp(socket);
+        let result = client(&mut socket, Peer::Ip(peer.ip()), &[from], TIMEOUT).await;
         let mut rest = Vec::new();
         if result.is_ok() {
-            socket.read_to_end(&mut rest).await.unwrap();
+            socket.into_stream().read_to_end(&mut rest).await.unwrap();
+        }
+        sender.await.unwrap();
+        (result, rest)
+    }
+
+    /// The same over a Unix socket.
+    async fn receive_over_unix(parts: &[&[u8]], from: PeerRange) -> (Result<Peer, CloseReason>, Vec<u8>) {
+        let (mut sender, receiver) = UnixStream::pair().unwrap();
+        let parts: Vec<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
+        let sender = tokio::spawn(async move {
+            for part in parts {
+                let _ = sender.write_all(&part).await;
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut socket = ClientSocket::Unix(receiver);
+        let result = client(&mut socket, Peer::Unix, &[from], TIMEOUT).await;
+        let mut rest = Vec::new();
+        if result.is_ok() {
+            socket.into_stream().read_to_end(&mut rest).await.unwrap();
         }
         sender.await.unwrap();
         (result, rest)
@@ -112,17 +174,19 @@ mod tests {
 
     #[tokio::test]
     async fn header_is_read_whatever_its_parts_and_the_request_stays() {
-        let client = Ok("192.0.2.7".parse().unwrap());
+        let client = Ok(Peer::Ip("192.0.2.7".parse().unwrap()));
         let header = b"PROXY TCP4 192.0.2.7 192.0.2.8 4000 443\r\n";
         let whole = [header.as_slice(), b"GET / HTTP/1.1\r\n\r\n"].concat();
-        assert_eq!(receive(&[&whole], "127.0.0.0/8").await, (client, b"GET / HTTP/1.1\r\n\r\n".to_vec()));
+        let rest = b"GET / HTTP/1.1\r\n\r\n".to_vec();
+        assert_eq!(receive(&[&whole], "127.0.0.0/8").await, (client, rest.clone()));
+        assert_eq!(receive_over_unix(&[&whole], PeerRange::Unix).await, (client, rest.clone()));
         let single: Vec<&[u8]> = whole.chunks(1).collect();
-        assert_eq!(receive(&single, "127.0.0.0/8").await, (client, b"GET / HTTP/1.1\r\n\r\n".to_vec()));
+        assert_eq!(receive(&single, "127.0.0.0/8").await, (client, rest.clone()));
+        assert_eq!(receive_over_unix(&single, PeerRange::Unix).await, (client, rest));
         let local = b"\r\n\r\n\x00\r\nQUIT\n\x20\0\0\0hi";
-        assert_eq!(
-            receive(&[local], "127.0.0.0/8").await,
-            (Ok("127.0.0.1".parse().unwrap()), b"hi".to_vec())
-        );
+        let peer = Ok(Peer::Ip("127.0.0.1".parse().unwrap()));
+        assert_eq!(receive(&[local], "127.0.0.0/8").await, (peer, b"hi".to_vec()));
+        assert_eq!(receive_over_unix(&[local], PeerRange::Unix).await, (Ok(Peer::Unix), b"hi".to_vec()));
     }
 
     #[tokio::test]
@@ -133,5 +197,10 @@ mod tests {
         assert_eq!(receive(&[b"PROXY TCP4 192.0.2.7"], "127.0.0.0/8").await, error, "an end in the header");
         let closed = (Err(CloseReason::NoRequest), Vec::new());
         assert_eq!(receive(&[], "127.0.0.0/8").await, closed);
+        let everybody = PeerRange::Network("0.0.0.0/0".parse().unwrap());
+        assert_eq!(receive_over_unix(&[b"PROXY UNKNOWN\r\n"], everybody).await, error, "not in from");
+        assert_eq!(receive_over_unix(&[b"GET / HTTP/1.1\r\n\r\n"], PeerRange::Unix).await, error);
+        assert_eq!(receive_over_unix(&[b"PROXY TCP4 192.0.2.7"], PeerRange::Unix).await, error);
+        assert_eq!(receive_over_unix(&[], PeerRange::Unix).await, closed);
     }
 }

@@ -4,7 +4,6 @@
 //! that does not use TLS at all may get one in clear text ([`super::plaintext`]).
 //! The certificates are configured in [`crate::tls::server_config`].
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use bytes::BytesMut;
 use pingora::protocols::Stream;
 use tracing::debug;
 
+use crate::http::peer::Peer;
 use crate::telemetry::CloseReason;
 use crate::tls::cert_verification::describe_io_error;
 use crate::tls::server_config::ServerTlsConfig;
@@ -43,7 +43,7 @@ pub(in crate::proxy) async fn accept_tls(
     stream: Stream,
     tls_config: &ServerTlsConfig,
     deadline: Instant,
-    peer_ip: IpAddr,
+    peer: Peer,
 ) -> Result<NegotiatedStream, HandshakeFailure> {
     let tls_accept = TlsConnection::accept(stream, Arc::clone(tls_config));
     // Boxed because the future is large and the connection outlives it.
@@ -58,7 +58,7 @@ pub(in crate::proxy) async fn accept_tls(
         Some(Err(AcceptError::Handshake(error))) => {
             // Debug level: any port scanner can trigger this line.
             let evidence = describe_io_error(&error);
-            debug!(client_ip = %peer_ip, evidence, "TLS handshake failed");
+            debug!(%peer, evidence, "TLS handshake failed");
             Err(HandshakeFailure::Closed(CloseReason::TlsHandshakeFailed))
         }
         None => Err(HandshakeFailure::Closed(CloseReason::TlsHandshakeTimeout)),

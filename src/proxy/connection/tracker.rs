@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::idle_state::IdleState;
+use crate::http::peer::Peer;
 
 /// Up to this many slots, every search for idle connections is allowed.
 const MAX_UNPACED_SEARCH: usize = 256;
@@ -39,18 +40,17 @@ pub(crate) struct ConnectionTracker {
     closed: Notify,
 }
 
-/// What connections of one client are counted by: its address, IPv6 by network.
+/// What connections of one client are counted by: its address, IPv6 by network. All peers of Unix sockets are one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::proxy) struct ClientKey(IpAddr);
+pub(in crate::proxy) struct ClientKey(Option<IpAddr>);
 
 impl ClientKey {
-    /// The key of an address. `ipv6_prefix` is the number of bits that identify an IPv6 client.
-    pub(in crate::proxy) fn new(address: IpAddr, ipv6_prefix: u8) -> Self {
-        let address = address.to_canonical();
-        match address {
-            IpAddr::V4(_) => ClientKey(address),
-            IpAddr::V6(_) => ClientKey(IpNet::new(address, ipv6_prefix).map_or(address, |net| net.network())),
-        }
+    /// The key of a peer. `ipv6_prefix` is the number of bits that identify an IPv6 client.
+    pub(in crate::proxy) fn new(peer: Peer, ipv6_prefix: u8) -> Self {
+        ClientKey(peer.to_canonical().ip().map(|address| match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(_) => IpNet::new(address, ipv6_prefix).map_or(address, |net| net.network()),
+        }))
     }
 }
 

@@ -9,7 +9,10 @@ const fn total(total: usize) -> ConnectionLimits {
 }
 
 fn from(address: &str, max: usize) -> ConnectionLimits {
-    ConnectionLimits { total: 100, client: Some((ClientKey::new(address.parse().unwrap(), 64), max)) }
+    ConnectionLimits {
+        total: 100,
+        client: Some((ClientKey::new(Peer::Ip(address.parse().unwrap()), 64), max)),
+    }
 }
 
 fn evicted(slot: &ConnectionSlot) -> bool {

@@ -69,20 +69,24 @@ impl ForwardingInfo<'_> {
         self.edits.map_or(&[], RenderedEdits::fields)
     }
 
-    /// The client address: the first of `forwarded_for`.
+    /// The client address: the first of `forwarded_for`; empty if it has none.
     pub(super) fn client_ip(&self) -> &[u8] {
         self.forwarded_for.as_bytes().split(|octet| *octet == b',').next().unwrap_or_default()
     }
 
     /// Writes the fields about the client and its connection.
     pub(super) fn write_forwarded_fields(&self, out: &mut BytesMut) {
-        write_field(out, b"X-Forwarded-For", self.forwarded_for.as_bytes());
+        if !self.forwarded_for.is_empty() {
+            write_field(out, b"X-Forwarded-For", self.forwarded_for.as_bytes());
+        }
         write_field(out, b"X-Forwarded-Proto", self.origin.scheme.as_bytes());
         if !self.origin.host.is_empty() {
             write_field(out, b"X-Forwarded-Host", self.origin.host);
         }
         write_number_field(out, b"X-Forwarded-Port: ", u64::from(self.origin.port));
-        write_field(out, b"X-Real-IP", self.client_ip());
+        if !self.forwarded_for.is_empty() {
+            write_field(out, b"X-Real-IP", self.client_ip());
+        }
         out.extend_from_slice(b"Forwarded: ");
         self.write_forwarded_value(out);
         out.extend_from_slice(b"\r\n");
@@ -93,7 +97,10 @@ impl ForwardingInfo<'_> {
         let addresses = self.forwarded_for.as_bytes().split(|octet| *octet == b',').map(<[u8]>::trim_ascii);
         for (index, address) in addresses.enumerate() {
             out.extend_from_slice(if index == 0 { b"for=" } else { b", for=" });
-            if address.contains(&b':') {
+            if address.is_empty() {
+                // RFC 7239, 6.2: a client without an address.
+                out.extend_from_slice(b"unknown");
+            } else if address.contains(&b':') {
                 out.extend_from_slice(b"\"[");
                 out.extend_from_slice(address);
                 out.extend_from_slice(b"]\"");

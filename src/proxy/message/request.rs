@@ -4,8 +4,6 @@
 //! and the end-to-end fields with the route's edits. Hop-by-hop fields are removed. The gateway writes `X-Forwarded-*`,
 //! `Forwarded`, `X-Real-IP`, `X-Request-Id` and `Via`: see [`super::forwarding`].
 
-use std::net::IpAddr;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -16,6 +14,7 @@ use crate::config::{AddressSource, ClientLimits};
 use crate::contract::grpc::GrpcFamily;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::framing::{self, RequestFraming};
+use crate::http::peer::Peer;
 use crate::http::reported_origin::{ReportedOrigin, TrustedHeaders, forwarded_nodes};
 use crate::http::request_head::{self, RequestHead, Version};
 use crate::http::upgrade::{UpgradeOffer, UpgradingRequest};
@@ -152,12 +151,12 @@ impl Request {
     }
 
     /// The client address: the peer's, or the one that trusted proxies report.
-    pub(in crate::proxy) fn client_ip(&self, peer_ip: IpAddr, client_config: &ClientLimits) -> IpAddr {
-        if client_config.trusted_proxies.is_empty() {
-            return peer_ip.to_canonical();
+    pub(in crate::proxy) fn client(&self, peer: Peer, client_config: &ClientLimits) -> Peer {
+        if !client_config.trusts(peer) {
+            return peer.to_canonical();
         }
         let values = self.reported_addresses(client_config);
-        forwarded::client_ip(peer_ip, values.into_iter(), &client_config.trusted_proxies)
+        forwarded::client(peer, values.into_iter(), &client_config.trusted_proxies)
     }
 
     /// The addresses in the field that proxies are trusted to report them in, in message order.

@@ -69,13 +69,16 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
     if matches!(request.fields, HeaderFields::Map(_)) && request.fields.values("te").any(is_trailers) {
         map.insert(TE, HeaderValue::from_static("trailers"));
     }
-    map.insert("x-forwarded-for", never_indexed(forwarding_info.forwarded_for.clone()));
+    // Both are empty for the peer of a Unix socket.
+    if !forwarding_info.forwarded_for.is_empty() {
+        map.insert("x-forwarded-for", never_indexed(forwarding_info.forwarded_for.clone()));
+        map.insert("x-real-ip", never_indexed(value(forwarding_info.client_ip())?));
+    }
     map.insert("x-forwarded-proto", HeaderValue::from_static(forwarding_info.origin.scheme));
     if !forwarding_info.origin.host.is_empty() {
         map.insert("x-forwarded-host", value(forwarding_info.origin.host)?);
     }
     map.insert("x-forwarded-port", forwarding_info.port_value());
-    map.insert("x-real-ip", never_indexed(value(forwarding_info.client_ip())?));
     let mut forwarded = BytesMut::new();
     forwarding_info.write_forwarded_value(&mut forwarded);
     map.insert(FORWARDED, never_indexed(value(&forwarded)?));

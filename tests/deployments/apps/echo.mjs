@@ -1,7 +1,9 @@
-// Responds with the forwarded fields that it received, one per line.
+// Responds with the forwarded fields that it received, one per line. Listens on a port, or on a Unix socket.
 import { createServer } from "node:http";
 
 const names = ["Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "X-Real-IP", "Forwarded"];
+
+const where = process.argv[2];
 
 createServer((request, response) => {
   const lines = names
@@ -9,4 +11,4 @@ createServer((request, response) => {
     .map((name) => `${name}: ${request.headers[name.toLowerCase()]}\n`);
   response.setHeader("Content-Type", "text/plain");
   response.end(lines.join(""));
-}).listen(Number(process.argv[2]), "127.0.0.1");
+}).listen(where.startsWith("/") ? { path: where } : { port: Number(where), host: "127.0.0.1" });

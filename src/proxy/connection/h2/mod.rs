@@ -12,7 +12,6 @@ mod written_frames;
 
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -31,6 +30,7 @@ use self::stream::StreamTask;
 use super::tracker::{ConnectionSlot, OverLimit};
 use super::{Connection, ListenerService, evicted, over_connection_limit};
 use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::http::peer::Peer;
 use crate::http::reported_origin::ListenerOrigin;
 use crate::proxy::downstream::h2::{AddedStream, ConnectionBudget};
 use crate::proxy::message::request::header_list_size;
@@ -107,7 +107,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     let h2_connection = H2Connection {
         h2,
         listener,
-        peer_ip: connection.peer_ip,
+        peer: connection.peer,
         listener_origin: connection.listener_origin,
         over_limit,
         slot: connection.slot.as_ref().ok(),
@@ -187,7 +187,7 @@ enum Event {
 struct H2Connection<'a> {
     h2: ServerConnection,
     listener: &'a Arc<ListenerService>,
-    peer_ip: IpAddr,
+    peer: Peer,
     listener_origin: ListenerOrigin,
     /// The connection is over a connection limit: its requests are rejected.
     over_limit: Option<OverLimit>,
@@ -332,7 +332,7 @@ impl H2Connection<'_> {
         let task = StreamTask {
             listener: Arc::clone(self.listener),
             table: self.table.clone(),
-            peer_ip: self.peer_ip,
+            peer: self.peer,
             listener_origin: self.listener_origin,
             budget,
             pinned: Arc::clone(&self.pinned),

@@ -1,6 +1,5 @@
 //! Serves one stream of an HTTP/2 connection, in a task of its own.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use http::request::Parts;
 
 use crate::contract::Fault;
 use crate::http::framing::RequestFraming;
+use crate::http::peer::Peer;
 use crate::http::reported_origin::ListenerOrigin;
 use crate::proxy::connection::{ListenerService, first_line, reject_guarded, serve_guarded};
 use crate::proxy::downstream::h2::{DownstreamH2, RequestTraits, StreamBudget};
@@ -24,7 +24,7 @@ use crate::proxy::stream_table::StreamTable;
 pub(super) struct StreamTask {
     pub(super) listener: Arc<ListenerService>,
     pub(super) table: StreamTable,
-    pub(super) peer_ip: IpAddr,
+    pub(super) peer: Peer,
     pub(super) listener_origin: ListenerOrigin,
     pub(super) budget: StreamBudget,
     pub(super) pinned: Arc<PinnedConnections>,
@@ -35,7 +35,7 @@ pub(super) struct StreamTask {
 impl StreamTask {
     /// Serves the request, or sends its error response, and counts the stream if the client has left.
     pub(super) async fn serve(self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
-        let StreamTask { listener, table, peer_ip, listener_origin, budget, pinned, rejection } = self;
+        let StreamTask { listener, table, peer, listener_origin, budget, pinned, rejection } = self;
         let stream_id = respond.stream_id().as_u32();
         let (mut parts, body) = request.into_parts();
         let is_head_request = parts.method == http::Method::HEAD;
@@ -68,8 +68,8 @@ impl StreamTask {
         // Sending the error response may block on the client: free the large header section first.
         drop(parts);
         match request {
-            Ok(request) => serve_guarded(&listener, peer_ip, &mut client, &request).await,
-            Err(rejected) => reject_guarded(&listener, peer_ip, &mut client, rejected).await,
+            Ok(request) => serve_guarded(&listener, peer, &mut client, &request).await,
+            Err(rejected) => reject_guarded(&listener, peer, &mut client, rejected).await,
         }
         let has_result = table.finish(stream_id);
         match client.state() {

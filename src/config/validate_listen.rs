@@ -1,0 +1,252 @@
+//! Checks the section `listen`.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::file::forms::Text;
+use super::file::{ListenFile, ProxyProtocolFile};
+use super::listen_address::ListenTarget;
+use super::problem::Diagnostic;
+use super::tree::KeyPath;
+use super::validator::Validator;
+use super::{ListenAddress, Listener, TelemetryConfig, validate_tls};
+use crate::http::peer::PeerRange;
+
+/// The permissions of a socket: its owner and group may connect, whatever the umask.
+const DEFAULT_SOCKET_MODE: u32 = 0o660;
+
+/// The listeners, in the order of the file. Their contracts are checked later.
+pub(super) fn listeners(
+    validator: &mut Validator<'_>,
+    files: Option<&Vec<ListenFile>>,
+    telemetry: &TelemetryConfig,
+) -> Vec<Listener> {
+    let root = KeyPath::Root;
+    let list = root.key("listen");
+    let mut listeners: Vec<Listener> = Vec::new();
+    for (index, file) in files.into_iter().flatten().enumerate() {
+        let item = list.item(index);
+        let at = item.key("address");
+        let address = listen_address(validator, &item, file);
+        if addresses_conflict(&address, &ListenAddress::Tcp(telemetry.address)) {
+            let message = format!("{address} is also the telemetry address");
+            validator.report(&at, Diagnostic::new(message, "use a different port for one of them"));
+        } else if listeners.iter().any(|listener| addresses_conflict(&listener.address, &address)) {
+            let message = format!("{address} is listed twice");
+            let other = if address.tcp().is_some() { "port" } else { "path" };
+            validator.report(
+                &at,
+                Diagnostic::new(message, format!("remove one of them, or use a different {other}")),
+            );
+        }
+        let h2c = file.h2c;
+        let tls = validate_tls::listener(validator, &item, file.tls.as_ref());
+        if h2c && file.tls.is_some() {
+            let diagnostic =
+                Diagnostic::new("h2c is HTTP/2 without TLS", "remove it: with TLS, clients negotiate HTTP/2");
+            validator.report(&item.key("h2c"), diagnostic);
+        }
+        let proxy_protocol = file.proxy_protocol.as_ref().map(|section| {
+            check_senders(validator, &item.key("proxy_protocol").key("from"), (section, &address));
+            Text::values(&section.from).into()
+        });
+        listeners.push(Listener { address, h2c, proxy_protocol, tls, errors: None });
+    }
+    listeners
+}
+
+/// The address of a listener, with the permissions of a socket.
+fn listen_address(validator: &mut Validator<'_>, item: &KeyPath<'_>, file: &ListenFile) -> ListenAddress {
+    match &*file.address {
+        ListenTarget::Tcp(address) => {
+            if file.mode.is_some() {
+                let message = "mode has no effect without a Unix socket";
+                validator.report(&item.key("mode"), Diagnostic::new(message, "remove it"));
+            }
+            ListenAddress::Tcp(*address)
+        }
+        ListenTarget::Unix(path) => {
+            // Other commands may run where the directory does not exist, such as `verify` in CI.
+            if validator.now.is_some() {
+                let usable = check_socket(path);
+                validator.check(&item.key("address"), usable);
+            }
+            let mode = file.mode.as_ref().map_or(DEFAULT_SOCKET_MODE, |mode| **mode);
+            ListenAddress::Unix(Arc::clone(path), mode)
+        }
+    }
+}
+
+/// Whether a socket could be made at this path. A socket may exist: it is stale, or the gateway is running.
+fn check_socket(path: &Path) -> Result<(), Diagnostic> {
+    let directory = path.parent().unwrap_or(path).display();
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => Ok(()),
+        Ok(_) => Err(Diagnostic::new(
+            format!("{} exists and is not a socket", path.display()),
+            "remove that file, or use another path",
+        )),
+        Err(_) => match fs::metadata(path.parent().unwrap_or(path)) {
+            Ok(metadata) if metadata.is_dir() => Ok(()),
+            Ok(_) => Err(Diagnostic::new(
+                format!("{directory} is not a directory"),
+                "use a path in a directory, for example \"unix:/run/app.sock\"",
+            )),
+            // This user may see less than the one that runs the gateway.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+            Err(_) => Err(Diagnostic::new(
+                format!("the directory {directory} does not exist"),
+                "create it (systemd: RuntimeDirectory=), or use another path",
+            )),
+        },
+    }
+}
+
+/// The peers of a Unix socket are `unix`, all others have an address.
+fn check_senders(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    (section, address): (&ProxyProtocolFile, &ListenAddress),
+) {
+    let lists_unix = section.from.iter().any(|range| **range == PeerRange::Unix);
+    let diagnostic = match address {
+        ListenAddress::Unix(..) if !lists_unix => Diagnostic::new(
+            "the peers of a Unix socket have no address, so no connection would be accepted",
+            "write from: [unix]",
+        ),
+        ListenAddress::Tcp(_) if lists_unix => Diagnostic::new(
+            "unix has no effect without a Unix socket",
+            "remove it, and list the networks of the load balancers, for example from: [10.0.0.0/8]",
+        ),
+        ListenAddress::Unix(..) | ListenAddress::Tcp(_) => return,
+    };
+    validator.report(at, diagnostic);
+}
+
+/// Whether binding both would fail.
+fn addresses_conflict(a: &ListenAddress, b: &ListenAddress) -> bool {
+    match (a, b) {
+        (ListenAddress::Tcp(a), ListenAddress::Tcp(b)) => tcp_addresses_conflict(*a, *b),
+        (ListenAddress::Unix(a, _), ListenAddress::Unix(b, _)) => a == b,
+        (ListenAddress::Tcp(_), ListenAddress::Unix(..))
+        | (ListenAddress::Unix(..), ListenAddress::Tcp(_)) => false,
+    }
+}
+
+/// Port 0 is a different port each time.
+fn tcp_addresses_conflict(a: SocketAddr, b: SocketAddr) -> bool {
+    let overlap = match (a.is_ipv4() == b.is_ipv4(), a.ip().is_unspecified(), b.ip().is_unspecified()) {
+        (true, a_is_any, b_is_any) => a.ip() == b.ip() || a_is_any || b_is_any,
+        // `[::]` includes IPv4, unless `0.0.0.0` with the same port is listed too.
+        (false, true, true) => false,
+        (false, ..) => [a, b].iter().any(|address| address.is_ipv6() && address.ip().is_unspecified()),
+    };
+    a.port() != 0 && a.port() == b.port() && overlap
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::time::SystemTime;
+
+    use super::super::validate::{check_file, load_str};
+    use super::super::{Config, Problems};
+    use super::*;
+
+    fn text(listen: &str) -> String {
+        format!(
+            "version: 1\nlisten: {listen}\nupstreams: {{ main: {{ servers: [\"127.0.0.1:1\"] }} }}\n\
+             routes: [{{ name: all, match: {{ path: \"/{{*rest}}\" }}, upstream: main }}]\n"
+        )
+    }
+
+    fn load(listen: &str) -> Result<Config, Problems> {
+        load_str("statusquo.yaml", &text(listen), &|_| None, 1)
+    }
+
+    fn messages(problems: &Problems) -> Vec<String> {
+        problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message_and_help())).collect()
+    }
+
+    #[test]
+    fn socket_has_a_path_permissions_and_senders() {
+        let config = load(
+            "[{ address: \"unix:/run/a.sock\", mode: 0600, proxy_protocol: { from: [unix] } }, { address: \"unix:/run/b.sock\" }]",
+        )
+        .unwrap();
+        let [first, second] = config.listeners.as_slice() else { panic!("{:?}", config.listeners) };
+        assert_eq!(first.address, ListenAddress::Unix(Arc::from(Path::new("/run/a.sock")), 0o600));
+        assert_eq!(first.proxy_protocol.as_deref(), Some([PeerRange::Unix].as_slice()));
+        assert_eq!(second.address, ListenAddress::Unix(Arc::from(Path::new("/run/b.sock")), 0o660));
+        assert_eq!(second.address.to_string(), "unix:/run/b.sock");
+        assert_eq!((first.address.port_or(80), second.address.tcp()), (80, None));
+    }
+
+    #[test]
+    fn keys_without_effect_and_invalid_sockets_are_refused_with_help() {
+        let invalid = "[{ address: \"unix:run/a.sock\" }, { address: /run/a.sock }, { address: \"unix:/a\", mode: rw }]";
+        assert_eq!(
+            messages(&load(invalid).unwrap_err()),
+            [
+                "listen[0].address: \"unix:run/a.sock\" is not the path of a socket; write an absolute path, for example \"unix:/run/app.sock\"",
+                "listen[1].address: \"/run/a.sock\" is the path of a socket without unix:; write \"unix:/run/a.sock\"",
+                "listen[2].mode: \"rw\" is not a file mode; write 3 octal digits for owner, group and others, for example \"0660\"",
+            ]
+        );
+        let useless = "[{ address: \":80\", mode: 0600, proxy_protocol: { from: [unix] } }, \
+                       { address: \"unix:/a\", proxy_protocol: { from: [127.0.0.1] } }, { address: \"unix:/a\" }]";
+        assert_eq!(
+            messages(&load(useless).unwrap_err()),
+            [
+                "listen[0].mode: mode has no effect without a Unix socket; remove it",
+                "listen[0].proxy_protocol.from: unix has no effect without a Unix socket; remove it, and list the networks of the load balancers, for example from: [10.0.0.0/8]",
+                "listen[1].proxy_protocol.from: the peers of a Unix socket have no address, so no connection would be accepted; write from: [unix]",
+                "listen[2].address: unix:/a is listed twice; remove one of them, or use a different path",
+            ]
+        );
+    }
+
+    #[test]
+    fn check_refuses_a_path_at_which_no_socket_could_be_made() {
+        let folder = std::env::temp_dir().join(format!("statusquo-listen-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (file, socket) = (folder.join("file"), folder.join("a.sock"));
+        fs::write(&file, "").unwrap();
+        drop(UnixListener::bind(&socket).unwrap());
+        let name = folder.display().to_string();
+        let check = |path: &str| {
+            let config = folder.join("statusquo.yaml");
+            let text = text(&format!("[{{ address: \"unix:{name}/{path}\" }}]"));
+            fs::write(&config, &text).unwrap();
+            assert!(load_str("statusquo.yaml", &text, &|_| None, 1).is_ok(), "{path}: only check looks");
+            check_file(&config, &|_| None, 1, SystemTime::now())
+                .map_or_else(|list| messages(&list), |_| Vec::new())
+        };
+        for good in ["new.sock", "a.sock"] {
+            assert_eq!(check(good), Vec::<String>::new(), "{good}");
+        }
+        assert_eq!(
+            check("file"),
+            [format!(
+                "listen[0].address: {name}/file exists and is not a socket; remove that file, or use another path"
+            )]
+        );
+        assert_eq!(
+            check("missing/a.sock"),
+            [format!(
+                "listen[0].address: the directory {name}/missing does not exist; create it (systemd: RuntimeDirectory=), or use another path"
+            )]
+        );
+        assert_eq!(
+            check("file/a.sock"),
+            [format!(
+                "listen[0].address: {name}/file is not a directory; use a path in a directory, for example \"unix:/run/app.sock\""
+            )]
+        );
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
