@@ -55,7 +55,7 @@ pub(super) enum BodyChange {
     Unchanged,
     /// The content coding was removed, because the client does not accept it.
     Decoded,
-    /// The gateway added what only it knows.
+    /// The gateway added members that only it can provide, such as the request ID.
     Completed,
     /// The client prefers problem documents.
     Problem,

@@ -222,7 +222,7 @@ pub(super) struct RequestRecord {
     pub(super) retried_attempts: Vec<RetriedAttempt>,
     /// The latest attempt. It stays here after its outcome is recorded: the log shows its server.
     pub(super) last_attempt: Option<AttemptGuard>,
-    /// Ejection knows the outcome of the latest attempt, or must not learn of it.
+    /// The outcome of the latest attempt is recorded, or is not to be recorded.
     pub(super) outcome_recorded: bool,
     /// The request as the circuit breaker of the upstream counts it.
     pub(super) breaker_pass: Option<BreakerPass>,

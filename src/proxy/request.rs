@@ -139,7 +139,8 @@ async fn take_steps<'a>(
     Ok(respond(exchange, FinalResponse::Upstream(&mut forwarding, response, classification)).await)
 }
 
-/// Responds to a request whose steps have panicked, under the contract of its route. The [`Exchange`] is lost.
+/// Responds to a request whose steps have panicked, under the contract of its route. The panic has destroyed its
+/// [`Exchange`]: what is needed is determined again.
 pub(super) async fn respond_after_panic(
     gateway: &Gateway,
     Arrival { listener, peer }: Arrival,

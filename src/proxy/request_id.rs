@@ -1,4 +1,4 @@
-//! Generates request ids: unique, sortable by time, and cheap.
+//! Generates request IDs: unique, sortable by time, and cheap.
 
 use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};

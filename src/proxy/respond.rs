@@ -109,7 +109,7 @@ pub(crate) const fn closes_connection(cause: Cause, phase: Phase) -> bool {
         || (matches!(cause, Cause::MalformedBody) && !matches!(phase, Phase::Admit))
 }
 
-/// Builds what is sent, and gives up the upstream if its response has been read.
+/// Builds what is sent.
 fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>) -> Prepared<'r, 'a> {
     match response {
         FinalResponse::Fault(fault) => prepare_fault(exchange, fault),
@@ -132,7 +132,8 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
     }
 }
 
-/// Builds what is sent for the upstream's response, forwarded or replaced.
+/// Builds what is sent for the upstream's response. Unless the response is relayed, its connection is released: the next
+/// request of the upstream must not wait for a slow client.
 fn prepare_upstream<'r, 'a>(
     exchange: &mut Exchange<'_>,
     forwarding: &'r mut Forwarding<'a>,
@@ -147,7 +148,6 @@ fn prepare_upstream<'r, 'a>(
             Prepared { outgoing, origin, trigger: None, end }
         }
         Classification::ForwardConforming(error) => {
-            // The next request of the upstream must not wait for a slow client.
             let UpstreamResponse { conn, response_head } = response;
             forwarding.release(conn);
             let origin = match error.change {

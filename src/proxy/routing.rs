@@ -22,7 +22,7 @@ use crate::snapshot::{ResponseRules, Route, Snapshot};
 pub(super) enum Routing<'a> {
     /// The request is for this route.
     Route(&'a Route),
-    /// A preflight that the gateway answers by this policy, about a request with this method.
+    /// A preflight for a request with this method; the gateway responds to it by this policy.
     Preflight {
         route: Option<&'a Route>,
         rules: ResponseRules<'a>,

@@ -329,7 +329,7 @@ impl Connection<'_> {
         }
     }
 
-    /// What is known of a rejected request, for its error response and the log. `read` is the part that was received.
+    /// The facts of a rejected request, for its error response and the log. `read` is the part that was received.
     fn rejected_request(fault: Fault, read: &[u8]) -> RejectedRequest {
         RejectedRequest { fault, request_line: first_line(read), facts: RejectedFacts::read(read) }
     }

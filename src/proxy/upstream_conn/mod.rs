@@ -142,7 +142,7 @@ impl UpstreamConn {
         }
     }
 
-    /// Whether the upstream ended the request's stream and left the connection open: the server answered, so the
+    /// Whether the upstream ended the request's stream and left the connection open: the server responded, so the
     /// connection is not stale.
     pub(super) const fn stream_was_reset(&self) -> bool {
         match self {

@@ -33,7 +33,7 @@ pub(super) struct StreamTask {
 }
 
 impl StreamTask {
-    /// Serves the request, or sends its error response, and counts the stream if the client has left.
+    /// Serves the request, or sends its error response, and counts the stream if the client has disconnected.
     pub(super) async fn serve(self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         let StreamTask { listener, table, peer, listener_origin, budget, pinned, rejection } = self;
         let stream_id = respond.stream_id().as_u32();
@@ -88,7 +88,7 @@ fn rejected_request(parts: &Parts, fault: Fault, facts: RejectedFacts) -> Reject
     RejectedRequest { fault, request_line, facts }
 }
 
-/// What an invalid header section says.
+/// The facts of an invalid header section.
 fn invalid_request_facts(parts: &Parts) -> RejectedFacts {
     let value =
         |name| parts.headers.get(name).map(|value: &HeaderValue| Bytes::copy_from_slice(value.as_bytes()));
