@@ -326,8 +326,12 @@ fn check_replacement(contract: &Contract, body: &[u8]) {
     }
     let request_id = HeaderValue::from_static("019ab0c5-8f4e-7c3a-9d21-5b6e7f8a9b0c");
     for status in [400, 404, 422, 500, 503] {
-        let input =
-            PolicyInput { trigger: Trigger::UpstreamStatus(status), upstream: None, method: &Method::GET };
+        let input = PolicyInput {
+            trigger: Trigger::UpstreamStatus(status),
+            upstream: None,
+            method: &Method::GET,
+            route_response: None,
+        };
         let decision = decide(contract, &input, &Overrides::default());
         let context = ReplyContext {
             origin: ErrorOrigin::Replaced,

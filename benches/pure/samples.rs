@@ -95,7 +95,12 @@ impl Samples {
     }
 
     fn decide(&self, case: Trigger) -> Decision {
-        let situation = PolicyInput { trigger: case, upstream: Some("orders"), method: &Method::GET };
+        let situation = PolicyInput {
+            trigger: case,
+            upstream: Some("orders"),
+            method: &Method::GET,
+            route_response: None,
+        };
         decide(&self.contract, &situation, &Overrides::default())
     }
 

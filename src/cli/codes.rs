@@ -289,7 +289,7 @@ impl StatusRow {
 
 /// The code that the policy selects without overrides.
 fn decide_code(contract: &Contract, trigger: Trigger) -> u16 {
-    let input = PolicyInput { trigger, upstream: None, method: &Method::GET };
+    let input = PolicyInput { trigger, upstream: None, method: &Method::GET, route_response: None };
     decide(contract, &input, &Overrides::default()).code().status()
 }
 

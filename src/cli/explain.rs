@@ -23,7 +23,7 @@ use http::Method;
 use super::check::ReportFormat;
 use super::run::print_message;
 use super::{ConfigArg, load_or_exit};
-use crate::config::{self, Config, problem, units};
+use crate::config::{self, Config, RouteAction, problem, units};
 use crate::contract::causes::UPSTREAM_RESPONSE;
 use crate::contract::{Cause, RequestSent, Trigger};
 use crate::http::cors;
@@ -288,6 +288,7 @@ fn choose_route<'a>(
             let possible = |(_, entry): &(usize, &config::RouteConfig)| match options.cause {
                 Some(Cause::RateLimited) => rate_limits::is_limited(config, entry),
                 Some(Cause::Maintenance) => entry.maintenance.is_some(),
+                Some(Cause::RouteResponse) => matches!(entry.action, RouteAction::RespondWithError),
                 Some(_) | None => entry.upstream.is_some(),
             };
             let possible = candidates.clone().find(possible);

@@ -81,7 +81,7 @@ statusquo.yaml:23:44: routes[1].errors.overrides[0].when.cause: unknown cause "c
 statusquo.yaml:23:71: routes[1].errors.overrides[0].code: 502 is not in the contract "appwrite"; expected 400, 401, 403, 404, 409, 429, 500, 503 or 504
   23 |     errors: { overrides: [{ when: { cause: conection_refused }, code: 502 }] }
      |                                                                       ^
-statusquo.yaml:24:5: routes[1].colour: unknown key; expected name, match, upstream, contract, strip_prefix, rewrite, request_headers, response_headers, redirect, maintenance, errors, cors, timeouts, max_body, rate_limits, deny, allow_from, deny_from, paths, upgrades or forwarded
+statusquo.yaml:24:5: routes[1].colour: unknown key; expected name, match, upstream, contract, strip_prefix, rewrite, request_headers, response_headers, redirect, respond, maintenance, errors, cors, timeouts, max_body, rate_limits, deny, allow_from, deny_from, paths, upgrades or forwarded
   24 |     colour: red
      |     ^
 14 problems
@@ -465,6 +465,27 @@ fn every_upstream_and_route_problem_has_help() {
                 "routes[0].rate_limits[0]: unknown rate limit \"perip\"; did you mean \"per_ip\"?",
                 "routes[0].rate_limits[2]: \"per_ip\" is listed twice; keep one",
                 "routes[0].rate_limits[4]: unknown rate limit \"other\"; expected per_ip or bad",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"] } }\nroutes: [{ name: a, match: { path: /a }, respond: { code: 402 }, upstream: shop, strip_prefix: /a, request_headers: {} }, \
+             { name: b, match: { path: /b }, respond: { code: 404, body: x } }, { name: c, match: { path: /c }, respond: {} }, { name: d, match: { path: /d }, respond: { status: 404, body: x } }, \
+             { name: e, match: { path: /e }, respond: { status: 200, body: x } }, { name: f, match: { path: /f }, respond: { status: 204, body: x, media_type: text/plain } }, \
+             { name: g, match: { path: /g }, respond: { status: 302 }, redirect: { to: /x } }, { name: h, match: { path: /h }, respond: { status: 200, media_type: text } }]",
+            &[
+                "routes[0].respond.code: 402 is not in the contract \"appwrite\"; expected 400, 401, 403, 404, 409, 429, 500, 503 or 504",
+                "routes[0].upstream: a route with respond forwards nothing: upstream would never apply; remove upstream, or respond",
+                "routes[0].strip_prefix: a route with respond forwards nothing: strip_prefix would never apply; remove strip_prefix, or respond",
+                "routes[0].request_headers: a route with respond forwards nothing: request_headers would never apply; remove request_headers, or respond",
+                "routes[1].respond.body: the contract defines the response with this code: body would never apply; remove body, or code",
+                "routes[2].respond: code and status are missing; write code: 404 for an error of the contract, or status: 200 for a fixed response",
+                "routes[3].respond.status: \"404\" is not the status of a fixed response; write 200 to 399, or code: 404 for an error of the contract",
+                "routes[4].respond.media_type: missing; write the media type of body, for example media_type: text/plain",
+                "routes[5].respond.body: a response with 204 has no body; remove body, or write status: 200",
+                "routes[5].respond.media_type: a response with 204 has no body; remove media_type, or write status: 200",
+                "routes[6].respond: a route with redirect forwards nothing: respond would never apply; remove respond, or redirect",
+                "routes[6].respond.status: \"302\" is not the status of a fixed response; write 200 to 399, or redirect in place of respond",
+                "routes[7].respond.media_type: \"text\" is not a media type; write TYPE/SUBTYPE, for example text/plain",
             ],
         ),
     ];

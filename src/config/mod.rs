@@ -29,6 +29,7 @@ pub(crate) mod validate_cors;
 pub(crate) mod validate_errors;
 pub(crate) mod validate_limits;
 mod validate_listen;
+pub(crate) mod validate_respond;
 pub(crate) mod validate_routing;
 pub(crate) mod validate_stores;
 pub(crate) mod validate_tls;
@@ -49,7 +50,7 @@ use http::Method;
 use ipnet::IpNet;
 use rustls::pki_types::ServerName;
 
-use crate::contract::{Contract, JsonPath, Override, RedirectStatus};
+use crate::contract::{Contract, DocumentedCode, FixedResponse, JsonPath, Override, RedirectStatus};
 use crate::http::authority::UpstreamHost;
 use crate::http::cors;
 use crate::http::header_edits::HeaderEdits;
@@ -302,6 +303,8 @@ pub struct ErrorRules {
     pub retry_after: u64,
     /// The overrides of the route; they apply before the top-level ones.
     pub overrides: Vec<Override>,
+    /// The code that the route declares in `respond.code`.
+    pub route_response: Option<DocumentedCode>,
     /// Upstream header fields that replaced errors keep in addition to the built-in list.
     pub keep_headers: Vec<http::HeaderName>,
 }
@@ -465,6 +468,10 @@ pub(crate) enum RouteAction {
     Forward,
     /// Redirects the client.
     Redirect(Arc<Redirect>),
+    /// Sends a fixed response.
+    Respond(Arc<FixedResponse>),
+    /// Sends the error of the contract in [`ErrorRules::route_response`].
+    RespondWithError,
 }
 
 /// A redirect.

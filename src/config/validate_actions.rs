@@ -1,4 +1,5 @@
 //! Validates what a route does besides forwarding: conditions, path rewrites, header edits, redirects, maintenance.
+//! [`super::validate_respond`] validates `respond`.
 
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use super::file::route::{MatchFile, RouteFile, SchemeWord};
 use super::problem::{Diagnostic, quoted};
 use super::tree::KeyPath;
 use super::units;
+use super::validate_respond;
 use super::validator::Validator;
 use super::{Maintenance, Redirect, RouteAction};
 use crate::http::header_edits::{HeaderEdits, protected_request_field, protected_response_field};
@@ -105,23 +107,26 @@ pub(crate) fn action(
     host: Option<&str>,
     path: &str,
 ) -> RouteAction {
-    let Some(redirect_file) = &file.redirect else { return RouteAction::Forward };
-    let section = at.key("redirect");
-    if file.upstream.is_some() {
-        let diagnostic =
-            Diagnostic::new("a route with redirect forwards nothing", "remove upstream, or redirect");
-        validator.report(&at.key("upstream"), diagnostic);
+    let key = match (&file.redirect, &file.respond) {
+        (None, None) => return RouteAction::Forward,
+        (Some(_), _) => "redirect",
+        (None, Some(_)) => "respond",
+    };
+    let pointless =
+        ["upstream", "strip_prefix", "rewrite", "request_headers", "upgrades", "forwarded", "respond"];
+    for other in pointless.into_iter().filter(|other| *other != key) {
+        if validator.tree.is_written(&at.key(other)) {
+            let message = format!("a route with {key} forwards nothing: {other} would never apply");
+            validator.report(&at.key(other), Diagnostic::new(message, format!("remove {other}, or {key}")));
+        }
     }
-    if file.strip_prefix.is_some() || file.rewrite.is_some() {
-        let key = if file.rewrite.is_some() { "rewrite" } else { "strip_prefix" };
-        let diagnostic = Diagnostic::new(
-            "a route with redirect forwards nothing",
-            "remove it, and write the path in redirect.to",
-        );
-        validator.report(&at.key(key), diagnostic);
+    let section = at.key(key);
+    match (&file.redirect, &file.respond) {
+        (Some(file), _) => redirect(validator, &section, file, host, path)
+            .map_or(RouteAction::Forward, |redirect| RouteAction::Redirect(Arc::new(redirect))),
+        (None, Some(file)) => validate_respond::action(validator, &section, file),
+        (None, None) => RouteAction::Forward,
     }
-    redirect(validator, &section, redirect_file, host, path)
-        .map_or(RouteAction::Forward, |redirect| RouteAction::Redirect(Arc::new(redirect)))
 }
 
 fn redirect(

@@ -63,6 +63,7 @@ pub(crate) fn rules(
             .map(|(index, file)| build_override(validator, &list.item(index), file, scope))
             .collect(),
         keep_headers: Text::values(&file.keep_headers),
+        route_response: None,
     })
 }
 
@@ -152,7 +153,12 @@ fn build_override(
 }
 
 /// Every contract must document the code.
-fn check_code(validator: &mut Validator<'_>, at: &KeyPath<'_>, code: Option<u16>, targets: &[&Contract]) {
+pub(crate) fn check_code(
+    validator: &mut Validator<'_>,
+    at: &KeyPath<'_>,
+    code: Option<u16>,
+    targets: &[&Contract],
+) {
     let Some(code) = code else { return };
     let mut without: Vec<&str> = targets
         .iter()

@@ -17,6 +17,7 @@ use super::validate_actions;
 use super::validate_cors;
 use super::validate_errors::{self, ErrorScope, OverrideTarget};
 use super::validate_limits::{self, ValidatedLimit};
+use super::validate_respond;
 use super::validate_upstreams::{check_timeouts, timeouts};
 use super::validator::{Validator, distinct};
 use super::{ErrorRules, RouteConfig, UpstreamConfig};
@@ -101,10 +102,13 @@ fn check(
     let edits = [("request_headers", &file.request_headers), ("response_headers", &file.response_headers)];
     let [request_edits, response_edits] =
         edits.map(|(key, file)| validate_actions::edits(validator, at, (key, file.as_ref()), &path));
+    let respond = file.respond.as_ref();
+    let route_response = validate_respond::error_code(validator, &at.key("respond"), respond, route.contract);
+    let errors = errors(validator, &at.key("errors"), route, context);
     RouteConfig {
         name: route.name.clone(),
         upstream: upstream(validator, at, file, context),
-        errors: errors(validator, &at.key("errors"), route, context),
+        errors: ErrorRules { route_response, ..errors },
         cors: validate_cors::route(validator, &at.key("cors"), file.cors.as_ref(), context.cors, &methods),
         action,
         path_rewrite: validate_actions::path_rewrite(validator, at, file, &path),
@@ -151,7 +155,8 @@ fn upstream(
     file: &RouteFile,
     context: &RouteContext<'_>,
 ) -> Option<usize> {
-    if file.upstream.is_none() && !validator.tree.is_written(&at.key("redirect")) {
+    let responds = ["redirect", "respond"].iter().any(|key| validator.tree.is_written(&at.key(key)));
+    if file.upstream.is_none() && !responds {
         validator.missing(&at.key("upstream"), "write the name of an upstream, for example upstream: shop");
     }
     let name = file.upstream.as_ref()?;

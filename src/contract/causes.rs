@@ -156,6 +156,8 @@ causes! {
     RateLimited "rate_limited" = row(&[429, 503, 400], Phase::Admit, GrpcStatus::ResourceExhausted);
     /// The route is in maintenance (`maintenance`).
     Maintenance "maintenance" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable);
+    /// The route responds with an error of the contract (`respond`), whose code is the one that it declares.
+    RouteResponse "route_response" = row(&[404, 400], Phase::Admit, GrpcStatus::Unimplemented);
     /// A bug in the gateway: a panic was caught.
     ProxyInternalError "proxy_internal_error" = row(&[500], Phase::Internal, GrpcStatus::Internal);
     /// The configuration proved invalid at run time. No known request leads to this.

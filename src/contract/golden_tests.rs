@@ -28,7 +28,7 @@ fn decisions() -> String {
     for name in builtin::CONTRACT_NAMES {
         let contract = Contract::builtin(name).unwrap();
         let mut line = |label: &str, trigger: Trigger| {
-            let input = PolicyInput { trigger, upstream: None, method: &Method::GET };
+            let input = PolicyInput { trigger, upstream: None, method: &Method::GET, route_response: None };
             let decision = decide(&contract, &input, &Overrides::default());
             let status = decision.code().status();
             writeln!(text, "{name} {label} -> {status} {}", decision.message(&contract)).unwrap();

@@ -40,6 +40,8 @@ pub struct PolicyInput<'a> {
     pub upstream: Option<&'a str>,
     /// The method of the request.
     pub method: &'a Method,
+    /// The code that the route declares in `respond`, for the cause `route_response`.
+    pub route_response: Option<DocumentedCode>,
 }
 
 /// When an override applies. Empty conditions match everything; all other conditions must hold.
@@ -112,6 +114,8 @@ pub enum PolicyRule {
     Documented,
     /// A row of the default tables.
     Default,
+    /// The route declares the code of its responses (`respond`).
+    RouteResponse,
     /// This override of the route, counted from 0.
     RouteOverride(usize),
     /// This global override, counted from 0.
@@ -123,6 +127,7 @@ impl fmt::Display for PolicyRule {
         match self {
             PolicyRule::Documented => f.write_str("documented"),
             PolicyRule::Default => f.write_str("default"),
+            PolicyRule::RouteResponse => f.write_str("response of the route"),
             PolicyRule::RouteOverride(index) => write!(f, "route override {index}"),
             PolicyRule::GlobalOverride(index) => write!(f, "global override {index}"),
         }
@@ -186,11 +191,11 @@ impl Decision {
         Some(json)
     }
 
-    /// Whether the body is that of the contract for this cause: no override changes it.
+    /// Whether the body is that of the contract for this cause: neither an override nor the route decides it.
     pub fn has_default_body(&self) -> bool {
         match self.rule {
             PolicyRule::Documented | PolicyRule::Default => true,
-            PolicyRule::RouteOverride(_) | PolicyRule::GlobalOverride(_) => false,
+            PolicyRule::RouteResponse | PolicyRule::RouteOverride(_) | PolicyRule::GlobalOverride(_) => false,
         }
     }
 
@@ -220,7 +225,10 @@ impl Decision {
 /// Decides which error to send. Total, without side effects and without allocation.
 pub fn decide(contract: &Contract, input: &PolicyInput<'_>, overrides: &Overrides<'_>) -> Decision {
     let (code, rule) = match input.trigger {
-        Trigger::Fault(cause) => (contract.code_for_cause(cause), PolicyRule::Default),
+        Trigger::Fault(cause) => match input.route_response.filter(|_| cause == Cause::RouteResponse) {
+            Some(declared) => (declared, PolicyRule::RouteResponse),
+            None => (contract.code_for_cause(cause), PolicyRule::Default),
+        },
         Trigger::UpstreamStatus(status) => match contract.code(status) {
             Some(code) => (code, PolicyRule::Documented),
             None => (contract.code_for_upstream(status), PolicyRule::Default),

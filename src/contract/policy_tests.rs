@@ -11,7 +11,7 @@ fn contract() -> Contract {
 }
 
 fn input(trigger: Trigger) -> PolicyInput<'static> {
-    PolicyInput { trigger, upstream: Some("shop"), method: &Method::GET }
+    PolicyInput { trigger, upstream: Some("shop"), method: &Method::GET, route_response: None }
 }
 
 fn decide_with(trigger: Trigger, route: &[Override], global: &[Override]) -> Decision {
@@ -26,7 +26,7 @@ const EXPECTED_CAUSE_STATUSES: &[(u16, &str)] = &[
          body_too_large client_too_slow",
     ),
     (403, "http_request_denied"),
-    (404, "destination_not_found method_not_allowed"),
+    (404, "destination_not_found method_not_allowed route_response"),
     (429, "rate_limited"),
     (500, "proxy_internal_error proxy_configuration_error proxy_loop_detected"),
     (
@@ -94,6 +94,20 @@ fn every_upstream_status_maps_to_its_specified_code() {
 }
 
 #[test]
+fn declared_code_of_a_route_decides_unless_an_override_matches() {
+    let contract = contract();
+    let declared =
+        PolicyInput { route_response: contract.code(409), ..input(Trigger::Fault(Cause::RouteResponse)) };
+    let decision = decide(&contract, &declared, &Overrides::default());
+    assert_eq!((decision.code().status(), decision.rule()), (409, PolicyRule::RouteResponse));
+    let other = PolicyInput { trigger: Trigger::Fault(Cause::Maintenance), ..declared };
+    assert_eq!(decide(&contract, &other, &Overrides::default()).code().status(), 503);
+    let without_code = Override { message: Some("No.".into()), ..Override::default() };
+    let decision = decide(&contract, &declared, &Overrides { route: &[without_code], global: &[] });
+    assert_eq!((decision.code().status(), decision.message(&contract)), (409, "No."));
+}
+
+#[test]
 fn non_error_status_maps_to_504() {
     for status in (0..400).chain(600..=999).chain([u16::MAX]) {
         let decision = decide_with(Trigger::UpstreamStatus(status), &[], &[]);
@@ -134,6 +148,7 @@ const EXPECTED_PREFERENCES: &[(&str, &[u16])] = &[
     ("http_request_denied", &[403, 401, 400]),
     ("rate_limited", &[429, 503, 400]),
     ("maintenance", &[503, 500]),
+    ("route_response", &[404, 400]),
     ("proxy_internal_error proxy_configuration_error", &[500]),
     ("proxy_loop_detected", &[508, 500]),
     (

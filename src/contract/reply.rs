@@ -17,6 +17,7 @@ use super::fault::RequestSent;
 use super::grpc::{self, GrpcFamily};
 use super::header_filter::retry_after_seconds;
 use super::policy::Decision;
+use super::route_response::{FixedResponse, RedirectStatus};
 use super::template::presets::PROBLEM;
 use super::template::render::BodyValues;
 use super::text;
@@ -87,62 +88,12 @@ pub struct ReplyContext<'a> {
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// The status of a redirect, which is below 400 and therefore needs no contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RedirectStatus {
-    /// 301
-    MovedPermanently,
-    /// 302
-    Found,
-    /// 303
-    SeeOther,
-    /// 307
-    TemporaryRedirect,
-    /// 308
-    PermanentRedirect,
-}
-
-impl RedirectStatus {
-    /// The status with this code; `None` if it is not a redirect to another location.
-    pub const fn from_code(code: u16) -> Option<RedirectStatus> {
-        match code {
-            301 => Some(RedirectStatus::MovedPermanently),
-            302 => Some(RedirectStatus::Found),
-            303 => Some(RedirectStatus::SeeOther),
-            307 => Some(RedirectStatus::TemporaryRedirect),
-            308 => Some(RedirectStatus::PermanentRedirect),
-            _ => None,
-        }
-    }
-
-    /// The status code.
-    pub const fn code(self) -> u16 {
-        match self {
-            RedirectStatus::MovedPermanently => 301,
-            RedirectStatus::Found => 302,
-            RedirectStatus::SeeOther => 303,
-            RedirectStatus::TemporaryRedirect => 307,
-            RedirectStatus::PermanentRedirect => 308,
-        }
-    }
-
-    /// The reason phrase (RFC 9110, section 15.4).
-    const fn reason(self) -> &'static str {
-        match self {
-            RedirectStatus::MovedPermanently => "Moved Permanently",
-            RedirectStatus::Found => "Found",
-            RedirectStatus::SeeOther => "See Other",
-            RedirectStatus::TemporaryRedirect => "Temporary Redirect",
-            RedirectStatus::PermanentRedirect => "Permanent Redirect",
-        }
-    }
-}
-
 /// A complete response that the gateway sends instead of an upstream response. Only [`compose`] builds error replies,
-/// so their code is always documented; [`LocalReply::preflight`] builds the only successful reply.
+/// so their code is always documented; [`LocalReply::preflight`], [`LocalReply::redirect`] and [`LocalReply::fixed`] build
+/// the replies below 400.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
-    /// `None` for a preflight response.
+    /// `None` for a status below 400.
     code: Option<DocumentedCode>,
     status: u16,
     reason: Arc<str>,
@@ -180,6 +131,26 @@ impl LocalReply {
             headers,
             body: Bytes::new(),
             content_length: Some(0),
+        }
+    }
+
+    /// Builds the fixed response that a route declares. Its status is below 400 and therefore needs no contract.
+    pub fn fixed(
+        response: &FixedResponse,
+        is_head_request: bool,
+        mut headers: Vec<(HeaderName, HeaderValue)>,
+        request_id: &HeaderValue,
+    ) -> LocalReply {
+        let body = response.body();
+        headers.extend(response.media_type().map(|media_type| (CONTENT_TYPE, media_type.clone())));
+        headers.push((REQUEST_ID, request_id.clone()));
+        LocalReply {
+            code: None,
+            status: response.status().code(),
+            reason: response.shared_reason(),
+            headers,
+            body: if is_head_request { Bytes::new() } else { body.clone() },
+            content_length: response.status().has_length().then_some(body.len() as u64),
         }
     }
 
@@ -374,8 +345,9 @@ fn retry_after_of(decision: &Decision, entry: &CodeEntry, context: &ReplyContext
     if let Some((_, value)) = context.headers.iter().find(|(name, _)| *name == RETRY_AFTER) {
         return Some(RetryAfter::Kept(retry_after_seconds(value, context.now).unwrap_or(1)));
     }
-    let is_overload =
-        decision.cause().is_some_and(|cause| cause.is_overload() || cause == Cause::RateLimited);
+    let is_overload = decision
+        .cause()
+        .is_some_and(|cause| cause.is_overload() || matches!(cause, Cause::RateLimited | Cause::Maintenance));
     let needed = matches!(entry.code().status(), 429 | 503) || is_overload;
     needed.then(|| RetryAfter::Added(context.retry_after.max(1)))
 }

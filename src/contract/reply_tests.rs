@@ -19,7 +19,7 @@ fn contract() -> Contract {
 }
 
 fn decision(trigger: Trigger, overrides: &[Override]) -> Decision {
-    let input = PolicyInput { trigger, upstream: Some("shop"), method: &Method::GET };
+    let input = PolicyInput { trigger, upstream: Some("shop"), method: &Method::GET, route_response: None };
     decide(&contract(), &input, &Overrides { route: overrides, global: &[] })
 }
 

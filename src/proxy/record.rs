@@ -27,6 +27,8 @@ pub(super) enum RequestEnd {
     Preflight { status: u16 },
     /// The gateway redirected the client.
     Redirected { status: u16 },
+    /// The gateway sent the fixed response of the route.
+    Responded { status: u16 },
     /// The response was truncated after its headers were sent.
     Aborted { status: u16, fault: Fault },
     /// A tunnel was closed after its idle timeout.
@@ -57,6 +59,7 @@ impl RequestEnd {
             | RequestEnd::Replied { status, .. }
             | RequestEnd::Preflight { status }
             | RequestEnd::Redirected { status }
+            | RequestEnd::Responded { status }
             | RequestEnd::Aborted { status, .. }
             | RequestEnd::TunnelIdle { status } => *status,
             RequestEnd::ClientDisconnected => 0,
@@ -152,6 +155,7 @@ pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd, now: Instant) {
         }
         RequestEnd::Preflight { status } => (Some(*status), None, Outcome::Preflight),
         RequestEnd::Redirected { status } => (Some(*status), None, Outcome::Redirected),
+        RequestEnd::Responded { status } => (Some(*status), None, Outcome::Responded),
         RequestEnd::Aborted { status, fault } => {
             gateway.metrics.aborted(fault.cause());
             (Some(*status), Some(fault), Outcome::Aborted)
@@ -168,11 +172,15 @@ pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd, now: Instant) {
     if let Some(status) = status {
         metrics.duration(status, elapsed);
     }
-    let is_error = !matches!(
-        end,
-        RequestEnd::Forwarded { status } | RequestEnd::Preflight { status } | RequestEnd::Redirected { status }
-            if *status < 400
-    );
+    let is_error = match end {
+        RequestEnd::Forwarded { status } => *status >= 400,
+        RequestEnd::Preflight { .. } | RequestEnd::Redirected { .. } | RequestEnd::Responded { .. } => false,
+        RequestEnd::Replaced { .. }
+        | RequestEnd::Replied { .. }
+        | RequestEnd::Aborted { .. }
+        | RequestEnd::TunnelIdle { .. }
+        | RequestEnd::ClientDisconnected => true,
+    };
     if context.snapshot.access.is_enabled(is_error) {
         let attempts = attempt_list(exchange, fault, outcome);
         let record = access_record(exchange, (status, fault, outcome), elapsed);

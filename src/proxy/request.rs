@@ -115,10 +115,17 @@ async fn take_steps<'a>(
     // The rules of a route are debited together or not at all.
     let Admitted { buffered_body, reset_candidates } = limits::admit(exchange, route, request).await?;
     context.gateway.panic_on_test_path(request.path());
-    // A redirect uses up quota like any response of the route.
-    if let RouteAction::Redirect(redirect) = &route.config.action {
-        let location = redirect_location(redirect, request)?;
-        return Ok(respond(exchange, FinalResponse::Redirect(redirect.status, location)).await);
+    // What the route responds itself uses up quota like any response of the route.
+    match &route.config.action {
+        RouteAction::Forward => {}
+        RouteAction::Redirect(redirect) => {
+            let location = redirect_location(redirect, request)?;
+            return Ok(respond(exchange, FinalResponse::Redirect(redirect.status, location)).await);
+        }
+        RouteAction::Respond(fixed) => return Ok(respond(exchange, FinalResponse::Fixed(fixed)).await),
+        RouteAction::RespondWithError => {
+            return Err(Fault::new(Cause::RouteResponse, Phase::Admit).into());
+        }
     }
     // Before the queue: a path that cannot be rewritten needs no upstream.
     let target = request_values::rewritten_target(route, request)?;

@@ -3,7 +3,7 @@
 //! [`super::request`] chooses the response. [`super::relay`] and [`super::local_reply`] write it.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 
 use super::classify::{BodyChange, Classification, ConformingBody};
 use super::context::{Exchange, Forwarding};
@@ -12,7 +12,7 @@ use super::record::{self, DeliveryOutcome, RequestEnd};
 use super::relay;
 use super::reply_builder;
 use super::upstream_conn::{UpstreamResponse, UpstreamResponseHead};
-use crate::contract::{Cause, Fault, LocalReply, Phase, RedirectStatus, Trigger};
+use crate::contract::{Cause, Fault, FixedResponse, LocalReply, Phase, RedirectStatus, Trigger};
 use crate::http::cors::HeaderField;
 use crate::http::header_edits::{RenderedEdits, is_defined_for_errors};
 use crate::telemetry::ResponseOrigin;
@@ -30,6 +30,8 @@ pub(super) enum FinalResponse<'r, 'a> {
     Preflight(Vec<HeaderField>),
     /// The redirect that the route declares.
     Redirect(RedirectStatus, HeaderValue),
+    /// The fixed response that the route declares.
+    Fixed(&'r FixedResponse),
     /// The upstream's response, forwarded or replaced.
     Upstream(&'r mut Forwarding<'a>, UpstreamResponse, Classification),
 }
@@ -123,6 +125,15 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
             let fields = reply_builder::response_fields(exchange);
             let reply = LocalReply::redirect(status, location, fields, &exchange.context.request_id);
             let end = RequestEnd::Redirected { status: reply.status() };
+            let outgoing = Outgoing::LocalReply(reply);
+            Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end }
+        }
+        FinalResponse::Fixed(fixed) => {
+            let fields = reply_builder::response_fields(exchange);
+            let context = exchange.context;
+            let is_head = context.error_context().method == Method::HEAD;
+            let reply = LocalReply::fixed(fixed, is_head, fields, &context.request_id);
+            let end = RequestEnd::Responded { status: reply.status() };
             let outgoing = Outgoing::LocalReply(reply);
             Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end }
         }

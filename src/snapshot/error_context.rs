@@ -53,7 +53,8 @@ pub(crate) struct RequestState<'a> {
 impl ErrorContext<'_> {
     /// Returns the contract's decision for `trigger`.
     pub(crate) fn decide(&self, trigger: Trigger) -> Decision {
-        let input = PolicyInput { trigger, upstream: self.upstream, method: self.method };
+        let route_response = self.error_config.route_response;
+        let input = PolicyInput { trigger, upstream: self.upstream, method: self.method, route_response };
         let overrides = Overrides { route: &self.error_config.overrides, global: self.overrides };
         policy::decide(self.contract, &input, &overrides)
     }

@@ -39,6 +39,8 @@ pub(crate) enum Outcome {
     Preflight,
     /// The gateway redirected the client.
     Redirected,
+    /// The gateway sent the fixed response of the route.
+    Responded,
     /// The response was truncated after its headers were sent.
     Aborted,
     /// A tunnel was closed after `timeouts.tunnel_idle` without traffic.
@@ -75,6 +77,7 @@ impl Outcome {
             Outcome::Rejected => "rejected",
             Outcome::Preflight => "preflight",
             Outcome::Redirected => "redirected",
+            Outcome::Responded => "responded",
             Outcome::Aborted => "aborted",
             Outcome::TunnelIdle => "tunnel_idle",
             Outcome::ClientDisconnected => "client_disconnected",
@@ -91,6 +94,7 @@ impl Outcome {
             Outcome::Rejected => "rejected request",
             Outcome::Preflight => "sent preflight response",
             Outcome::Redirected => "redirected request",
+            Outcome::Responded => "sent response of route",
             Outcome::Aborted => "aborted response",
             Outcome::TunnelIdle => "closed idle tunnel",
             Outcome::ClientDisconnected => "client disconnected",
@@ -106,6 +110,7 @@ impl Outcome {
             | Outcome::Rejected
             | Outcome::Preflight
             | Outcome::Redirected
+            | Outcome::Responded
             | Outcome::TunnelIdle
             | Outcome::ClientDisconnected => Level::INFO,
         }

@@ -180,6 +180,7 @@ fn provoking_gateway(
             "name: maintained, match: { path: /maintained }, upstream: main, \
              maintenance: { message: \"Back at 10:00 UTC.\", retry_after: 1h }",
         )
+        .route("name: gone, match: { path: /gone }, respond: { code: 409 }")
         .route("name: small, match: { path: /small }, upstream: main, max_body: 10B")
         .route("name: late, match: { path: /late }, upstream: hanging, timeouts: { deadline: 300ms }")
         .route("name: nowhere, match: { path: /nowhere }, upstream: nowhere")
@@ -243,6 +244,7 @@ fn provocations(via: &str) -> Vec<Provocation> {
         provoked_by("http_request_denied", "--route denied", get("/denied", "")),
         provoked_by("http_request_denied", "--route edited", get("/edited", "")),
         provoked_by("maintenance", "--route maintained", get("/maintained", "")),
+        provoked_by("route_response", "", get("/gone", "")),
         provoked_by("proxy_loop_detected", "--route ok", get("/ok", &format!("via: {via}\r\n"))),
         provoked_by("proxy_internal_error", "--route panics", get("/__panic", "")),
         provoked_by("dns_error", "--route nowhere", get("/nowhere", "")),

@@ -71,6 +71,7 @@ const CAUSES: &[(&str, &str)] = &[
     ("method_not_allowed", "forwarding::method_of_no_matching_route_gets_an_allow_header"),
     ("http_request_denied", "forwarding::denied_method_and_disallowed_client_get_403"),
     ("maintenance", "route_actions::maintenance_is_a_documented_503_and_no_upstream_failure"),
+    ("route_response", "route_respond::declared_error_is_the_documented_one_with_cause_route_response"),
     ("rate_limited", "rate_limits::request_over_the_burst_gets_the_documented_429"),
     ("proxy_internal_error", "connections::panic_becomes_a_documented_500_and_keeps_the_connection"),
     ("proxy_loop_detected", "forwarding::request_with_our_own_via_is_a_proxy_loop"),

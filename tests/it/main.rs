@@ -88,6 +88,7 @@ mod retries;
 mod retry_after;
 mod route_actions;
 mod route_attacks;
+mod route_respond;
 mod routing_page;
 mod slow_clients;
 mod slow_clients_h2;

@@ -172,7 +172,7 @@ fn routing_page_shows_what_its_configurations_do() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/routing.md");
     let page = std::fs::read_to_string(&path).unwrap();
     let now = page_with_transcripts(&page);
-    assert_eq!(now.matches("```yaml").count(), 6);
+    assert_eq!(now.matches("```yaml").count(), 8);
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(&path, &now).unwrap();
         return;

@@ -173,6 +173,8 @@ routes:
   - { name: closed, match: { path: /closed }, upstream: shop, maintenance: { message: \"Back soon.\" }, deny_from: [203.0.113.0/24] }
   - { name: banned, match: { path: /banned }, upstream: shop, deny_from: [203.0.113.0/24], strip_prefix: /banned }
   - { name: moved, match: { path: \"/moved/{*rest}\" }, redirect: { to: \"https://new.example.com/{rest}\" } }
+  - { name: up, match: { path: /up }, respond: { status: 200, body: ok, media_type: text/plain }, rate_limits: [few] }
+  - { name: gone, match: { path: \"/gone/{*rest}\" }, respond: { code: 404 }, rate_limits: [few] }
   - { name: lenient, match: { path: \"/{*rest}\" }, upstream: shop, paths: lenient, deny: { methods: [DELETE] }, allow_from: [192.0.2.0/24] }
 ";
 
@@ -228,6 +230,11 @@ fn verify_uses_the_choices_of_the_configuration() {
     assert_eq!(row("denied-from", "banned"), passed("403 http_request_denied"));
     assert_eq!(row("redirected", "moved"), passed("308"));
     assert_eq!(row("refused", "moved").0, "not applicable");
+    assert_eq!(row("route-response", "up"), passed("200"));
+    assert_eq!(row("route-response", "gone"), passed("404 route_response"));
+    assert_eq!(row("rate-limited", "gone"), passed("429 rate_limited"));
+    assert_eq!(row("rate-limited", "up"), passed("429 rate_limited"));
+    assert_eq!(row("refused", "gone").0, "not applicable");
     assert_eq!(row("not-allowed-from", "lenient"), passed("403 http_request_denied"));
     for route in ["watched", "quiet", "calls", "vault"] {
         assert_eq!(row("no-healthy-server", route), passed("503 destination_unavailable"));

@@ -151,6 +151,8 @@ fn rule_in_words(input: &ExplainInput<'_>, decision: &Decision) -> String {
     match (decision.rule(), input.route) {
         (PolicyRule::Documented, _) => "the contract documents this status".to_owned(),
         (PolicyRule::Default, _) => default_choice(input, decision.code().status()),
+        (PolicyRule::RouteResponse, Some((number, _))) => format!("routes[{number}].respond.code"),
+        (PolicyRule::RouteResponse, None) => "respond.code of the route".to_owned(),
         (PolicyRule::GlobalOverride(index), _) => format!("errors.overrides[{index}]"),
         (PolicyRule::RouteOverride(index), Some((number, _))) => {
             format!("routes[{number}].errors.overrides[{index}]")

@@ -88,6 +88,7 @@ const fn rule_kind(rule: PolicyRule) -> &'static str {
     match rule {
         PolicyRule::Documented => "documented",
         PolicyRule::Default => "default",
+        PolicyRule::RouteResponse => "route_response",
         PolicyRule::RouteOverride(_) => "route_override",
         PolicyRule::GlobalOverride(_) => "global_override",
     }

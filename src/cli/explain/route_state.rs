@@ -1,4 +1,4 @@
-//! What the user should know about the route: its maintenance, its redirect and its access rules.
+//! What the user should know about the route: its maintenance, what it responds itself, and its access rules.
 
 use crate::config::{RouteAction, RouteConfig};
 use crate::contract::{Cause, Phase, Trigger};
@@ -11,6 +11,13 @@ pub(super) fn note(route: &RouteConfig, trigger: Trigger, phase: Phase) -> Optio
         (RouteAction::Redirect(_), _) if needs_upstream => {
             Some(format!("{name} redirects and forwards nothing: this never occurs there."))
         }
+        (RouteAction::Respond(_) | RouteAction::RespondWithError, _) if needs_upstream => {
+            Some(format!("{name} has respond and forwards nothing: this never occurs there."))
+        }
+        (
+            RouteAction::Forward | RouteAction::Redirect(_) | RouteAction::Respond(_),
+            Trigger::Fault(Cause::RouteResponse),
+        ) => Some(format!("{name} has no respond.code: this never occurs there.")),
         (_, Trigger::Fault(Cause::Maintenance)) => route
             .maintenance
             .is_none()
@@ -18,16 +25,20 @@ pub(super) fn note(route: &RouteConfig, trigger: Trigger, phase: Phase) -> Optio
         (_, Trigger::Fault(Cause::HttpRequestDenied)) if !denies(route) => Some(format!(
             "{name} denies no request: it has no deny, deny_from or allow_from, and no cors that denies preflights."
         )),
-        (RouteAction::Forward | RouteAction::Redirect(_), _) => {
-            route.maintenance.as_ref().map(|maintenance| {
-                let who = if maintenance.allow_from.is_empty() {
-                    "clients"
-                } else {
-                    "clients outside maintenance.allow_from"
-                };
-                format!("{name} is in maintenance: {who} get the cause maintenance instead.")
-            })
-        }
+        (
+            RouteAction::Forward
+            | RouteAction::Redirect(_)
+            | RouteAction::Respond(_)
+            | RouteAction::RespondWithError,
+            _,
+        ) => route.maintenance.as_ref().map(|maintenance| {
+            let who = if maintenance.allow_from.is_empty() {
+                "clients"
+            } else {
+                "clients outside maintenance.allow_from"
+            };
+            format!("{name} is in maintenance: {who} get the cause maintenance instead.")
+        }),
     }
 }
 

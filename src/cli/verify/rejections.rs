@@ -1,5 +1,5 @@
 //! Tests the requests that the configuration rejects or redirects: rate limits, methods that no route accepts, denied
-//! methods, `allow_from`, `deny_from`, maintenance and redirects.
+//! methods, `allow_from`, `deny_from`, maintenance, redirects and `respond`.
 //!
 //! One row per rule and route.
 
@@ -13,11 +13,11 @@ use super::expectation::{ExpectationContext, describe_response};
 use super::harness::{Harness, RunningGateway, UNTRUSTED_CLIENT, any_contains};
 use super::route_probe::RouteProbe;
 use super::{ReportRow, Section, Verdict, retry};
-use crate::config::{RouteAction, RouteConfig};
+use crate::config::{Redirect, RouteAction, RouteConfig};
 use crate::conformance::gateway_stream::GatewayStream;
 use crate::conformance::response_reader::{ReceivedResponse, ResponseReader};
 use crate::conformance::{GatewayConnector, RequestKind};
-use crate::contract::{Cause, RequestSent};
+use crate::contract::{Cause, FixedResponse, RequestSent};
 use crate::http::authority;
 use crate::limit::LimiterMode;
 
@@ -30,6 +30,7 @@ const DENIED_FROM: (&str, &str) = ("denied-from", "connects from an address in d
 const MAINTENANCE: (&str, &str) = ("in-maintenance", "uses a route in maintenance");
 const REDIRECTED: (&str, &str) =
     ("redirected", "uses a route that redirects, with hostile paths and queries");
+const RESPONDED: (&str, &str) = ("route-response", "uses a route with respond");
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(12);
 /// The second request exceeds the limit; one more is allowed as a margin.
 const MAX_REQUESTS: usize = 3;
@@ -66,8 +67,20 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
             }
         }
         rows.extend(check_clients(harness, route, probe).await);
-        if let RouteAction::Redirect(_) = &route.action {
-            rows.push(retry::at_most_twice(|| check_redirect(harness, route, probe)).await);
+        match &route.action {
+            RouteAction::Forward => {}
+            RouteAction::Redirect(redirect) => {
+                rows.push(retry::at_most_twice(|| check_redirect(harness, (route, redirect), probe)).await);
+            }
+            RouteAction::Respond(fixed) => {
+                rows.push(
+                    retry::at_most_twice(|| check_fixed_response(harness, (route, fixed), probe)).await,
+                );
+            }
+            RouteAction::RespondWithError => {
+                let play = || check_rejection(harness, route, probe, RESPONDED, (&probe.method, None));
+                rows.push(retry::at_most_twice(play).await);
+            }
         }
     }
     rows
@@ -110,12 +123,13 @@ async fn check_clients(harness: &Harness, route: &RouteConfig, probe: &RouteProb
 }
 
 /// Sends what could turn a redirect into one to another host, or into two fields.
-async fn check_redirect(harness: &Harness, route: &RouteConfig, probe: &RouteProbe) -> ReportRow {
+async fn check_redirect(
+    harness: &Harness,
+    (route, redirect): (&RouteConfig, &Redirect),
+    probe: &RouteProbe,
+) -> ReportRow {
     const QUERIES: [&str; 5] =
         ["", "?a=b", "?%0d%0aset-cookie:%20a=b", "?x=//evil.invalid", "?next=https://evil.invalid/"];
-    let RouteAction::Redirect(redirect) = &route.action else {
-        return ReportRow::new(Section::Rejections, REDIRECTED, Some(&route.name)).skipped("no redirect");
-    };
     let status = redirect.status.code();
     let mut actual = String::new();
     let mut verdict = Verdict::Passed;
@@ -124,7 +138,7 @@ async fn check_redirect(harness: &Harness, route: &RouteConfig, probe: &RoutePro
         let (raw_path, raw_query) = (probe.path.as_bytes(), query.trim_start_matches('?').as_bytes());
         let host = authority::routing_host(probe.host.as_bytes());
         let expected = redirect.target.location(&host, raw_path, raw_query);
-        let outcome = send_redirected(harness, (&request, &probe.method)).await;
+        let outcome = send_ordinary(harness, (&request, &probe.method)).await;
         let checked = outcome.and_then(|response| {
             actual = describe_response(&response);
             let location = response.header("location").unwrap_or_default();
@@ -147,6 +161,31 @@ async fn check_redirect(harness: &Harness, route: &RouteConfig, probe: &RoutePro
         actual,
         verdict,
         retried: false,
+    }
+}
+
+/// Compares the response of the route with the declared one.
+async fn check_fixed_response(
+    harness: &Harness,
+    (route, fixed): (&RouteConfig, &FixedResponse),
+    probe: &RouteProbe,
+) -> ReportRow {
+    let row = ReportRow::new(Section::Rejections, RESPONDED, Some(&route.name));
+    let expected = fixed.status().code().to_string();
+    let media_type = fixed.media_type().and_then(|value| value.to_str().ok());
+    match send_ordinary(harness, (probe, &probe.method)).await {
+        Err(none) => row.judged(expected, none.clone(), Err(none)),
+        Ok(response) => {
+            let actual = describe_response(&response);
+            let is_body = probe.method == Method::HEAD || response.body == fixed.body().as_ref();
+            let result = match response.status == fixed.status().code() {
+                false => Err(format!("expected {expected}, got {}", response.status)),
+                true if response.header("content-type") != media_type => Err("another media type".to_owned()),
+                true if !is_body => Err("another body".to_owned()),
+                true => Ok(()),
+            };
+            row.judged(expected, actual, result)
+        }
     }
 }
 
@@ -185,22 +224,30 @@ fn is_never_routed(method: &Method) -> bool {
 
 async fn check_rate_limit(harness: &Harness, route: &RouteConfig, probe: &RouteProbe) -> ReportRow {
     let mut requests = 0;
+    let rules = ExpectationContext::on_route(&harness.config, route, &probe.method);
+    let own_error = matches!(route.action, RouteAction::RespondWithError)
+        .then(|| rules.for_fault(Cause::RouteResponse, RequestSent::None));
+    if own_error
+        .as_ref()
+        .is_some_and(|own| own.status() == rules.for_fault(Cause::RateLimited, RequestSent::None).status())
+    {
+        let row = ReportRow::new(Section::Rejections, RATE_LIMITED, Some(&route.name));
+        return row.skipped("its respond.code is that of a denied request");
+    }
+    let is_own_error =
+        |response: &ReceivedResponse| own_error.as_ref().is_some_and(|own| own.status() == response.status);
+    let cause_of = |response: &ReceivedResponse| {
+        Some(if is_own_error(response) { Cause::RouteResponse } else { Cause::RateLimited })
+    };
     let outcome = loop {
         requests += 1;
-        match send_request(
-            harness,
-            &harness.low_limits_gateway,
-            None,
-            (probe, &probe.method),
-            Cause::RateLimited,
-        )
-        .await
-        {
-            Ok(response) if response.status < 400 && requests < MAX_REQUESTS => {}
+        let target = (probe, &probe.method);
+        match exchange(harness, &harness.low_limits_gateway, None, target, &cause_of).await {
+            Ok(response) if (response.status < 400 || is_own_error(&response)) && requests < MAX_REQUESTS => {
+            }
             other => break other,
         }
     };
-    let rules = ExpectationContext::on_route(&harness.config, route, &probe.method);
     judge_row((route, rules), RATE_LIMITED, Cause::RateLimited, outcome, |response| {
         let header_names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
         match header_names.iter().find(|name| response.header(name).is_none()) {
@@ -217,7 +264,11 @@ async fn check_rejection(
     fault: (&'static str, &'static str),
     (method, from): (&Method, Option<Ipv4Addr>),
 ) -> ReportRow {
-    let cause = if fault == MAINTENANCE { Cause::Maintenance } else { Cause::HttpRequestDenied };
+    let cause = match fault {
+        MAINTENANCE => Cause::Maintenance,
+        RESPONDED => Cause::RouteResponse,
+        _ => Cause::HttpRequestDenied,
+    };
     let outcome = send_request(harness, &harness.client_gateway, from, (probe, method), cause).await;
     let rules = ExpectationContext::on_route(&harness.config, route, method);
     judge_row((route, rules), fault, cause, outcome, |_| Ok(()))
@@ -264,15 +315,15 @@ pub(super) async fn send_request(
     target: (&RouteProbe, &Method),
     cause: Cause,
 ) -> Result<ReceivedResponse, String> {
-    exchange(harness, gateway, from, target, Some(cause)).await
+    exchange(harness, gateway, from, target, &|_| Some(cause)).await
 }
 
-/// Sends one request that the gateway redirects.
-async fn send_redirected(
+/// Sends one request whose response is no error.
+async fn send_ordinary(
     harness: &Harness,
     target: (&RouteProbe, &Method),
 ) -> Result<ReceivedResponse, String> {
-    exchange(harness, &harness.client_gateway, None, target, None).await
+    exchange(harness, &harness.client_gateway, None, target, &|_| None).await
 }
 
 async fn exchange(
@@ -280,7 +331,7 @@ async fn exchange(
     gateway: &RunningGateway,
     from: Option<Ipv4Addr>,
     (probe, method): (&RouteProbe, &Method),
-    cause: Option<Cause>,
+    cause_of: &(dyn Fn(&ReceivedResponse) -> Option<Cause> + Sync),
 ) -> Result<ReceivedResponse, String> {
     let connector = GatewayConnector { source_address: from, ..harness.connect(gateway) };
     let stream =
@@ -291,7 +342,7 @@ async fn exchange(
     let request_kind = RequestKind { head: *method == Method::HEAD, http10: false };
     match reader.read_response(request_kind).await {
         Ok(response) => {
-            gateway.observed.record_response(response.status, cause.map(Cause::name));
+            gateway.observed.record_response(response.status, cause_of(&response).map(Cause::name));
             Ok(response)
         }
         Err(read_error) => {

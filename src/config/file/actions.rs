@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::forms::Named;
-use super::syntaxes::{FieldName, Network, RedirectCode, RetryAfter};
+use super::syntaxes::{ErrorStatus, FieldName, FixedCode, MediaType, Network, RedirectCode, RetryAfter};
 
 /// Changes of header fields.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -45,6 +45,29 @@ pub(crate) struct RedirectFile {
     /// The status code: 301, 302, 303, 307 or 308. 307 and 308 keep the method.
     #[schemars(extend("default" = 308))]
     pub code: RedirectCode,
+}
+
+/// What a route responds with.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "code"))]
+pub(crate) struct RespondFile {
+    /// The error that clients get: a code of the route's contract, which defines message, type and body (cause
+    /// `route_response`).
+    #[schemars(extend("x-default" = "none"))]
+    pub code: Option<ErrorStatus>,
+
+    /// The status of a fixed response, in place of `code`: 200 to 399. For 301, 302, 303, 307 and 308 there is `redirect`.
+    #[schemars(extend("x-default" = "none"))]
+    pub status: Option<FixedCode>,
+
+    /// The body of a fixed response. It is sent as it is written here; a response to HEAD has only its length.
+    #[schemars(extend("x-default" = "no body"))]
+    pub body: Option<String>,
+
+    /// The media type of the body, for example `text/plain` or `application/json`. Required with `body`.
+    #[schemars(extend("x-default" = "none"))]
+    pub media_type: Option<MediaType>,
 }
 
 /// Planned maintenance of a route.

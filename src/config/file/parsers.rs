@@ -11,7 +11,7 @@ use http::{HeaderName, HeaderValue, Method};
 use super::super::problem::{Diagnostic, closest_match, join_or, quoted};
 use super::super::units::{self, header_name, is_digits, method};
 use crate::contract::causes::UPSTREAM_RESPONSE;
-use crate::contract::{Cause, JsonPath, RedirectStatus, header_filter};
+use crate::contract::{Cause, FixedStatus, JsonPath, RedirectStatus, header_filter};
 use crate::http::authority::{self, UpstreamHost};
 use crate::http::origin::{InvalidOriginPattern, OriginPattern};
 use crate::http::{hop_by_hop, upgrade};
@@ -367,6 +367,37 @@ pub(super) fn protocol(text: &str) -> Result<String, Diagnostic> {
 pub(super) fn redirect_code(text: &str) -> Result<RedirectStatus, Diagnostic> {
     text.parse().ok().and_then(RedirectStatus::from_code).ok_or_else(|| {
         Diagnostic::new(format!("{} is not a redirect", quoted(text)), "write 301, 302, 303, 307 or 308")
+    })
+}
+
+pub(super) fn fixed_code(text: &str) -> Result<FixedStatus, Diagnostic> {
+    let code = text.parse().ok();
+    code.and_then(FixedStatus::from_code).ok_or_else(|| {
+        let help = match code {
+            Some(301..=303 | 307 | 308) => "write 200 to 399, or redirect in place of respond".to_owned(),
+            Some(code @ 400..=599) => {
+                format!("write 200 to 399, or code: {code} for an error of the contract")
+            }
+            Some(_) | None => "write 200 to 399".to_owned(),
+        };
+        Diagnostic::new(format!("{} is not the status of a fixed response", quoted(text)), help)
+    })
+}
+
+/// A media type with its parameters (RFC 9110, section 8.3.1).
+pub(super) fn media_type(text: &str) -> Result<HeaderValue, Diagnostic> {
+    let essence = text.split(';').next().unwrap_or_default().trim_end();
+    let is_name = |word: &str| {
+        !word.is_empty()
+            && word.bytes().all(|octet| octet.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&octet))
+    };
+    let is_type = essence.split_once('/').is_some_and(|(main, sub)| is_name(main) && is_name(sub));
+    let value = HeaderValue::from_str(text).ok().filter(|_| is_type && text.is_ascii());
+    value.ok_or_else(|| {
+        Diagnostic::new(
+            format!("{} is not a media type", quoted(text)),
+            "write TYPE/SUBTYPE, for example text/plain",
+        )
     })
 }
 

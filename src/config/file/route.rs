@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::actions::{HeaderEditsFile, MaintenanceFile, RedirectFile};
+use super::actions::{HeaderEditsFile, MaintenanceFile, RedirectFile, RespondFile};
 use super::cors::CorsForm;
 use super::errors::ErrorsForm;
 use super::forms::Named;
@@ -27,7 +27,7 @@ pub(crate) struct RouteFile {
 
     /// The upstream that requests are forwarded to.
     ///
-    /// Required unless the route has `redirect`.
+    /// Required unless the route has `redirect` or `respond`.
     #[schemars(extend("x-default" = "none", "x-unit" = "a name of `upstreams`", "x-ref" = "upstreams"))]
     pub upstream: Option<String>,
 
@@ -62,6 +62,12 @@ pub(crate) struct RouteFile {
 
     /// Redirects requests of the route instead of forwarding them. Rate limits and access rules apply first.
     pub redirect: Option<RedirectFile>,
+
+    /// Responds to requests of the route instead of forwarding them. Rate limits and access rules apply first.
+    ///
+    /// Either `code`, an error of the contract, or `status` with or without a `body`. HEAD, HTTP/2 and gRPC are handled as
+    /// for every other response of the gateway.
+    pub respond: Option<RespondFile>,
 
     /// Answers requests with 503 while it is enabled (cause `maintenance`). Access rules and rate limits come later.
     pub maintenance: Option<MaintenanceFile>,

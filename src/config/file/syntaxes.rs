@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::{HeaderName, Method};
+use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 use super::super::listen_address::{self, ListenTarget};
@@ -15,7 +15,7 @@ use super::super::route_patterns;
 use super::super::units::{self, ServerAddress};
 use super::forms::{Syntax, Text};
 use super::parsers::{self, or_off, positive_duration, whole_seconds};
-use crate::contract::{Cause, JsonPath, RedirectStatus};
+use crate::contract::{Cause, FixedStatus, JsonPath, RedirectStatus};
 use crate::http::authority::UpstreamHost;
 use crate::http::origin::OriginPattern;
 use crate::http::peer::PeerRange;
@@ -107,6 +107,10 @@ syntaxes! {
     UpgradeName(UpgradeSyntax) = String, "name of a protocol", "[!#$%&'*+.^_`|~0-9A-Za-z/-]+", "websocket", parsers::protocol;
     /// The status code of a redirect.
     RedirectCode(RedirectCodeSyntax) = RedirectStatus, "301, 302, 303, 307 or 308", "30[12378]", "308", parsers::redirect_code;
+    /// The status code of a fixed response.
+    FixedCode(FixedCodeSyntax) = FixedStatus, "200 to 399", "[23][0-9]{2}", "200", parsers::fixed_code;
+    /// The media type of a fixed response.
+    MediaType(MediaTypeSyntax) = HeaderValue, "media type", r"[!#$&^_.+0-9A-Za-z-]+/[!#$&^_.+0-9A-Za-z-]+( *;.+)?", "text/plain", parsers::media_type;
     /// The target of a health check.
     HealthPath(HealthPathSyntax) = String, "path, such as `/healthz`", "/.*", "/healthz", parsers::health_path;
     /// A request method.
@@ -169,6 +173,8 @@ mod tests {
         ("Origin", &["*", "https://*.example.com", "http://localhost:3000"]),
         ("MessagePath", &["errors[0].text", "a.b.c"]),
         ("StoreAddress", &["rediss+cluster://a:1,b:2", "redis+sentinel://a:1/main"]),
+        ("FixedCode", &["204", "399"]),
+        ("MediaType", &["text/plain; charset=utf-8", "application/vnd.shop+json"]),
         ("UpgradeName", &["example/1", "TCP"]),
     ];
 

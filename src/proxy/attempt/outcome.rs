@@ -101,7 +101,10 @@ pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd, 
         RequestEnd::Replied { fault, .. } | RequestEnd::Aborted { fault, .. } => {
             is_upstream_failure(fault).then_some(Outcome::Failure)
         }
-        RequestEnd::Preflight { .. } | RequestEnd::Redirected { .. } | RequestEnd::ClientDisconnected => None,
+        RequestEnd::Preflight { .. }
+        | RequestEnd::Redirected { .. }
+        | RequestEnd::Responded { .. }
+        | RequestEnd::ClientDisconnected => None,
     };
     let (guard, pass) = (record.last_attempt.as_mut(), record.breaker_pass.take());
     let Some(outcome) = outcome else { return };
