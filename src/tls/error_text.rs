@@ -53,7 +53,7 @@ pub(crate) fn describe_certificate_error(error: &CertificateError) -> String {
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
             let expected = expected.to_str();
-            let names: Vec<&str> = presented.iter().map(|name| name_inside(name)).collect();
+            let names: Vec<&str> = names_of_hosts(presented).collect();
             if names.is_empty() {
                 format!("the certificate is not valid for the name {expected}: it has none (subjectAltName)")
             } else {
@@ -80,6 +80,13 @@ pub(crate) fn describe_certificate_error(error: &CertificateError) -> String {
         // The enum is non-exhaustive.
         other => format!("the certificate is invalid: {}", words(other, ' ')),
     }
+}
+
+/// The names of hosts and addresses among the names of a certificate, as `webpki` writes them. Others are those of persons
+/// and services.
+pub(super) fn names_of_hosts(presented: &[String]) -> impl Iterator<Item = &str> {
+    let of_hosts = |name: &&String| name.starts_with("DnsName(") || name.starts_with("IpAddress(");
+    presented.iter().filter(of_hosts).map(|name| name_inside(name))
 }
 
 /// A sentence about a certificate that cannot be read.
@@ -168,6 +175,10 @@ mod tests {
                 "the certificate is not valid for the name a.test, but for b.test, 127.0.0.1",
             ),
             (name(&[]), "the certificate is not valid for the name a.test: it has none (subjectAltName)"),
+            (
+                name(&["Unsupported(0x01)", "UniformResourceIdentifier(\"spiffe://b\")"]),
+                "the certificate is not valid for the name a.test: it has none (subjectAltName)",
+            ),
             (Error::InvalidCertificate(expired), "the certificate expired on 1970-01-01T00:00:01Z"),
             (Error::InvalidCertificate(CertificateError::Revoked), "the certificate is invalid: revoked"),
         ] {

@@ -14,6 +14,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, Sign
 use webpki::RawPublicKeyEntity;
 
 use super::der::certificate_fields;
+use super::error_text::names_of_hosts;
 use super::expiry::Validity;
 use super::provider;
 
@@ -106,8 +107,8 @@ impl ServerCertVerifier for ListedVerifier {
     }
 }
 
-/// Verifies a certificate that is trusted as itself: its dates, and its names. One without names identifies the server by
-/// being listed.
+/// Verifies a certificate that is trusted as itself: its dates, and its names. One that names no host identifies
+/// the server by being listed.
 fn verify_listed(
     certificate: &CertificateDer<'_>,
     server_name: &ServerName<'_>,
@@ -125,7 +126,11 @@ fn verify_listed(
     let Ok(parsed) = webpki::EndEntityCert::try_from(certificate) else { return Ok(()) };
     match parsed.verify_is_valid_for_subject_name(server_name) {
         Ok(()) => Ok(()),
-        Err(webpki::Error::CertNotValidForName(context)) if context.presented.is_empty() => Ok(()),
+        Err(webpki::Error::CertNotValidForName(context))
+            if names_of_hosts(&context.presented).next().is_none() =>
+        {
+            Ok(())
+        }
         Err(webpki::Error::CertNotValidForName(context)) => Err(CertificateError::NotValidForNameContext {
             expected: context.expected,
             presented: context.presented,

@@ -12,6 +12,8 @@ enum Kind {
     Authority,
     AuthorityWithAddress,
     AuthorityForOtherName,
+    /// Its alternative names name no host.
+    WithEmailAndUri,
     /// X.509 version 1.
     Version1,
     Expired,
@@ -37,6 +39,7 @@ impl OpensslCertificate {
         let names: &[&str] = match kind {
             Kind::AuthorityWithAddress => &["-addext", "subjectAltName=IP:127.0.0.1"],
             Kind::AuthorityForOtherName => &["-addext", "subjectAltName=DNS:elsewhere.internal"],
+            Kind::WithEmailAndUri => &["-addext", "subjectAltName=email:a@test,URI:spiffe://test/backend"],
             _ => &[],
         };
         let base = ["req", "-nodes", "-subj", "/CN=backend", "-keyout", &key];
@@ -104,7 +107,7 @@ const VERSIONS: [&str; 2] = ["-tls1_2", "-tls1_3"];
 
 #[test]
 fn certificate_in_ca_is_trusted_as_itself() {
-    for kind in [Kind::Authority, Kind::AuthorityWithAddress, Kind::Version1] {
+    for kind in [Kind::Authority, Kind::AuthorityWithAddress, Kind::WithEmailAndUri, Kind::Version1] {
         let certificate = OpensslCertificate::create(kind);
         for version in VERSIONS {
             let server = OpensslServer::start(&certificate, version);
