@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use super::check::INVALID_CONFIG;
 use super::parallelism;
 use super::run::{print_addresses, print_message, serve};
-use crate::config::{self, listen_address, problem::Diagnostic, units};
+use crate::config::{self, listen_address, problem::Diagnostic, server_address, units};
 
 /// The options of `proxy`.
 #[derive(Debug, clap::Args)]
@@ -95,7 +95,7 @@ fn tcp_address(text: &str) -> Result<String, String> {
 }
 
 fn server(text: &str) -> Result<String, String> {
-    validated(text, units::server(text))
+    validated(text, server_address::server(text))
 }
 
 fn duration(text: &str) -> Result<String, String> {

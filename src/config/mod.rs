@@ -16,6 +16,7 @@ pub(crate) mod parse_yaml;
 pub(crate) mod problem;
 pub(crate) mod route_patterns;
 pub(crate) mod schema;
+pub(crate) mod server_address;
 mod socket_path;
 pub(crate) mod sources;
 pub(crate) mod structure;
@@ -52,6 +53,7 @@ use rustls::pki_types::ServerName;
 
 use crate::contract::{Contract, DocumentedCode, FixedResponse, JsonPath, Override, RedirectStatus};
 use crate::http::authority::UpstreamHost;
+use crate::http::base_path::BasePath;
 use crate::http::cors;
 use crate::http::header_edits::HeaderEdits;
 use crate::http::path_pattern::PathPattern;
@@ -382,6 +384,8 @@ pub struct UpstreamServer {
     pub port: u16,
     /// The Unix socket of a server that has no host and port; they are then `localhost` and 80.
     pub socket: Option<Arc<Path>>,
+    /// The path before the path of every request.
+    pub(crate) base_path: Option<BasePath>,
     /// The share of requests, at least 1.
     pub weight: u32,
     /// The name that the certificate must be valid for; `Some` if and only if the server uses TLS.
@@ -389,14 +393,24 @@ pub struct UpstreamServer {
 }
 
 impl UpstreamServer {
-    /// `host:port` or `unix:/path`, for labels and logs; IPv6 addresses in brackets.
+    /// `host:port`, with the base path, or `unix:/path`, for labels and logs; IPv6 addresses in brackets.
     pub fn label(&self) -> String {
+        let base_path = self.base_path.as_ref().map_or("", BasePath::as_str);
         if let Some(path) = &self.socket {
             format!("unix:{}", path.display())
         } else if self.host.contains(':') {
-            format!("[{}]:{}", self.host, self.port)
+            format!("[{}]:{}{base_path}", self.host, self.port)
         } else {
-            format!("{}:{}", self.host, self.port)
+            format!("{}:{}{base_path}", self.host, self.port)
+        }
+    }
+
+    /// The label as the file accepts it.
+    pub(crate) fn address(&self) -> String {
+        match (&self.tls_name, &self.base_path) {
+            (Some(_), _) => format!("https://{}", self.label()),
+            (None, Some(_)) => format!("http://{}", self.label()),
+            (None, None) => self.label(),
         }
     }
 }

@@ -1,15 +1,13 @@
-//! Parses durations, sizes, addresses and networks of the configuration. Names are not resolved.
+//! Parses durations, sizes, addresses and networks of the configuration. Names are not resolved. [`super::server_address`]
+//! parses the servers of upstreams.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use http::{HeaderName, Method};
 use ipnet::{IpNet, Ipv4Net};
 
 use super::problem::{Diagnostic, quoted};
-use super::socket_path::socket_path;
 use crate::http::request_head::check_method;
 
 /// `800ms`, `5s`, `1m30s`, `1h`, `7d`; at most a year.
@@ -223,95 +221,6 @@ pub(crate) fn tcp_address(text: &str) -> Result<SocketAddr, Diagnostic> {
     ))
 }
 
-/// The address of a server of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerAddress {
-    /// A name or an address without brackets, in lower case.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// Whether it uses TLS (`https://`).
-    pub tls: bool,
-    /// The Unix socket (`unix:/path`); host and port are then `localhost` and 80.
-    pub socket: Option<Arc<Path>>,
-}
-
-/// A server of an upstream: `host:port`, `http://host[:port]`, `https://host[:port]` or `unix:/path`.
-///
-/// # Errors
-/// The port is missing, there is a path, or port 443 is used without https.
-pub(crate) fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
-    let error = || {
-        Diagnostic::new(
-            format!("{} is not an address", quoted(text)),
-            "expected host:port, for example \"api.internal:80\"",
-        )
-    };
-    if let Some(path) = text.strip_prefix("unix:").filter(|rest| !is_digits(rest)) {
-        let socket = Some(socket_path(path)?);
-        return Ok(ServerAddress { host: "localhost".to_owned(), port: 80, tls: false, socket });
-    }
-    if let Some(port) = Some(text.strip_prefix(':').unwrap_or(text)).filter(|port| is_digits(port)) {
-        let port = port.parse::<u16>().ok().filter(|port| !matches!(port, 0 | 443)).unwrap_or(8000);
-        let help = format!("write \"127.0.0.1:{port}\", or another host");
-        return Err(Diagnostic::new(format!("{} is only a port", quoted(text)), help));
-    }
-    let schemes = [("http://", 80, false), ("https://", 443, true)];
-    let explicit_scheme =
-        schemes.iter().find_map(|(scheme, port, tls)| Some((text.strip_prefix(scheme)?, *port, *tls)));
-    let (authority, default_port, tls) = match explicit_scheme {
-        Some((rest, port, tls)) => (rest.strip_suffix('/').unwrap_or(rest), Some(port), tls),
-        None if text.contains("://") => {
-            let authority =
-                text.split_once("://").map_or("", |(_, rest)| rest).split('/').next().unwrap_or("");
-            let scheme = if authority.contains(':') { "" } else { "http://" };
-            let help = match server(&format!("{scheme}{authority}")) {
-                Ok(_) => format!("write \"{scheme}{authority}\""),
-                Err(_) => "use http://, https:// or host:port".to_owned(),
-            };
-            return Err(Diagnostic::new(format!("{} has an unsupported scheme", quoted(text)), help));
-        }
-        None => (text, None, false),
-    };
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (inside, after_bracket) = rest.split_once(']').ok_or_else(error)?;
-            let address: Ipv6Addr = inside.parse().map_err(|_| error())?;
-            (
-                address.to_string(),
-                after_bracket
-                    .strip_prefix(':')
-                    .or(after_bracket.is_empty().then_some(""))
-                    .ok_or_else(error)?,
-            )
-        }
-        None if authority.parse::<Ipv6Addr>().is_ok() => {
-            let help = format!("write \"[{authority}]:8000\"");
-            return Err(Diagnostic::new(format!("{} has no port", quoted(text)), help));
-        }
-        None => {
-            let (host, port) = authority.split_once(':').unwrap_or((authority, ""));
-            (host_name(host).ok_or_else(error)?, port)
-        }
-    };
-    let port = match (port, default_port) {
-        ("", Some(port)) => port,
-        ("", None) if authority.ends_with(':') => return Err(error()),
-        ("", None) => {
-            return Err(Diagnostic::new(
-                format!("{} has no port", quoted(text)),
-                format!("write \"{authority}:8000\""),
-            ));
-        }
-        (digits, _) => digits.parse().ok().filter(|port| *port != 0).ok_or_else(error)?,
-    };
-    if port == 443 && !tls {
-        let authority = authority.strip_suffix(":443").unwrap_or(authority);
-        return Err(Diagnostic::new("port 443 is for TLS", format!("write \"https://{authority}\"")));
-    }
-    Ok(ServerAddress { host, port, tls, socket: None })
-}
-
 /// A network such as `10.0.0.0/8`; a bare address is that address alone. IPv4-mapped networks become IPv4 networks, as
 /// addresses are compared in that form.
 ///
@@ -522,39 +431,6 @@ mod tests {
         assert_eq!(tcp_address("8080").unwrap_err().help, "write \":8080\"");
         for text in ["", ":", ":99999", "example.com:80", "127.0.0.1", "http://:80", "localhost"] {
             assert!(tcp_address(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn server_is_host_and_port_only() {
-        for (text, host, port, tls) in [
-            ("10.0.1.10:8000", "10.0.1.10", 8000, false),
-            ("http://Api.Internal", "api.internal", 80, false),
-            ("unix:8000", "unix", 8000, false),
-            ("http://api.internal:8000/", "api.internal", 8000, false),
-            ("[fd00::1]:8000", "fd00::1", 8000, false),
-            ("http://[::1]", "::1", 80, false),
-            ("https://Api.Internal/", "api.internal", 443, true),
-            ("https://[::1]:8443", "::1", 8443, true),
-        ] {
-            let host = host.to_owned();
-            assert_eq!(server(text), Ok(ServerAddress { host, port, tls, socket: None }), "{text}");
-        }
-        for (text, what) in [
-            ("http//api:80", "\"http//api:80\" is not an address"),
-            ("api", "\"api\" has no port"),
-            ("fd00::1", "\"fd00::1\" has no port"),
-            ("api:0", "\"api:0\" is not an address"),
-            ("api:", "\"api:\" is not an address"),
-            ("api:80/x", "\"api:80/x\" is not an address"),
-            ("http://user@api:80", "\"http://user@api:80\" is not an address"),
-            ("[::1]8000", "\"[::1]8000\" is not an address"),
-            ("ftp://api:21", "\"ftp://api:21\" has an unsupported scheme"),
-            ("https://api/x", "\"https://api/x\" is not an address"),
-            ("api:443", "port 443 is for TLS"),
-            ("http://[::1]:443", "port 443 is for TLS"),
-        ] {
-            assert_eq!(server(text).unwrap_err().message, what, "{text}");
         }
     }
 

@@ -129,7 +129,8 @@ fn servers(
         let Some(server) = server(validator, &item, form, sni) else { continue };
         if servers.iter().any(|(other, _)| other.label() == server.label()) {
             let message = format!("{} is listed twice", server.label());
-            let help = format!("keep one and set its weight: {{ address: {:?}, weight: 2 }}", server.label());
+            let help =
+                format!("keep one and set its weight: {{ address: {:?}, weight: 2 }}", server.address());
             validator.report(&item, Diagnostic::new(message, help));
         }
         servers.push((server, index));
@@ -158,6 +159,7 @@ fn server(
         host: address.host.clone(),
         port: address.port,
         socket: address.socket.clone(),
+        base_path: address.base_path.clone(),
         weight,
         tls_name: name,
     })

@@ -17,6 +17,7 @@ pub(crate) mod accept_encoding;
 pub(crate) mod ascii_class;
 pub(crate) mod authentication;
 pub(crate) mod authority;
+pub(crate) mod base_path;
 pub mod body_decoder;
 pub(crate) mod cors;
 pub(crate) mod forwarded;

@@ -42,6 +42,15 @@ pub enum Ambiguity {
 }
 
 impl Ambiguity {
+    /// What a text has, for a sentence about it.
+    pub(crate) const fn short_evidence(self) -> &'static str {
+        match self {
+            Ambiguity::DotSegments => "has dot segments",
+            Ambiguity::EncodedBackslash => "has an encoded backslash",
+            Ambiguity::EncodedControl => "has an encoded control byte",
+        }
+    }
+
     /// The text for the log.
     pub(crate) const fn evidence(self) -> &'static str {
         match self {

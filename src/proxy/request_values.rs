@@ -14,6 +14,8 @@ use crate::config::Redirect;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::authority;
 use crate::http::header_edits::{HeaderEdits, RenderedEdits};
+use crate::http::path_rewrite::PathRewrite;
+use crate::http::target::{Ambiguity, MAX_TARGET_LEN};
 use crate::http::value_template::Placeholder;
 use crate::snapshot::Route;
 
@@ -30,17 +32,36 @@ pub(super) fn apply_response_edits(
     }
 }
 
-/// The target that the upstream gets, if the route rewrites the path. The query stays.
+/// The target that the upstream gets, if the route rewrites the path. The query stays. A server may put its base path
+/// before it.
 ///
 /// # Errors
-/// `ambiguous_path`: the rewritten path has dot segments.
+/// `ambiguous_path`: the rewritten path, or one behind a base path, has dot segments. `uri_too_long`.
 pub(super) fn rewritten_target(route: &Route, request: &Request) -> Result<Option<Bytes>, Fault> {
-    let Some(rewrite) = &route.config.path_rewrite else { return Ok(None) };
+    let longest_base = route.upstream.longest_base_path();
+    let target = match &route.config.path_rewrite {
+        None if longest_base == 0 => return Ok(None),
+        // Dot segments could lead out of the base path.
+        None if request.ambiguity == Some(Ambiguity::DotSegments) => {
+            let evidence = Evidence::from_static("the path behind a base path has dot segments");
+            return Err(Fault::new(Cause::AmbiguousPath, Phase::Admit).with_evidence(evidence));
+        }
+        None => None,
+        Some(rewrite) => Some(rewrite_target(rewrite, request)?),
+    };
+    if longest_base + target.as_ref().unwrap_or(&request.target).len() > MAX_TARGET_LEN {
+        let evidence = Evidence::from_static("the rewritten target is longer than 65,534 bytes");
+        return Err(Fault::new(Cause::UriTooLong, Phase::Admit).with_evidence(evidence));
+    }
+    Ok(target)
+}
+
+fn rewrite_target(rewrite: &PathRewrite, request: &Request) -> Result<Bytes, Fault> {
     let path = rewrite.apply(request.path()).map_err(|rejection| {
         Fault::new(rejection.cause, Phase::Admit).with_evidence(Evidence::from_static(rejection.evidence))
     })?;
     let query = request.target.get(request.path().len()..).unwrap_or_default();
-    Ok(Some([&path, query].concat().into()))
+    Ok([&path, query].concat().into())
 }
 
 /// The route's `request_headers` with their values; `None` if it has none.

@@ -165,6 +165,7 @@ mod tests {
             host: host.into(),
             port: 1,
             socket: None,
+            base_path: None,
             weight: 1,
             label: host.into(),
             tls_name: None,

@@ -289,6 +289,7 @@ fn upstream_settings(upstream: &config::UpstreamConfig) -> UpstreamSettings {
         host: server.host.clone(),
         port: server.port,
         socket: server.socket.clone(),
+        base_path: server.base_path.clone(),
         weight: server.weight,
         label: server.label(),
         tls_name: server.tls_name.clone(),

@@ -16,6 +16,7 @@ use super::ejection::{Admission, Change, Ejection, EjectionSettings};
 use super::health::{CheckResult, FinishedCheck, Health, HealthSettings};
 use super::idle_pool::IdlePool;
 use super::outcome_window::Outcome;
+use crate::http::base_path::BasePath;
 use crate::tls::stream::Stream;
 
 /// How long a client should wait while another request is on trial.
@@ -24,7 +25,7 @@ const TRIAL_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The identity of an address, and its state.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    /// The server's label: `host:port` as configured.
+    /// The server's label: `host:port` as configured, with the base path.
     pub server: Arc<str>,
     /// The position of the server in the configuration.
     pub server_index: usize,
@@ -32,6 +33,8 @@ pub(crate) struct Endpoint {
     pub address: SocketAddr,
     /// The Unix socket to connect to.
     pub socket: Option<Arc<Path>>,
+    /// The path before the path of every request.
+    pub base_path: Option<BasePath>,
     /// The name to verify the certificate against; `None` without TLS.
     pub tls_name: Option<Arc<ServerName<'static>>>,
     /// Survives reloads, and is shared by equal servers.
@@ -291,6 +294,7 @@ impl Endpoint {
             server_index,
             address,
             socket: None,
+            base_path: None,
             tls_name,
             state,
             idle: IdlePool::default(),
@@ -301,6 +305,11 @@ impl Endpoint {
     /// The same with a Unix socket instead of the address.
     pub(crate) fn with_socket(self, socket: Option<Arc<Path>>) -> Self {
         Endpoint { socket, ..self }
+    }
+
+    /// The same with this base path.
+    pub(crate) fn with_base_path(self, base_path: Option<BasePath>) -> Self {
+        Endpoint { base_path, ..self }
     }
 
     /// The address or the socket, for the log.
@@ -314,9 +323,10 @@ impl Endpoint {
     /// The host that the server itself would name: `host:port` as configured; `localhost` for a Unix socket, as nginx and
     /// curl send it.
     pub(crate) fn host(&self) -> &str {
-        match &self.socket {
-            Some(_) => "localhost",
-            None => &self.server,
+        match (&self.socket, &self.base_path) {
+            (Some(_), _) => "localhost",
+            (None, Some(base)) => self.server.strip_suffix(base.as_str()).unwrap_or(&self.server),
+            (None, None) => &self.server,
         }
     }
 

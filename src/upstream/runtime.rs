@@ -38,6 +38,7 @@ pub(crate) struct UpstreamRuntime {
     ids: Vec<u64>,
     rotation: RoundRobin,
     next_server: AtomicUsize,
+    longest_base_path: usize,
     /// The number of random choices made.
     seed: AtomicU64,
     /// Whether any address may be ejected.
@@ -48,6 +49,11 @@ pub(crate) struct UpstreamRuntime {
     budget: Arc<RetryBudget>,
     transport: Transport,
     resolver: Resolver,
+}
+
+fn longest_base_path(settings: &UpstreamSettings) -> usize {
+    let paths = settings.servers.iter().filter_map(|server| server.base_path.as_ref());
+    paths.map(|path| path.as_str().len()).max().unwrap_or(0)
 }
 
 /// The shortest wait that is reported to a client.
@@ -79,6 +85,7 @@ impl UpstreamRuntime {
             weights: settings.weights(),
             ids: settings.servers.iter().map(|server| hash_of(&server.label)).collect(),
             next_server: AtomicUsize::new(0),
+            longest_base_path: longest_base_path(&settings),
             seed: AtomicU64::new(0),
             ejects: AtomicBool::new(false),
             ejecting: Mutex::new(()),
@@ -161,6 +168,11 @@ impl UpstreamRuntime {
     /// The name in the configuration.
     pub(crate) fn name(&self) -> &str {
         &self.settings.name
+    }
+
+    /// The length of the longest base path of a server, in bytes; 0 if none has one.
+    pub(crate) const fn longest_base_path(&self) -> usize {
+        self.longest_base_path
     }
 
     /// The servers, in configuration order.

@@ -12,6 +12,7 @@ fn settings(servers: &[(&str, u16)]) -> UpstreamSettings {
         host: (*host).into(),
         port: *port,
         socket: None,
+        base_path: None,
         weight: 1,
         label: format!("{host}:{port}"),
         tls_name: None,

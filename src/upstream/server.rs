@@ -18,17 +18,19 @@ use super::candidate::Candidate;
 use super::endpoint::{AttemptGuard, Endpoint, EndpointState, EndpointView, ServerHealth};
 use super::resolver::name_state::NameState;
 use super::settings::ServerSpec;
+use crate::http::base_path::BasePath;
 
 /// The run-time state of one server.
 #[derive(Debug)]
 pub(crate) struct ServerState {
-    /// `host:port` as configured, used in metrics and logs.
+    /// `host:port` as configured, with the base path, used in metrics and logs.
     pub label: Arc<str>,
     index: usize,
     host: String,
     port: u16,
     is_literal: bool,
     socket: Option<Arc<Path>>,
+    base_path: Option<BasePath>,
     tls_name: Option<Arc<ServerName<'static>>>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     /// What lookups have found; unused for an address.
@@ -74,6 +76,7 @@ impl ServerState {
             port: spec.port,
             is_literal: !fixed.is_empty(),
             socket: spec.socket.clone(),
+            base_path: spec.base_path.clone(),
             tls_name: spec.tls_name.clone().map(Arc::new),
             endpoints: ArcSwap::default(),
             name: Mutex::default(),
@@ -158,7 +161,7 @@ impl ServerState {
     fn endpoint(&self, address: SocketAddr, state: Arc<EndpointState>) -> Arc<Endpoint> {
         let label = Arc::clone(&self.label);
         let endpoint = Endpoint::new(label, self.index, address, self.tls_name.clone(), state);
-        Arc::new(endpoint.with_socket(self.socket.clone()))
+        Arc::new(endpoint.with_socket(self.socket.clone()).with_base_path(self.base_path.clone()))
     }
 
     /// How many addresses of the server meet the condition. The families of a name are alternatives: those of the larger

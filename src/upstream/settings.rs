@@ -11,6 +11,7 @@ use super::breaker::BreakerSettings;
 use super::ejection::EjectionSettings;
 use super::health::HealthSettings;
 use super::http2::HttpVersionPolicy;
+use crate::http::base_path::BasePath;
 use crate::tls::cert_verification::CertVerification;
 
 /// The settings of an upstream. A reload with equal settings keeps the [runtime](super::runtime) and its connections.
@@ -53,9 +54,11 @@ pub(crate) struct ServerSpec {
     pub port: u16,
     /// The Unix socket of a server that has no host and port; they are then those of its requests.
     pub socket: Option<Arc<Path>>,
+    /// The path before the path of every request.
+    pub base_path: Option<BasePath>,
     /// The relative share of requests.
     pub weight: u32,
-    /// `host:port` or `unix:/path` as configured, used in metrics and logs.
+    /// `host:port`, with the base path, or `unix:/path` as configured, used in metrics and logs.
     pub label: String,
     /// The name to verify the certificate against; `None` without TLS.
     pub tls_name: Option<ServerName<'static>>,

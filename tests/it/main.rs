@@ -39,6 +39,7 @@ mod tls_client;
 mod tls_server;
 
 mod access_log;
+mod base_paths;
 mod client_faults;
 mod commands;
 mod commands_explain;

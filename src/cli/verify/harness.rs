@@ -498,8 +498,9 @@ fn with_server(config: &Config, server: SocketAddr) -> Config {
         let host = server.ip().to_string();
         let name =
             upstream.cert_verification.as_ref().and_then(|_| server_name(tls_servers::SERVER_NAME).ok());
-        upstream.servers =
-            vec![UpstreamServer { host, port: server.port(), socket: None, weight: 1, tls_name: name }];
+        let port = server.port();
+        let server = UpstreamServer { host, port, socket: None, base_path: None, weight: 1, tls_name: name };
+        upstream.servers = vec![server];
     }
     config
 }

@@ -57,7 +57,8 @@ pub(crate) struct RouteFile {
     /// Changes of the header fields of every response of the route, errors included.
     ///
     /// Framing and hop-by-hop fields, `Content-Type`, `Content-Encoding`, `Retry-After` and `X-Request-Id` cannot be
-    /// changed.
+    /// changed. `Cache-Control` and `X-Content-Type-Options` of an error stay those of the contract (`no-store` and
+    /// `nosniff`), whatever is set, added or removed here; on other responses they change.
     pub response_headers: Option<HeaderEditsFile>,
 
     /// Redirects requests of the route instead of forwarding them. Rate limits and access rules apply first.

@@ -75,7 +75,9 @@ pub(crate) struct UpstreamFile {
     /// The servers; at least one.
     ///
     /// Each is `host:port`, `http://host:port`, `https://host:port`, `unix:/path` (a Unix socket on this machine), or a
-    /// mapping with the keys below. Use TLS (`https://`) for all of them or for none. Names are resolved in the background.
+    /// mapping with the keys below. A URL may have a base path: the server `http://host:3000/api` gets `/users?a=1` as
+    /// `/api/users?a=1`, behind `strip_prefix` and `rewrite`; a path with dot segments gets 400 then (cause
+    /// `ambiguous_path`). Use TLS (`https://`) for all of them or for none. Names are resolved in the background.
     #[schemars(extend("x-missing" = "list at least one, for example servers: [\"127.0.0.1:8000\"]", "x-empty" = "no server is listed; list at least one, for example servers: [\"127.0.0.1:8000\"]"))]
     pub servers: Vec<Either<Server, ServerFile>>,
 
@@ -208,7 +210,7 @@ pub(crate) enum Off {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-short" = "path"))]
 pub(crate) struct HealthFile {
-    /// The target of a GET request.
+    /// The target of a GET request, as it is sent: the base path of a server is not put before it.
     ///
     /// Required, unless `tcp` is true.
     #[schemars(extend("x-default" = "none"))]
@@ -339,7 +341,7 @@ pub(crate) enum Http2 {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ServerFile {
     /// The address of the server.
-    #[schemars(extend("x-missing" = "write host:port, for example \"api.internal:80\"", "x-unit" = "`host:port`, `http://host:port`, `https://host:port` or `unix:/path`"))]
+    #[schemars(extend("x-missing" = "write host:port, for example \"api.internal:80\"", "x-unit" = "`host:port`, `http://host:port`, `https://host:port/base/path` or `unix:/path`"))]
     pub address: Server,
 
     /// The share of requests that the server receives, relative to the other servers.

@@ -12,7 +12,8 @@ use ipnet::IpNet;
 use super::super::listen_address::{self, ListenTarget};
 use super::super::problem::Diagnostic;
 use super::super::route_patterns;
-use super::super::units::{self, ServerAddress};
+use super::super::server_address::{self, ServerAddress};
+use super::super::units;
 use super::forms::{Syntax, Text};
 use super::parsers::{self, or_off, positive_duration, whole_seconds};
 use crate::contract::{Cause, FixedStatus, JsonPath, RedirectStatus};
@@ -94,7 +95,7 @@ syntaxes! {
     /// The permissions of a socket.
     FileMode(FileModeSyntax) = u32, "octal permissions", "(0|0o)?[0-7]{3}", "0660", listen_address::file_mode;
     /// The address of a server of an upstream.
-    Server(ServerSyntax) = ServerAddress, "", r"unix:/.{1,106}|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}|https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?/?", "10.0.1.10:8000", units::server;
+    Server(ServerSyntax) = ServerAddress, "", r"unix:/.{1,106}|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}|https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/.*)?", "10.0.1.10:8000", server_address::server;
     /// Where names are looked up: `dns`, `system` or one name server.
     Resolver(ResolverSyntax) = NameSource, "`dns`, `system` or `ADDRESS[:PORT]`", r"dns|system|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5}", "10.0.0.53", parsers::resolver;
     /// The host that an upstream receives.
@@ -165,7 +166,16 @@ mod tests {
         ("ListenAddress", &[":8080", "localhost:80", "[::]:8080", "127.0.0.1:0", "unix:/run/a.sock"]),
         ("TcpAddress", &[":8080", "localhost:80", "[::1]:9464"]),
         ("FileMode", &["660", "0o600"]),
-        ("Server", &["a_b.internal:80", "http://api", "https://[::1]:8443/", "[fd00::1]:80"]),
+        (
+            "Server",
+            &[
+                "a_b.internal:80",
+                "http://api",
+                "https://[::1]:8443/",
+                "[fd00::1]:80",
+                "http://api:3000/api/v1",
+            ],
+        ),
         ("Resolver", &["dns", "system", "::1", "127.0.0.1:8600", "[::1]:53"]),
         ("HostChoice", &["client", "server", "shop.internal:8000"]),
         ("HostPattern", &["*", "*.example.com", "[::1]", "a-b.example"]),

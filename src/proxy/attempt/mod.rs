@@ -243,8 +243,10 @@ async fn try_once(
     let reuse = progress.reuse(forwarding.can_retry_if_connection_fails(), !multiplexes);
     let Acquired { mut conn, reused } =
         connect::acquire_connection(exchange, forwarding, candidate, reuse).await?;
+    let target = forwarding.target.as_deref().unwrap_or(&forwarding.request.target);
+    let behind_base = candidate.base_path.as_ref().map(|base| base.join(target));
     let forwarding_info = ForwardingInfo {
-        target: forwarding.target.as_deref().unwrap_or(&forwarding.request.target),
+        target: behind_base.as_deref().unwrap_or(target),
         edits: forwarding.edits.as_ref(),
         host: forwarding.upstream_host(candidate),
         forwarded_for: &forwarding.forwarded_for,
