@@ -14,11 +14,14 @@ use crate::upstream::breaker::Change;
 use crate::upstream::endpoint::AttemptGuard;
 use crate::upstream::outcome_window::Outcome;
 
-/// Whether this fault counts as a failure of the upstream. The caller excludes faults while the client was waited for.
+/// Whether this fault counts as a failure of the upstream. Before the response headers the caller excludes faults while
+/// the client was waited for.
 fn is_upstream_failure(fault: &Fault) -> bool {
     let cause = fault.cause();
     let of_gateway = matches!(cause, Cause::ProxyInternalError | Cause::ProxyConfigurationError);
-    !of_gateway && !cause.is_client_error() && !cause.is_overload()
+    // A stream that lasts until `timeouts.max_duration`, or whose client reads slowly, says nothing about the upstream.
+    let ends_a_response = cause == Cause::DeadlineExceeded && fault.phase() == Phase::Relay;
+    !of_gateway && !ends_a_response && !cause.is_client_error() && !cause.is_overload()
 }
 
 /// Admits the request to the route's upstream, unless its circuit breaker is open.
@@ -115,5 +118,21 @@ pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd, 
     }
     if let Some(pass) = pass {
         log_change(upstream, pass.record(outcome, now));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_that_lasts_until_max_duration_is_no_failure_of_the_upstream() {
+        let is_failure = |cause, phase| is_upstream_failure(&Fault::new(cause, phase));
+        assert!(!is_failure(Cause::DeadlineExceeded, Phase::Relay));
+        assert!(is_failure(Cause::DeadlineExceeded, Phase::ResponseHeaders));
+        assert!(is_failure(Cause::ConnectionReadTimeout, Phase::Relay));
+        assert!(!is_failure(Cause::ClientTooSlow, Phase::Relay));
+        assert!(!is_failure(Cause::QueueFull, Phase::Admit));
+        assert!(!is_failure(Cause::ProxyInternalError, Phase::Internal));
     }
 }
