@@ -157,9 +157,9 @@ pub(crate) struct ConfigFile {
 
     /// Which requests are forwarded to which upstream; at least one.
     ///
-    /// A route is selected by host first (exact, then `*.` wildcard, then any), then by path (static, then
-    /// `{parameter}`, then `{*rest}`), then the one with more conditions (`scheme`, `headers`, `query`), then by method. The
-    /// order in the file does not matter. A request that matches no route gets 404 (cause `destination_not_found`). If
+    /// Only routes that match in everything compete. Of these the host decides first (exact, then `*.` wildcard, then
+    /// any), then the path (static, then `{parameter}`, then `{*rest}`), then the number of conditions (`scheme`,
+    /// `headers`, `query`), then whether the route names the method. The order in the file does not matter. A request that matches no route gets 404 (cause `destination_not_found`). If
     /// routes match its host and path but not its method, the cause is `method_not_allowed`: the response has `Allow`,
     /// and the code is 405 if the contract documents it, otherwise 404.
     #[schemars(required, extend("x-missing" = "add a route, for example routes: [{ name: all, upstream: shop }]", "x-empty" = "the list is empty, so every request would get 404; add a route, for example routes: [{ name: all, upstream: shop }]"))]
