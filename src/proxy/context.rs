@@ -52,7 +52,7 @@ pub(super) struct RequestContext<'a> {
     pub(super) snapshot: &'a Snapshot,
     /// `None` if no route matches, and for a rejected request.
     pub(super) route: Option<&'a Route>,
-    /// The rules of the response, which a request without a route has too.
+    /// The `errors` and CORS configuration of the response, which a request without a route has too.
     pub(super) rules: ResponseRules<'a>,
     pub(super) received: ReceivedRequest<'a>,
     /// The peer of the connection, or the client that its PROXY protocol header names.
@@ -323,7 +323,7 @@ pub(super) struct Forwarding<'a> {
     pub(super) origin: RequestOrigin<'a>,
     /// The protocol upgrade to offer to the upstream.
     pub(super) offer: Option<UpgradeOffer<'a>>,
-    /// The target that the upstream gets instead of the received one.
+    /// The rewritten target, before the base path of the server is added.
     pub(super) target: Option<Bytes>,
     /// The route's `request_headers`.
     pub(super) edits: Option<RenderedEdits>,

@@ -11,7 +11,7 @@
 //!   the request body; [`upstream_conn`] is the upstream side of one request. [`pinned`] keeps connections that belong
 //!   to one client.
 //! - [`classify`] decides whether the response is forwarded or replaced.
-//! - [`respond`] counts, sends and ends every response: [`relay`] forwards a response, and [`tunnel`] the bytes after a
+//! - [`respond`] counts, sends and ends every response of the gateway's listeners: [`relay`] forwards a response, and [`tunnel`] the bytes after a
 //!   101. [`local_reply`] sends the responses that [`reply_builder`] builds. [`response_headers`] holds the fields that
 //!   the gateway adds to forwarded responses and to local replies.
 //! - [`record`] updates the metrics and writes the access log.

@@ -47,7 +47,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Rejects a malformed request.
+/// Sends the error for a fault that occurs before the page is chosen.
 pub(super) async fn reject(gateway: &Gateway, client: &mut Downstream, fault: Fault) {
     reply_to_fault(
         gateway,

@@ -50,7 +50,7 @@ struct IdlePinned {
     _watcher: Watcher,
 }
 
-/// The task that closes an idle connection; it ends with the wait.
+/// The task that closes an idle connection; it is aborted when a request takes the connection.
 #[derive(Debug)]
 struct Watcher(AbortHandle);
 

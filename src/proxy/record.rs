@@ -33,7 +33,7 @@ pub(super) enum RequestEnd {
     Aborted { status: u16, fault: Fault },
     /// A tunnel was closed after its idle timeout.
     TunnelIdle { status: u16 },
-    /// The client disconnected before the response was complete.
+    /// The client disconnected before the response was complete, or did not read a local reply in time.
     ClientDisconnected,
 }
 
@@ -77,7 +77,7 @@ impl RequestEnd {
     }
 }
 
-/// A request that is rejected before it is routed: it is malformed, or its connection is over the connection limit.
+/// A request that is rejected before it is routed: for example it is malformed, or its connection is over a limit.
 #[derive(Debug)]
 pub(super) struct RejectedRequest {
     pub(super) fault: Fault,
@@ -95,7 +95,7 @@ pub(super) struct RejectedFacts {
     pub(super) accept: Option<Bytes>,
     /// For the log.
     pub(super) user_agent: Option<Bytes>,
-    /// The family of a gRPC call.
+    /// The protocol variant of a gRPC call.
     pub(super) grpc: Option<GrpcFamily>,
 }
 
@@ -116,7 +116,7 @@ impl RejectedFacts {
 /// Counts a final response. To be called before its headers are sent: a client that has read the response then finds
 /// it counted.
 ///
-/// `trigger` is `None` if the upstream's status is forwarded.
+/// `trigger` is `None` if the response is not an error of the gateway.
 pub(super) fn count_response(
     exchange: &Exchange<'_>,
     status: u16,

@@ -208,8 +208,8 @@ pub(super) async fn forward_error(
             writer.append(b"Vary", b"Accept");
         }
         sent.add_missing(writer, request_id);
-        let is_edited = |name: &HeaderName| !is_defined_for_errors(name);
-        write_response_headers(writer, response_headers, &response_head.fields, is_edited);
+        let is_editable = |name: &HeaderName| !is_defined_for_errors(name);
+        write_response_headers(writer, response_headers, &response_head.fields, is_editable);
         if let RetryAfter::Set(Some(value)) = &retry_after {
             writer.append(b"Retry-After", value);
         }
@@ -301,13 +301,13 @@ impl SentByUpstream {
     }
 }
 
-/// Writes the fields that the gateway adds to every forwarded response of this request. `is_edited`: whether the route may
+/// Writes the fields that the gateway adds to every forwarded response of this request. `is_editable`: whether the route may
 /// set this field.
 fn write_response_headers(
     writer: &mut FieldWriter<'_>,
     response_headers: &ResponseHeaderMutations,
     upstream_fields: &HeaderFields,
-    is_edited: impl Fn(&HeaderName) -> bool,
+    is_editable: impl Fn(&HeaderName) -> bool,
 ) {
     let edits = response_headers.edits();
     let is_kept = |name: &HeaderName| edits.is_none_or(|edits| !edits.removes(name.as_str().as_bytes()));
@@ -321,7 +321,8 @@ fn write_response_headers(
             writer.append_generated(&name, &value);
         }
     }
-    for (name, value) in edits.into_iter().flat_map(RenderedEdits::fields).filter(|field| is_edited(&field.0))
+    for (name, value) in
+        edits.into_iter().flat_map(RenderedEdits::fields).filter(|field| is_editable(&field.0))
     {
         writer.append_generated(name, value);
     }

@@ -55,7 +55,7 @@ pub(super) async fn serve(
     record::record(&exchange, &end, ended);
 }
 
-/// Rejects a malformed request, or a connection over the connection limit.
+/// Rejects a request before it is routed: it is malformed or too slow, or its connection is over a limit.
 pub(super) async fn reject(
     gateway: &Gateway,
     Arrival { listener, peer }: Arrival,
@@ -112,7 +112,7 @@ async fn take_steps<'a>(
         limits::add_current_state(&mut exchange.response_headers, context, route, request);
         return Err(fault.into());
     }
-    // The rules of a route are debited together or not at all.
+    // The rate limits of a route are debited together or not at all.
     let Admitted { buffered_body, reset_candidates } = limits::admit(exchange, route, request).await?;
     context.gateway.panic_on_test_path(request.path());
     // What the route responds itself uses up quota like any response of the route.

@@ -50,7 +50,8 @@ pub(super) fn rewritten_target(route: &Route, request: &Request) -> Result<Optio
         Some(rewrite) => Some(rewrite_target(rewrite, request)?),
     };
     if longest_base + target.as_ref().unwrap_or(&request.target).len() > MAX_TARGET_LEN {
-        let evidence = Evidence::from_static("the rewritten target is longer than 65,534 bytes");
+        let evidence =
+            Evidence::from_static("the target, with path rewrite and base path, is longer than 65,534 bytes");
         return Err(Fault::new(Cause::UriTooLong, Phase::Admit).with_evidence(evidence));
     }
     Ok(target)

@@ -97,9 +97,9 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse
 /// Applies the route's `response_headers` to a local reply. An error keeps the fields that the contract defines for it.
 pub(crate) fn edit_reply(reply: &mut LocalReply, edits: &RenderedEdits) {
     let is_error = reply.code().is_some();
-    let is_edited = |name: &HeaderName| !(is_error && is_defined_for_errors(name));
-    let added = edits.fields().iter().filter(|(name, _)| is_edited(name)).cloned();
-    reply.edit_headers(|name| is_edited(name) && edits.removes(name.as_str().as_bytes()), added);
+    let is_editable = |name: &HeaderName| !(is_error && is_defined_for_errors(name));
+    let added = edits.fields().iter().filter(|(name, _)| is_editable(name)).cloned();
+    reply.edit_headers(|name| is_editable(name) && edits.removes(name.as_str().as_bytes()), added);
 }
 
 /// Whether an HTTP/1 connection closes after the reply to this fault: the end of the request is unknown, or the

@@ -29,7 +29,7 @@ pub(super) enum Routing<'a> {
         policy: &'a Arc<CorsPolicy>,
         method: Method,
     },
-    /// No route. `allow` is the value of `Allow`, if only the method does not match.
+    /// No route gets the request: none matches, or the path is ambiguous. `allow` is the value of `Allow`, if only the method does not match.
     NoRoute { rules: ResponseRules<'a>, fault: Fault, allow: Option<HeaderValue> },
 }
 
@@ -43,7 +43,7 @@ impl<'a> Routing<'a> {
         }
     }
 
-    /// The rules of the response.
+    /// The `errors` and CORS configuration of the response.
     pub(super) fn rules(&self) -> ResponseRules<'a> {
         match self {
             Routing::Route(route) => route.response_rules(),

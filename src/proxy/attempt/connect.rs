@@ -241,7 +241,7 @@ async fn connect_first(
             Ok((endpoint, stream))
         }
         Err(fault) => {
-            // The attempt fails at the address that it was at; the others failed too.
+            // The failure of the attempt's own address is recorded with the attempt; here, those of the other addresses.
             if let Some(guard) = guard {
                 let at = Arc::clone(guard.endpoint());
                 for endpoint in outcome.failed.iter().filter(|endpoint| !Arc::ptr_eq(endpoint, &at)) {

@@ -56,7 +56,7 @@ pub(super) async fn forward(
     loop {
         let started = if progress.attempt == 1 { now } else { Instant::now() };
         let is_last = progress.attempt >= route.attempts;
-        let (fault, failed) = match try_once(exchange, forwarding, &candidate, &progress).await {
+        let (fault, facts) = match try_once(exchange, forwarding, &candidate, &progress).await {
             Ok(response) => {
                 let metrics = &route.upstream_metrics;
                 metrics.attempt(candidate.server_index, Ok(()));
@@ -94,7 +94,7 @@ pub(super) async fn forward(
             cause: fault.cause(),
             phase: fault.phase(),
             method: &forwarding.request.method,
-            connection: failed,
+            connection: facts,
             has_replay_buffer: forwarding.upload.has_replay_buffer(),
             authenticates_connection: forwarding.request.authenticates_connection,
         });
@@ -268,14 +268,14 @@ async fn try_once(
     // The body is kept for a retry, and for another connection: only one that was used before, or that other requests
     // use too, can fail so that the request is sent again without counting an attempt.
     let may_reconnect = progress.reconnects < MAX_RECONNECTS && (reused || multiplexes);
-    let sent_at = Instant::now();
-    forwarding.upload.begin(&mut conn, !is_last || may_reconnect, sent_at);
+    let send_started = Instant::now();
+    forwarding.upload.begin(&mut conn, !is_last || may_reconnect, send_started);
     // The response may arrive before the first poll of the upload.
     let sent = if conn.has_sent_request() { RequestSent::Full } else { RequestSent::Partial };
     exchange.record.request_sent = exchange.record.request_sent.max(sent);
-    match final_response_head(exchange, forwarding, &mut conn, sent_at).await {
+    match final_response_head(exchange, forwarding, &mut conn, send_started).await {
         Ok((response_head, received_at)) => {
-            let waited = received_at.saturating_duration_since(sent_at);
+            let waited = received_at.saturating_duration_since(send_started);
             forwarding.route.upstream_metrics.response_headers_time(waited);
             exchange.record.response_headers_time = Some(waited);
             exchange.record.upstream_status = Some(response_head.parsed.status);

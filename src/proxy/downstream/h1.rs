@@ -1,6 +1,6 @@
 //! The client side of an HTTP/1 connection: reads request bodies and writes response bytes with their framing.
 //!
-//! Only [`crate::proxy::local_reply`] and [`crate::proxy::relay`] call the `send_*` functions.
+//! Only [`super`] calls the `queue_*` functions, for [`crate::proxy::local_reply`] and [`crate::proxy::relay`].
 //! [`crate::proxy::connection`] reads the request header sections.
 
 use std::io;

@@ -1,6 +1,6 @@
 //! The client side of one HTTP/2 stream: reads the request body and writes the response frames through the `h2` crate.
 //!
-//! Only [`crate::proxy::local_reply`] and [`crate::proxy::relay`] call the `send_*` functions.
+//! Only [`super`] calls the `queue_*` functions, for [`crate::proxy::local_reply`] and [`crate::proxy::relay`].
 //! [`crate::proxy::connection::h2`] accepts the streams.
 
 use std::io;

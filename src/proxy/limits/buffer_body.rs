@@ -23,7 +23,7 @@ pub(super) const MAX_BUFFERED_BODY: usize = 64 * 1024;
 
 /// The result of [`buffer_body`].
 pub(crate) enum BufferedBody {
-    /// Not a JSON body; nothing was read.
+    /// Not a JSON body, or no key needs it; nothing was read.
     NotJson,
     /// A JSON body that is not read, and why.
     Unreadable(&'static str),

@@ -20,7 +20,7 @@ pub(super) enum BodyLength {
     Exactly(u64),
     /// Not known in advance: the last chunk, END_STREAM or the close of the connection marks the end.
     Unknown,
-    /// No body and no Content-Length (HEAD with unknown length, 204, 304).
+    /// No body and no Content-Length: 101, 204, HEAD or 304 of unknown length, an HTTP/2 gRPC error without content.
     Absent,
 }
 

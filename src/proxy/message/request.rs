@@ -1,6 +1,6 @@
 //! A valid request, and the header section that the upstream receives for it.
 //!
-//! The upstream receives the target in origin form, rewritten if the route says so; Host as `upstreams.NAME.host` says;
+//! The upstream receives the target in origin form, rewritten if the route says so, behind the base path of the server; Host as `upstreams.NAME.host` says;
 //! and the end-to-end fields with the route's edits. Hop-by-hop fields are removed. The gateway writes `X-Forwarded-*`,
 //! `Forwarded`, `X-Real-IP`, `X-Request-Id` and `Via`: see [`super::forwarding`].
 
@@ -182,7 +182,7 @@ impl Request {
         self.method == Method::POST && self.fields.value("content-type").is_some_and(media_type::is_grpc)
     }
 
-    /// The family of a gRPC request.
+    /// The protocol variant (gRPC, gRPC-Web, gRPC-Web-text) of a gRPC request.
     pub(in crate::proxy) fn grpc_family(&self) -> Option<GrpcFamily> {
         if self.method != Method::POST {
             return None;
@@ -190,7 +190,7 @@ impl Request {
         media_type::grpc_family(self.fields.value("content-type")?)
     }
 
-    /// The family of an HTTP/2 header section that is a gRPC request, even if the request is rejected.
+    /// The protocol variant of an HTTP/2 header section that is a gRPC request, even if the request is rejected.
     pub(in crate::proxy) fn h2_grpc_family(parts: &http::request::Parts) -> Option<GrpcFamily> {
         if parts.method != Method::POST {
             return None;

@@ -260,7 +260,7 @@ impl UpstreamConn {
         }
     }
 
-    /// The HTTP/1 connection, after a 101.
+    /// The HTTP/1 connection, to tunnel through it after a 101 or to keep it for its client.
     pub(super) fn into_h1(self) -> Option<UpstreamH1> {
         match self {
             UpstreamConn::H1(h1) => Some(h1),
