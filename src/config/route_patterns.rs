@@ -55,10 +55,12 @@ pub(crate) fn host(text: &str) -> Result<Option<String>, Diagnostic> {
 pub(crate) fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic> {
     if let Some(ours) = foreign_patterns::translate(text) {
         let message = format!("{} is a pattern in the syntax of another tool", quoted(text));
-        let help = match path_shape(&ours, lenient) {
-            Ok(_) => format!("write {}", quoted(&ours)),
-            Err(_) => "use static text, {parameter} and {*rest}, for example \"/users/{id}\" or \"/{*rest}\""
-                .to_owned(),
+        // The translation of a pattern that cannot be translated may be of another tool again.
+        let is_valid = foreign_patterns::translate(&ours).is_none() && path_shape(&ours, lenient).is_ok();
+        let help = if is_valid {
+            format!("write {}", quoted(&ours))
+        } else {
+            "use static text, {parameter} and {*rest}, for example \"/users/{id}\" or \"/{*rest}\"".to_owned()
         };
         return Err(Diagnostic::new(message, help));
     }
@@ -304,6 +306,10 @@ mod tests {
             ("/{a}{b}", "use at most one {parameter} per segment"),
             ("/a/../b", "resolve the dot segments, or set paths: lenient"),
             ("/a b", "use a different path"),
+            (
+                "/acc> ount/x",
+                "use static text, {parameter} and {*rest}, for example \"/users/{id}\" or \"/{*rest}\"",
+            ),
         ] {
             assert_eq!(path_shape(text, false).unwrap_err().help, remedy, "{text}");
         }
