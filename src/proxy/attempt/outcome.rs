@@ -55,10 +55,11 @@ pub(super) fn responded(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime,
     }
 }
 
-/// Records the response of an attempt that is followed by another one: clients do not see it, ejection does. For the breaker
+/// Records the response of an attempt that another one may follow: clients do not see it, ejection does. For the breaker
 /// only the result of the request counts.
 pub(super) fn response_discarded(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
     record_status(exchange, upstream, status);
+    exchange.record.outcome_recorded = true;
 }
 
 fn record_status(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
