@@ -55,6 +55,14 @@ struct Prepared<'r, 'a> {
     end: RequestEnd,
 }
 
+impl Prepared<'_, '_> {
+    /// A reply of the gateway below 400.
+    fn without_error(reply: LocalReply, end: RequestEnd) -> Self {
+        let outgoing = Outgoing::LocalReply(reply);
+        Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end }
+    }
+}
+
 /// Counts a final response, sends it, and returns how the request ended.
 pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse<'_, '_>) -> RequestEnd {
     let Prepared { mut outgoing, origin, trigger, end } = prepare(exchange, response);
@@ -118,15 +126,13 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
         FinalResponse::Preflight(fields) => {
             let reply = LocalReply::preflight(fields, &exchange.context.request_id);
             let end = RequestEnd::Preflight { status: reply.status() };
-            let outgoing = Outgoing::LocalReply(reply);
-            Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end }
+            Prepared::without_error(reply, end)
         }
         FinalResponse::Redirect(status, location) => {
             let fields = reply_builder::response_fields(exchange);
             let reply = LocalReply::redirect(status, location, fields, &exchange.context.request_id);
             let end = RequestEnd::Redirected { status: reply.status() };
-            let outgoing = Outgoing::LocalReply(reply);
-            Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end }
+            Prepared::without_error(reply, end)
         }
         FinalResponse::Fixed(fixed) => {
             let fields = reply_builder::response_fields(exchange);
@@ -134,8 +140,7 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
             let is_head = context.error_context().method == Method::HEAD;
             let reply = LocalReply::fixed(fixed, is_head, fields, &context.request_id);
             let end = RequestEnd::Responded { status: reply.status() };
-            let outgoing = Outgoing::LocalReply(reply);
-            Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end }
+            Prepared::without_error(reply, end)
         }
         FinalResponse::Upstream(forwarding, response, classification) => {
             prepare_upstream(exchange, forwarding, response, classification)
