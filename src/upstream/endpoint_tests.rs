@@ -1,4 +1,4 @@
-//! How long a client is told to wait for an unhealthy server, on virtual time.
+//! `Retry-After` while a server is unhealthy, on virtual time.
 
 use super::*;
 use crate::upstream::balance::mix;

@@ -318,7 +318,7 @@ pub(super) async fn send_request(
     exchange(harness, gateway, from, target, &|_| Some(cause)).await
 }
 
-/// Sends one request whose response is no error.
+/// Sends one request whose response is below 400.
 async fn send_ordinary(
     harness: &Harness,
     target: (&RouteProbe, &Method),
