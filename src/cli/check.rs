@@ -30,8 +30,12 @@ pub(crate) enum ReportFormat {
 pub(crate) fn run(file: &Path, format: ReportFormat) -> ExitCode {
     let parallelism = std::thread::available_parallelism().map_or(1, usize::from);
     #[expect(clippy::disallowed_methods, reason = "only cli reads the environment")]
-    let loaded =
-        config::check_file(file, &|name| std::env::var(name).ok(), parallelism, std::time::SystemTime::now());
+    let loaded = config::load_file(
+        file,
+        &|name| std::env::var(name).ok(),
+        parallelism,
+        Some(std::time::SystemTime::now()),
+    );
     let written = report(file, format, &loaded, &mut io::stdout().lock(), &mut io::stderr().lock());
     match (written, loaded) {
         (Err(_), _) => ExitCode::FAILURE,
@@ -162,7 +166,7 @@ mod tests {
     #[test]
     fn missing_file_is_reported_in_one_sentence() {
         let path = Path::new("no-such-directory/statusquo.yaml");
-        let problems = config::load_file(path, &|_| None, 1).unwrap_err();
+        let problems = config::load_file(path, &|_| None, 1, None).unwrap_err();
         assert_eq!(
             problems.to_string(),
             "cannot read no-such-directory/statusquo.yaml: no such file; pass the path of a configuration file, or create one \

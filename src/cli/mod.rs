@@ -150,7 +150,7 @@ fn reloader(file: &Path) -> ConfigLoader {
 
 fn read_config(file: &Path) -> Result<Config, Problems> {
     #[expect(clippy::disallowed_methods, reason = "only cli reads the environment")]
-    config::load_file(file, &|name| std::env::var(name).ok(), parallelism())
+    config::load_file(file, &|name| std::env::var(name).ok(), parallelism(), None)
 }
 
 /// The value of `workers: auto`.

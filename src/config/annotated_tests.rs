@@ -81,7 +81,7 @@ fn comments(line: usize) -> String {
 #[test]
 fn every_key_of_the_annotated_file_has_or_describes_its_default() {
     let root = parse(ANNOTATED, &|name| (name == "PORT").then(|| "8081".to_owned()), &mut Vec::new());
-    let root = root.unwrap().root;
+    let root = root.unwrap();
     let complete = resolved(ANNOTATED).unwrap();
     assert_eq!(resolved(&text(&root, None)), Some(complete.clone()), "with all keys");
     let mut all_keys = Vec::new();

@@ -77,7 +77,7 @@ pub use file::errors::ErrorMode;
 pub use file::limits::LimitHeaders;
 pub use file::{LogFormat, LogLevel, LogRequests};
 pub use problem::{Location, Problem, Problems};
-pub use validate::{check_file, load_file, load_str};
+pub use validate::{load_file, load_str};
 
 /// A complete, valid configuration. Defaults are applied and references resolved.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! Parses YAML into a [`Tree`]: syntax, aliases, duplicate keys, and `${VARIABLES}` in text.
+//! Parses YAML into a tree of [`Node`]s: syntax, aliases, duplicate keys, and `${VARIABLES}` in text.
 //!
 //! The events come from the parser of serde-saphyr, which reports positions. The environment is a parameter, so that
 //! parsing is a pure function. The first syntax error ends parsing; duplicate keys and missing variables are collected.
@@ -9,7 +9,7 @@ use serde_saphyr::granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle,
 
 use super::problem::{Diagnostic, Location, Problem, quoted};
 use super::template_help;
-use super::tree::{Entry, Node, NodeKind, Tree, child_path};
+use super::tree::{Entry, Node, NodeKind, child_path};
 
 /// Looks up an environment variable.
 pub(crate) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -22,7 +22,7 @@ pub(crate) fn parse(
     text: &str,
     variables: Environment<'_>,
     problems: &mut Vec<Problem>,
-) -> Result<Tree, Problem> {
+) -> Result<Node, Problem> {
     let options =
         options! { flow_nesting_limit: MAX_DEPTH, block_nesting_limit: MAX_DEPTH, emit_comments: false };
     let mut builder = TreeBuilder::default();
@@ -30,12 +30,11 @@ pub(crate) fn parse(
         let (event, span) = event.map_err(|error| syntax_problem(&error, text))?;
         builder.handle_event(event, to_location(&span.start))?;
     }
-    let Some(root) = builder.root.filter(|root| !root.is_null()) else {
+    let Some(mut root) = builder.root.filter(|root| !root.is_null()) else {
         return Err(Problem::for_file("the file is empty", "write one with `statusquo init`"));
     };
-    let mut tree = Tree { root };
-    resolve_variables(&mut tree.root, "", variables, problems);
-    Ok(tree)
+    resolve_variables(&mut root, "", variables, problems);
+    Ok(root)
 }
 
 /// The state of the parser: the open collections, outermost first.
@@ -354,7 +353,7 @@ mod tests {
     fn first_value(text: &str) -> (NodeKind, Vec<Problem>) {
         let mut problems = Vec::new();
         let tree = parse(text, &env, &mut problems).unwrap();
-        let NodeKind::Mapping(entries) = tree.root.kind else { panic!("not a mapping") };
+        let NodeKind::Mapping(entries) = tree.kind else { panic!("not a mapping") };
         (entries[0].value.kind.clone(), problems)
     }
 
@@ -375,7 +374,7 @@ mod tests {
         assert_eq!(text_of("a: $${PORT} $5"), "${PORT} $5");
         let mut problems = Vec::new();
         let tree = parse("${PORT}: 1", &env, &mut problems).unwrap();
-        assert!(matches!(&tree.root.kind, NodeKind::Mapping(entries) if entries[0].key == "${PORT}"));
+        assert!(matches!(&tree.kind, NodeKind::Mapping(entries) if entries[0].key == "${PORT}"));
     }
 
     #[test]
@@ -389,7 +388,7 @@ mod tests {
         let (kind, _) = first_value("b: &x [1]\n");
         let mut problems = Vec::new();
         let tree = parse("a: &x [1]\nb: *x", &env, &mut problems).unwrap();
-        let NodeKind::Mapping(entries) = tree.root.kind else { panic!("not a mapping") };
+        let NodeKind::Mapping(entries) = tree.kind else { panic!("not a mapping") };
         assert!(
             matches!((&entries[1].value.kind, kind), (NodeKind::Sequence(a), NodeKind::Sequence(b)) if a.len() == b.len())
         );

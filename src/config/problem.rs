@@ -58,6 +58,11 @@ impl Diagnostic {
         Diagnostic { message: message.into(), help: help.into() }
     }
 
+    /// `"text" what`, with its help.
+    pub(crate) fn of(text: &str, what: impl fmt::Display, help: impl Into<String>) -> Self {
+        Diagnostic::new(format!("{} {what}", quoted(text)), help)
+    }
+
     /// The diagnostic as a problem of the value at this path.
     pub(crate) fn at(self, path: impl Into<String>, location: Location) -> Problem {
         Problem { path: path.into(), location: Some(location), message: self.message, help: self.help }
@@ -266,10 +271,12 @@ pub(crate) fn join_or<T: AsRef<str>>(words: &[T]) -> String {
 
 /// `did you mean "x"?`, or else the list of known words.
 pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
-    match closest_match(word, known.iter().copied()) {
-        Some(near) => format!("did you mean {}?", quoted(near)),
-        None => format!("expected {}", join_or(known)),
-    }
+    suggestion(word, known.iter().copied()).unwrap_or_else(|| format!("expected {}", join_or(known)))
+}
+
+/// `did you mean "x"?`, if a known word is close.
+pub(crate) fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    closest_match(word, known).map(|near| format!("did you mean {}?", quoted(near)))
 }
 
 /// The known word that is closest to `word`: at most a third of its letters, and at least one, may differ. Otherwise the

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::keys::Keys;
 use super::parse_yaml::{Environment, parse};
 use super::problem::{Diagnostic, Location, Problem, Source, did_you_mean, quoted};
-use super::tree::{Entry, KeyPath, Node, NodeKind, Tree, child_path};
+use super::tree::{Entry, Node, NodeKind, child_path};
 
 /// The files that were read, the main file first, and their problems. [`Location::file`] is an index of `files`.
 pub(crate) struct Sources<'e> {
@@ -31,35 +31,28 @@ impl<'e> Sources<'e> {
 
     /// Parses the main file and adds the included files. `None` if a file cannot be read or parsed: the absence of its
     /// sections would only cause problems elsewhere.
-    pub(crate) fn read(&mut self) -> Option<Tree> {
+    pub(crate) fn read(&mut self) -> Option<Node> {
         let mut tree = self.parse_last()?;
         let directory = directory(&self.files.first()?.name);
         let mut complete = true;
-        let patterns: Vec<(usize, String)> = match tree.root.get("include").map(|list| &list.kind) {
-            Some(NodeKind::Sequence(items)) => {
-                let texts = items.iter().filter(|item| item.kind != NodeKind::Invalid).enumerate();
-                texts.filter_map(|(index, item)| Some((index, item.text()?.to_owned()))).collect()
-            }
-            // A value that is not a list is reported when the structs are read.
-            Some(NodeKind::Scalar { .. } | NodeKind::Mapping(_) | NodeKind::Invalid) | None => Vec::new(),
-        };
-        for (index, pattern) in patterns {
-            let root = KeyPath::Root;
-            let list = root.key("include");
-            let at = list.item(index);
-            match matching_files(&directory, &pattern) {
+        // A value that is not a list is reported when the structs are read.
+        let patterns = tree.get("include").map(Node::items).unwrap_or_default().to_vec();
+        for (index, item) in patterns.iter().enumerate() {
+            let Some(pattern) = item.text() else { continue };
+            let at = format!("include[{index}]");
+            match matching_files(&directory, pattern) {
                 Err(diagnostic) => {
-                    self.problems.push(tree.problem(&at, diagnostic));
+                    self.report(&at, item.location, diagnostic);
                     complete = false;
                 }
                 Ok(paths) if paths.is_empty() => {
-                    let message = format!("no file matches {}", quoted(&pattern));
+                    let message = format!("no file matches {}", quoted(pattern));
                     let help = "the pattern is relative to the directory of this file";
-                    self.warnings.push(tree.problem(&at, Diagnostic::new(message, help)));
+                    self.warnings.push(Diagnostic::new(message, help).at(at, item.location));
                 }
                 Ok(paths) => {
                     for path in paths {
-                        complete &= self.include(&mut tree, index, &path);
+                        complete &= self.include(&mut tree, (&at, item.location), &path);
                     }
                 }
             }
@@ -69,42 +62,30 @@ impl<'e> Sources<'e> {
 
     /// Reads one file and adds its sections. A file that several patterns match is read once. False if it cannot be
     /// read or parsed.
-    fn include(&mut self, tree: &mut Tree, index: usize, path: &Path) -> bool {
-        let root = KeyPath::Root;
-        let list = root.key("include");
-        let at = list.item(index);
-        let is_path = |source: &Source| same_file(Path::new(&source.name), path);
-        match self.files.iter().position(is_path) {
-            Some(0) => {
-                let diagnostic = Diagnostic::new(
-                    "the file includes itself",
-                    "move the other files to a directory, for example include: [routes.d/*.yaml]",
-                );
-                self.problems.push(tree.problem(&at, diagnostic));
-                return false;
-            }
+    fn include(&mut self, tree: &mut Node, (at, location): (&str, Location), path: &Path) -> bool {
+        let text = match self.files.iter().position(|source| same_file(Path::new(&source.name), path)) {
+            Some(0) => Err(Diagnostic::new(
+                "the file includes itself",
+                "move the other files to a directory, for example include: [routes.d/*.yaml]",
+            )),
             Some(_) => return true,
-            None => {}
-        }
-        if self.files.len() > MAX_INCLUDED {
-            let message = format!("more than {MAX_INCLUDED} files are included");
-            self.problems.push(tree.problem(&at, Diagnostic::new(message, "join some of them")));
-            return false;
-        }
-        let text = match read_text(path) {
+            None if self.files.len() > MAX_INCLUDED => {
+                let message = format!("more than {MAX_INCLUDED} files are included");
+                Err(Diagnostic::new(message, "join some of them"))
+            }
+            None => read_text(path),
+        };
+        let text = match text {
             Ok(text) => text,
             Err(diagnostic) => {
-                self.problems.push(tree.problem(&at, diagnostic));
+                self.report(at, location, diagnostic);
                 return false;
             }
         };
         let name = path.display().to_string();
-        let empty = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-        if empty {
-            let message = format!("{name} is empty");
-            let diagnostic =
-                Diagnostic::new(message, "add a section to it, for example routes, or remove it");
-            self.warnings.push(tree.problem(&at, diagnostic));
+        if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+            let help = "add a section to it, for example routes, or remove it";
+            self.warnings.push(Diagnostic::new(format!("{name} is empty"), help).at(at, location));
             return true;
         }
         self.files.push(Source { name, text });
@@ -114,13 +95,13 @@ impl<'e> Sources<'e> {
     }
 
     /// Parses the file that was added last.
-    fn parse_last(&mut self) -> Option<Tree> {
+    fn parse_last(&mut self) -> Option<Node> {
         let file = self.files.len().checked_sub(1)?;
         let mut problems = Vec::new();
         let parsed = parse(&self.files.get(file)?.text, self.variables, &mut problems);
         let tree = match parsed {
             Ok(mut tree) => {
-                tree.root.set_file(file);
+                tree.set_file(file);
                 Some(tree)
             }
             Err(mut problem) => {
@@ -138,11 +119,11 @@ impl<'e> Sources<'e> {
         tree
     }
 
-    fn merge(&mut self, tree: &mut Tree, included: Tree) {
-        let NodeKind::Mapping(sections) = included.root.kind else {
-            let found = included.root.type_name();
+    fn merge(&mut self, tree: &mut Node, included: Node) {
+        let NodeKind::Mapping(sections) = included.kind else {
+            let found = included.type_name();
             let help = format!("write sections: {}", INCLUDABLE.join(", "));
-            self.report("", included.root.location, Diagnostic::new(format!("found {found}"), help));
+            self.report("", included.location, Diagnostic::new(format!("found {found}"), help));
             return;
         };
         for section in sections {
@@ -154,7 +135,7 @@ impl<'e> Sources<'e> {
             if section.value.is_null() {
                 continue;
             }
-            let target = tree.root.get_mut(&section.key).filter(|target| !target.is_null());
+            let target = tree.get_mut(&section.key).filter(|target| !target.is_null());
             match (target, section.value.kind) {
                 // A section of the wrong type is reported here: of two, only the first stays in the tree.
                 (_, NodeKind::Mapping(_) | NodeKind::Scalar { .. }) if section.key == "routes" => self
@@ -169,7 +150,7 @@ impl<'e> Sources<'e> {
                 }
                 (None, kind) => {
                     let location = section.value.location;
-                    tree.root.set(&section.key, Node { location, kind });
+                    tree.set(&section.key, Node { location, kind });
                 }
                 (Some(Node { kind: NodeKind::Sequence(all), .. }), NodeKind::Sequence(items)) => {
                     all.extend(items)
@@ -235,28 +216,51 @@ pub(crate) fn directory(name: &str) -> PathBuf {
 /// # Errors
 /// The file cannot be read, is too large, or is not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String, Diagnostic> {
-    let name = path.display();
-    let unreadable =
-        |reason: &str, help: &str| Diagnostic::new(format!("cannot read {name}: {reason}"), help);
-    let bytes = std::fs::read(path).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => unreadable(
-            "no such file",
-            "pass the path of a configuration file, or create one with `statusquo init`",
-        ),
-        ErrorKind::PermissionDenied => {
-            unreadable("permission denied", "grant read access to the user that runs statusquo")
-        }
-        ErrorKind::IsADirectory => unreadable("it is a directory", "pass the path of a file in it"),
-        _ => unreadable(&error.to_string(), "pass the path of a readable file"),
-    })?;
-    if bytes.len() > MAX_CONFIG_SIZE {
-        return Err(unreadable("it is larger than 8 MiB", "pass the path of a configuration file"));
-    }
-    String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(read_bytes(path, &CONFIG_FILE)?).map_err(|error| {
         let valid_bytes = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
         let line = valid_bytes.filter(|byte| **byte == b'\n').count() + 1;
-        unreadable(&format!("line {line} is not UTF-8"), "save it as UTF-8")
+        let message = format!("cannot read {}: line {line} is not UTF-8", path.display());
+        Diagnostic::new(message, "save it as UTF-8")
     })
+}
+
+/// What would be right if a file cannot be read.
+pub(crate) struct ReadHelp {
+    /// It does not exist.
+    pub missing: &'static str,
+    /// It is a directory.
+    pub directory: &'static str,
+    /// Any other reason.
+    pub unreadable: &'static str,
+    /// It is no such file.
+    pub too_large: &'static str,
+}
+
+const CONFIG_FILE: ReadHelp = ReadHelp {
+    missing: "pass the path of a configuration file, or create one with `statusquo init`",
+    directory: "pass the path of a file in it",
+    unreadable: "pass the path of a readable file",
+    too_large: "pass the path of a configuration file",
+};
+
+/// Reads a file.
+///
+/// # Errors
+/// The file cannot be read or is too large.
+pub(crate) fn read_bytes(path: &Path, help: &ReadHelp) -> Result<Vec<u8>, Diagnostic> {
+    let (reason, help) = match std::fs::read(path) {
+        Ok(bytes) if bytes.len() <= MAX_FILE_SIZE => return Ok(bytes),
+        Ok(_) => ("it is larger than 8 MiB".to_owned(), help.too_large),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound => ("no such file".to_owned(), help.missing),
+            ErrorKind::PermissionDenied => {
+                ("permission denied".to_owned(), "grant read access to the user that runs statusquo")
+            }
+            ErrorKind::IsADirectory => ("it is a directory".to_owned(), help.directory),
+            _ => (error.to_string(), help.unreadable),
+        },
+    };
+    Err(Diagnostic::new(format!("cannot read {}: {reason}", path.display()), help))
 }
 
 /// The files that a pattern names, sorted. In each part of the path `*` is any text and `?` any character; as in a
@@ -341,8 +345,8 @@ const INCLUDABLE: [&str; 5] = ["contracts", "rate_limits", "routes", "stores", "
 /// Far above any real configuration; it prevents a wrong pattern from reading for minutes.
 const MAX_INCLUDED: usize = 1000;
 
-/// Far above any real configuration; it prevents a wrong path from filling the memory.
-const MAX_CONFIG_SIZE: usize = 8 << 20;
+/// Far above any real configuration or certificate bundle; it prevents a wrong path from filling the memory.
+const MAX_FILE_SIZE: usize = 8 << 20;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]

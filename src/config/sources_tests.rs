@@ -16,7 +16,7 @@ fn load(test: &str, include: &str, files: &[(&str, &str)]) -> (Result<Config, Pr
     for (name, text) in files {
         fs::write(folder.join(name), text).unwrap();
     }
-    let loaded = load_file(&folder.join("main.yaml"), &|_| None, 1);
+    let loaded = load_file(&folder.join("main.yaml"), &|_| None, 1, None);
     fs::remove_dir_all(&folder).unwrap();
     (loaded, format!("{}/", folder.display()))
 }

@@ -9,16 +9,16 @@ use super::deserialize::read;
 use super::file::ConfigFile;
 use super::inherit;
 use super::keys::Keys;
-use super::problem::{Diagnostic, Problem, closest_match, join_or, quoted};
-use super::tree::{Entry, Node, NodeKind, Tree, child_path};
+use super::problem::{Diagnostic, Problem, did_you_mean, quoted};
+use super::tree::{Entry, Node, NodeKind, child_path};
 
 /// Reads the tree. Invalid values are added to `problems` and read as absent. `None` after too many of them.
-pub(crate) fn read_file(tree: &mut Tree, problems: &mut Vec<Problem>) -> Option<ConfigFile> {
+pub(crate) fn read_file(tree: &mut Node, problems: &mut Vec<Problem>) -> Option<ConfigFile> {
     // The bound only matters for hostile files.
     for _ in 0..MAX_TYPE_ERRORS {
-        let Err(error) = read(&tree.root) else {
-            SchemaCheck { tree, problems, address: Vec::new() }.check(&tree.root, Keys::root());
-            return read(&inherit::resolve(&tree.root)).ok();
+        let Err(error) = read(tree) else {
+            SchemaCheck { tree, problems, address: Vec::new() }.check(tree, Keys::root());
+            return read(&inherit::resolve(tree)).ok();
         };
         let address = error.address();
         match (error.incomplete_section(), tree.child(&address)) {
@@ -39,7 +39,7 @@ pub(crate) fn read_file(tree: &mut Tree, problems: &mut Vec<Problem>) -> Option<
 
 /// Checks what serde cannot. Invalid values are already reported.
 struct SchemaCheck<'t> {
-    tree: &'t Tree,
+    tree: &'t Node,
     problems: &'t mut Vec<Problem>,
     /// The child indices of the current value.
     address: Vec<usize>,
@@ -101,7 +101,7 @@ impl SchemaCheck<'_> {
     /// A text that names a section (`x-ref`), which must exist.
     fn check_reference(&mut self, name: &str, keys: Keys) {
         let Some(section) = keys.text("x-ref") else { return };
-        let known: Vec<&str> = match self.tree.root.get(section) {
+        let known: Vec<&str> = match self.tree.get(section) {
             Some(Node { kind: NodeKind::Invalid, .. }) => return,
             Some(node) => node.entries().iter().map(|entry| entry.key.as_str()).collect(),
             None => Vec::new(),
@@ -110,13 +110,11 @@ impl SchemaCheck<'_> {
             return;
         }
         let noun = section.trim_end_matches('s').replace('_', " ");
-        let help = match closest_match(name, known.iter().copied()) {
-            Some(near) => format!("did you mean {}?", quoted(near)),
-            None if known.is_empty() => {
-                let example = Keys::root().key(section).text("x-example").unwrap_or("{}");
-                format!("add it: {section}: {{ {name}: {example} }}")
-            }
-            None => format!("expected {}", join_or(&known)),
+        let help = if known.is_empty() {
+            let example = Keys::root().key(section).text("x-example").unwrap_or("{}");
+            format!("add it: {section}: {{ {name}: {example} }}")
+        } else {
+            did_you_mean(name, &known)
         };
         self.report(Diagnostic::new(format!("unknown {noun} {}", quoted(name)), help));
     }

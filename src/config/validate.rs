@@ -4,6 +4,7 @@
 //! `validate_*` modules have those of larger sections. After a problem every check continues with a default, so that
 //! one load reports all problems. No name is resolved and no port is opened.
 
+use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,10 +15,9 @@ use super::parse_yaml::Environment;
 use super::problem::{Diagnostic, Problem, Problems};
 use super::sources::{Sources, read_text};
 use super::structure::read_file;
-use super::tree::KeyPath;
 use super::validate_contracts::Contracts;
 use super::validate_errors::{ErrorScope, OverrideTarget};
-use super::validator::Validator;
+use super::validator::{Place, Validator};
 use super::{
     ClientLimits, Config, LogConfig, RateLimit, TelemetryConfig, validate_cors, validate_errors,
     validate_limits, validate_listen, validate_routing, validate_stores, validate_upstreams,
@@ -26,39 +26,22 @@ use crate::contract::Contract;
 use crate::http::cors::CorsPolicy;
 use crate::http::reported_origin::TrustedHeaders;
 
-/// Loads a configuration from a file. `parallelism` is the value of `workers: auto`, at least 1.
+/// Loads a configuration from a file. `parallelism` is the value of `workers: auto`, at least 1. Certificates must be valid
+/// at `now`; `run` passes `None`, because serving an expired certificate is better than not serving at all.
 ///
 /// # Errors
 /// All problems; an unreadable file is a single problem.
-pub fn load_file(path: &Path, variables: Environment<'_>, parallelism: usize) -> Result<Config, Problems> {
-    from_file(path, variables, parallelism, None)
-}
-
-/// Like [`load_file`], but certificates must be valid at `now`. `run` accepts an expired certificate, because serving
-/// it is better than not serving at all.
-///
-/// # Errors
-/// Like [`load_file`].
-pub fn check_file(
+pub fn load_file(
     path: &Path,
     env: Environment<'_>,
-    parallelism: usize,
-    now: SystemTime,
-) -> Result<Config, Problems> {
-    from_file(path, env, parallelism, Some(now))
-}
-
-fn from_file(
-    path: &Path,
-    variables: Environment<'_>,
     parallelism: usize,
     now: Option<SystemTime>,
 ) -> Result<Config, Problems> {
     let name = path.display().to_string();
-    match read_text(path) {
-        Ok(text) => from_text(&name, &text, variables, parallelism, now),
-        Err(Diagnostic { message, help }) => Err(Problems::for_file(&name, Problem::for_file(message, help))),
-    }
+    let text = read_text(path).map_err(|Diagnostic { message, help }| {
+        Problems::for_file(&name, Problem::for_file(message, help))
+    })?;
+    load(Sources::new(&name, &text, env), parallelism, now)
 }
 
 /// Loads a configuration from its text. `name` is the file name in problems; relative paths start at its directory.
@@ -71,82 +54,79 @@ pub fn load_str(
     env: Environment<'_>,
     parallelism: usize,
 ) -> Result<Config, Problems> {
-    from_text(name, text, env, parallelism, None)
+    load(Sources::new(name, text, env), parallelism, None)
 }
 
-fn from_text(
-    name: &str,
-    text: &str,
-    env: Environment<'_>,
-    parallelism: usize,
-    now: Option<SystemTime>,
-) -> Result<Config, Problems> {
-    let mut sources = Sources::new(name, text, env);
+fn load(mut sources: Sources<'_>, parallelism: usize, now: Option<SystemTime>) -> Result<Config, Problems> {
     let tree = sources.read();
     let Sources { files, mut problems, warnings, .. } = sources;
     let Some(mut tree) = tree else { return Err(Problems::of_files(files, problems)) };
     let Some(file) = read_file(&mut tree, &mut problems) else {
         return Err(Problems::of_files(files, problems));
     };
-    let mut validator = Validator { tree: &tree, problems, warnings, files: &files, now, system_trust: None };
-    let config = build_config(&mut validator, &file, parallelism);
-    let Validator { problems, warnings, .. } = validator;
+    let validator = Validator {
+        tree: &tree,
+        problems: RefCell::new(problems),
+        warnings: RefCell::new(warnings),
+        files: &files,
+        now,
+        system_trust: OnceCell::new(),
+    };
+    let config = build_config(&validator.root(), &file, parallelism);
+    let (problems, warnings) = (validator.problems.into_inner(), validator.warnings.into_inner());
     match config {
-        Some(mut config) if problems.is_empty() => {
-            config.warnings = Problems::of_files(files, warnings);
-            Ok(config)
+        Some(config) if problems.is_empty() => {
+            Ok(Config { warnings: Problems::of_files(files, warnings), ..config })
         }
         Some(_) | None => Err(Problems::of_files(files, problems)),
     }
 }
 
 /// Validates section by section. `None` only if the built-in contract is missing: a bug of ours.
-fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: usize) -> Option<Config> {
-    let root = KeyPath::Root;
+fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Option<Config> {
     if file.version != 1 {
         let message = format!("version {} of the file format is not supported", file.version);
-        validator.report(&root.key("version"), Diagnostic::new(message, "write version: 1"));
+        root.key("version").report(message, "write version: 1");
     }
+    let (listen_at, routes_at, errors_at) = (root.key("listen"), root.key("routes"), root.key("errors"));
     let telemetry = TelemetryConfig { address: *file.telemetry.address };
-    let mut listen = validate_listen::listeners(validator, file.listen.as_ref(), &telemetry);
-    let client = client(validator, &file.client);
+    let mut listen = validate_listen::listeners(&listen_at, file.listen.as_ref(), telemetry.address);
+    let client = client(&root.key("client"), &file.client);
 
-    let contracts = Contracts::read(validator, file)?;
-    let default = contracts.named(validator, &root, None);
-    let route_contracts =
-        contracts_of(validator, &contracts, "routes", file.routes.iter().flatten(), |route| {
-            route.contract.as_deref()
-        });
-    let listener_contracts =
-        contracts_of(validator, &contracts, "listen", file.listen.iter().flatten(), |listener| {
-            listener.contract.as_deref()
-        });
+    let contracts = Contracts::read(root, file)?;
+    let default = contracts.named(root, None);
+    let route_contracts: Vec<Arc<Contract>> = routes_at
+        .items(file.routes.iter().flatten())
+        .map(|(item, route)| contracts.named(&item, route.contract.as_deref()))
+        .collect();
+    let listener_contracts: Vec<Arc<Contract>> = listen_at
+        .items(file.listen.iter().flatten())
+        .map(|(item, listener)| contracts.named(&item, listener.contract.as_deref()))
+        .collect();
     let upstreams_of_routes = file.routes.iter().flatten().map(|route| route.upstream.as_deref());
-    let mut targets: Vec<OverrideTarget<'_>> = route_contracts
+    let unrouted = listener_contracts.iter().chain([&default]).map(|contract| (contract, None));
+    let targets: Vec<OverrideTarget<'_>> = route_contracts
         .iter()
         .zip(upstreams_of_routes)
+        .chain(unrouted)
         .map(|(contract, upstream)| OverrideTarget { contract: Arc::clone(contract), upstream })
         .collect();
-    targets.extend(
-        listener_contracts
-            .iter()
-            .chain([&default])
-            .map(|contract| OverrideTarget { contract: Arc::clone(contract), upstream: None }),
-    );
-    let errors_at = root.key("errors");
     let scope = ErrorScope { contract: &default, targets: &targets };
-    let mut global_errors = validate_errors::rules(validator, &errors_at, &file.errors, &scope)?;
+    let mut global_errors = validate_errors::rules(&errors_at, &file.errors, &scope)?;
     let overrides = std::mem::take(&mut global_errors.overrides);
-    let include = global_errors.include;
     let listed = listen.iter_mut().zip(file.listen.iter().flatten()).zip(&listener_contracts);
     for ((listener, _), contract) in listed.filter(|((_, file), _)| file.contract.is_some()) {
-        let contract = validate_errors::with_include(validator, &errors_at, contract, include);
+        let contract = validate_errors::with_include(&errors_at, contract, global_errors.include);
         listener.errors = Some(super::ErrorRules { contract, ..global_errors.clone() });
     }
-    let upstreams = validate_upstreams::upstreams(validator, file);
-    let cors = validate_cors::top_level(validator, file.cors.as_ref());
-    let stores = validate_stores::stores(validator, file.stores.as_ref());
-    let limits = validate_limits::rate_limits(validator, file.rate_limits.as_ref());
+    let upstreams = validate_upstreams::upstreams(root, file);
+    let cors = file.cors.as_ref().map(|file| validate_cors::rules(&root.key("cors"), file));
+    let stores = root.key("stores").sections(file.stores.as_ref()).map(validate_stores::store).collect();
+    let limits: Vec<_> = root
+        .key("rate_limits")
+        .sections(file.rate_limits.as_ref())
+        .map(validate_limits::rate_limit)
+        .collect();
     let context = validate_routing::RouteContext {
         upstreams: &upstreams,
         errors: &global_errors,
@@ -155,7 +135,7 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
         limits: &limits,
         max_body: client.max_body,
     };
-    let routes = validate_routing::routes(validator, file.routes.as_ref(), &context);
+    let routes = validate_routing::routes(&routes_at, file.routes.as_ref(), &context);
 
     Some(Config {
         workers: file.workers.unwrap_or(parallelism.max(1)),
@@ -187,31 +167,11 @@ fn build_config(validator: &mut Validator<'_>, file: &ConfigFile, parallelism: u
     })
 }
 
-/// The contract of every item of a list: the one that it names, else the default.
-fn contracts_of<'f, T: 'f>(
-    validator: &mut Validator<'_>,
-    contracts: &Contracts,
-    list: &str,
-    items: impl Iterator<Item = &'f T>,
-    name: impl Fn(&'f T) -> Option<&'f str>,
-) -> Vec<Arc<Contract>> {
-    let root = KeyPath::Root;
-    let list = root.key(list);
-    items
-        .enumerate()
-        .map(|(index, item)| contracts.named(validator, &list.item(index).key("contract"), name(item)))
-        .collect()
-}
-
-fn client(validator: &mut Validator<'_>, file: &ClientFile) -> ClientLimits {
-    let root = KeyPath::Root;
+fn client(at: &Place<'_>, file: &ClientFile) -> ClientLimits {
     if *file.ip_header == http::header::FORWARDED {
         // RFC 7239 has a different syntax; this key names a list of bare addresses.
-        let diagnostic = Diagnostic::new(
-            "the field Forwarded is not a list of addresses",
-            "remove it, and write trusted_headers: [forwarded]",
-        );
-        validator.report(&root.key("client").key("ip_header"), diagnostic);
+        let message = "the field Forwarded is not a list of addresses";
+        at.key("ip_header").report(message, "remove it, and write trusted_headers: [forwarded]");
     }
     ClientLimits {
         trusted_proxies: Text::values(&file.trusted_proxies),

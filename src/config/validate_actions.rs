@@ -5,154 +5,123 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::file::actions::{HeaderEditsFile, RedirectFile};
+use super::file::actions::{HeaderEditsFile, MaintenanceFile, RedirectFile};
 use super::file::forms::{Named, Text};
 use super::file::route::{MatchFile, RouteFile, SchemeWord};
-use super::problem::{Diagnostic, quoted};
-use super::tree::KeyPath;
+use super::problem::{Diagnostic, join_or, quoted};
 use super::units;
 use super::validate_respond;
-use super::validator::Validator;
+use super::validator::Place;
 use super::{Maintenance, Redirect, RouteAction};
-use crate::http::header_edits::{HeaderEdits, protected_request_field, protected_response_field};
+use crate::http::header_edits::HeaderEdits;
 use crate::http::path_pattern::PathPattern;
 use crate::http::path_rewrite::{PathRewrite, RedirectTarget};
 use crate::http::route_conditions::{Expected, RouteConditions};
 use crate::http::value_template::{PLACEHOLDER_NAMES, Placeholder, TemplateError, ValueTemplate};
 
 /// `match.scheme`, `match.headers` and `match.query`.
-pub(crate) fn conditions(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &MatchFile,
-) -> RouteConditions {
+pub(crate) fn conditions(at: &Place<'_>, file: &MatchFile) -> RouteConditions {
     let scheme = file.scheme.map(|scheme| match scheme {
         SchemeWord::Http => "http".to_owned(),
         SchemeWord::Https => "https".to_owned(),
     });
-    let mut conditions = RouteConditions { scheme, ..RouteConditions::default() };
-    let headers = at.key("headers");
-    for (name, value) in written(file.headers.as_ref()) {
-        let parsed = units::header_name(name);
-        if let Some(name) = validator.check(&headers.key(name), parsed) {
-            conditions.headers.push((name, expected(value)));
-        }
+    let expected = |value: &String| match value.as_str() {
+        "*" => Expected::Present,
+        value => Expected::Value(value.to_owned()),
+    };
+    let headers = at.key("headers").sections(file.headers.as_ref());
+    let query = file.query.iter().flat_map(|named| &named.0);
+    RouteConditions {
+        scheme,
+        headers: headers
+            .filter_map(|(at, name, value)| Some((at.check(units::header_name(name))?, expected(value))))
+            .collect(),
+        query: query.map(|(name, value)| (name.clone(), expected(value))).collect(),
     }
-    for (name, value) in written(file.query.as_ref()) {
-        conditions.query.push((name.clone(), expected(value)));
-    }
-    conditions
 }
 
 /// `strip_prefix` or `rewrite`.
-pub(crate) fn path_rewrite(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &RouteFile,
-    path: &str,
-) -> Option<PathRewrite> {
+pub(crate) fn path_rewrite(at: &Place<'_>, file: &RouteFile, pattern: &PathPattern) -> Option<PathRewrite> {
     if file.strip_prefix.is_some() && file.rewrite.is_some() {
-        let diagnostic = Diagnostic::new("strip_prefix and rewrite exclude each other", "remove one of them");
-        validator.report(&at.key("rewrite"), diagnostic);
+        at.key("rewrite").report("strip_prefix and rewrite exclude each other", "remove one of them");
         return None;
     }
     if let Some(prefix) = &file.strip_prefix {
-        let count = validator.check(&at.key("strip_prefix"), prefix_segments(prefix, path))?;
+        let count = at.key("strip_prefix").check(prefix_segments(prefix, &file.matches.path))?;
         return Some(PathRewrite::StripSegments(count));
     }
     let text = file.rewrite.as_ref()?;
     let at = at.key("rewrite");
     if !text.starts_with('/') || text.contains(['?', '#']) {
-        let message = format!("{} is not a path", quoted(text));
-        validator.report(
-            &at,
-            Diagnostic::new(message, "begin it with a slash, without a query, for example \"/v2/{rest}\""),
-        );
+        let help = "begin it with a slash, without a query, for example \"/v2/{rest}\"";
+        at.diagnose(Diagnostic::of(text, "is not a path", help));
         return None;
     }
-    let pattern = PathPattern::parse(path);
-    let template = validator.check(&at, template(text, &pattern))?;
-    let others = template.placeholders().any(|placeholder| !matches!(placeholder, Placeholder::Parameter(_)));
-    if others {
-        let message = format!("{} uses a value that is no parameter of the path", quoted(text));
-        validator.report(&at, Diagnostic::new(message, parameter_help(&pattern)));
-        return None;
-    }
-    Some(PathRewrite::Replace(pattern, template))
+    let template = at.check(template(text, pattern))?;
+    let is_parameter = |placeholder: Placeholder| matches!(placeholder, Placeholder::Parameter(_));
+    at.check(check_placeholders(text, &template, pattern, is_parameter))?;
+    Some(PathRewrite::Replace(pattern.clone(), template))
 }
 
-/// The number of segments of a prefix, which must be a prefix of the route's pattern.
-fn prefix_segments(prefix: &str, pattern: &str) -> Result<usize, Diagnostic> {
-    let segments = |text: &str| -> Vec<String> {
-        text.split('/').filter(|segment| !segment.is_empty()).map(ToOwned::to_owned).collect()
-    };
-    let (stripped, whole) = (segments(prefix), segments(pattern));
-    let fixed: Vec<String> = whole.iter().take_while(|segment| !segment.starts_with("{*")).cloned().collect();
+/// The number of segments of a prefix, which must be a prefix of the route's path.
+fn prefix_segments(prefix: &str, path: &str) -> Result<usize, Diagnostic> {
+    fn segments(text: &str) -> impl Iterator<Item = &str> {
+        text.split('/').filter(|segment| !segment.is_empty())
+    }
+    let stripped: Vec<&str> = segments(prefix).collect();
+    let fixed: Vec<&str> = segments(path).take_while(|segment| !segment.starts_with("{*")).collect();
     if prefix.starts_with('/') && !stripped.is_empty() && fixed.starts_with(&stripped) {
         return Ok(stripped.len());
     }
-    let message = format!("{} is not a prefix of the route's path {}", quoted(prefix), quoted(pattern));
-    let help = match fixed.is_empty() {
-        true => "set match.path to the prefix and \"/{*rest}\", for example \"/users/{*rest}\"".to_owned(),
-        false => format!("write {}", quoted(&format!("/{}", fixed.join("/")))),
+    let help = if fixed.is_empty() {
+        "set match.path to the prefix and \"/{*rest}\", for example \"/users/{*rest}\"".to_owned()
+    } else {
+        format!("write {}", quoted(&format!("/{}", fixed.join("/"))))
     };
-    Err(Diagnostic::new(message, help))
+    Err(Diagnostic::of(prefix, format!("is not a prefix of the route's path {}", quoted(path)), help))
 }
 
 /// What happens to a request that is admitted.
 pub(crate) fn action(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
+    at: &Place<'_>,
     file: &RouteFile,
     host: Option<&str>,
-    path: &str,
+    pattern: &PathPattern,
 ) -> RouteAction {
-    let key = match (&file.redirect, &file.respond) {
-        (None, None) => return RouteAction::Forward,
-        (Some(_), _) => "redirect",
-        (None, Some(_)) => "respond",
+    let (key, action) = if let Some(file) = &file.redirect {
+        let redirect = redirect(&at.key("redirect"), file, host, pattern);
+        let action = redirect.map(|redirect| RouteAction::Redirect(Arc::new(redirect)));
+        ("redirect", action.unwrap_or(RouteAction::Forward))
+    } else if let Some(file) = &file.respond {
+        ("respond", validate_respond::action(&at.key("respond"), file))
+    } else {
+        return RouteAction::Forward;
     };
     let pointless =
         ["upstream", "strip_prefix", "rewrite", "request_headers", "upgrades", "forwarded", "respond"];
     for other in pointless.into_iter().filter(|other| *other != key) {
-        if validator.tree.is_written(&at.key(other)) {
-            let message = format!("a route with {key} forwards nothing: {other} would never apply");
-            validator.report(&at.key(other), Diagnostic::new(message, format!("remove {other}, or {key}")));
-        }
+        let message = format!("a route with {key} forwards nothing: {other} would never apply");
+        at.key(other).pointless(message, format!("remove {other}, or {key}"));
     }
-    let section = at.key(key);
-    match (&file.redirect, &file.respond) {
-        (Some(file), _) => redirect(validator, &section, file, host, path)
-            .map_or(RouteAction::Forward, |redirect| RouteAction::Redirect(Arc::new(redirect))),
-        (None, Some(file)) => validate_respond::action(validator, &section, file),
-        (None, None) => RouteAction::Forward,
-    }
+    action
 }
 
 fn redirect(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
+    at: &Place<'_>,
     file: &RedirectFile,
     host: Option<&str>,
-    path: &str,
+    pattern: &PathPattern,
 ) -> Option<Redirect> {
-    let text = &file.to;
-    let at = at.key("to");
-    let pattern = PathPattern::parse(path);
-    let template = validator.check(&at, template(text, &pattern))?;
-    let problem = target_problem(text, host.is_some());
-    if let Some((message, help)) = problem {
-        validator.report(&at, Diagnostic::new(format!("{} {message}", quoted(text)), help));
+    let (at, text) = (at.key("to"), &file.to);
+    let template = at.check(template(text, pattern))?;
+    if let Some((problem, help)) = target_problem(text, host.is_some()) {
+        at.diagnose(Diagnostic::of(text, problem, help));
         return None;
     }
-    let others =
-        |placeholder: Placeholder| !matches!(placeholder, Placeholder::Parameter(_) | Placeholder::Host);
-    if template.placeholders().any(others) {
-        let message = format!("{} uses a value that is no parameter of the path", quoted(text));
-        validator.report(&at, Diagnostic::new(message, parameter_help(&pattern)));
-        return None;
-    }
-    let target = RedirectTarget::new(pattern, template, text.contains('?'));
+    let is_allowed =
+        |placeholder: Placeholder| matches!(placeholder, Placeholder::Parameter(_) | Placeholder::Host);
+    at.check(check_placeholders(text, &template, pattern, is_allowed))?;
+    let target = RedirectTarget::new(pattern.clone(), template, text.contains('?'));
     Some(Redirect { status: *file.code, target })
 }
 
@@ -184,52 +153,38 @@ fn target_problem(text: &str, route_has_host: bool) -> Option<(&'static str, &'s
     None
 }
 
-/// `request_headers` or `response_headers`.
+/// `request_headers` or `response_headers`, with what protects some fields.
 pub(crate) fn edits(
-    validator: &mut Validator<'_>,
-    route: &KeyPath<'_>,
-    (key, file): (&str, Option<&HeaderEditsFile>),
-    path: &str,
+    at: &Place<'_>,
+    file: Option<&HeaderEditsFile>,
+    (pattern, protected): (&PathPattern, fn(&HeaderName) -> Option<&'static str>),
 ) -> HeaderEdits {
-    let at = route.key(key);
-    let protected = if key == "request_headers" { protected_request_field } else { protected_response_field };
-    let mut edits = HeaderEdits::default();
-    let Some(file) = file else { return edits };
-    let pattern = PathPattern::parse(path);
-    for (key, fields) in [("set", &file.set), ("add", &file.add)] {
-        let section = at.key(key);
-        for (name, value) in written(fields.as_ref()) {
-            let field = section.key(name);
-            let parsed = units::header_name(name).and_then(|name| editable(name, protected));
-            let Some(name) = validator.check(&field, parsed) else { continue };
-            let Some(template) = validator.check(&field, field_value(value, &pattern)) else { continue };
-            if key == "set" { edits.set.push((name, template)) } else { edits.add.push((name, template)) }
-        }
-    }
-    for (index, name) in file.remove.iter().enumerate() {
-        let name = validator.check(&at.key("remove").item(index), editable((**name).clone(), protected));
-        edits.remove.extend(name);
-    }
-    edits
-}
-
-fn editable(
-    name: HeaderName,
-    protected: fn(&HeaderName) -> Option<&'static str>,
-) -> Result<HeaderName, Diagnostic> {
-    match protected(&name) {
+    let Some(file) = file else { return HeaderEdits::default() };
+    let editable = |name: HeaderName| match protected(&name) {
         None => Ok(name),
-        Some(reason) => Err(Diagnostic::new(
-            format!("{} cannot be changed: {reason}", quoted(name.as_str())),
-            "remove it",
-        )),
+        Some(reason) => {
+            Err(Diagnostic::of(name.as_str(), format!("cannot be changed: {reason}"), "remove it"))
+        }
+    };
+    let fields = |key: &str, fields: &Option<Named<String>>| {
+        let fields = at.key(key).sections(fields.as_ref());
+        let edits = fields.filter_map(|(field, name, value)| {
+            let name = field.check(units::header_name(name).and_then(editable))?;
+            Some((name, field.check(field_value(value, pattern))?))
+        });
+        edits.collect()
+    };
+    let removed = at.key("remove").items(&file.remove);
+    HeaderEdits {
+        set: fields("set", &file.set),
+        add: fields("add", &file.add),
+        remove: removed.filter_map(|(item, name)| item.check(editable(name.0.clone()))).collect(),
     }
 }
 
 fn field_value(text: &str, pattern: &PathPattern) -> Result<ValueTemplate, Diagnostic> {
     if text.chars().any(|letter| letter.is_control() && letter != '\t') {
-        let message = format!("{} has a control character", quoted(text));
-        return Err(Diagnostic::new(message, "write one line of text"));
+        return Err(Diagnostic::of(text, "has a control character", "write one line of text"));
     }
     template(text.trim(), pattern)
 }
@@ -237,8 +192,7 @@ fn field_value(text: &str, pattern: &PathPattern) -> Result<ValueTemplate, Diagn
 fn template(text: &str, pattern: &PathPattern) -> Result<ValueTemplate, Diagnostic> {
     for name in ["client_cert_subject", "client_cert_fingerprint"] {
         if text.contains(&format!("{{{name}}}")) {
-            let message = format!("{{{name}}} is not supported yet");
-            return Err(Diagnostic::new(message, "remove it"));
+            return Err(Diagnostic::new(format!("{{{name}}} is not supported yet"), "remove it"));
         }
     }
     ValueTemplate::parse(text, pattern).map_err(|error| {
@@ -252,31 +206,33 @@ fn template(text: &str, pattern: &PathPattern) -> Result<ValueTemplate, Diagnost
     })
 }
 
+/// Refuses placeholders that are not possible here.
+fn check_placeholders(
+    text: &str,
+    template: &ValueTemplate,
+    pattern: &PathPattern,
+    is_allowed: fn(Placeholder) -> bool,
+) -> Result<(), Diagnostic> {
+    if template.placeholders().all(is_allowed) {
+        return Ok(());
+    }
+    let help = parameter_help(pattern);
+    Err(Diagnostic::of(text, "uses a value that is no parameter of the path", help))
+}
+
 fn parameter_help(pattern: &PathPattern) -> String {
     let names = pattern.names().iter().map(String::as_str).chain(PLACEHOLDER_NAMES);
     let names: Vec<String> = names.map(|name| format!("{{{name}}}")).collect();
-    format!("expected {}", super::problem::join_or(&names))
+    format!("expected {}", join_or(&names))
 }
 
 /// `maintenance`; `None` while it is not enabled.
-pub(crate) fn maintenance(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &RouteFile,
-) -> Option<Maintenance> {
-    let file = file.maintenance.as_ref()?;
-    let message = file.message.as_deref().filter(|text| validator.message(&at.key("message"), text));
+pub(crate) fn maintenance(at: &Place<'_>, file: Option<&MaintenanceFile>) -> Option<Maintenance> {
+    let file = file?;
+    let message = file.message.as_deref().filter(|text| at.key("message").message(text));
     file.enabled.then(|| Maintenance {
         message: message.map(Arc::from),
         retry_after: file.retry_after.as_ref().map(|seconds| **seconds),
         allow_from: Text::values(&file.allow_from),
     })
-}
-
-fn expected(value: &str) -> Expected {
-    if value == "*" { Expected::Present } else { Expected::Value(value.to_owned()) }
-}
-
-fn written(fields: Option<&Named<String>>) -> impl Iterator<Item = &(String, String)> {
-    fields.into_iter().flat_map(|fields| &fields.0)
 }

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use super::contract_problems;
 use super::file::ConfigFile;
 use super::file::cause;
-use super::file::contract::{AnyJson, CodeFile, ContractFile, ContractForm};
+use super::file::contract::{AnyJson, CodeFile, ContractFile};
 use super::file::forms::{Either, Named, Text};
-use super::problem::{Diagnostic, closest_match, did_you_mean, quoted};
-use super::tree::{KeyPath, Node, NodeKind};
-
-use super::validator::Validator;
+use super::problem::{Diagnostic, did_you_mean, quoted, suggestion};
+use super::tree::{Node, NodeKind};
+use super::validator::Place;
 use crate::contract::{
     BodyForm, Cause, CauseDeclaration, CodeDeclaration, Constants, Contract, Declaration, DeclaredValue,
     Preset, TemplateSource, builtin,
@@ -24,81 +23,60 @@ pub(crate) struct Contracts {
     /// A contract with problems is `None`: they are recorded.
     declared: Vec<(String, Option<Arc<Contract>>)>,
     /// The contract of routes that name none.
-    pub default: Option<Arc<Contract>>,
+    default: Option<Arc<Contract>>,
     /// Stands for a contract that has problems, so that the checks can go on.
     stand_in: Arc<Contract>,
 }
 
 impl Contracts {
     /// All contracts, and the default.
-    pub(crate) fn read(validator: &mut Validator<'_>, file: &ConfigFile) -> Option<Contracts> {
-        let root = KeyPath::Root;
-        let section = root.key("contracts");
+    pub(crate) fn read(root: &Place<'_>, file: &ConfigFile) -> Option<Contracts> {
         let mut contracts = Contracts {
             declared: Vec::new(),
             default: None,
             stand_in: Arc::new(Contract::builtin(builtin::DEFAULT_CONTRACT)?),
         };
-        for (name, file) in file.contracts.iter().flat_map(|named| &named.0) {
-            let at = section.key(name);
+        let section = root.key("contracts");
+        for (at, name, file) in section.sections(file.contracts.as_ref()) {
             if builtin::CONTRACT_NAMES.contains(&name.as_str()) {
-                let message = format!("the contract {} is built in", quoted(name));
-                validator.report(&at, Diagnostic::new(message, "choose another name"));
+                at.report(format!("the contract {} is built in", quoted(name)), "choose another name");
             }
-            let contract = declare_contract(validator, &at, name, file);
+            let contract = declare_contract(&at, name, file);
             contracts.declared.push((name.clone(), contract.map(Arc::new)));
         }
         // Invalid sections have a name, too.
-        for name in validator.tree.keys(&section) {
+        for name in section.node().into_iter().flat_map(Node::entries).map(|entry| &entry.key) {
             if !contracts.declared.iter().any(|(known, _)| known == name) {
-                contracts.declared.push((name.to_owned(), None));
+                contracts.declared.push((name.clone(), None));
             }
         }
-        contracts.default =
-            contracts.default_contract(validator, &root.key("contract"), file.contract.as_ref());
+        let at = root.key("contract");
+        contracts.default = match &file.contract {
+            None if at.any_invalid() => None,
+            None => Some(Arc::clone(&contracts.stand_in)),
+            Some(Either::Short(name)) => contracts.find(&at, name),
+            Some(Either::Long(file)) => declare_contract(&at, CUSTOM, file).map(Arc::new),
+        };
         Some(contracts)
     }
 
-    fn default_contract(
-        &self,
-        validator: &mut Validator<'_>,
-        at: &KeyPath<'_>,
-        form: Option<&ContractForm>,
-    ) -> Option<Arc<Contract>> {
-        match form {
-            None if validator.tree.any_invalid(at) => None,
-            None => Some(Arc::clone(&self.stand_in)),
-            Some(Either::Short(name)) => self.find(validator, at, name),
-            Some(Either::Long(file)) => declare_contract(validator, at, CUSTOM, file).map(Arc::new),
-        }
-    }
-
     /// The contract of this name; an unknown one is recorded.
-    fn find(&self, validator: &mut Validator<'_>, at: &KeyPath<'_>, name: &str) -> Option<Arc<Contract>> {
+    fn find(&self, at: &Place<'_>, name: &str) -> Option<Arc<Contract>> {
         if let Some((_, contract)) = self.declared.iter().find(|(known, _)| known == name) {
             return contract.clone();
-        }
-        if name == self.stand_in.name() {
-            return Some(Arc::clone(&self.stand_in));
         }
         let contract = Contract::builtin(name);
         if contract.is_none() {
             let declared = self.declared.iter().map(|(name, _)| name.as_str());
             let known: Vec<&str> = declared.chain(builtin::CONTRACT_NAMES.iter().copied()).collect();
-            let message = format!("unknown contract {}", quoted(name));
-            validator.report(at, Diagnostic::new(message, did_you_mean(name, &known)));
+            at.report(format!("unknown contract {}", quoted(name)), did_you_mean(name, &known));
         }
         contract.map(Arc::new)
     }
 
     /// The contract that a route or listener names, else the default.
-    pub(crate) fn named(
-        &self,
-        validator: &mut Validator<'_>,
-        at: &KeyPath<'_>,
-        name: Option<&str>,
-    ) -> Arc<Contract> {
-        let named = name.and_then(|name| self.find(validator, at, name));
+    pub(crate) fn named(&self, item: &Place<'_>, name: Option<&str>) -> Arc<Contract> {
+        let named = name.and_then(|name| self.find(&item.key("contract"), name));
         named.or_else(|| self.default.clone()).unwrap_or_else(|| Arc::clone(&self.stand_in))
     }
 }
@@ -106,58 +84,45 @@ impl Contracts {
 /// The name of a contract that is declared under `contract`.
 const CUSTOM: &str = "custom";
 
-fn declare_contract(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    name: &str,
-    file: &ContractFile,
-) -> Option<Contract> {
-    let problem_count = validator.problems.len();
-    let list = at.key("codes");
-    let mut codes = Vec::new();
-    for (index, file) in file.codes.iter().flatten().enumerate() {
-        codes.extend(code(validator, &list.item(index), file));
-    }
+fn declare_contract(at: &Place<'_>, name: &str, file: &ContractFile) -> Option<Contract> {
+    let problem_count = at.validator.problems.borrow().len();
+    let codes = at.key("codes").items(file.codes.iter().flatten());
+    let values = file.values.iter().flat_map(|named| &named.0);
     let declaration = Declaration {
         name: name.to_owned(),
-        body: body(validator, &at.key("body"), file.body),
+        codes: codes.filter_map(|(item, file)| code(&item, file)).collect(),
+        body: body(&at.key("body"), file.body),
         media_type: file.media_type.clone(),
-        codes,
-        causes: causes(validator, &at.key("causes"), file),
-        statuses: statuses(validator, &at.key("statuses"), file),
+        causes: causes(&at.key("causes"), file),
+        statuses: statuses(&at.key("statuses"), file),
         types: file.types.clone(),
-        values: file
-            .values
-            .iter()
-            .flat_map(|named| &named.0)
+        values: values
             .map(|(name, value_type)| DeclaredValue { name: name.clone(), value_type: *value_type })
             .collect(),
         keep_headers: Text::values(&file.keep_headers),
     };
     // An incomplete contract would cause follow-up problems.
-    let has_codes = file.codes.as_ref().is_some_and(|codes| !codes.is_empty());
-    if !has_codes || validator.problems.len() > problem_count || validator.tree.any_invalid(at) {
+    let has_problems = at.validator.problems.borrow().len() > problem_count || at.any_invalid();
+    if declaration.codes.is_empty() || has_problems {
         return None;
     }
     match Contract::declare(declaration) {
         Ok(contract) => Some(contract),
         Err(problems) => {
-            problems.iter().for_each(|problem| contract_problems::report(validator, at, file, problem));
+            problems.iter().for_each(|problem| contract_problems::report(at, file, problem));
             None
         }
     }
 }
 
-fn code(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &CodeFile) -> Option<CodeDeclaration> {
+fn code(at: &Place<'_>, file: &CodeFile) -> Option<CodeDeclaration> {
     let status = file.code;
     let reason = file.text.as_deref().or_else(|| reason_phrase(status));
     if reason.is_none() {
-        validator.missing(
-            &at.key("text"),
-            format!("write a reason phrase, because {status} has no registered one"),
-        );
+        let help = format!("write a reason phrase, because {status} has no registered one");
+        at.key("text").missing(help);
     }
-    let values = named_constants(validator, &at.key("values"), file.values.as_ref());
+    let values = constants(&at.key("values"), file.values.as_ref());
     Some(CodeDeclaration {
         status,
         reason: reason?.to_owned(),
@@ -167,69 +132,52 @@ fn code(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &CodeFile) -> Opt
     })
 }
 
-fn causes(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &ContractFile,
-) -> Vec<(Cause, CauseDeclaration)> {
+fn causes(at: &Place<'_>, file: &ContractFile) -> Vec<(Cause, CauseDeclaration)> {
     let mut causes = Vec::new();
-    for (name, file) in file.causes.iter().flat_map(|named| &named.0) {
-        let at = at.key(name);
-        let cause = validator.check(&at, cause(name));
+    for (at, name, file) in at.sections(file.causes.as_ref()) {
+        let cause = at.check(cause(name));
         if let Some(cause) = cause {
-            warn_if_reserved(validator, &at, cause);
+            warn_if_reserved(&at, cause);
         }
-        let values = named_constants(validator, &at.key("values"), file.values.as_ref());
         let row = CauseDeclaration {
             code: file.code,
             message: file.message.clone(),
             kind: file.kind.clone(),
-            values,
+            values: constants(&at.key("values"), file.values.as_ref()),
         };
-        if row == CauseDeclaration::default() && !validator.tree.any_invalid(&at) {
-            validator.report(
-                &at,
-                Diagnostic::new("the cause declares nothing", "write the message that clients receive"),
-            );
+        if row == CauseDeclaration::default() && !at.any_invalid() {
+            at.report("the cause declares nothing", "write the message that clients receive");
         }
         causes.extend(cause.map(|cause| (cause, row)));
     }
     causes
 }
 
-fn statuses(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &ContractFile) -> Vec<(u16, u16)> {
+fn statuses(at: &Place<'_>, file: &ContractFile) -> Vec<(u16, u16)> {
     let mut statuses = Vec::new();
-    for (status, code) in file.statuses.iter().flat_map(|named| &named.0) {
+    for (at, status, code) in at.sections(file.statuses.as_ref()) {
         match status.parse::<u16>().ok().filter(|status| (400..=599).contains(status)) {
             Some(status) => statuses.push((status, *code)),
-            None => validator.report(
-                &at.key(status),
-                Diagnostic::new(format!("{} is not an error status", quoted(status)), "expected 400 to 599"),
-            ),
+            None => at.diagnose(Diagnostic::of(status, "is not an error status", "expected 400 to 599")),
         }
     }
     statuses
 }
 
 /// The form of the body: a preset's name, or a template.
-fn body(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: Option<AnyJson>) -> BodyForm {
-    if file.is_none() {
-        return BodyForm::default();
-    }
-    match validator.tree.node(at).map(source) {
+fn body(at: &Place<'_>, file: Option<AnyJson>) -> BodyForm {
+    match file.and(at.node()).map(source) {
         None | Some(TemplateSource::Null | TemplateSource::Empty) => BodyForm::default(),
         Some(TemplateSource::Text(name)) => match Preset::from_name(&name) {
             Some(preset) => BodyForm::Preset(preset),
             None => {
-                let known: Vec<&str> = Preset::ALL.iter().map(|(word, _)| *word).collect();
-                let message = format!("unknown form of the body {}", quoted(&name));
-                let help = match closest_match(&name, known.iter().copied()) {
-                    Some(near) => format!("did you mean {}?", quoted(near)),
-                    None => "write flat, error_object, errors_list or problem; or an object such as \
-                             { error: \"{message}\" }"
-                        .to_owned(),
-                };
-                validator.report(at, Diagnostic::new(message, help));
+                let help = suggestion(&name, Preset::ALL.iter().map(|(word, _)| *word));
+                let help = help.unwrap_or_else(|| {
+                    "write flat, error_object, errors_list or problem; or an object such as \
+                     { error: \"{message}\" }"
+                        .to_owned()
+                });
+                at.report(format!("unknown form of the body {}", quoted(&name)), help);
                 BodyForm::default()
             }
         },
@@ -260,27 +208,16 @@ fn source(node: &Node) -> TemplateSource {
     }
 }
 
-fn named_constants(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    values: Option<&Named<AnyJson>>,
-) -> Constants {
-    constants(validator, at, values.iter().flat_map(|named| &named.0).map(|(name, _)| name.as_str()))
-}
-
 /// The constants of declared values in the section at `at`.
-pub(crate) fn constants<'n>(
-    validator: &Validator<'_>,
-    at: &KeyPath<'_>,
-    names: impl Iterator<Item = &'n str>,
-) -> Constants {
-    names.filter_map(|name| Some((name.to_owned(), source(validator.tree.node(&at.key(name))?)))).collect()
+pub(crate) fn constants(at: &Place<'_>, values: Option<&Named<AnyJson>>) -> Constants {
+    let values = at.sections(values).filter_map(|(at, name, _)| Some((name.clone(), source(at.node()?))));
+    values.collect()
 }
 
 /// Warns about a cause that nothing raises yet.
-pub(crate) fn warn_if_reserved(validator: &mut Validator<'_>, at: &KeyPath<'_>, cause: Cause) {
+pub(crate) fn warn_if_reserved(at: &Place<'_>, cause: Cause) {
     if cause.is_reserved() {
         let message = format!("the cause {} is reserved for a later version: it never occurs", cause.name());
-        validator.warn(at, Diagnostic::new(message, "remove it"));
+        at.warn(message, "remove it");
     }
 }

@@ -7,36 +7,24 @@ use http::Method;
 
 use super::file::cors::{CorsFile, CorsForm, CorsWord};
 use super::file::forms::Text;
-use super::problem::Diagnostic;
-use super::tree::KeyPath;
-use super::validator::Validator;
+use super::validator::Place;
 use crate::http::cors::{AllowedOrigins, CorsPolicy, CorsRules};
-use crate::http::origin::OriginPattern;
-
-/// The top-level rules, if present.
-pub(crate) fn top_level(validator: &mut Validator<'_>, file: Option<&CorsFile>) -> Option<CorsRules> {
-    let root = KeyPath::Root;
-    file.map(|file| rules(validator, &root.key("cors"), file))
-}
 
 /// The policy of a route that matches `methods`; `top_level` are the top-level rules.
 pub(crate) fn route(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
+    at: &Place<'_>,
     form: Option<&CorsForm>,
     top_level: Option<&CorsRules>,
     methods: &[Method],
 ) -> Option<Arc<CorsPolicy>> {
     let mut rules = match form? {
-        CorsForm::Long(file) => rules(validator, at, file),
+        CorsForm::Long(file) => rules(at, file),
         CorsForm::Short(CorsWord::Default) => {
-            let root = KeyPath::Root;
-            if top_level.is_none() && !validator.tree.is_written(&root.key("cors")) {
-                let diagnostic = Diagnostic::new(
+            if top_level.is_none() && !at.validator.root().key("cors").is_written() {
+                at.report(
                     "\"default\" needs a top-level cors section",
                     "add one, or define the policy here: cors: { allow_origins: [\"https://app.example.com\"] }",
                 );
-                validator.report(at, diagnostic);
             }
             top_level?.clone()
         }
@@ -47,16 +35,15 @@ pub(crate) fn route(
     Some(Arc::new(CorsPolicy::new(rules)))
 }
 
-fn rules(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &CorsFile) -> CorsRules {
-    let fields = at.key("expose_headers");
-    for (index, _) in file.expose_headers.iter().enumerate().filter(|(_, name)| name.0 == "*") {
+/// The rules of a section.
+pub(crate) fn rules(at: &Place<'_>, file: &CorsFile) -> CorsRules {
+    for (field, _) in at.key("expose_headers").items(&file.expose_headers).filter(|(_, name)| name.0 == "*") {
         if file.allow_credentials {
-            let message = "with allow_credentials, browsers treat \"*\" as a field name";
-            validator.report(&fields.item(index), Diagnostic::new(message, "list the fields"));
+            field.report("with allow_credentials, browsers treat \"*\" as a field name", "list the fields");
         }
     }
     CorsRules {
-        origins: origins(validator, &at.key("allow_origins"), file),
+        origins: origins(&at.key("allow_origins"), file),
         credentials: file.allow_credentials,
         methods: file.allow_methods.as_deref().map(Text::values).unwrap_or_default(),
         headers: file.allow_headers.as_deref().map(Text::values),
@@ -65,29 +52,16 @@ fn rules(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &CorsFile) -> Co
     }
 }
 
-fn origins(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &CorsFile) -> AllowedOrigins {
-    let mut patterns: Vec<OriginPattern> = Vec::new();
-    let mut any = false;
-    for (index, origin) in file.allow_origins.iter().enumerate() {
-        let item = at.item(index);
-        match &origin.0 {
-            Some(pattern) if patterns.contains(pattern) => validator.report_duplicate(&item),
-            Some(pattern) => patterns.push(pattern.clone()),
-            None if file.allow_credentials => {
-                any = true;
-                let message =
-                    "with allow_credentials, any website could send requests on behalf of your users";
-                let help = "list the origins, or remove allow_credentials";
-                validator.report(&item, Diagnostic::new(message, help));
-            }
-            None => {
-                any = true;
-                if file.allow_origins.len() > 1 {
-                    let help = "remove the other origins, or remove \"*\"";
-                    validator.report(&item, Diagnostic::new("\"*\" already allows every origin", help));
-                }
-            }
-        }
+fn origins(at: &Place<'_>, file: &CorsFile) -> AllowedOrigins {
+    let all = file.allow_origins.iter().position(|origin| origin.is_none());
+    let patterns = at.distinct(Text::values(&file.allow_origins));
+    let Some(index) = all else { return AllowedOrigins::Listed(patterns.into_iter().flatten().collect()) };
+    let item = at.item(index);
+    if file.allow_credentials {
+        let message = "with allow_credentials, any website could send requests on behalf of your users";
+        item.report(message, "list the origins, or remove allow_credentials");
+    } else if file.allow_origins.len() > 1 {
+        item.report("\"*\" already allows every origin", "remove the other origins, or remove \"*\"");
     }
-    if any { AllowedOrigins::Any } else { AllowedOrigins::Listed(patterns) }
+    AllowedOrigins::Any
 }

@@ -10,9 +10,8 @@ use super::file::forms::Text;
 use super::file::{ListenFile, ProxyProtocolFile};
 use super::listen_address::ListenTarget;
 use super::problem::Diagnostic;
-use super::tree::KeyPath;
-use super::validator::Validator;
-use super::{ListenAddress, Listener, TelemetryConfig, validate_tls};
+use super::validator::Place;
+use super::{ListenAddress, Listener, validate_tls};
 use crate::http::peer::PeerRange;
 
 /// The permissions of a socket: its owner and group may connect, whatever the umask.
@@ -20,59 +19,47 @@ const DEFAULT_SOCKET_MODE: u32 = 0o660;
 
 /// The listeners, in the order of the file. Their contracts are checked later.
 pub(super) fn listeners(
-    validator: &mut Validator<'_>,
+    list: &Place<'_>,
     files: Option<&Vec<ListenFile>>,
-    telemetry: &TelemetryConfig,
+    telemetry: SocketAddr,
 ) -> Vec<Listener> {
-    let root = KeyPath::Root;
-    let list = root.key("listen");
     let mut listeners: Vec<Listener> = Vec::new();
-    for (index, file) in files.into_iter().flatten().enumerate() {
-        let item = list.item(index);
+    for (item, file) in list.items(files.into_iter().flatten()) {
         let at = item.key("address");
-        let address = listen_address(validator, &item, file);
-        if addresses_conflict(&address, &ListenAddress::Tcp(telemetry.address)) {
+        let address = listen_address(&item, file);
+        if addresses_conflict(&address, &ListenAddress::Tcp(telemetry)) {
             let message = format!("{address} is also the telemetry address");
-            validator.report(&at, Diagnostic::new(message, "use a different port for one of them"));
+            at.report(message, "use a different port for one of them");
         } else if listeners.iter().any(|listener| addresses_conflict(&listener.address, &address)) {
-            let message = format!("{address} is listed twice");
             let other = if address.tcp().is_some() { "port" } else { "path" };
-            validator.report(
-                &at,
-                Diagnostic::new(message, format!("remove one of them, or use a different {other}")),
-            );
+            let help = format!("remove one of them, or use a different {other}");
+            at.report(format!("{address} is listed twice"), help);
         }
-        let h2c = file.h2c;
-        let tls = validate_tls::listener(validator, &item, file.tls.as_ref());
-        if h2c && file.tls.is_some() {
-            let diagnostic =
-                Diagnostic::new("h2c is HTTP/2 without TLS", "remove it: with TLS, clients negotiate HTTP/2");
-            validator.report(&item.key("h2c"), diagnostic);
+        let tls = validate_tls::listener(&item, file.tls.as_ref());
+        if file.h2c && file.tls.is_some() {
+            let help = "remove it: with TLS, clients negotiate HTTP/2";
+            item.key("h2c").report("h2c is HTTP/2 without TLS", help);
         }
         let proxy_protocol = file.proxy_protocol.as_ref().map(|section| {
-            check_senders(validator, &item.key("proxy_protocol").key("from"), (section, &address));
+            check_senders(&item.key("proxy_protocol").key("from"), section, &address);
             Text::values(&section.from).into()
         });
-        listeners.push(Listener { address, h2c, proxy_protocol, tls, errors: None });
+        listeners.push(Listener { address, h2c: file.h2c, proxy_protocol, tls, errors: None });
     }
     listeners
 }
 
 /// The address of a listener, with the permissions of a socket.
-fn listen_address(validator: &mut Validator<'_>, item: &KeyPath<'_>, file: &ListenFile) -> ListenAddress {
+fn listen_address(item: &Place<'_>, file: &ListenFile) -> ListenAddress {
     match &*file.address {
         ListenTarget::Tcp(address) => {
-            if file.mode.is_some() {
-                let message = "mode has no effect without a Unix socket";
-                validator.report(&item.key("mode"), Diagnostic::new(message, "remove it"));
-            }
+            item.key("mode").pointless("mode has no effect without a Unix socket", "remove it");
             ListenAddress::Tcp(*address)
         }
         ListenTarget::Unix(path) => {
             // Other commands may run where the directory does not exist, such as `verify` in CI.
-            if validator.now.is_some() {
-                let usable = check_socket(path);
-                validator.check(&item.key("address"), usable);
+            if item.validator.now.is_some() {
+                item.key("address").check(check_socket(path));
             }
             let mode = file.mode.as_ref().map_or(DEFAULT_SOCKET_MODE, |mode| **mode);
             ListenAddress::Unix(Arc::clone(path), mode)
@@ -106,24 +93,19 @@ fn check_socket(path: &Path) -> Result<(), Diagnostic> {
 }
 
 /// The peers of a Unix socket are `unix`, all others have an address.
-fn check_senders(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    (section, address): (&ProxyProtocolFile, &ListenAddress),
-) {
+fn check_senders(at: &Place<'_>, section: &ProxyProtocolFile, address: &ListenAddress) {
     let lists_unix = section.from.iter().any(|range| **range == PeerRange::Unix);
-    let diagnostic = match address {
-        ListenAddress::Unix(..) if !lists_unix => Diagnostic::new(
+    match address {
+        ListenAddress::Unix(..) if !lists_unix => at.report(
             "the peers of a Unix socket have no address, so no connection would be accepted",
             "write from: [unix]",
         ),
-        ListenAddress::Tcp(_) if lists_unix => Diagnostic::new(
+        ListenAddress::Tcp(_) if lists_unix => at.report(
             "unix has no effect without a Unix socket",
             "remove it, and list the networks of the load balancers, for example from: [10.0.0.0/8]",
         ),
-        ListenAddress::Unix(..) | ListenAddress::Tcp(_) => return,
-    };
-    validator.report(at, diagnostic);
+        ListenAddress::Unix(..) | ListenAddress::Tcp(_) => {}
+    }
 }
 
 /// Whether binding both would fail.
@@ -153,7 +135,7 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::time::SystemTime;
 
-    use super::super::validate::{check_file, load_str};
+    use super::super::validate::{load_file, load_str};
     use super::super::{Config, Problems};
     use super::*;
 
@@ -223,7 +205,7 @@ mod tests {
             let text = text(&format!("[{{ address: \"unix:{name}/{path}\" }}]"));
             fs::write(&config, &text).unwrap();
             assert!(load_str("statusquo.yaml", &text, &|_| None, 1).is_ok(), "{path}: only check looks");
-            check_file(&config, &|_| None, 1, SystemTime::now())
+            load_file(&config, &|_| None, 1, Some(SystemTime::now()))
                 .map_or_else(|list| messages(&list), |_| Vec::new())
         };
         for good in ["new.sock", "a.sock"] {

@@ -4,63 +4,48 @@ use std::sync::Arc;
 
 use super::RouteAction;
 use super::file::actions::RespondFile;
-use super::problem::Diagnostic;
-use super::tree::KeyPath;
 use super::validate_errors;
-use super::validator::Validator;
+use super::validator::Place;
 use crate::contract::{Contract, DocumentedCode, FixedResponse};
 
 /// What a route with this section does.
-pub(crate) fn action(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &RespondFile) -> RouteAction {
-    if validator.tree.is_written(&at.key("code")) {
+pub(crate) fn action(at: &Place<'_>, file: &RespondFile) -> RouteAction {
+    if at.key("code").is_written() {
         for other in ["status", "body", "media_type"] {
-            if validator.tree.is_written(&at.key(other)) {
-                let message =
-                    format!("the contract defines the response with this code: {other} would never apply");
-                validator
-                    .report(&at.key(other), Diagnostic::new(message, format!("remove {other}, or code")));
-            }
+            let message =
+                format!("the contract defines the response with this code: {other} would never apply");
+            at.key(other).pointless(message, format!("remove {other}, or code"));
         }
         return RouteAction::RespondWithError;
     }
-    fixed_response(validator, at, file)
+    fixed_response(at, file)
         .map_or(RouteAction::RespondWithError, |response| RouteAction::Respond(Arc::new(response)))
 }
 
 /// The error code of a route, which its contract must document.
 pub(crate) fn error_code(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
+    at: &Place<'_>,
     file: Option<&RespondFile>,
     contract: &Contract,
 ) -> Option<DocumentedCode> {
     let code = *file?.code?;
-    validate_errors::check_code(validator, &at.key("code"), Some(code), &[contract]);
+    validate_errors::check_code(&at.key("code"), Some(code), &[contract]);
     contract.code(code)
 }
 
-fn fixed_response(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &RespondFile,
-) -> Option<FixedResponse> {
+fn fixed_response(at: &Place<'_>, file: &RespondFile) -> Option<FixedResponse> {
     let Some(status) = file.status.as_deref().copied() else {
-        if !validator.tree.is_written(&at.key("status")) {
+        if !at.key("status").is_written() {
             let help = "write code: 404 for an error of the contract, or status: 200 for a fixed response";
-            validator.report(at, Diagnostic::new("code and status are missing", help));
+            at.report("code and status are missing", help);
         }
         return None;
     };
     let response = FixedResponse::empty(status);
     if !status.allows_body() {
         for key in ["body", "media_type"] {
-            if validator.tree.is_written(&at.key(key)) {
-                let message = format!("a response with {} has no body", status.code());
-                validator.report(
-                    &at.key(key),
-                    Diagnostic::new(message, format!("remove {key}, or write status: 200")),
-                );
-            }
+            let message = format!("a response with {} has no body", status.code());
+            at.key(key).pointless(message, format!("remove {key}, or write status: 200"));
         }
         return Some(response);
     }
@@ -69,11 +54,11 @@ fn fixed_response(
         (Some(body), Some(media_type)) => Some(response.with_body(body.clone(), (**media_type).clone())),
         (Some(_), None) => {
             let help = "write the media type of body, for example media_type: text/plain";
-            validator.missing(&at.key("media_type"), help);
+            at.key("media_type").missing(help);
             None
         }
         (None, Some(_)) => {
-            validator.missing(&at.key("body"), "write the body, or remove media_type");
+            at.key("body").missing("write the body, or remove media_type");
             None
         }
     }

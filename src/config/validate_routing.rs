@@ -9,20 +9,21 @@ use http::Method;
 
 use super::file::forms::Text;
 use super::file::route::{ForwardedWord, PathsWord, RouteFile};
-use super::problem::{Diagnostic, quoted};
+use super::file::syntaxes::MethodName;
+use super::problem::quoted;
 use super::route_patterns::{self, RoutePattern, RouteTable};
 use super::structure::metric_name;
-use super::tree::KeyPath;
 use super::validate_actions;
 use super::validate_cors;
 use super::validate_errors::{self, ErrorScope, OverrideTarget};
 use super::validate_limits::{self, ValidatedLimit};
 use super::validate_respond;
 use super::validate_upstreams::{check_timeouts, timeouts};
-use super::validator::{Validator, distinct};
+use super::validator::Place;
 use super::{ErrorRules, RouteConfig, UpstreamConfig};
 use crate::contract::Contract;
 use crate::http::cors::CorsRules;
+use crate::http::header_edits::{protected_request_field, protected_response_field};
 use crate::http::path_pattern::PathPattern;
 use crate::http::route_conditions::RouteConditions;
 
@@ -44,7 +45,7 @@ pub(crate) struct RouteContext<'a> {
 
 /// One route of the file.
 struct Route<'a> {
-    at: KeyPath<'a>,
+    at: Place<'a>,
     name: String,
     file: &'a RouteFile,
     contract: &'a Arc<Contract>,
@@ -52,165 +53,125 @@ struct Route<'a> {
 
 /// Every route, in the order of the file.
 pub(crate) fn routes(
-    validator: &mut Validator<'_>,
+    list: &Place<'_>,
     files: Option<&Vec<RouteFile>>,
     context: &RouteContext<'_>,
 ) -> Vec<RouteConfig> {
-    let root = KeyPath::Root;
-    let list = root.key("routes");
     let mut table = RouteTable::default();
     let mut routes: Vec<RouteConfig> = Vec::new();
-    for (index, (file, contract)) in files.into_iter().flatten().zip(context.contracts).enumerate() {
-        let at = list.item(index);
-        let name = route_name(validator, &at.key("name"), file, &routes);
-        routes.push(check(validator, &Route { at, name, file, contract }, context, &mut table));
+    for ((at, file), contract) in list.items(files.into_iter().flatten()).zip(context.contracts) {
+        let name = route_name(&at.key("name"), file, (list, &routes));
+        routes.push(check(&Route { at, name, file, contract }, context, &mut table));
     }
     routes
 }
 
-fn route_name(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &RouteFile,
-    earlier: &[RouteConfig],
-) -> String {
+fn route_name(at: &Place<'_>, file: &RouteFile, (list, earlier): (&Place<'_>, &[RouteConfig])) -> String {
     let Some(name) = &file.name else { return String::new() };
     let same_name = earlier.iter().position(|route| route.name == *name);
-    if let (Some(_), Some(index)) = (validator.check(at, metric_name(name)), same_name) {
-        let root = KeyPath::Root;
-        let list = root.key("routes");
-        let place = validator.other_file(at, &list.item(index).key("name"));
-        let message = format!("another route is already named {}{place}", quoted(name));
-        validator.report(at, Diagnostic::new(message, "choose another name"));
+    if let (Some(()), Some(index)) = (at.check(metric_name(name)), same_name) {
+        let place = at.other_file(&list.item(index).key("name"));
+        at.report(format!("another route is already named {}{place}", quoted(name)), "choose another name");
     }
     name.clone()
 }
 
-fn check(
-    validator: &mut Validator<'_>,
-    route: &Route<'_>,
-    context: &RouteContext<'_>,
-    table: &mut RouteTable,
-) -> RouteConfig {
+fn check(route: &Route<'_>, context: &RouteContext<'_>, table: &mut RouteTable) -> RouteConfig {
     let Route { at, file, .. } = route;
-    check_timeouts(validator, &at.key("timeouts"), &file.timeouts);
+    check_timeouts(&at.key("timeouts"), &file.timeouts);
     let methods = distinct(file.matches.methods.as_deref());
-    let conditions = check_match(validator, route, &methods, table);
+    let conditions = check_match(route, &methods, table);
     let (host, path) =
         (file.matches.host.as_ref().and_then(|host| host.0.clone()), file.matches.path.clone());
-    let action = validate_actions::action(validator, at, file, host.as_deref(), &path);
-    let edits = [("request_headers", &file.request_headers), ("response_headers", &file.response_headers)];
-    let [request_edits, response_edits] =
-        edits.map(|(key, file)| validate_actions::edits(validator, at, (key, file.as_ref()), &path));
+    let pattern = PathPattern::parse(&path);
     let respond = file.respond.as_ref();
-    let route_response = validate_respond::error_code(validator, &at.key("respond"), respond, route.contract);
-    let errors = errors(validator, &at.key("errors"), route, context);
+    let route_response = validate_respond::error_code(&at.key("respond"), respond, route.contract);
     RouteConfig {
         name: route.name.clone(),
-        upstream: upstream(validator, at, file, context),
-        errors: ErrorRules { route_response, ..errors },
-        cors: validate_cors::route(validator, &at.key("cors"), file.cors.as_ref(), context.cors, &methods),
-        action,
-        path_rewrite: validate_actions::path_rewrite(validator, at, file, &path),
-        request_edits,
-        response_edits,
-        maintenance: validate_actions::maintenance(validator, &at.key("maintenance"), file),
+        upstream: upstream(at, file, context),
+        errors: ErrorRules { route_response, ..errors(&at.key("errors"), route, context) },
+        cors: validate_cors::route(&at.key("cors"), file.cors.as_ref(), context.cors, &methods),
+        action: validate_actions::action(at, file, host.as_deref(), &pattern),
+        path_rewrite: validate_actions::path_rewrite(at, file, &pattern),
+        request_edits: validate_actions::edits(
+            &at.key("request_headers"),
+            file.request_headers.as_ref(),
+            (&pattern, protected_request_field),
+        ),
+        response_edits: validate_actions::edits(
+            &at.key("response_headers"),
+            file.response_headers.as_ref(),
+            (&pattern, protected_response_field),
+        ),
+        maintenance: validate_actions::maintenance(&at.key("maintenance"), file.maintenance.as_ref()),
         conditions,
         host,
-        pattern: PathPattern::parse(&path),
+        pattern,
         path,
         methods,
         timeouts: timeouts(&file.timeouts),
         max_body: file.max_body.map_or(context.max_body, |size| *size),
-        rate_limits: validate_limits::route_rules(
-            validator,
-            &at.key("rate_limits"),
-            &file.rate_limits,
-            context.limits,
-        ),
+        rate_limits: validate_limits::route_rules(&at.key("rate_limits"), &file.rate_limits, context.limits),
         deny_methods: distinct(file.deny.as_ref().map(|deny| &*deny.methods)),
         allow_from: file.allow_from.as_deref().map(Text::values).unwrap_or_default(),
         deny_from: Text::values(&file.deny_from),
         lenient_paths: file.paths == PathsWord::Lenient,
-        upgrades: upgrades(validator, &at.key("upgrades"), file),
+        upgrades: at.key("upgrades").distinct(Text::values(&file.upgrades)),
         append_forwarded: file.forwarded == ForwardedWord::Append,
     }
 }
 
-/// The allowed upgrade protocols, in lower case.
-fn upgrades(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &RouteFile) -> Vec<String> {
-    let mut upgrades: Vec<String> = Vec::new();
-    for (index, name) in file.upgrades.iter().enumerate() {
-        if upgrades.contains(name) {
-            validator.report_duplicate(&at.item(index));
+/// The methods of a list, each once.
+fn distinct(list: Option<&[MethodName]>) -> Vec<Method> {
+    let mut methods: Vec<Method> = Vec::new();
+    for method in list.into_iter().flatten() {
+        if !methods.contains(method) {
+            methods.push(method.0.clone());
         }
-        upgrades.push(name.0.clone());
     }
-    upgrades
+    methods
 }
 
-fn upstream(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &RouteFile,
-    context: &RouteContext<'_>,
-) -> Option<usize> {
-    let responds = ["redirect", "respond"].iter().any(|key| validator.tree.is_written(&at.key(key)));
+fn upstream(at: &Place<'_>, file: &RouteFile, context: &RouteContext<'_>) -> Option<usize> {
+    let responds = ["redirect", "respond"].iter().any(|key| at.key(key).is_written());
     if file.upstream.is_none() && !responds {
-        validator.missing(&at.key("upstream"), "write the name of an upstream, for example upstream: shop");
+        at.key("upstream").missing("write the name of an upstream, for example upstream: shop");
     }
     let name = file.upstream.as_ref()?;
     context.upstreams.iter().position(|upstream| upstream.name == *name)
 }
 
-fn errors(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    route: &Route<'_>,
-    context: &RouteContext<'_>,
-) -> ErrorRules {
+fn errors(at: &Place<'_>, route: &Route<'_>, context: &RouteContext<'_>) -> ErrorRules {
     let Route { file, contract, .. } = route;
     // An override with another upstream is reported below, and only there.
     let targets = [OverrideTarget { contract: Arc::clone(contract), upstream: file.upstream.as_deref() }];
-    let scope = ErrorScope { contract, targets: &targets };
-    let rules = validate_errors::rules(validator, at, &file.errors, &scope);
-    for (index, route_override) in rules.iter().flat_map(|rules| &rules.overrides).enumerate() {
-        if let (Some(override_upstream), Some(route_upstream_name)) =
-            (&route_override.matcher.upstream, &file.upstream)
-            && **override_upstream != **route_upstream_name
-            && validator.tree.is_written(&KeyPath::Root.key("upstreams").key(override_upstream))
+    let rules = validate_errors::rules(at, &file.errors, &ErrorScope { contract, targets: &targets });
+    let upstreams = at.validator.root().key("upstreams");
+    for (item, rule) in at.key("overrides").items(rules.iter().flat_map(|rules| &rules.overrides)) {
+        if let (Some(named), Some(used)) = (&rule.matcher.upstream, &file.upstream)
+            && **named != **used
+            && upstreams.key(named).is_written()
         {
-            let list = at.key("overrides");
-            let item = list.item(index);
-            let message = format!(
-                "the override would never apply: this route uses upstream {}",
-                quoted(route_upstream_name)
-            );
-            validator.report(&item.key("when").key("upstream"), Diagnostic::new(message, "remove this key"));
+            let message =
+                format!("the override would never apply: this route uses upstream {}", quoted(used));
+            item.key("when").key("upstream").report(message, "remove this key");
         }
     }
     rules.unwrap_or_else(|| context.errors.clone())
 }
 
 /// Checks `match`, also against earlier routes.
-fn check_match(
-    validator: &mut Validator<'_>,
-    route: &Route<'_>,
-    methods: &[Method],
-    table: &mut RouteTable,
-) -> RouteConditions {
+fn check_match(route: &Route<'_>, methods: &[Method], table: &mut RouteTable) -> RouteConditions {
     let section = route.at.key("match");
     let file = &route.file.matches;
     let lenient = route.file.paths == PathsWord::Lenient;
-    let shape = validator.check(&section.key("path"), route_patterns::path_shape(&file.path, lenient));
-    let conditions = validate_actions::conditions(validator, &section, file);
+    let shape = section.key("path").check(route_patterns::path_shape(&file.path, lenient));
+    let conditions = validate_actions::conditions(&section, file);
     let name = if route.name.is_empty() { "without a name" } else { &route.name };
     let host = file.host.as_ref().and_then(|host| host.0.clone());
     // A route with an invalid `match` is not compared with others.
-    if let (false, Some(shape)) = (validator.tree.any_invalid(&section), shape)
-        && let Err(diagnostic) = table.add(&host, RoutePattern::new(shape, methods, &conditions, name))
-    {
-        validator.report(&section, diagnostic);
+    if let (false, Some(shape)) = (section.any_invalid(), shape) {
+        section.check(table.add(&host, RoutePattern::new(shape, methods, &conditions, name)));
     }
     conditions
 }

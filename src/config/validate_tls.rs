@@ -10,100 +10,72 @@ use super::file::CertificateFile;
 use super::file::forms::OneOrMany;
 use super::file::routing::UpstreamTlsFile;
 use super::problem::{Diagnostic, quoted};
-use super::tree::KeyPath;
-use super::validator::Validator;
+use super::validator::Place;
 use super::{Certificate, ListenerTls, UpstreamServer};
 use crate::tls::cert_verification::{CertVerification, server_name};
 use crate::tls::identity::{Identity, IdentityError};
 use crate::tls::{TlsConfigError, server_config};
 
-const CERT_HELP: &str = "write a certificate and its key: tls: { cert: gateway.crt, key: gateway.key }";
-
-/// The certificates of a listener; `None` without TLS or after a recorded problem.
-pub(crate) fn listener(
-    validator: &mut Validator<'_>,
-    item: &KeyPath<'_>,
-    form: Option<&OneOrMany<CertificateFile>>,
-) -> Option<ListenerTls> {
-    let at = &item.key("tls");
-    let mut loaded = Vec::new();
-    match form {
-        None => {
-            // `tls:` without a value must not become a plaintext listener.
-            if validator.tree.keys(item).contains(&"tls") && !validator.tree.any_invalid(at) {
-                validator.report(at, Diagnostic::new("the certificate is missing", CERT_HELP));
-            }
-            return None;
+/// The certificates of the listener at `item`; `None` without TLS or after a recorded problem.
+pub(crate) fn listener(item: &Place<'_>, form: Option<&OneOrMany<CertificateFile>>) -> Option<ListenerTls> {
+    let at = item.key("tls");
+    let Some(OneOrMany(files)) = form else {
+        // `tls:` without a value must not become a plaintext listener.
+        if at.node().is_some() && !at.any_invalid() {
+            let help = "write a certificate and its key: tls: { cert: gateway.crt, key: gateway.key }";
+            at.report("the certificate is missing", help);
         }
-        Some(OneOrMany(files)) => {
-            for (index, file) in files.iter().enumerate() {
-                loaded.extend(certificate(validator, &at.item(index), file));
-            }
-        }
-    }
-    let (certificates, identities): (Vec<_>, Vec<_>) = loaded.into_iter().unzip();
+        return None;
+    };
+    let loaded = at.items(files).filter_map(|(item, file)| certificate(&item, file));
+    let (certificates, identities): (Vec<_>, Vec<_>) = loaded.unzip();
     if identities.is_empty() {
         return None;
     }
     let settings = server_config::build(&identities);
-    let settings =
-        validator.check(at, settings.map_err(|error| Diagnostic::new(error, "please report it")))?;
+    let settings = at.check(settings.map_err(|error| Diagnostic::new(error, "please report it")))?;
     Some(ListenerTls { settings, certificates })
 }
 
-fn certificate(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &CertificateFile,
-) -> Option<(Certificate, Identity)> {
+fn certificate(at: &Place<'_>, file: &CertificateFile) -> Option<(Certificate, Identity)> {
     let (cert_at, key_at) = (at.key("cert"), at.key("key"));
-    let (cert, key) = (validator.read_file(&cert_at, &file.cert), validator.read_file(&key_at, &file.key));
+    let (cert, key) = (cert_at.read_file(&file.cert), key_at.read_file(&file.key));
     match Identity::new(&cert?, &key?) {
         Ok(identity) => {
             let validity = identity.validity();
-            if let Some(expiry_problem) = validator.now.and_then(|now| validity.problem(now)) {
+            if let Some(expiry_problem) = at.validator.now.and_then(|now| validity.problem(now)) {
                 let message = format!("the certificate of {} {expiry_problem}", file.cert);
-                validator
-                    .report(&cert_at, Diagnostic::new(message, "renew it; until then clients reject it"));
+                cert_at.report(message, "renew it; until then clients reject it");
             }
             Some((Certificate { file: file.cert.clone(), validity }, identity))
         }
-        Err(IdentityError::Certificate(error)) => {
-            validator.report(&cert_at, unusable_file(&file.cert, error));
-            None
-        }
-        Err(IdentityError::Key(error)) => {
-            validator.report(&key_at, unusable_file(&file.key, error));
-            None
-        }
+        Err(IdentityError::Certificate(error)) => cert_at.check(Err(unusable_file(&file.cert, error))),
+        Err(IdentityError::Key(error)) => key_at.check(Err(unusable_file(&file.key, error))),
     }
 }
 
 /// How the certificates of an upstream's servers are verified; `None` without TLS or after a recorded problem. Each
-/// server has its index in the file.
+/// server has its place in the file.
 pub(crate) fn upstream(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
+    at: &Place<'_>,
     file: Option<&UpstreamTlsFile>,
-    servers: &mut [(UpstreamServer, usize)],
+    servers: &mut [(Place<'_>, UpstreamServer)],
 ) -> Option<Arc<CertVerification>> {
     let tls_at = at.key("tls");
-    let tls_servers = servers.iter().filter(|(server, _)| server.tls_name.is_some()).count();
-    if tls_servers == 0 {
+    if servers.iter().all(|(_, server)| server.tls_name.is_none()) {
         if file.is_some() && !servers.is_empty() {
             let help = "write the servers as https://host:port, or remove tls";
-            validator.report(&tls_at, Diagnostic::new("no server of this upstream uses TLS", help));
+            tls_at.report("no server of this upstream uses TLS", help);
         }
         return None;
     }
-    if let Some((server, index)) = servers.iter().find(|(server, _)| server.tls_name.is_none()) {
+    if let Some((item, server)) = servers.iter().find(|(_, server)| server.tls_name.is_none()) {
         let message = format!("{} does not use TLS, but other servers of this upstream do", server.label());
-        let help = "use https:// for all of them, or move it to another upstream";
-        validator.report(&at.key("servers").item(*index), Diagnostic::new(message, help));
+        item.report(message, "use https:// for all of them, or move it to another upstream");
     }
     let sni = file.and_then(|file| file.sni.as_deref());
-    if let Some(name) = sni.and_then(|sni| validator.check(&tls_at.key("sni"), certificate_name(sni))) {
-        for (server, _) in servers {
+    if let Some(name) = sni.and_then(|sni| tls_at.key("sni").check(certificate_name(sni))) {
+        for (_, server) in servers {
             server.tls_name = Some(name.clone());
         }
     }
@@ -111,33 +83,26 @@ pub(crate) fn upstream(
     let ca = file.and_then(|file| file.ca.as_deref());
     if file.is_some_and(|file| !file.verify) {
         if ca.is_some() {
-            let message = "ca has no effect with verify: false";
-            validator.report(&ca_at, Diagnostic::new(message, "remove verify: false, or ca"));
+            ca_at.report("ca has no effect with verify: false", "remove verify: false, or ca");
         }
-        return validator.check(&tls_at, CertVerification::disabled().map_err(to_diagnostic)).map(Arc::new);
+        return tls_at.check(CertVerification::disabled().map_err(to_diagnostic)).map(Arc::new);
     }
-    match ca {
-        Some(path) => {
-            let contents = validator.read_file(&ca_at, path)?;
-            let verification =
-                CertVerification::from_pem(&contents).map_err(|error| unusable_file(path, error));
-            validator.check(&ca_at, verification).map(Arc::new)
-        }
-        None => {
-            if validator.system_trust.is_none() {
-                let verification = CertVerification::system_roots().map_err(to_diagnostic);
-                validator.system_trust = validator.check(&at.key("servers"), verification).map(Arc::new);
-            }
-            validator.system_trust.clone()
-        }
+    if let Some(path) = ca {
+        return read_ca(&ca_at, path).map(|(_, verification)| Arc::new(verification));
     }
+    let system_trust = &at.validator.system_trust;
+    if let Some(loaded) = system_trust.get() {
+        return Some(Arc::clone(loaded));
+    }
+    let loaded = at.key("servers").check(CertVerification::system_roots().map_err(to_diagnostic))?;
+    Some(Arc::clone(system_trust.get_or_init(|| Arc::new(loaded))))
 }
 
-/// The contents of a PEM file with valid authorities.
-pub(crate) fn read_ca(validator: &mut Validator<'_>, at: &KeyPath<'_>, path: &str) -> Option<Vec<u8>> {
-    let contents = validator.read_file(at, path)?;
+/// The contents of a PEM file with valid authorities, and what they verify.
+pub(crate) fn read_ca(at: &Place<'_>, path: &str) -> Option<(Vec<u8>, CertVerification)> {
+    let contents = at.read_file(path)?;
     let verification = CertVerification::from_pem(&contents).map_err(|error| unusable_file(path, error));
-    validator.check(at, verification).map(|_| contents)
+    at.check(verification).map(|verification| (contents, verification))
 }
 
 /// The name that the certificate of a server must be valid for.

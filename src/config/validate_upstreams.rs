@@ -3,28 +3,23 @@
 use std::time::Duration;
 
 use super::file::forms::{Either, OneOrMany};
-use super::file::routing::{
-    self, BreakerFile, EjectionFile, HashFile, HealthFile, Http2, Off, ServerFile, TimeoutsFile,
-    UpstreamFile, ViaWord,
-};
+use super::file::routing::{EjectionFile, HealthFile, Off, ServerFile, TimeoutsFile, UpstreamFile, ViaWord};
 use super::file::syntaxes::{Resolver, Server};
 use super::file::{ConfigFile, not_a_name_server};
 use super::keys::Keys;
-use super::problem::Diagnostic;
-use super::tree::{KeyPath, Node};
+use super::tree::Node;
 use super::units::duration_text;
 use super::validate_tls;
-use super::validator::Validator;
+use super::validator::Place;
 use super::{Timeouts, UpstreamConfig, UpstreamServer};
 use crate::upstream::breaker::BreakerSettings;
 use crate::upstream::concurrency::ConcurrencyLimits;
 use crate::upstream::ejection::EjectionSettings;
 use crate::upstream::health::{HealthCheck, HealthSettings};
-use crate::upstream::http2::HttpVersionPolicy;
 use crate::upstream::settings::{Balance, NameSource};
 
 /// Only within one section: a route may shorten `deadline` and inherit the rest.
-pub(super) fn check_timeouts(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &TimeoutsFile) {
+pub(super) fn check_timeouts(at: &Place<'_>, file: &TimeoutsFile) {
     let deadline = ("deadline", *file.deadline);
     let pairs = [
         (("connect", *file.connect), deadline),
@@ -33,13 +28,10 @@ pub(super) fn check_timeouts(validator: &mut Validator<'_>, at: &KeyPath<'_>, fi
         (deadline, ("max_duration", file.max_duration.unwrap_or(Duration::MAX))),
     ];
     for ((inner, short), (outer, long)) in pairs {
-        let both_written =
-            validator.tree.is_written(&at.key(inner)) && validator.tree.is_written(&at.key(outer));
-        if both_written && short > long {
+        if short > long && at.key(outer).is_written() {
             let (short, long) = (duration_text(short), duration_text(long));
             let message = format!("{short} is longer than {outer} ({long}), so it would never take effect");
-            let help = format!("shorten {inner} or lengthen {outer}");
-            validator.report(&at.key(inner), Diagnostic::new(message, help));
+            at.key(inner).pointless(message, format!("shorten {inner} or lengthen {outer}"));
         }
     }
 }
@@ -59,28 +51,19 @@ pub(super) fn timeouts(file: &TimeoutsFile) -> Timeouts {
 }
 
 /// Every upstream, in the order of the file.
-pub(crate) fn upstreams(validator: &mut Validator<'_>, file: &ConfigFile) -> Vec<UpstreamConfig> {
-    let root = KeyPath::Root;
-    check_timeouts(validator, &root.key("timeouts"), &file.timeouts);
-    let names = name_source(validator, &root.key("resolver"), &file.resolver);
-    let section = root.key("upstreams");
-    let mut upstreams = Vec::new();
-    for (name, file) in file.upstreams.iter().flat_map(|files| &files.0) {
-        let at = section.key(name);
-        check_timeouts(validator, &at.key("timeouts"), &file.timeouts);
-        upstreams.push(UpstreamConfig { names: names.clone(), ..upstream(validator, &at, name, file) });
-    }
+pub(crate) fn upstreams(root: &Place<'_>, file: &ConfigFile) -> Vec<UpstreamConfig> {
+    check_timeouts(&root.key("timeouts"), &file.timeouts);
+    let names = name_source(&root.key("resolver"), &file.resolver);
+    let upstreams = root.key("upstreams").sections(file.upstreams.as_ref());
     upstreams
+        .map(|(at, name, file)| UpstreamConfig { names: names.clone(), ..upstream(&at, name, file) })
+        .collect()
 }
 
-fn upstream(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    name: &str,
-    file: &UpstreamFile,
-) -> UpstreamConfig {
-    let mut servers = servers(validator, &at.key("servers"), file);
-    let cert_verification = validate_tls::upstream(validator, at, file.tls.as_ref(), &mut servers);
+fn upstream(at: &Place<'_>, name: &str, file: &UpstreamFile) -> UpstreamConfig {
+    check_timeouts(&at.key("timeouts"), &file.timeouts);
+    let mut servers = servers(&at.key("servers"), file);
+    let cert_verification = validate_tls::upstream(at, file.tls.as_ref(), &mut servers);
     let concurrency = file.concurrency.as_ref().map(|file| ConcurrencyLimits {
         max: file.max,
         queue: file.queue,
@@ -88,62 +71,52 @@ fn upstream(
     });
     UpstreamConfig {
         name: name.to_owned(),
-        servers: servers.into_iter().map(|(server, _)| server).collect(),
+        servers: servers.into_iter().map(|(_, server)| server).collect(),
         cert_verification,
         dns_refresh: *file.dns_refresh,
         names: NameSource::default(),
         keepalive_max: file.keepalive.max,
         keepalive_idle: *file.keepalive.idle,
         attempts: file.retry.attempts,
-        sends_via: match file.via {
-            ViaWord::On => true,
-            ViaWord::Off => false,
-        },
+        sends_via: file.via == ViaWord::On,
         host: file.host.0.clone(),
         retry_on_status: file.retry.on_status.clone(),
         retry_budget: *file.retry.budget,
-        balance: balance(&file.balance),
-        health: file.health.as_ref().and_then(|health| self::health(validator, &at.key("health"), health)),
+        balance: match &file.balance {
+            Either::Short(word) => word.clone(),
+            Either::Long(file) => Balance::Hash(file.hash.0.clone()),
+        },
+        health: file.health.as_ref().and_then(|file| health(&at.key("health"), file)),
         ejection: ejection(&file.ejection),
         failure_status: failure_status(&file.ejection),
-        breaker: file.breaker.as_ref().map(breaker),
+        breaker: file.breaker.as_ref().map(|file| BreakerSettings {
+            failure_ratio: *file.failure_ratio,
+            window: *file.window,
+            min_requests: file.min_requests,
+            open_for: *file.open_for,
+        }),
         concurrency,
-        http2: match file.http2 {
-            Http2::Off => HttpVersionPolicy::Http1,
-            Http2::Auto => HttpVersionPolicy::Auto,
-            Http2::Always => HttpVersionPolicy::Http2,
-        },
+        http2: file.http2,
     }
 }
 
-/// Every valid server and its index in the file.
-fn servers(
-    validator: &mut Validator<'_>,
-    at: &KeyPath<'_>,
-    file: &UpstreamFile,
-) -> Vec<(UpstreamServer, usize)> {
+/// Every valid server and its place in the file.
+fn servers<'v>(at: &Place<'v>, file: &UpstreamFile) -> Vec<(Place<'v>, UpstreamServer)> {
     let sni = file.tls.as_ref().and_then(|tls| tls.sni.as_deref());
-    let mut servers: Vec<(UpstreamServer, usize)> = Vec::new();
-    for (index, form) in file.servers.iter().enumerate() {
-        let item = at.item(index);
-        let Some(server) = server(validator, &item, form, sni) else { continue };
-        if servers.iter().any(|(other, _)| other.label() == server.label()) {
-            let message = format!("{} is listed twice", server.label());
-            let help =
-                format!("keep one and set its weight: {{ address: {:?}, weight: 2 }}", server.address());
-            validator.report(&item, Diagnostic::new(message, help));
+    let mut servers: Vec<(Place<'_>, UpstreamServer)> = Vec::new();
+    for (item, form) in at.items(&file.servers) {
+        let Some(server) = server(&item, form, sni) else { continue };
+        if servers.iter().any(|(_, other)| other.label() == server.label()) {
+            let address = server.address();
+            let help = format!("keep one and set its weight: {{ address: {address:?}, weight: 2 }}");
+            item.report(format!("{} is listed twice", server.label()), help);
         }
-        servers.push((server, index));
+        servers.push((item, server));
     }
     servers
 }
 
-fn server(
-    validator: &mut Validator<'_>,
-    item: &KeyPath<'_>,
-    form: &Either<Server, ServerFile>,
-    sni: Option<&str>,
-) -> Option<UpstreamServer> {
+fn server(item: &Place<'_>, form: &Either<Server, ServerFile>, sni: Option<&str>) -> Option<UpstreamServer> {
     let (address, weight) = match form {
         Either::Short(address) => (address, 1),
         Either::Long(file) => (&file.address, file.weight),
@@ -153,7 +126,7 @@ fn server(
     let name = match (address.tls, sni_name) {
         (false, _) => None,
         (true, Some(name)) => Some(name),
-        (true, None) => Some(validator.check(item, validate_tls::certificate_name(&address.host))?),
+        (true, None) => Some(item.check(validate_tls::certificate_name(&address.host))?),
     };
     Some(UpstreamServer {
         host: address.host.clone(),
@@ -166,46 +139,36 @@ fn server(
 }
 
 /// Where names are looked up. In a list, each item is the address of a name server.
-fn name_source(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &OneOrMany<Resolver>) -> NameSource {
+fn name_source(at: &Place<'_>, file: &OneOrMany<Resolver>) -> NameSource {
     if let [only] = file.0.as_slice() {
         return only.0.clone();
     }
     let mut servers = Vec::new();
-    for (index, source) in file.0.iter().enumerate() {
+    for (item, source) in at.items(&file.0) {
         match &source.0 {
             NameSource::NameServers(addresses) => servers.extend(addresses),
-            NameSource::Dns => validator.report(&at.item(index), not_a_name_server("dns")),
-            NameSource::System => validator.report(&at.item(index), not_a_name_server("system")),
+            NameSource::Dns => item.diagnose(not_a_name_server("dns")),
+            NameSource::System => item.diagnose(not_a_name_server("system")),
         }
     }
     NameSource::NameServers(servers)
 }
 
-/// How a server is selected.
-fn balance(file: &Either<routing::Balance, HashFile>) -> Balance {
-    match file {
-        Either::Short(routing::Balance::RoundRobin) => Balance::RoundRobin,
-        Either::Short(routing::Balance::Random) => Balance::Random,
-        Either::Short(routing::Balance::LeastBusy) => Balance::LeastBusy,
-        Either::Long(HashFile { hash }) => Balance::Hash(hash.0.clone()),
-    }
-}
-
 /// Active health checks.
-fn health(validator: &mut Validator<'_>, at: &KeyPath<'_>, file: &HealthFile) -> Option<HealthSettings> {
-    const HELP: &str = "write a path, for example path: /healthz; or tcp: true to check only the connection";
+fn health(at: &Place<'_>, file: &HealthFile) -> Option<HealthSettings> {
     let check = match (&file.path, file.tcp) {
         (Some(_), true) => {
-            let diagnostic = Diagnostic::new("a connect check has no path", "remove tcp, or remove path");
-            validator.report(&at.key("tcp"), diagnostic);
+            at.key("tcp").report("a connect check has no path", "remove tcp, or remove path");
             return None;
         }
         (None, true) => HealthCheck::Connect,
         (Some(path), false) => HealthCheck::Http { path: path.0.clone(), expect: file.expect.clone() },
         (None, false) => {
             // An invalid path is already reported.
-            if !validator.tree.is_written(&at.key("path")) {
-                validator.report(at, Diagnostic::new("nothing is checked", HELP));
+            if !at.key("path").is_written() {
+                let help =
+                    "write a path, for example path: /healthz; or tcp: true to check only the connection";
+                at.report("nothing is checked", help);
             }
             return None;
         }
@@ -243,15 +206,5 @@ fn failure_status(file: &Either<Off, EjectionFile>) -> Vec<u16> {
             default.iter().flat_map(Node::items).filter_map(|status| status.text()?.parse().ok()).collect()
         }
         Either::Long(file) => file.failure_status.clone(),
-    }
-}
-
-/// The circuit breaker.
-fn breaker(file: &BreakerFile) -> BreakerSettings {
-    BreakerSettings {
-        failure_ratio: *file.failure_ratio,
-        window: *file.window,
-        min_requests: file.min_requests,
-        open_for: *file.open_for,
     }
 }

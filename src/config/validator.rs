@@ -1,151 +1,221 @@
 //! Collects the problems of values against each other, and reads the files that the configuration refers to.
 //!
-//! An invalid value is recorded as a problem; the caller continues with the default, so that one load finds all problems.
+//! An invalid value is recorded as a problem at its [`Place`]; the caller continues with the default, so that one load
+//! finds all problems.
 
-use std::io;
-use std::path::PathBuf;
+use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::Method;
-
-use super::file::syntaxes::MethodName;
-use super::problem::{Diagnostic, Problem, Source, quoted};
-use super::sources;
-use super::tree::{KeyPath, Tree};
+use super::file::forms::Named;
+use super::problem::{Diagnostic, Location, Problem, Source};
+use super::sources::{self, ReadHelp};
+use super::tree::{Node, NodeKind, child_path, index_in_file};
 use crate::contract::text;
 use crate::tls::cert_verification::CertVerification;
 
-/// The tree and the problems found so far.
+/// The file and the problems found so far.
 pub(crate) struct Validator<'t> {
     /// The file with all locations.
-    pub tree: &'t Tree,
+    pub tree: &'t Node,
     /// The problems so far.
-    pub problems: Vec<Problem>,
+    pub problems: RefCell<Vec<Problem>>,
     /// The files, for the places in messages; relative paths start at the directory of their file.
     pub files: &'t [Source],
     /// The time at which certificates must be valid; `None` skips this check.
     pub now: Option<SystemTime>,
     /// Valid settings that are probably mistakes.
-    pub warnings: Vec<Problem>,
+    pub warnings: RefCell<Vec<Problem>>,
     /// The trusted authorities of the system, loaded on first use.
-    pub system_trust: Option<Arc<CertVerification>>,
+    pub system_trust: OnceCell<Arc<CertVerification>>,
 }
 
 impl Validator<'_> {
-    /// Records a problem with the value at `at`.
-    pub(crate) fn report(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
-        self.problems.push(self.tree.problem(at, diagnostic));
+    /// The place of the whole file.
+    pub(crate) fn root(&self) -> Place<'_> {
+        let location = self.tree.location;
+        Place { validator: self, path: String::new(), location, name: location, node: Some(self.tree) }
     }
+}
 
-    /// Records a problem with the key itself, not with its value.
-    pub(crate) fn report_name(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
-        self.problems.push(self.tree.problem_of_name(at, diagnostic));
-    }
+/// A value of the file, present or absent: what a check asks about it, and where its problems are recorded.
+#[derive(Clone)]
+pub(crate) struct Place<'v> {
+    /// What collects the problems.
+    pub validator: &'v Validator<'v>,
+    /// For messages, with the indices of the file.
+    path: String,
+    /// A text value itself, or the key of another value; the closest parent of an absent value.
+    location: Location,
+    /// The key.
+    name: Location,
+    node: Option<&'v Node>,
+}
 
-    /// Records a problem, unless the same one is recorded already: several routes may find it in one inherited key.
-    pub(crate) fn report_once(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
-        let problem = self.tree.problem(at, diagnostic);
-        if !self.problems.contains(&problem) {
-            self.problems.push(problem);
+impl<'v> Place<'v> {
+    /// The key `name` of this section.
+    pub(crate) fn key(&self, name: &str) -> Place<'v> {
+        let path = child_path(&self.path, name);
+        match self.node.and_then(|node| node.entry(name)) {
+            Some(entry) => Place {
+                validator: self.validator,
+                path,
+                location: entry.display_location(),
+                name: entry.location,
+                node: Some(&entry.value),
+            },
+            // The keys of an invalid section are unknown and count as present.
+            None => {
+                let node = self.node.filter(|node| node.kind == NodeKind::Invalid);
+                Place { path, name: self.location, node, ..self.clone() }
+            }
         }
     }
 
-    /// Records a warning about the value at `at`.
-    pub(crate) fn warn(&mut self, at: &KeyPath<'_>, diagnostic: Diagnostic) {
-        self.warnings.push(self.tree.problem(at, diagnostic));
+    /// The item `index` of this list, counted *among the valid items*.
+    pub(crate) fn item(&self, index: usize) -> Place<'v> {
+        let items = self.node.map(Node::items).unwrap_or_default();
+        match items.iter().enumerate().filter(|(_, item)| item.kind != NodeKind::Invalid).nth(index) {
+            Some((number, item)) => {
+                let path = format!("{}[{}]", self.path, index_in_file(items, number));
+                let location = item.location;
+                Place { validator: self.validator, path, location, name: location, node: Some(item) }
+            }
+            // A single value where a list is allowed is its only item.
+            None => self.clone(),
+        }
+    }
+
+    /// The items of this list, each with its place.
+    pub(crate) fn items<'f, T: 'f, I: IntoIterator<Item = &'f T>>(
+        &self,
+        items: I,
+    ) -> impl Iterator<Item = (Place<'v>, &'f T)> + use<'v, 'f, T, I> {
+        let list = self.clone();
+        items.into_iter().enumerate().map(move |(index, item)| (list.item(index), item))
+    }
+
+    /// The named values of this section, each with its place.
+    pub(crate) fn sections<'f, T>(
+        &self,
+        sections: Option<&'f Named<T>>,
+    ) -> impl Iterator<Item = (Place<'v>, &'f String, &'f T)> + use<'v, 'f, T> {
+        let section = self.clone();
+        let sections = sections.into_iter().flat_map(|sections| &sections.0);
+        sections.map(move |(name, value)| (section.key(name), name, value))
+    }
+
+    /// The value, unless it is absent.
+    pub(crate) fn node(&self) -> Option<&'v Node> {
+        self.node
+    }
+
+    /// Whether a value, valid or invalid, is present, so that it must not be reported as missing.
+    pub(crate) fn is_written(&self) -> bool {
+        self.node.is_some_and(|node| !node.is_null())
+    }
+
+    /// Whether this value or one in it is invalid, so that its absence in the structs is not a problem.
+    pub(crate) fn any_invalid(&self) -> bool {
+        self.node.is_some_and(Node::has_invalid)
+    }
+
+    /// Records a problem.
+    pub(crate) fn report(&self, message: impl Into<String>, help: impl Into<String>) {
+        self.diagnose(Diagnostic::new(message, help));
+    }
+
+    /// Records the diagnostic as a problem.
+    pub(crate) fn diagnose(&self, diagnostic: Diagnostic) {
+        self.validator.problems.borrow_mut().push(diagnostic.at(&*self.path, self.location));
+    }
+
+    /// Records the diagnostic as a problem with the key itself, not with its value.
+    pub(crate) fn diagnose_name(&self, diagnostic: Diagnostic) {
+        self.validator.problems.borrow_mut().push(diagnostic.at(&*self.path, self.name));
+    }
+
+    /// Records a problem, unless the same one is recorded already: several routes may find it in one inherited key.
+    pub(crate) fn report_once(&self, message: impl Into<String>, help: impl Into<String>) {
+        let problem = Diagnostic::new(message, help).at(&*self.path, self.location);
+        let mut problems = self.validator.problems.borrow_mut();
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+
+    /// Records a warning.
+    pub(crate) fn warn(&self, message: impl Into<String>, help: impl Into<String>) {
+        let warning = Diagnostic::new(message, help).at(&*self.path, self.location);
+        self.validator.warnings.borrow_mut().push(warning);
     }
 
     /// Records that a required value is missing, unless it is present but invalid.
-    pub(crate) fn missing(&mut self, at: &KeyPath<'_>, help: impl Into<String>) {
-        if !self.tree.is_written(at) {
-            self.report(at, Diagnostic::new("missing", help));
+    pub(crate) fn missing(&self, help: impl Into<String>) {
+        if !self.is_written() {
+            self.report("missing", help);
+        }
+    }
+
+    /// Records that this key has no effect because of another one, if it is written.
+    pub(crate) fn pointless(&self, message: impl Into<String>, help: impl Into<String>) {
+        if self.is_written() {
+            self.report(message, help);
         }
     }
 
     /// Returns the parsed value, or records its diagnostic.
-    pub(crate) fn check<T>(&mut self, at: &KeyPath<'_>, parsed: Result<T, Diagnostic>) -> Option<T> {
-        match parsed {
-            Ok(value) => Some(value),
-            Err(diagnostic) => {
-                self.report(at, diagnostic);
-                None
+    pub(crate) fn check<T>(&self, parsed: Result<T, Diagnostic>) -> Option<T> {
+        parsed.map_err(|diagnostic| self.diagnose(diagnostic)).ok()
+    }
+
+    /// The values of this list; one that is listed twice is recorded.
+    pub(crate) fn distinct<T: Clone + PartialEq>(&self, values: impl IntoIterator<Item = T>) -> Vec<T> {
+        let mut seen = Vec::new();
+        for (index, value) in values.into_iter().enumerate() {
+            if seen.contains(&value) {
+                self.item(index).report_duplicate();
+            } else {
+                seen.push(value);
             }
         }
+        seen
     }
 
     /// Records that an earlier item of the list is the same.
-    pub(crate) fn report_duplicate(&mut self, item: &KeyPath<'_>) {
-        let text = self.tree.node(item).and_then(|node| node.text()).unwrap_or_default();
-        self.report(item, Diagnostic::new(format!("{} is listed twice", quoted(text)), "keep one"));
+    pub(crate) fn report_duplicate(&self) {
+        let text = self.node.and_then(Node::text).unwrap_or_default();
+        self.diagnose(Diagnostic::of(text, "is listed twice", "keep one"));
     }
 
-    fn directory(&self, at: &KeyPath<'_>) -> PathBuf {
-        let file = self.files.get(self.tree.location(at).file);
-        file.map(|file| sources::directory(&file.name)).unwrap_or_default()
-    }
-
-    /// ` (file:line)` of an earlier value, if it is in another file than the value at `at`; otherwise empty.
-    pub(crate) fn other_file(&self, at: &KeyPath<'_>, earlier: &KeyPath<'_>) -> String {
-        let earlier = self.tree.location(earlier);
-        if earlier.file == self.tree.location(at).file {
+    /// ` (file:line)` of an earlier value, if it is in another file than this one; otherwise empty.
+    pub(crate) fn other_file(&self, earlier: &Place<'_>) -> String {
+        if earlier.location.file == self.location.file {
             return String::new();
         }
-        format!(" ({})", sources::place(self.files, earlier))
+        format!(" ({})", sources::place(self.validator.files, earlier.location))
     }
 
     /// Reads a file that the configuration refers to.
-    pub(crate) fn read_file(&mut self, at: &KeyPath<'_>, text: &str) -> Option<Vec<u8>> {
-        let path = self.directory(at).join(text);
-        let unreadable = |reason: &str, help: &str| {
-            Err(Diagnostic::new(format!("cannot read {}: {reason}", path.display()), help))
-        };
-        let read = match std::fs::read(&path) {
-            Ok(bytes) if bytes.len() > MAX_FILE_SIZE => {
-                unreadable("it is larger than 8 MiB", "write the path of a PEM file")
-            }
-            Ok(bytes) => Ok(bytes),
-            Err(error) => match error.kind() {
-                io::ErrorKind::NotFound => unreadable(
-                    "no such file",
-                    "write the path of a PEM file, relative to the directory of this file",
-                ),
-                io::ErrorKind::PermissionDenied => {
-                    unreadable("permission denied", "grant read access to the user that runs statusquo")
-                }
-                io::ErrorKind::IsADirectory => {
-                    unreadable("it is a directory", "write the path of a file in it")
-                }
-                _ => unreadable(&error.to_string(), "write the path of a readable PEM file"),
-            },
-        };
-        self.check(at, read)
+    pub(crate) fn read_file(&self, text: &str) -> Option<Vec<u8>> {
+        let file = self.validator.files.get(self.location.file);
+        let path = file.map(|file| sources::directory(&file.name)).unwrap_or_default().join(text);
+        self.check(sources::read_bytes(&path, &PEM_FILE))
     }
 
     /// Checks a message for clients.
-    pub(crate) fn message(&mut self, at: &KeyPath<'_>, message: &str) -> bool {
-        match text::problem(message) {
-            None => true,
-            Some(problem) => {
-                let text = problem.to_string();
-                let (problem_text, help) = text.split_once("; ").unwrap_or((&text, ""));
-                self.report(at, Diagnostic::new(format!("the message {problem_text}"), help));
-                false
-            }
-        }
+    pub(crate) fn message(&self, message: &str) -> bool {
+        let Some(problem) = text::problem(message) else { return true };
+        let text = problem.to_string();
+        let (problem, help) = text.split_once("; ").unwrap_or((&text, ""));
+        self.report(format!("the message {problem}"), help);
+        false
     }
 }
 
-/// The methods of a list, each once.
-pub(crate) fn distinct(list: Option<&[MethodName]>) -> Vec<Method> {
-    let mut methods: Vec<Method> = Vec::new();
-    for method in list.into_iter().flatten() {
-        if !methods.contains(method) {
-            methods.push(method.0.clone());
-        }
-    }
-    methods
-}
-
-/// Far above any certificate bundle; it prevents a wrong path from filling the memory.
-const MAX_FILE_SIZE: usize = 8 << 20;
+const PEM_FILE: ReadHelp = ReadHelp {
+    missing: "write the path of a PEM file, relative to the directory of this file",
+    directory: "write the path of a file in it",
+    unreadable: "write the path of a readable PEM file",
+    too_large: "write the path of a PEM file",
+};

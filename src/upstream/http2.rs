@@ -19,6 +19,8 @@ use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
 use parking_lot::Mutex;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, OwnedMutexGuard};
 
@@ -33,15 +35,19 @@ const MAX_STREAMS: usize = 100;
 /// addresses.
 const MAX_SERVERS: usize = 1024;
 
-/// Which HTTP version to use for an upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// When requests are sent over HTTP/2.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(rename = "Http2")]
 pub enum HttpVersionPolicy {
-    /// HTTP/1.1 only.
+    /// Never.
     #[default]
+    #[serde(rename = "off")]
     Http1,
-    /// HTTP/2 if the server selects it by ALPN, otherwise HTTP/1.1.
+    /// If a TLS server selects it (ALPN).
     Auto,
-    /// HTTP/2 only; with prior knowledge on cleartext connections.
+    /// Always, without negotiation.
+    #[serde(rename = "always")]
     Http2,
 }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use super::breaker::BreakerSettings;
 use super::ejection::EjectionSettings;
@@ -77,16 +79,18 @@ pub enum NameSource {
 }
 
 /// How a server is selected.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// In turn, by weight.
     #[default]
     RoundRobin,
     /// At random, by weight.
     Random,
-    /// The less busy of two random ones.
+    /// The less busy of two random servers, by requests in flight and weight.
     LeastBusy,
-    /// By a hash of the request, see [`HashKey`].
+    /// By a hash of the request, see [`HashKey`]; no word in the file.
+    #[serde(skip)]
     Hash(HashKey),
 }
 

@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use super::forms::Either;
 use super::syntaxes::{HashSource, HealthPath, HostChoice, Percent, Server, Time, TimeOrOff};
+use crate::upstream::http2::HttpVersionPolicy;
+use crate::upstream::settings::Balance;
 
 /// Upstream timeouts.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -136,7 +138,7 @@ pub(crate) struct UpstreamFile {
     /// `http_protocol_error`, or `tls_protocol_error` if the TLS server does not select it). Requests share
     /// connections, up to the server's limit of concurrent streams and at most 100. gRPC requires HTTP/2.
     #[schemars(extend("default" = "auto"))]
-    pub http2: Http2,
+    pub http2: HttpVersionPolicy,
 
     /// The Host that the servers receive.
     ///
@@ -171,18 +173,6 @@ pub(crate) enum ViaWord {
     On,
     /// None is sent.
     Off,
-}
-
-/// How a server is selected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Balance {
-    /// In turn, by weight.
-    RoundRobin,
-    /// At random, by weight.
-    Random,
-    /// The less busy of two random servers, by requests in flight and weight.
-    LeastBusy,
 }
 
 /// Selects a server by a hash: equal values go to the same server while it gets requests.
@@ -322,18 +312,6 @@ pub(crate) struct UpstreamTlsFile {
     /// accepted; one that names only other hosts is not. The file is read at startup and on every reload.
     #[schemars(extend("x-default" = "the system's authorities", "x-unit" = "path, relative to the directory of this file"))]
     pub ca: Option<String>,
-}
-
-/// When requests are sent over HTTP/2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Http2 {
-    /// Never.
-    Off,
-    /// If a TLS server selects it (ALPN).
-    Auto,
-    /// Always, without negotiation.
-    Always,
 }
 
 /// One server in its long form.
