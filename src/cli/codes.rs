@@ -33,19 +33,26 @@ pub(crate) enum CodesFormat {
     Html,
 }
 
-/// Prints the contract of this name that `file` uses, by default its default contract; without a file, a built-in one.
-/// The exit status is 78 if the file is invalid, and 2 if no contract has the name.
-pub(crate) fn run(file: Option<&Path>, name: Option<&str>, format: CodesFormat) -> ExitCode {
-    let contracts = match file {
-        None => builtin_contracts(),
-        Some(file) => match load_or_exit(file) {
-            Ok(config) => config.contracts().into_iter().map(Arc::clone).collect(),
-            Err(exit_code) => return exit_code,
-        },
+/// Prints the contract of this name: one that `file` uses, by default its default contract, or a built-in one, which needs
+/// no file. The exit status is 78 if the file is missing or invalid, and 2 if no contract has the name.
+pub(crate) fn run(file: &Path, name: Option<&str>, format: CodesFormat) -> ExitCode {
+    let builtin = name.and_then(Contract::builtin);
+    let of_file = if builtin.is_some() && !file.exists() { Ok(Vec::new()) } else { contracts_of(file) };
+    let contracts = match of_file {
+        Ok(contracts) => contracts,
+        Err(exit_code) => {
+            if !file.exists() {
+                print_message("a built-in contract needs no file: statusquo codes --contract appwrite");
+            }
+            return exit_code;
+        }
     };
     let chosen = contracts.iter().find(|contract| name.is_none_or(|name| contract.name() == name));
-    let Some(contract) = chosen else {
-        let names: Vec<&str> = contracts.iter().map(|contract| contract.name()).collect();
+    let Some(contract) = chosen.map(|contract| &**contract).or(builtin.as_ref()) else {
+        let of_file = contracts.iter().map(|contract| contract.name());
+        let builtin = builtin::CONTRACT_NAMES.iter().copied();
+        let builtin = builtin.filter(|name| contracts.iter().all(|contract| contract.name() != *name));
+        let names: Vec<&str> = of_file.chain(builtin).collect();
         let name = name.unwrap_or_default();
         print_message(&format!("--contract {name}: no such contract; expected {}", names.join(", ")));
         return ExitCode::from(2);
@@ -57,11 +64,9 @@ pub(crate) fn run(file: Option<&Path>, name: Option<&str>, format: CodesFormat) 
     }
 }
 
-/// The default comes first.
-fn builtin_contracts() -> Vec<Arc<Contract>> {
-    let others = builtin::CONTRACT_NAMES.iter().filter(|name| **name != builtin::DEFAULT_CONTRACT);
-    let names = std::iter::once(&builtin::DEFAULT_CONTRACT).chain(others);
-    names.filter_map(|name| Contract::builtin(name)).map(Arc::new).collect()
+/// The contracts that the file uses; its default comes first.
+fn contracts_of(file: &Path) -> Result<Vec<Arc<Contract>>, ExitCode> {
+    Ok(load_or_exit(file)?.contracts().into_iter().map(Arc::clone).collect())
 }
 
 /// Renders the documentation of a contract.

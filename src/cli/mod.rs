@@ -72,8 +72,8 @@ enum Command {
     /// Print the contract as documentation.
     Codes {
         #[command(flatten)]
-        file: OptionalConfigArg,
-        /// The contract, if the file uses several; by default the file's default contract.
+        file: ConfigArg,
+        /// One of the contracts that the file uses, or a built-in one; by default the file's default contract.
         #[arg(long, value_name = "NAME")]
         contract: Option<String>,
         /// The output format.
@@ -106,14 +106,6 @@ struct ConfigArg {
     file: PathBuf,
 }
 
-/// The optional configuration file of a command.
-#[derive(Debug, clap::Args)]
-struct OptionalConfigArg {
-    /// The configuration file whose contract is printed; by default the built-in contract.
-    #[arg(value_name = "FILE", env = "STATUSQUO_CONFIG")]
-    file: Option<PathBuf>,
-}
-
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
@@ -125,9 +117,7 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => explain::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Limits { command: LimitsCommand::Simulate(options) } => simulate::run(&options),
-        Command::Codes { file, contract, format } => {
-            codes::run(file.file.as_deref(), contract.as_deref(), format)
-        }
+        Command::Codes { file, contract, format } => codes::run(&file.file, contract.as_deref(), format),
         Command::Schema => schema::run(),
         Command::Completions { shell } => packaging::completions(shell),
         Command::Man => packaging::man(),

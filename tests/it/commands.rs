@@ -77,12 +77,12 @@ fn unknown_command_exits_2() {
 
 #[test]
 fn codes_prints_every_documented_code() {
-    let (status, output, _) = run(&["codes"], &[]);
+    let (status, output, _) = run(&["codes", "--contract", "appwrite"], &[]);
     assert_eq!(status, Some(0));
     for (code, text) in super::contract_check::DOCUMENTED_CODES {
         assert!(output.contains(&code.to_string()) && output.contains(text), "{code} is missing:\n{output}");
     }
-    let (_, json, _) = run(&["codes", "--format", "json"], &[]);
+    let (_, json, _) = run(&["codes", "--contract", "appwrite", "--format", "json"], &[]);
     assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok(), "{json}");
 }
 
@@ -92,8 +92,37 @@ fn codes_prints_the_chosen_contract_of_a_file_and_names_the_known_ones() {
     let (status, output, _) = run(&["codes", file, "--contract", "stripe"], &[]);
     assert_eq!((status, output.lines().next()), (Some(0), Some("contract: stripe")));
     let (status, _, error) = run(&["codes", file, "--contract", "strype"], &[]);
-    assert_eq!((status, &*error), (Some(2), "--contract strype: no such contract; expected stripe\n"));
-    let (status, output, _) = run(&["codes", "--contract", "problem"], &[]);
+    let expected =
+        "--contract strype: no such contract; expected stripe, appwrite, appwrite-current, problem\n";
+    assert_eq!((status, &*error), (Some(2), expected));
+    let (status, output, _) = run(&["codes", file, "--contract", "problem"], &[]);
+    assert_eq!((status, output.lines().next()), (Some(0), Some("contract: problem")));
+}
+
+#[test]
+fn codes_reads_the_default_file_and_only_built_in_contracts_need_none() {
+    let folder = TestFolder::new();
+    let codes = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_statusquo"));
+        command.arg("codes").args(arguments).current_dir(folder.path("")).env_remove("STATUSQUO_CONFIG");
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (status, output, error) = codes(&["--contract", "problem"]);
+    assert_eq!((status, output.lines().next()), (Some(0), Some("contract: problem")), "{error}");
+    for arguments in [&[][..], &["--contract", "stripe"]] {
+        let (status, output, error) = codes(arguments);
+        assert_eq!((status, &*output), (Some(78), ""));
+        assert!(error.contains("cannot read statusquo.yaml: no such file"), "{error}");
+        assert!(error.contains("needs no file: statusquo codes --contract appwrite"), "{error}");
+    }
+    folder.write("statusquo.yaml", include_str!("../../config/contracts/stripe.yaml"));
+    for arguments in [&[][..], &["--contract", "stripe"]] {
+        let (status, output, error) = codes(arguments);
+        assert_eq!((status, output.lines().next()), (Some(0), Some("contract: stripe")), "{error}");
+    }
+    let (status, output, _) = codes(&["--contract", "problem"]);
     assert_eq!((status, output.lines().next()), (Some(0), Some("contract: problem")));
 }
 
