@@ -10,27 +10,32 @@
 mod cause_defaults;
 mod deciding_keys;
 mod explanation;
+mod listener;
 mod print;
 mod rate_limits;
 mod route_state;
+mod upstream_body;
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderValue, Method};
 
 use super::check::ReportFormat;
 use super::run::print_message;
 use super::{ConfigArg, load_or_exit};
 use crate::config::{self, Config, RouteAction, problem, units};
 use crate::contract::causes::UPSTREAM_RESPONSE;
-use crate::contract::{Cause, RequestSent, Trigger};
+use crate::contract::{BodyFormat, Cause, RequestSent, Trigger};
 use crate::http::cors;
+use crate::snapshot::error_context;
 
 use cause_defaults::CauseDefaults;
 use explanation::Explanation;
 use rate_limits::{RateLimitState, RequestPosition};
+use upstream_body::UpstreamBody;
 
 /// The exit status for an invalid command line.
 const EXIT_USAGE: u8 = 2;
@@ -58,6 +63,18 @@ pub(crate) struct ExplainOptions {
     /// `request_sent` and `retryable`, if `errors.include` contains them.
     #[arg(long, value_enum, value_name = "HOW_MUCH")]
     request_sent: Option<RequestSentArg>,
+    /// The body of the upstream's error: a file, or `-` for standard input. Shows what the client receives of it.
+    #[arg(long, value_name = "FILE", requires = "upstream_status", conflicts_with = "cause")]
+    upstream_body: Option<PathBuf>,
+    /// The Content-Type of that body; by default the contract's for JSON, else text/html or text/plain.
+    #[arg(long, value_name = "TYPE", requires = "upstream_body")]
+    upstream_content_type: Option<HeaderValue>,
+    /// The Accept field of the request, such as application/problem+json; used if errors.format is negotiate.
+    #[arg(long, value_name = "VALUE")]
+    accept: Option<HeaderValue>,
+    /// The listener of a request whose host is unknown, such as 127.0.0.1:8080: its contract applies.
+    #[arg(long, value_name = "ADDRESS")]
+    listener: Option<String>,
     /// The origin of the requesting page, such as `https://app.example.com`; used if a CORS policy applies.
     #[arg(long)]
     origin: Option<String>,
@@ -136,6 +153,10 @@ struct ExplainInput<'a> {
     /// The rules of the response.
     errors: &'a config::ErrorRules,
     limit_headers: config::LimitHeaders,
+    /// The format of the body that the client prefers.
+    format: BodyFormat,
+    /// The upstream's response, if its body is given.
+    upstream_body: Option<UpstreamBody>,
     /// The assumptions that were made.
     notes: Vec<String>,
 }
@@ -170,7 +191,28 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
         );
     }
     let route = chosen.filter(|_| defaults.has_route);
-    let rules_of = chosen.and_then(|(_, chosen)| rules_route(config, chosen, &defaults, options.cause));
+    let listener = options.listener.as_deref().map(|text| listener::find(text, config)).transpose()?;
+    let given = (listener.is_some(), options.route.is_some());
+    let host_is_unknown = !defaults.has_route && listener::host_is_unknown(options.cause, given);
+    let rules_of = chosen
+        .filter(|_| !host_is_unknown)
+        .map(|(_, chosen)| rules_route(config, chosen, &defaults, options.cause));
+    let errors = rules_of.map_or_else(|| listener::rules(listener, config), |route| &route.errors);
+    let upstream_body = match (&options.upstream_body, trigger) {
+        (Some(file), Trigger::UpstreamStatus(status)) => {
+            let media_type = options.upstream_content_type.as_ref();
+            Some(UpstreamBody::read(file, status, media_type, &errors.contract)?)
+        }
+        (Some(_) | None, _) => None,
+    };
+    if !defaults.has_route {
+        notes.extend(listener::note(listener, host_is_unknown, config));
+    } else if listener.is_some() {
+        notes.push(
+            "The request reaches a route, whose contract applies: --listener has no effect.".to_owned(),
+        );
+    }
+    notes.extend(assumptions(options, errors, upstream_body.as_ref()));
     notes.extend(route.and_then(|(_, route)| route_state::note(route, trigger, defaults.phase)));
     if rate_limited && !route.is_some_and(|(_, route)| rate_limits::is_limited(config, route)) {
         notes.push("No rate limit of this route denies requests.".to_owned());
@@ -209,7 +251,9 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
             Some(route) => route.cors.as_ref().or(config.cors.as_ref()),
             None => config.cors.as_ref(),
         },
-        errors: rules_of.map_or(&config.errors, |route| &route.errors),
+        errors,
+        format: error_context::body_format(errors, options.accept.iter().map(HeaderValue::as_bytes)),
+        upstream_body,
         origin: options.origin.as_deref(),
         rate_limits: route.map_or_else(RateLimitState::default, |(_, route)| {
             rate_limits::evaluate(config, route, position)
@@ -223,26 +267,43 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
 
 static GET_METHOD: Method = Method::GET;
 
+/// What was assumed about the client and the body, where an option would change it.
+fn assumptions(
+    options: &ExplainOptions,
+    errors: &config::ErrorRules,
+    body: Option<&UpstreamBody>,
+) -> impl Iterator<Item = String> {
+    let format = match (&options.accept, errors.negotiate) {
+        (None, true) => Some(
+            "errors.format is negotiate: --accept application/problem+json shows what a client gets that prefers problem \
+             documents.",
+        ),
+        (Some(_), false) => Some("errors.format is contract: the body is the same for every --accept."),
+        (None, false) | (Some(_), true) => None,
+    };
+    let assumed_type = body.and_then(|body| body.assumed_type.as_ref()).map(|assumed| {
+        let assumed = assumed.to_str().unwrap_or_default();
+        format!("The Content-Type of the upstream's body is assumed to be {assumed}: --upstream-content-type sets it.")
+    });
+    format.map(str::to_owned).into_iter().chain(assumed_type)
+}
+
 /// The route whose rules the response has: that of the request, or for a request without a route the first one of the
-/// file whose host is the same. `None`: those of the top level.
+/// file whose host is the same.
 fn rules_route<'a>(
     config: &'a Config,
     chosen: &'a config::RouteConfig,
     defaults: &CauseDefaults,
     cause: Option<Cause>,
-) -> Option<&'a config::RouteConfig> {
+) -> &'a config::RouteConfig {
     if defaults.has_route {
-        return Some(chosen);
-    }
-    // The host cannot be read, or not trusted.
-    if matches!(cause, Some(Cause::InvalidHost | Cause::HttpRequestError)) {
-        return None;
+        return chosen;
     }
     let first = config.routes.iter().find(|route| {
         let same_path = cause != Some(Cause::MethodNotAllowed) || route.path == chosen.path;
         same_path && (route.host.is_none() || route.host == chosen.host)
     });
-    first.or(Some(chosen))
+    first.unwrap_or(chosen)
 }
 
 /// The route of `--route`, or the first route of `--upstream`; with neither, the first on which the error can occur, else

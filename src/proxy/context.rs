@@ -22,16 +22,15 @@ use super::upstream_conn::UpstreamConn;
 use super::upstream_conn::h1::UpstreamH1;
 use crate::config::ErrorRules;
 use crate::contract::grpc::GrpcFamily;
-use crate::contract::reply::PROBLEM_MEDIA_TYPE;
 use crate::contract::{BodyFormat, Cause, Contract, Evidence, Fault, Phase, RequestSent};
 use crate::http::authority::UpstreamHost;
+use crate::http::forwarded;
 use crate::http::framing::RequestFraming;
 use crate::http::header_edits::RenderedEdits;
 use crate::http::peer::Peer;
 use crate::http::reported_origin::{ListenerOrigin, ReportedOrigin, RequestOrigin};
 use crate::http::upgrade::UpgradeOffer;
-use crate::http::{accept, forwarded};
-use crate::snapshot::error_context::ErrorContext;
+use crate::snapshot::error_context::{ErrorContext, body_format};
 use crate::snapshot::rate_limits::RateLimitRule;
 use crate::snapshot::{ResponseRules, Route, Snapshot};
 use crate::telemetry::{GaugeGuard, RouteMetrics};
@@ -177,20 +176,12 @@ impl<'a> RequestContext<'a> {
     }
 
     /// The format of the error bodies for this request.
-    pub(super) fn body_format(&self) -> BodyFormat {
-        let error_config = self.error_config();
-        if !error_config.negotiate {
-            return BodyFormat::Contract;
+    fn body_format(&self) -> BodyFormat {
+        let rules = self.error_config();
+        match self.received {
+            ReceivedRequest::Valid(request) => body_format(rules, request.fields.values("accept")),
+            ReceivedRequest::Rejected { accept, .. } => body_format(rules, accept.into_iter()),
         }
-        let (problem, media_type) = (PROBLEM_MEDIA_TYPE, error_config.contract.media_type());
-        let (problem, other) = (problem.as_bytes(), media_type.as_bytes());
-        let prefers_problem = match self.received {
-            ReceivedRequest::Valid(request) => {
-                accept::prefers(request.fields.values("accept"), problem, other)
-            }
-            ReceivedRequest::Rejected { accept, .. } => accept::prefers(accept.into_iter(), problem, other),
-        };
-        if prefers_problem { BodyFormat::NegotiatedProblem } else { BodyFormat::NegotiatedContract }
     }
 }
 

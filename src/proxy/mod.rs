@@ -10,16 +10,16 @@
 //! - [`attempt`] waits for a concurrency permit, forwards the request to an upstream and retries it. [`upload`] sends
 //!   the request body; [`upstream_conn`] is the upstream side of one request. [`pinned`] keeps connections that belong
 //!   to one client.
-//! - [`classify`] decides whether the response is forwarded or replaced.
-//! - [`respond`] counts, sends and ends every response of the gateway's listeners: [`relay`] forwards a response, and [`tunnel`] the bytes after a
-//!   101. [`local_reply`] sends the responses that [`reply_builder`] builds. [`response_headers`] holds the fields that
+//! - [`classify`] decides whether the response is forwarded or replaced; [`error_body`] checks the body of an error.
+//! - [`respond`] counts, sends and ends every response of the gateway's listeners: [`relay`] forwards a response, with the
+//!   fields of [`forwarded_fields`], and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that [`reply_builder`] builds. [`response_headers`] holds the fields that
 //!   the gateway adds to forwarded responses and to local replies.
 //! - [`record`] updates the metrics and writes the access log.
 //!
 //! Shared by the steps: [`context`] has the facts and the state of one request, [`gateway`] the state of the process,
 //! [`deadlines`] the time limits; [`wait`] measures how long a request waits for others; [`buffered_stream`] is a
 //! connection with buffers; [`request_id`] generates IDs; [`by_protocol`] calls the HTTP/1 or HTTP/2 side. Beside the
-//! steps: [`pages`] serves the telemetry pages, and [`preview`] computes response fields for `explain`.
+//! steps: [`pages`] serves the telemetry pages, and [`preview`] computes responses for `explain`.
 //!
 //! Only [`relay`] and [`local_reply`] write responses to clients, and only [`tunnel`] writes the bytes after a 101.
 //! This module does the I/O, on pingora's streams and timers; which response a client gets is decided in
@@ -35,6 +35,8 @@ pub(crate) mod connection;
 mod context;
 mod deadlines;
 mod downstream;
+mod error_body;
+mod forwarded_fields;
 mod gateway;
 mod limits;
 mod local_reply;
@@ -59,9 +61,10 @@ mod wait;
 
 pub(crate) use crate::proxy::connection::tracker::ConnectionTracker;
 pub(crate) use connection::{ClientSocket, ListenerRole, ListenerService};
+pub(crate) use error_body::BodyChange;
 pub(crate) use gateway::Gateway;
 pub(crate) use limits::headers::RuleResult;
 pub(crate) use local_reply::render_h1;
 pub(crate) use pages::PageHandler;
-pub(crate) use preview::preview_response_headers;
+pub(crate) use preview::{CheckedResponse, GivenResponse, PreviewedHeaders};
 pub(crate) use respond::{closes_connection, edit_reply};

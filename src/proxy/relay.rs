@@ -8,35 +8,27 @@
     reason = "relay and local_reply are the only files that write responses"
 )]
 
-use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
-use http::header::DATE;
-use http::{HeaderName, HeaderValue};
-
-use super::classify::{BodyChange, ConformingBody};
 use super::context::{Exchange, Forwarding};
 use super::deadlines::TimeLimit;
-use super::downstream::{Downstream, FieldWriter};
+use super::downstream::Downstream;
+use super::error_body::ConformingBody;
+use super::forwarded_fields::{ConformingFields, conforming_length, forward_fields, write_response_headers};
 use super::local_reply;
-use super::message::{self, BodyLength, HeaderFields, ResponseHeadParts, h1_writer};
+use super::message::{self, BodyLength, ResponseHeadParts};
 use super::record::DeliveryOutcome;
-use super::response_headers::ResponseHeaderMutations;
 use super::tunnel::{self, TunnelTimeouts};
 use super::upload::{UploadEvent, WaitingFor};
 use super::upstream_conn::h1::UpstreamH1;
 use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead};
 use super::wait::Wait;
-use crate::contract::reply::PROBLEM_MEDIA_TYPE;
-use crate::contract::{Cause, Fault, Phase, RequestSent, header_filter};
-use crate::http::header_edits::{RenderedEdits, is_defined_for_errors};
+use crate::contract::{Cause, Fault, Phase, RequestSent};
 use crate::http::hop_by_hop;
 use crate::http::response_head::ResponseFraming;
 use crate::upstream::timer::timeout_at;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Response bytes buffered for a slow client before reading from the upstream stops.
 const MAX_UNSENT: usize = 64 * 1024;
@@ -84,7 +76,7 @@ pub(super) async fn forward(
     let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
     let sent = sender.queue_response_head(&ResponseHeadParts { status, reason, length }, |writer| {
         let sent = forward_fields(writer, response_head, |name| !response_headers.overrides(name));
-        sent.add_missing(writer, request_id);
+        sent.add_missing(writer, request_id, SystemTime::now);
         write_response_headers(writer, response_headers, &response_head.fields, |_| true);
     });
     if sent.is_err() {
@@ -181,39 +173,26 @@ pub(super) async fn forward_upgrade(
     outcome
 }
 
-/// Forwards an error that conforms to the contract, with `Cache-Control: no-store` and without the fields that
-/// [`header_filter::drop_on_conforming`] lists.
+/// Forwards an error that conforms to the contract.
 pub(super) async fn forward_error(
     exchange: &mut Exchange<'_>,
     response_head: &UpstreamResponseHead,
     error: &ConformingBody,
 ) -> DeliveryOutcome {
+    let fields = ConformingFields {
+        response_head,
+        change: error.change,
+        rules: exchange.context.error_config(),
+        request_id: &exchange.context.request_id,
+        added: &exchange.response_headers,
+        now: SystemTime::now(),
+    };
     let status = response_head.parsed.status;
-    let error_config = exchange.context.error_config();
     let length = conforming_length(error, response_head.parsed.content_length);
-    let retry_after =
-        RetryAfter::for_error(&response_head.fields, status, error_config.retry_after, SystemTime::now());
-    let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
     let discard_limit = local_reply::plan_discard(exchange.client);
     let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
-    let sent = sender.queue_response_head(&ResponseHeadParts { status, reason: None, length }, |writer| {
-        let sent = forward_fields(writer, response_head, |name| {
-            !response_headers.overrides(name) && is_kept_on_error(name, error.change, &retry_after)
-        });
-        writer.append(b"Cache-Control", b"no-store");
-        if error.change == BodyChange::Problem {
-            writer.append(b"Content-Type", PROBLEM_MEDIA_TYPE.as_bytes());
-        }
-        if error_config.negotiate {
-            writer.append(b"Vary", b"Accept");
-        }
-        sent.add_missing(writer, request_id);
-        let is_editable = |name: &HeaderName| !is_defined_for_errors(name);
-        write_response_headers(writer, response_headers, &response_head.fields, is_editable);
-        if let RetryAfter::Set(Some(value)) = &retry_after {
-            writer.append(b"Retry-After", value);
-        }
-    });
+    let parts = ResponseHeadParts { status, reason: None, length };
+    let sent = sender.queue_response_head(&parts, |writer| fields.write(writer));
     let Ok(client) = sent else { return DeliveryOutcome::ClientDisconnected };
     let body_bytes = error.body.as_ref().map_or(&[][..], |body| &body[..]);
     client.queue_response_body(body_bytes);
@@ -222,131 +201,6 @@ pub(super) async fn forward_error(
     local_reply::finish_response(client, discard_limit, exchange.context.snapshot.client.write_timeout)
         .await
         .into()
-}
-
-/// The length of a conforming error. `received` is the upstream's Content-Length, which a response to HEAD keeps only if
-/// its body would have been sent unchanged.
-fn conforming_length(error: &ConformingBody, received: Option<u64>) -> BodyLength {
-    match (&error.body, received) {
-        (Some(body), _) => BodyLength::Exactly(body.len() as u64),
-        (None, Some(length)) if error.change == BodyChange::Unchanged => BodyLength::Exactly(length),
-        (None, Some(_) | None) => BodyLength::Absent,
-    }
-}
-
-/// The `Retry-After` of a conforming error.
-enum RetryAfter<'a> {
-    /// The upstream's fields are forwarded, if there are any.
-    Forwarded,
-    /// The upstream's fields are removed, and this value is sent, if any.
-    Set(Option<Cow<'a, [u8]>>),
-}
-
-impl<'a> RetryAfter<'a> {
-    /// 429 and 503 always have a valid value, by default `default` seconds. Of several fields the first is kept, as in a
-    /// replaced error.
-    fn for_error(fields: &'a HeaderFields, status: u16, default: u64, now: SystemTime) -> RetryAfter<'a> {
-        let mut values = fields.values("retry-after");
-        let is_valid = |value: &&[u8]| {
-            HeaderValue::from_bytes(value).is_ok_and(|value| header_filter::is_valid_retry_after(&value, now))
-        };
-        let first = values.next().filter(is_valid).map(Cow::Borrowed);
-        let has_duplicates = values.next().is_some();
-        let is_required = matches!(status, 429 | 503);
-        let is_missing = is_required && first.is_none();
-        if has_duplicates || is_missing {
-            let default = || is_required.then(|| Cow::Owned(default.max(1).to_string().into_bytes()));
-            RetryAfter::Set(first.or_else(default))
-        } else {
-            RetryAfter::Forwarded
-        }
-    }
-}
-
-/// Whether an upstream's field is kept on a conforming error whose body is changed in this way.
-fn is_kept_on_error(name: &[u8], change: BodyChange, retry_after: &RetryAfter<'_>) -> bool {
-    let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
-    let is_replaced = is(b"cache-control")
-        || (matches!(retry_after, RetryAfter::Set(_)) && is(b"retry-after"))
-        || (change == BodyChange::Problem && is(b"content-type"));
-    let is_changed = change != BodyChange::Unchanged;
-    let is_removed = |name: &HeaderName| {
-        header_filter::drop_on_conforming(name) || (is_changed && header_filter::describes_content(name))
-    };
-    !is_replaced && HeaderName::from_bytes(name).is_ok_and(|name| !is_removed(&name))
-}
-
-/// Whether the upstream sent the fields that every forwarded response has.
-#[derive(Clone, Copy, Debug, Default)]
-struct SentByUpstream {
-    date: bool,
-    request_id: bool,
-}
-
-impl SentByUpstream {
-    /// Adds the fields that the upstream did not send.
-    fn add_missing(self, writer: &mut FieldWriter<'_>, request_id: &HeaderValue) {
-        if !self.date {
-            // RFC 9110 6.6.1: a recipient with a clock adds it.
-            writer.append_generated(&DATE, &h1_writer::http_date(SystemTime::now()));
-        }
-        self.add_missing_request_id(writer, request_id);
-    }
-
-    /// Adds `X-Request-Id` if the upstream did not send it.
-    fn add_missing_request_id(self, writer: &mut FieldWriter<'_>, request_id: &HeaderValue) {
-        if !self.request_id {
-            writer.append_generated(&REQUEST_ID, request_id);
-        }
-    }
-}
-
-/// Writes the fields that the gateway adds to every forwarded response of this request. `is_editable`: whether the route may
-/// set this field.
-fn write_response_headers(
-    writer: &mut FieldWriter<'_>,
-    response_headers: &ResponseHeaderMutations,
-    upstream_fields: &HeaderFields,
-    is_editable: impl Fn(&HeaderName) -> bool,
-) {
-    let edits = response_headers.edits();
-    let is_kept = |name: &HeaderName| edits.is_none_or(|edits| !edits.removes(name.as_str().as_bytes()));
-    for (name, value) in response_headers.fields() {
-        if is_kept(name) {
-            writer.append_generated(name, value);
-        }
-    }
-    for (name, value) in response_headers.merged_fields(Some(upstream_fields)) {
-        if is_kept(&name) {
-            writer.append_generated(&name, &value);
-        }
-    }
-    for (name, value) in
-        edits.into_iter().flat_map(RenderedEdits::fields).filter(|field| is_editable(&field.0))
-    {
-        writer.append_generated(name, value);
-    }
-}
-
-/// Copies the end-to-end fields for which `keep` returns true, names and values unchanged.
-fn forward_fields(
-    writer: &mut FieldWriter<'_>,
-    response_head: &UpstreamResponseHead,
-    keep: impl Fn(&[u8]) -> bool,
-) -> SentByUpstream {
-    let connection_options = response_head.connection_options();
-    let mut sent = SentByUpstream::default();
-    for (name, value) in response_head.fields.iter() {
-        if !connection_options.removes_name(name) && !hop_by_hop::is_framing_name(name) && keep(name) {
-            match name.len() {
-                4 => sent.date |= name.eq_ignore_ascii_case(b"date"),
-                12 => sent.request_id |= name.eq_ignore_ascii_case(b"x-request-id"),
-                _ => {}
-            }
-            writer.append(name, value);
-        }
-    }
-    sent
 }
 
 /// Properties of the response body that select the idle timeout, and the reaction to a client that closes its sending
@@ -539,40 +393,5 @@ impl Relay {
         let upload_limit = (self.upload_active && upload.waiting() == WaitingFor::Client && !streaming)
             .then(|| upload.idle_limit(client_config));
         first.earlier(upload_limit).earlier(forwarding.deadlines.max_duration(Phase::Relay))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderMap;
-    use http::header::RETRY_AFTER;
-
-    use super::*;
-
-    /// The fields that a client gets: those of the upstream, or the one that is set.
-    fn sent(status: u16, received: &[&'static str]) -> Vec<String> {
-        let mut map = HeaderMap::new();
-        for value in received {
-            map.append(RETRY_AFTER, HeaderValue::from_static(value));
-        }
-        let fields = HeaderFields::Map(map);
-        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-        match RetryAfter::for_error(&fields, status, 0, SystemTime::now()) {
-            RetryAfter::Forwarded => fields.values("retry-after").map(text).collect(),
-            RetryAfter::Set(value) => value.iter().map(|value| text(value)).collect(),
-        }
-    }
-
-    #[test]
-    fn retry_after_of_an_error_is_valid_where_required_and_never_repeated() {
-        assert_eq!(sent(503, &["7"]), ["7"]);
-        assert_eq!(sent(503, &["7", "9"]), ["7"]);
-        assert_eq!(sent(503, &[]), ["1"]);
-        assert_eq!(sent(429, &["soon"]), ["1"]);
-        assert_eq!(sent(429, &["soon", "9"]), ["1"]);
-        assert_eq!(sent(404, &["7"]), ["7"]);
-        assert_eq!(sent(404, &["7", "9"]), ["7"]);
-        assert_eq!(sent(404, &["soon", "9"]), [""; 0]);
-        assert_eq!(sent(404, &[]), [""; 0]);
     }
 }

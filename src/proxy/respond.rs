@@ -5,8 +5,9 @@
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 
-use super::classify::{BodyChange, Classification, ConformingBody};
+use super::classify::Classification;
 use super::context::{Exchange, Forwarding};
+use super::error_body::{BodyChange, ConformingBody};
 use super::local_reply;
 use super::record::{self, DeliveryOutcome, RequestEnd};
 use super::relay;

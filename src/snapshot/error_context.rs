@@ -10,11 +10,12 @@ use http::{HeaderName, HeaderValue, Method};
 
 use crate::config::ErrorRules;
 use crate::contract::grpc::GrpcFamily;
-use crate::contract::reply::ErrorOrigin;
+use crate::contract::reply::{ErrorOrigin, PROBLEM_MEDIA_TYPE};
 use crate::contract::{
     BodyFormat, Contract, Decision, ExtractedError, Extraction, LocalReply, Override, Overrides, PolicyInput,
     ReplyContext, RequestSent, Trigger, UpstreamMessages, compose, policy, retryable,
 };
+use crate::http::accept;
 
 /// The configuration that applies to one request, borrowed from its snapshot.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +34,19 @@ pub(crate) struct ErrorContext<'a> {
     pub grpc: Option<GrpcFamily>,
     /// The format of the body.
     pub format: BodyFormat,
+}
+
+/// The format of the error bodies for a request with these `Accept` fields.
+pub(crate) fn body_format<'a>(rules: &ErrorRules, accept: impl Iterator<Item = &'a [u8]>) -> BodyFormat {
+    if !rules.negotiate {
+        return BodyFormat::Contract;
+    }
+    let other = rules.contract.media_type().as_bytes();
+    if accept::prefers(accept, PROBLEM_MEDIA_TYPE.as_bytes(), other) {
+        BodyFormat::NegotiatedProblem
+    } else {
+        BodyFormat::NegotiatedContract
+    }
 }
 
 /// The facts of the request at the time of the response.

@@ -43,6 +43,7 @@ mod base_paths;
 mod client_faults;
 mod commands;
 mod commands_explain;
+mod commands_explain_bodies;
 mod commands_explain_load;
 mod commands_files;
 mod connection_authentication;

@@ -12,10 +12,10 @@ use tracing::Level;
 use super::ExplainInput;
 use crate::config::{Config, ErrorMode};
 use crate::contract::{
-    BodyFormat, Cause, Decision, Evidence, ExtractedError, PolicyRule, Trigger, preferences_for_upstream,
+    Cause, Conformance, Decision, Evidence, ExtractedError, PolicyRule, Trigger, preferences_for_upstream,
 };
 use crate::http::value_template::Placeholder;
-use crate::proxy::{closes_connection, edit_reply, preview_response_headers, render_h1};
+use crate::proxy::{BodyChange, CheckedResponse, PreviewedHeaders, closes_connection, edit_reply, render_h1};
 use crate::snapshot::error_context::{ErrorContext, RequestState};
 use crate::telemetry::formatter::LineFormat;
 use crate::telemetry::{
@@ -39,6 +39,8 @@ pub(super) struct Explanation {
     pub(super) metrics: Vec<String>,
     /// The fields of the log line that are the same for every request.
     pub(super) log: Map<String, Value>,
+    /// Whether the upstream's body conforms to the contract; `None` if none is given.
+    pub(super) conformance: Option<Conformance>,
     /// Conditions that change the response.
     pub(super) notes: Vec<&'static str>,
 }
@@ -46,8 +48,8 @@ pub(super) struct Explanation {
 /// What the client receives.
 #[derive(Debug)]
 pub(super) enum ExplainedResponse {
-    /// A local reply: these bytes.
-    Local(Vec<u8>),
+    /// These bytes: a local reply, or an error of the upstream that conforms to the contract.
+    Bytes(Vec<u8>),
     /// The response of the upstream.
     Forwarded,
     /// A truncated response.
@@ -64,16 +66,21 @@ impl Explanation {
             upstream: input.upstream,
             method: input.method,
             grpc: None,
-            format: BodyFormat::Contract,
+            format: input.format,
         };
         let decision = error_context.decide(input.trigger);
-        let end = request_end(input, rules.mode, &decision);
-        let (response, bytes) = client_response(input, &error_context, &decision, end);
+        let id = HeaderValue::from_static(REQUEST_ID);
+        let given = input.upstream_body.as_ref();
+        let checked = given.map(|given| given.response.check(error_context, &decision, (&id, now())));
+        let end = request_end(input, rules.mode, &decision, checked.as_ref());
+        let sent = Sent { context: &error_context, decision: &decision, checked: checked.as_ref() };
+        let (response, bytes) = client_response(input, sent, end);
         Explanation {
             rule: rule_in_words(input, &decision),
-            metrics: metric_series(input, &decision, end),
+            metrics: metric_series(input, sent, end),
             log: log_fields(input, &decision, end, bytes),
             notes: notes(input, end, &decision),
+            conformance: checked.map(|checked| checked.conformance()),
             response,
             decision,
         }
@@ -85,33 +92,55 @@ impl Explanation {
 enum ExplainedEnd {
     LocalReply,
     Replaced,
-    /// In mode `observe` (true) or `pass`.
+    /// The upstream's error conforms to the contract.
+    Conforming(BodyChange),
+    /// In mode `observe` or `pass`. `would_replace`: it is counted that `enforce` would replace the response.
     Forwarded {
-        observed: bool,
+        would_replace: bool,
     },
     Truncated,
 }
 
-fn request_end(input: &ExplainInput<'_>, mode: ErrorMode, decision: &Decision) -> ExplainedEnd {
+/// What the response is made of.
+#[derive(Clone, Copy)]
+struct Sent<'a> {
+    context: &'a ErrorContext<'a>,
+    decision: &'a Decision,
+    /// The upstream's response, if its body is given.
+    checked: Option<&'a CheckedResponse<'a>>,
+}
+
+/// The placeholder for the time.
+fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + PLACEHOLDER_TIME
+}
+
+fn request_end(
+    input: &ExplainInput<'_>,
+    mode: ErrorMode,
+    decision: &Decision,
+    checked: Option<&CheckedResponse<'_>>,
+) -> ExplainedEnd {
+    let conforming = checked.and_then(CheckedResponse::forwarded);
     match (decision.trigger(), mode) {
         (Trigger::Fault(_), _) if input.defaults.after_headers_sent() => ExplainedEnd::Truncated,
         (Trigger::Fault(_), _) => ExplainedEnd::LocalReply,
-        (Trigger::UpstreamStatus(_), ErrorMode::Enforce) => ExplainedEnd::Replaced,
-        (Trigger::UpstreamStatus(_), ErrorMode::Observe) => ExplainedEnd::Forwarded { observed: true },
-        (Trigger::UpstreamStatus(_), ErrorMode::Pass) => ExplainedEnd::Forwarded { observed: false },
+        (Trigger::UpstreamStatus(_), ErrorMode::Enforce) => {
+            conforming.map_or(ExplainedEnd::Replaced, ExplainedEnd::Conforming)
+        }
+        (Trigger::UpstreamStatus(_), ErrorMode::Observe) => {
+            ExplainedEnd::Forwarded { would_replace: conforming.is_none() }
+        }
+        (Trigger::UpstreamStatus(_), ErrorMode::Pass) => ExplainedEnd::Forwarded { would_replace: false },
     }
 }
 
 /// The response, and the length of its body.
-fn client_response(
-    input: &ExplainInput<'_>,
-    error_context: &ErrorContext<'_>,
-    decision: &Decision,
-    end: ExplainedEnd,
-) -> (ExplainedResponse, u64) {
+fn client_response(input: &ExplainInput<'_>, sent: Sent<'_>, end: ExplainedEnd) -> (ExplainedResponse, u64) {
+    let Sent { context, decision, checked } = sent;
     let id = HeaderValue::from_static(REQUEST_ID);
     let limited = &input.rate_limits;
-    let now = SystemTime::UNIX_EPOCH + PLACEHOLDER_TIME;
+    let now = now();
     let maintenance = input.route.and_then(|(_, route)| route.maintenance.as_ref());
     let maintenance = maintenance.filter(|_| input.trigger == Trigger::Fault(Cause::Maintenance));
     let facts = RequestState {
@@ -122,29 +151,39 @@ fn client_response(
         message: maintenance.and_then(|maintenance| maintenance.message.as_deref()),
     };
     let origin = input.origin.map(str::as_bytes);
-    let headers = preview_response_headers(
-        input.cors_policy,
-        origin,
-        (input.limit_headers, &limited.rule_results),
-        now,
-    );
-    let mut reply = match end {
-        ExplainedEnd::LocalReply => error_context.local_reply(decision, &facts, headers),
-        ExplainedEnd::Replaced => {
-            error_context.replacement_reply(decision, &ExtractedError::default(), (&id, now), headers)
-        }
-        ExplainedEnd::Forwarded { .. } => return (ExplainedResponse::Forwarded, 0),
-        ExplainedEnd::Truncated => return (ExplainedResponse::Truncated, 0),
-    };
-    if let Some(route) = input.edited_by.filter(|route| !route.response_edits.is_empty()) {
+    let limits = (input.limit_headers, &limited.rule_results[..]);
+    let mut headers = PreviewedHeaders::new(input.cors_policy, origin, limits, now);
+    let edited_by = input.edited_by.filter(|route| !route.response_edits.is_empty());
+    let edits = edited_by.map(|route| {
         let shown =
             |placeholder: Placeholder| format!("{{{}}}", placeholder.name(&route.pattern)).into_bytes();
-        let edits = route.response_edits.render(|placeholder| Some(Cow::Owned(shown(placeholder))));
-        edit_reply(&mut reply, &edits);
+        route.response_edits.render(|placeholder| Some(Cow::Owned(shown(placeholder))))
+    });
+    let mut reply = match (end, checked) {
+        (ExplainedEnd::LocalReply, _) => context.local_reply(decision, &facts, headers.for_local_reply()),
+        (ExplainedEnd::Replaced, checked) => {
+            let nothing = ExtractedError::default();
+            let extracted = checked.map_or(&nothing, CheckedResponse::extracted);
+            context.replacement_reply(decision, extracted, (&id, now), headers.for_local_reply())
+        }
+        (ExplainedEnd::Conforming(_), Some(checked)) => {
+            if let Some(edits) = edits {
+                headers.set_edits(edits);
+            }
+            let (bytes, body_length) = checked.render_h1(context, &headers, (&id, now));
+            return (ExplainedResponse::Bytes(bytes.to_vec()), body_length);
+        }
+        (ExplainedEnd::Conforming(_), None) | (ExplainedEnd::Forwarded { .. }, _) => {
+            return (ExplainedResponse::Forwarded, 0);
+        }
+        (ExplainedEnd::Truncated, _) => return (ExplainedResponse::Truncated, 0),
+    };
+    if let Some(edits) = &edits {
+        edit_reply(&mut reply, edits);
     }
     let closes = decision.cause().is_some_and(|cause| closes_connection(cause, input.defaults.phase));
     let bytes = render_h1(&reply, input.is_head, closes, now);
-    (ExplainedResponse::Local(bytes.to_vec()), reply.body().len() as u64)
+    (ExplainedResponse::Bytes(bytes.to_vec()), reply.body().len() as u64)
 }
 
 fn rule_in_words(input: &ExplainInput<'_>, decision: &Decision) -> String {
@@ -179,7 +218,9 @@ fn default_choice(input: &ExplainInput<'_>, status: u16) -> String {
 /// The status code that is sent, if it is known.
 fn status(decision: &Decision, end: ExplainedEnd) -> Option<u16> {
     match (end, decision.trigger()) {
-        (ExplainedEnd::LocalReply | ExplainedEnd::Replaced, _) => Some(decision.code().status()),
+        (ExplainedEnd::LocalReply | ExplainedEnd::Replaced | ExplainedEnd::Conforming(_), _) => {
+            Some(decision.code().status())
+        }
         (ExplainedEnd::Forwarded { .. }, Trigger::UpstreamStatus(status)) => Some(status),
         (ExplainedEnd::Forwarded { .. }, Trigger::Fault(_)) | (ExplainedEnd::Truncated, _) => None,
     }
@@ -193,7 +234,8 @@ fn upstream_status(trigger: Trigger) -> Option<u16> {
 }
 
 /// Counts into a separate registry and reads the result.
-fn metric_series(input: &ExplainInput<'_>, decision: &Decision, end: ExplainedEnd) -> Vec<String> {
+fn metric_series(input: &ExplainInput<'_>, sent: Sent<'_>, end: ExplainedEnd) -> Vec<String> {
+    let Sent { decision, checked, .. } = sent;
     let metrics = Metrics::new();
     let code_labels = CodeLabels::for_contract(&input.errors.contract);
     let route = metrics.route(
@@ -205,19 +247,31 @@ fn metric_series(input: &ExplainInput<'_>, decision: &Decision, end: ExplainedEn
         let origin = match end {
             ExplainedEnd::LocalReply | ExplainedEnd::Truncated => ResponseOrigin::Proxy,
             ExplainedEnd::Replaced => ResponseOrigin::Replaced,
-            ExplainedEnd::Forwarded { .. } => ResponseOrigin::Upstream,
+            ExplainedEnd::Conforming(BodyChange::Completed | BodyChange::Problem) => {
+                ResponseOrigin::Completed
+            }
+            ExplainedEnd::Conforming(
+                BodyChange::Unchanged | BodyChange::Decoded | BodyChange::UnknownLength,
+            )
+            | ExplainedEnd::Forwarded { .. } => ResponseOrigin::Upstream,
         };
         route.response(status, origin);
         route.error(status, input.trigger, upstream_status(input.trigger));
-        if end == (ExplainedEnd::Forwarded { observed: true }) {
+        if end == (ExplainedEnd::Forwarded { would_replace: true }) {
             route.would_replace(status, decision.code().status());
         }
+    }
+    if let (Some(checked), Some(upstream)) = (checked, input.upstream)
+        && input.errors.mode != ErrorMode::Pass
+    {
+        metrics.upstream(upstream, Vec::new()).conformance(checked.conformance());
     }
     if let (ExplainedEnd::Truncated, Some(cause)) = (end, decision.cause()) {
         metrics.aborted(cause);
     }
     let page = String::from_utf8(metrics.render()).unwrap_or_default();
-    let families = ["responses_total", "errors_total", "aborted_total", "would_replace_total"];
+    let families =
+        ["responses_total", "errors_total", "aborted_total", "would_replace_total", "conformance_total"];
     page.lines()
         .filter_map(|line| line.strip_suffix(" 1"))
         .filter(|series| {
@@ -244,7 +298,7 @@ fn log_fields(
             Outcome::for_reply(decision.code().status(), cause)
         }),
         ExplainedEnd::Replaced => Outcome::Replaced,
-        ExplainedEnd::Forwarded { .. } => Outcome::Forwarded,
+        ExplainedEnd::Conforming(_) | ExplainedEnd::Forwarded { .. } => Outcome::Forwarded,
         ExplainedEnd::Truncated => Outcome::Aborted,
     };
     let no_evidence = Evidence::none();
@@ -319,38 +373,25 @@ fn notes(input: &ExplainInput<'_>, end: ExplainedEnd, decision: &Decision) -> Ve
     let mut notes = Vec::new();
     match end {
         ExplainedEnd::LocalReply => {}
-        ExplainedEnd::Replaced => {
-            let may_keep_message = match decision.trigger() {
-                Trigger::UpstreamStatus(from) => {
-                    input.errors.upstream_messages.allowed(from, decision.code().status())
-                }
-                Trigger::Fault(_) => false,
-            };
-            if decision.allows_upstream_body() {
-                notes.push(if may_keep_message {
-                    "An upstream body that conforms to the contract is forwarded unchanged; this is the response for any other body."
-                } else {
-                    "A body of the documented form is replaced too, because of errors.upstream_messages."
-                });
-            }
-            notes.push(if may_keep_message {
-                "A plain message in the upstream's JSON may replace this one, and some of its header fields are kept \
-                 (errors.upstream_messages, errors.keep_headers)."
-            } else {
-                "Some of the upstream's header fields are kept (errors.keep_headers)."
-            });
+        ExplainedEnd::Conforming(change) => {
+            notes.push(conforming_note(change));
+            notes.push("The other header fields of the upstream are forwarded, without Server, X-Powered-By and X-Debug-*.");
         }
-        ExplainedEnd::Forwarded { observed: true } => {
+        ExplainedEnd::Replaced => replacement_notes(&mut notes, input, decision),
+        ExplainedEnd::Forwarded { would_replace: true } => {
             notes.push("errors.mode is observe: the upstream's response is forwarded, and what enforce would do is counted.");
         }
-        ExplainedEnd::Forwarded { observed: false } => {
+        ExplainedEnd::Forwarded { would_replace: false } if input.errors.mode == ErrorMode::Observe => {
+            notes.push("errors.mode is observe: the upstream's response is forwarded. It conforms, so enforce would forward it too.");
+        }
+        ExplainedEnd::Forwarded { would_replace: false } => {
             notes.push("errors.mode is pass: the upstream's response is forwarded unchanged.");
         }
         ExplainedEnd::Truncated => notes.push(
             "It is raised after the response has started: the response is truncated, and no error response can be sent.",
         ),
     }
-    if matches!(end, ExplainedEnd::LocalReply | ExplainedEnd::Replaced) {
+    if !matches!(end, ExplainedEnd::Forwarded { .. } | ExplainedEnd::Truncated) {
         notes.push("X-Request-Id and Date are placeholders.");
         if input.edited_by.is_some_and(|route| route.response_edits.depends_on_request()) {
             notes.push("Names in braces in response_headers stand for values of the request.");
@@ -365,4 +406,45 @@ fn notes(input: &ExplainInput<'_>, end: ExplainedEnd, decision: &Decision) -> Ve
         }
     }
     notes
+}
+
+const fn conforming_note(change: BodyChange) -> &'static str {
+    match change {
+        BodyChange::Unchanged | BodyChange::Decoded => {
+            "The upstream's body conforms to the contract: the client receives its bytes."
+        }
+        BodyChange::Completed => {
+            "The upstream's body conforms to the contract; the gateway adds the members that only it knows."
+        }
+        BodyChange::Problem => {
+            "The upstream's body conforms to the contract; the client prefers a problem document, with the same message and type."
+        }
+        BodyChange::UnknownLength => {
+            "The response to HEAD has no Content-Length: the gateway would change the body of the same response to GET."
+        }
+    }
+}
+
+fn replacement_notes(notes: &mut Vec<&'static str>, input: &ExplainInput<'_>, decision: &Decision) {
+    let may_keep_message = match decision.trigger() {
+        Trigger::UpstreamStatus(from) => {
+            input.errors.upstream_messages.allowed(from, decision.code().status())
+        }
+        Trigger::Fault(_) => false,
+    };
+    let is_given = input.upstream_body.is_some();
+    if decision.allows_upstream_body() && !(is_given && may_keep_message) {
+        notes.push(if may_keep_message {
+            "An upstream body that conforms to the contract is forwarded unchanged; this is the response for any other body \
+             (--upstream-body FILE shows that of yours)."
+        } else {
+            "A body of the documented form is replaced too, because of errors.upstream_messages."
+        });
+    }
+    notes.push(if may_keep_message && !is_given {
+        "A plain message in the upstream's JSON may replace this one, and some of its header fields are kept \
+         (errors.upstream_messages, errors.keep_headers)."
+    } else {
+        "Some of the upstream's header fields are kept (errors.keep_headers)."
+    });
 }

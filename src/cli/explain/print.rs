@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::ExplainInput;
 use super::explanation::{ExplainedResponse, Explanation};
-use crate::contract::{PolicyRule, Trigger};
+use crate::contract::{Conformance, PolicyRule, Trigger};
 
 /// As text: the input, the response, and what is counted and logged.
 pub(super) fn text(input: &ExplainInput<'_>, explanation: &Explanation) -> String {
@@ -15,12 +15,15 @@ pub(super) fn text(input: &ExplainInput<'_>, explanation: &Explanation) -> Strin
     let _ = writeln!(out, "{}, {} {}", describe_trigger(input), input.method, describe_route(input));
     let _ = writeln!(out, "decided by: {}\n", explanation.rule);
     match &explanation.response {
-        ExplainedResponse::Local(bytes) => {
+        ExplainedResponse::Bytes(bytes) => {
             out.push_str(&String::from_utf8_lossy(bytes).replace("\r\n", "\n"));
             out.push_str("\n\n");
         }
         ExplainedResponse::Forwarded => out.push_str("The response of the upstream, unchanged.\n\n"),
         ExplainedResponse::Truncated => out.push_str("A truncated response.\n\n"),
+    }
+    if let Some(conformance) = explanation.conformance {
+        let _ = writeln!(out, "upstream's body: {}", conformance.label());
     }
     out.push_str("counted:\n");
     for series in &explanation.metrics {
@@ -58,6 +61,7 @@ pub(super) fn json(input: &ExplainInput<'_>, explanation: &Explanation) -> Strin
         "method": input.method.as_str(),
         "rule": { "kind": rule_kind(explanation.decision.rule()), "where": explanation.rule },
         "response": response_json(&explanation.response),
+        "conformance": explanation.conformance.map(Conformance::label),
         "metrics": explanation.metrics,
         "log": explanation.log,
         "notes": notes(input, explanation),
@@ -94,9 +98,9 @@ const fn rule_kind(rule: PolicyRule) -> &'static str {
     }
 }
 
-/// The parsed local reply; `null` if there is none.
+/// The parsed response; `null` if its bytes are not known.
 fn response_json(response: &ExplainedResponse) -> Value {
-    let ExplainedResponse::Local(bytes) = response else { return Value::Null };
+    let ExplainedResponse::Bytes(bytes) = response else { return Value::Null };
     let text = String::from_utf8_lossy(bytes);
     let (headers, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let mut lines = headers.split("\r\n");

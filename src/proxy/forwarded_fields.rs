@@ -1,0 +1,226 @@
+//! Which header fields a forwarded response has: those of the upstream, and those that the gateway adds.
+//!
+//! [`super::relay`] sends them; [`super::preview`] shows those of a conforming error for `explain`.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use http::header::DATE;
+use http::{HeaderName, HeaderValue};
+
+use super::downstream::FieldWriter;
+use super::error_body::{BodyChange, ConformingBody};
+use super::message::{BodyLength, HeaderFields, h1_writer};
+use super::response_headers::ResponseHeaderMutations;
+use super::upstream_conn::UpstreamResponseHead;
+use crate::config::ErrorRules;
+use crate::contract::header_filter;
+use crate::contract::reply::PROBLEM_MEDIA_TYPE;
+use crate::http::header_edits::{RenderedEdits, is_defined_for_errors};
+use crate::http::hop_by_hop;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The header fields of an error that conforms to the contract.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConformingFields<'a> {
+    pub(super) response_head: &'a UpstreamResponseHead,
+    /// How the body differs from the one received.
+    pub(super) change: BodyChange,
+    pub(super) rules: &'a ErrorRules,
+    pub(super) request_id: &'a HeaderValue,
+    /// What the gateway adds to every response of the request.
+    pub(super) added: &'a ResponseHeaderMutations,
+    pub(super) now: SystemTime,
+}
+
+impl ConformingFields<'_> {
+    /// Writes the upstream's fields, without those that [`header_filter::drop_on_conforming`] lists, `Cache-Control:
+    /// no-store`, and the fields of every forwarded response.
+    pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
+        let (head, added) = (self.response_head, self.added);
+        let retry_after =
+            RetryAfter::for_error(&head.fields, head.parsed.status, self.rules.retry_after, self.now);
+        let sent = forward_fields(writer, head, |name| {
+            !added.overrides(name) && is_kept_on_error(name, self.change, &retry_after)
+        });
+        writer.append(b"Cache-Control", b"no-store");
+        if self.change == BodyChange::Problem {
+            writer.append(b"Content-Type", PROBLEM_MEDIA_TYPE.as_bytes());
+        }
+        if self.rules.negotiate {
+            writer.append(b"Vary", b"Accept");
+        }
+        sent.add_missing(writer, self.request_id, || self.now);
+        let is_editable = |name: &HeaderName| !is_defined_for_errors(name);
+        write_response_headers(writer, added, &head.fields, is_editable);
+        if let RetryAfter::Set(Some(value)) = &retry_after {
+            writer.append(b"Retry-After", value);
+        }
+    }
+}
+
+/// The length of a conforming error. `received` is the upstream's Content-Length, which a response to HEAD keeps only if
+/// its body would have been sent unchanged.
+pub(super) fn conforming_length(error: &ConformingBody, received: Option<u64>) -> BodyLength {
+    match (&error.body, received) {
+        (Some(body), _) => BodyLength::Exactly(body.len() as u64),
+        (None, Some(length)) if error.change == BodyChange::Unchanged => BodyLength::Exactly(length),
+        (None, Some(_) | None) => BodyLength::Absent,
+    }
+}
+
+/// The `Retry-After` of a conforming error.
+enum RetryAfter<'a> {
+    /// The upstream's fields are forwarded, if there are any.
+    Forwarded,
+    /// The upstream's fields are removed, and this value is sent, if any.
+    Set(Option<Cow<'a, [u8]>>),
+}
+
+impl<'a> RetryAfter<'a> {
+    /// 429 and 503 always have a valid value, by default `default` seconds. Of several fields the first is kept, as in a
+    /// replaced error.
+    fn for_error(fields: &'a HeaderFields, status: u16, default: u64, now: SystemTime) -> RetryAfter<'a> {
+        let mut values = fields.values("retry-after");
+        let is_valid = |value: &&[u8]| {
+            HeaderValue::from_bytes(value).is_ok_and(|value| header_filter::is_valid_retry_after(&value, now))
+        };
+        let first = values.next().filter(is_valid).map(Cow::Borrowed);
+        let has_duplicates = values.next().is_some();
+        let is_required = matches!(status, 429 | 503);
+        let is_missing = is_required && first.is_none();
+        if has_duplicates || is_missing {
+            let default = || is_required.then(|| Cow::Owned(default.max(1).to_string().into_bytes()));
+            RetryAfter::Set(first.or_else(default))
+        } else {
+            RetryAfter::Forwarded
+        }
+    }
+}
+
+/// Whether an upstream's field is kept on a conforming error whose body is changed in this way.
+fn is_kept_on_error(name: &[u8], change: BodyChange, retry_after: &RetryAfter<'_>) -> bool {
+    let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
+    let is_replaced = is(b"cache-control")
+        || (matches!(retry_after, RetryAfter::Set(_)) && is(b"retry-after"))
+        || (change == BodyChange::Problem && is(b"content-type"));
+    let is_changed = change != BodyChange::Unchanged;
+    let is_removed = |name: &HeaderName| {
+        header_filter::drop_on_conforming(name) || (is_changed && header_filter::describes_content(name))
+    };
+    !is_replaced && HeaderName::from_bytes(name).is_ok_and(|name| !is_removed(&name))
+}
+
+/// Whether the upstream sent the fields that every forwarded response has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SentByUpstream {
+    date: bool,
+    request_id: bool,
+}
+
+impl SentByUpstream {
+    /// Adds the fields that the upstream did not send. The time is read only if `Date` is one of them.
+    pub(super) fn add_missing(
+        self,
+        writer: &mut FieldWriter<'_>,
+        request_id: &HeaderValue,
+        now: impl FnOnce() -> SystemTime,
+    ) {
+        if !self.date {
+            // RFC 9110 6.6.1: a recipient with a clock adds it.
+            writer.append_generated(&DATE, &h1_writer::http_date(now()));
+        }
+        self.add_missing_request_id(writer, request_id);
+    }
+
+    /// Adds `X-Request-Id` if the upstream did not send it.
+    pub(super) fn add_missing_request_id(self, writer: &mut FieldWriter<'_>, request_id: &HeaderValue) {
+        if !self.request_id {
+            writer.append_generated(&REQUEST_ID, request_id);
+        }
+    }
+}
+
+/// Writes the fields that the gateway adds to every forwarded response of this request. `is_editable`: whether the route may
+/// set this field.
+pub(super) fn write_response_headers(
+    writer: &mut FieldWriter<'_>,
+    response_headers: &ResponseHeaderMutations,
+    upstream_fields: &HeaderFields,
+    is_editable: impl Fn(&HeaderName) -> bool,
+) {
+    let edits = response_headers.edits();
+    let is_kept = |name: &HeaderName| edits.is_none_or(|edits| !edits.removes(name.as_str().as_bytes()));
+    for (name, value) in response_headers.fields() {
+        if is_kept(name) {
+            writer.append_generated(name, value);
+        }
+    }
+    for (name, value) in response_headers.merged_fields(Some(upstream_fields)) {
+        if is_kept(&name) {
+            writer.append_generated(&name, &value);
+        }
+    }
+    for (name, value) in
+        edits.into_iter().flat_map(RenderedEdits::fields).filter(|field| is_editable(&field.0))
+    {
+        writer.append_generated(name, value);
+    }
+}
+
+/// Copies the end-to-end fields for which `keep` returns true, names and values unchanged.
+pub(super) fn forward_fields(
+    writer: &mut FieldWriter<'_>,
+    response_head: &UpstreamResponseHead,
+    keep: impl Fn(&[u8]) -> bool,
+) -> SentByUpstream {
+    let connection_options = response_head.connection_options();
+    let mut sent = SentByUpstream::default();
+    for (name, value) in response_head.fields.iter() {
+        if !connection_options.removes_name(name) && !hop_by_hop::is_framing_name(name) && keep(name) {
+            match name.len() {
+                4 => sent.date |= name.eq_ignore_ascii_case(b"date"),
+                12 => sent.request_id |= name.eq_ignore_ascii_case(b"x-request-id"),
+                _ => {}
+            }
+            writer.append(name, value);
+        }
+    }
+    sent
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+    use http::header::RETRY_AFTER;
+
+    use super::*;
+
+    /// The fields that a client gets: those of the upstream, or the one that is set.
+    fn sent(status: u16, received: &[&'static str]) -> Vec<String> {
+        let mut map = HeaderMap::new();
+        for value in received {
+            map.append(RETRY_AFTER, HeaderValue::from_static(value));
+        }
+        let fields = HeaderFields::Map(map);
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        match RetryAfter::for_error(&fields, status, 0, SystemTime::now()) {
+            RetryAfter::Forwarded => fields.values("retry-after").map(text).collect(),
+            RetryAfter::Set(value) => value.iter().map(|value| text(value)).collect(),
+        }
+    }
+
+    #[test]
+    fn retry_after_of_an_error_is_valid_where_required_and_never_repeated() {
+        assert_eq!(sent(503, &["7"]), ["7"]);
+        assert_eq!(sent(503, &["7", "9"]), ["7"]);
+        assert_eq!(sent(503, &[]), ["1"]);
+        assert_eq!(sent(429, &["soon"]), ["1"]);
+        assert_eq!(sent(429, &["soon", "9"]), ["1"]);
+        assert_eq!(sent(404, &["7"]), ["7"]);
+        assert_eq!(sent(404, &["7", "9"]), ["7"]);
+        assert_eq!(sent(404, &["soon", "9"]), [""; 0]);
+        assert_eq!(sent(404, &[]), [""; 0]);
+    }
+}
