@@ -40,8 +40,9 @@ use crate::upstream::endpoint::AttemptGuard;
 use crate::upstream::http2::HttpVersionPolicy;
 use crate::upstream::shared_breaker::BreakerPass;
 
-/// The method assumed for a malformed request.
+/// The methods assumed for a rejected request: what counts is whether its response has a body.
 static GET: Method = Method::GET;
+static HEAD: Method = Method::HEAD;
 
 /// The facts of one request. Made once, before the first step.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ pub(super) struct RequestContext<'a> {
     pub(super) snapshot: &'a Snapshot,
     /// `None` if no route matches, and for a rejected request.
     pub(super) route: Option<&'a Route>,
-    /// The `errors` and CORS configuration of the response, which a request without a route has too.
+    /// The `errors` and CORS configuration that applies. Requests without a route have one too.
     pub(super) rules: ResponseRules<'a>,
     pub(super) received: ReceivedRequest<'a>,
     /// The peer of the connection, or the client that its PROXY protocol header names.
@@ -162,7 +163,9 @@ impl<'a> RequestContext<'a> {
     pub(super) fn error_context(&self) -> ErrorContext<'a> {
         let (method, grpc) = match self.received {
             ReceivedRequest::Valid(request) => (&request.method, request.grpc_family()),
-            ReceivedRequest::Rejected { grpc, .. } => (&GET, grpc),
+            ReceivedRequest::Rejected { request_line, grpc, .. } => {
+                (if request_line.starts_with(b"HEAD ") { &HEAD } else { &GET }, grpc)
+            }
         };
         ErrorContext {
             contract: self.contract(),
@@ -258,10 +261,13 @@ impl RequestRecord {
         self.retried_attempts.push(RetriedAttempt { server, reason, elapsed, ended });
     }
 
-    /// Begins an attempt at the server of this guard.
+    /// Begins an attempt at the server of this guard. What is known of the one before does not describe it.
     pub(super) fn begin_attempt(&mut self, guard: AttemptGuard) {
         self.last_attempt = Some(guard);
         self.outcome_recorded = false;
+        self.connect_time = None;
+        self.response_headers_time = None;
+        self.upstream_status = None;
     }
 
     /// Keeps the outcome of this request from ejection and the circuit breaker: it says nothing about the upstream.
@@ -273,16 +279,6 @@ impl RequestRecord {
     /// The label of the server of the latest attempt; empty without an attempt.
     pub(super) fn server(&self) -> &str {
         self.last_attempt.as_ref().map_or("", |guard| &guard.endpoint().server)
-    }
-
-    /// Begins another attempt at the same server. Returns false if the server gets no requests now.
-    pub(super) fn reuse_server(&mut self, candidate: &Candidate) -> bool {
-        let guard = AttemptGuard::again(candidate.endpoint(), Instant::now());
-        let is_available = guard.is_some();
-        if let Some(guard) = guard {
-            self.begin_attempt(guard);
-        }
-        is_available
     }
 }
 
@@ -310,7 +306,7 @@ pub(super) struct Forwarding<'a> {
     pub(super) upload: Upload,
     pub(super) deadlines: RequestDeadlines,
     pub(super) forwarded_for: HeaderValue,
-    /// What the client used to send the request, as reported to the upstream.
+    /// The scheme, host and port that are reported to the upstream.
     pub(super) origin: RequestOrigin<'a>,
     /// The protocol upgrade to offer to the upstream.
     pub(super) offer: Option<UpgradeOffer<'a>>,

@@ -11,7 +11,7 @@ use super::downstream::ResponseState;
 use super::gateway::Gateway;
 use crate::contract::grpc::{self, GrpcFamily};
 use crate::contract::{Cause, Fault, LocalReply, Trigger};
-use crate::http::{partial_request, trace_context};
+use crate::http::{ascii_class, partial_request, trace_context};
 use crate::telemetry::{AccessRecord, CloseReason, Outcome, ResponseOrigin};
 
 /// How a request ended.
@@ -252,7 +252,7 @@ impl<'r> LoggedRequest<'r> {
                     .unwrap_or_default(),
             },
             ReceivedRequest::Rejected { request_line, host, user_agent, .. } => LoggedRequest {
-                method: "",
+                method: method_of_request_line(request_line),
                 path: path_of_request_line(request_line),
                 host: host.unwrap_or_default(),
                 user_agent: user_agent.unwrap_or_default(),
@@ -285,18 +285,23 @@ fn attempt_list(exchange: &Exchange<'_>, fault: Option<&Fault>, outcome: Outcome
     // An attempt ends with the response headers; the body is not part of it.
     let answered =
         record.response_headers_time.map(|waited| record.connect_time.unwrap_or_default() + waited);
-    let (cause, elapsed) = match (fault, outcome) {
-        (Some(fault), _) => (fault.cause().name(), None),
-        (None, Outcome::ClientDisconnected) => (outcome.name(), None),
-        (None, _) => ("ok", answered),
+    let (cause, elapsed) = match (answered, fault) {
+        (Some(elapsed), _) => ("ok", elapsed),
+        (None, Some(fault)) => (fault.cause().name(), last_started.elapsed()),
+        (None, None) => (outcome.name(), last_started.elapsed()),
     };
-    let elapsed = elapsed.unwrap_or_else(|| last_started.elapsed());
     let last = LoggedAttempt { server: record.server(), cause: cause.into(), ms: milliseconds(elapsed) };
     serde_json::to_string(&failed.chain([last]).collect::<Vec<_>>()).ok()
 }
 
 fn milliseconds(elapsed: Duration) -> u64 {
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The method in a request line; empty if it is not a token (RFC 9110 5.6.2).
+fn method_of_request_line(request_line: &[u8]) -> &str {
+    let method = request_line.split(|octet| *octet == b' ').next().unwrap_or_default();
+    if ascii_class::is_token(method) { str::from_utf8(method).unwrap_or_default() } else { "" }
 }
 
 /// The path in a request line, without the query; empty if the line has no target.

@@ -190,15 +190,15 @@ fn tls_version_and_protocol_are_logged() {
 }
 
 #[test]
-fn rejected_request_logs_its_host_and_user_agent() {
+fn rejected_request_logs_its_method_host_and_user_agent() {
     let upstream = ok_upstream("");
     let gateway = Gateway::with_upstream(&upstream).start();
     let rejected = "GET /a?b HTTP/1.1\r\nhost: shop.test:8080\r\nuser-agent: probe/1\r\na : b\r\n\r\n";
     gateway.client().exchange(SentRequest::Http11("GET"), rejected);
     let line = gateway.log_line(|line| line["cause"] == "malformed_header");
     let expected = serde_json::json!({
-        "time": "-", "level": "info", "message": "rejected request", "request_id": "-", "host": "shop.test:8080",
-        "path": "/a", "protocol": "HTTP/1.1", "user_agent": "probe/1", "client_ip": "127.0.0.1",
+        "time": "-", "level": "info", "message": "rejected request", "request_id": "-", "method": "GET",
+        "host": "shop.test:8080", "path": "/a", "protocol": "HTTP/1.1", "user_agent": "probe/1", "client_ip": "127.0.0.1",
         "cause": "malformed_header", "phase": line["phase"], "code": 400, "bytes_in": 0,
         "bytes_out": line["bytes_out"], "elapsed_ms": 0, "request_sent": "none", "evidence": line["evidence"],
         "outcome": "rejected",
@@ -208,7 +208,8 @@ fn rejected_request_logs_its_host_and_user_agent() {
     let h2_gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
     assert_eq!(h2_gateway.h2_client().get("/a/../b").status, 400);
     let line = h2_gateway.log_line(|line| line["cause"] == "ambiguous_path");
-    assert_eq!((&line["protocol"], &line["host"]), (&"HTTP/2".into(), &"test".into()));
+    let logged = (&line["protocol"], &line["method"], &line["host"]);
+    assert_eq!(logged, (&"HTTP/2".into(), &"GET".into(), &"test".into()));
 }
 
 #[test]
@@ -289,4 +290,18 @@ fn text_format_has_the_same_fields() {
         "{line}"
     );
     assert!(line.contains(&attempts), "{line}");
+}
+
+#[test]
+fn rejected_request_is_logged_with_its_method_and_the_bytes_that_are_sent() {
+    let upstream = ok_upstream("unused");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    for (method, has_body) in [("HEAD", false), ("GET", true), ("B@D", true)] {
+        let mut client = gateway.client();
+        client.send(format!("{method} /{method} HTTP/1.1\r\nhost: test\r\nhost: other\r\n\r\n"));
+        assert_eq!(client.read(SentRequest::Http11(method)).status, 400);
+        let line = gateway.log_line(|line| line["path"] == format!("/{method}"));
+        let expected = if method == "B@D" { Value::Null } else { method.into() };
+        assert_eq!((&line["method"], line["bytes_out"] != 0), (&expected, has_body), "{line:#}");
+    }
 }

@@ -1,5 +1,6 @@
 //! Retries and server selection, asserted by what the upstream received.
 
+use serde_json::Value;
 use statusquo::conformance::{ScriptedUpstream, Step, http_response};
 
 use super::gateway::{Gateway, GatewaySetup};
@@ -156,4 +157,48 @@ fn unroutable_address_gets_504() {
     let gateway = GatewaySetup::with_named_servers(&["255.255.255.255:80"]).start();
     gateway.client().get("/").assert_local_reply(504);
     gateway.expect_metric("errors_total", &[("cause", "destination_ip_unroutable")], 1.0);
+}
+
+#[test]
+fn server_that_the_budget_keeps_from_being_tried_is_not_recorded() {
+    let (refusing, upstream) = (refusing_port(), ok_upstream("second"));
+    let gateway = GatewaySetup::with_servers(&[refusing.address(), upstream.address()])
+        .set("upstream.ejection", "off")
+        .start();
+    let mut client = gateway.client();
+    // More than the ten retries in 10 s that are always allowed.
+    while client.get("/").status != 504 {}
+    let line = gateway.log_line(|line| line["code"] == 504);
+    assert_eq!((&line["server"], &line["attempts"]), (&refusing.address().to_string().into(), &Value::Null));
+}
+
+#[test]
+fn record_of_an_attempt_has_nothing_of_the_one_before() {
+    let (refusing, failing) = (
+        refusing_port(),
+        script([
+            Step::ReadRequestHead,
+            Step::Write(http_response("503 Service Unavailable", "busy")),
+            Step::Close,
+        ]),
+    );
+    let gateway = GatewaySetup::with_servers(&[refusing.address(), failing.address()])
+        .set("upstream.retry", "{ on_status: [503] }")
+        .start();
+    let mut client = gateway.client();
+    // Round robin: one of the two requests goes to the failing server first.
+    let statuses = [client.get("/").status, client.get("/").status];
+    assert_eq!(
+        {
+            let mut sorted = statuses;
+            sorted.sort_unstable();
+            sorted
+        },
+        [503, 504]
+    );
+    let line = gateway.log_line(|line| line["code"] == 504);
+    assert_eq!(line["cause"], "connection_refused");
+    for field in ["upstream_status", "response_headers_ms"] {
+        assert_eq!(line[field], Value::Null, "{line:#}");
+    }
 }

@@ -47,7 +47,7 @@ pub(super) async fn forward(
     let route = forwarding.route;
     let upstream = &route.upstream;
     let hash = balance::request_hash(exchange.context, forwarding);
-    // The request may have waited: for its body, for a store of rate limits, in the queue.
+    // The request may have waited: for its body, for the rate-limit backend, in the queue.
     let now = Instant::now();
     upstream.budget().record_request(now);
     let mut progress = Progress { tried: Vec::new(), attempt: 1, reconnects: 0 };
@@ -64,23 +64,21 @@ pub(super) async fn forward(
                     metrics.retry(candidate.server_index, Ok(()));
                 }
                 let status = response.response_head.parsed.status;
-                if is_last || !retries_status(forwarding, status) {
+                if is_last || !take_status_retry(forwarding, status) {
                     outcome::responded(exchange, upstream, status);
                     return Ok(response);
                 }
                 outcome::response_discarded(exchange, upstream, status);
                 progress.tried.push(candidate.clone());
-                let next = match next_candidate(exchange, upstream, &progress, hash) {
-                    Some(next) => next,
-                    None if exchange.record.reuse_server(&candidate) => candidate.clone(),
+                let next = other_server(upstream, &progress, hash).or_else(|| same_server(&candidate));
+                let Some((next, guard)) = next else {
                     // No server gets requests now: the client gets this response.
-                    None => {
-                        outcome::responded(exchange, upstream, status);
-                        return Ok(response);
-                    }
+                    outcome::responded(exchange, upstream, status);
+                    return Ok(response);
                 };
                 exchange.record.record_retried(&candidate, RetryReason::Status(status), started);
                 response.conn.release(upstream);
+                exchange.record.begin_attempt(guard);
                 candidate = next;
                 progress.attempt += 1;
                 continue;
@@ -108,26 +106,23 @@ pub(super) async fn forward(
             return Err(Interrupt::Fault(fault));
         }
         progress.tried.push(candidate.clone());
-        let next = match (next_candidate(exchange, upstream, &progress, hash), decision) {
-            (Some(next), _) => next,
-            (None, Retry::AnyServer | Retry::Reconnect) if exchange.record.reuse_server(&candidate) => {
-                candidate.clone()
-            }
-            (None, Retry::AnyServer | Retry::OtherServer | Retry::Reconnect | Retry::Never) => {
-                return Err(Interrupt::Fault(fault));
-            }
-        };
+        let next = other_server(upstream, &progress, hash).or_else(|| match decision {
+            Retry::AnyServer | Retry::Reconnect => same_server(&candidate),
+            Retry::OtherServer | Retry::Never => None,
+        });
+        let Some((next, guard)) = next else { return Err(Interrupt::Fault(fault)) };
         if !upstream.budget().try_retry(route.retry_budget, Instant::now()) {
             return Err(Interrupt::Fault(fault));
         }
         exchange.record.record_retried(&candidate, RetryReason::Fault(fault.cause()), started);
+        exchange.record.begin_attempt(guard);
         candidate = next;
         progress.attempt += 1;
     }
 }
 
-/// Whether a response with this status is followed by another attempt, which the budget has then counted.
-fn retries_status(forwarding: &Forwarding<'_>, status: u16) -> bool {
+/// Debits the retry budget and returns true if a response with this status may be followed by another attempt.
+fn take_status_retry(forwarding: &Forwarding<'_>, status: u16) -> bool {
     let route = forwarding.route;
     !forwarding.depends_on_connection()
         && route.retry_on_status.contains(&status)
@@ -135,11 +130,11 @@ fn retries_status(forwarding: &Forwarding<'_>, status: u16) -> bool {
         && route.upstream.budget().try_retry(route.retry_budget, Instant::now())
 }
 
-/// How far a request has come.
+/// The attempts of one request.
 struct Progress {
     tried: Vec<Candidate>,
     attempt: u32,
-    /// How often it was sent again on another connection without counting an attempt.
+    /// How often the request was sent again on another connection without counting an attempt.
     reconnects: u32,
 }
 
@@ -171,16 +166,19 @@ fn first_candidate(
     selected.map_err(|reason| no_server(forwarding, reason))
 }
 
-/// Selects another server and begins an attempt at it.
-fn next_candidate(
-    exchange: &mut Exchange<'_>,
+/// Selects a server that has not been tried.
+fn other_server(
     upstream: &UpstreamRuntime,
     progress: &Progress,
     hash: u64,
-) -> Option<Candidate> {
-    let (candidate, guard) = upstream.select(&progress.tried, hash, Instant::now()).ok()?;
-    exchange.record.begin_attempt(guard);
-    Some(candidate)
+) -> Option<(Candidate, AttemptGuard)> {
+    upstream.select(&progress.tried, hash, Instant::now()).ok()
+}
+
+/// The same server for another attempt, unless it gets no requests now.
+fn same_server(candidate: &Candidate) -> Option<(Candidate, AttemptGuard)> {
+    let guard = AttemptGuard::again(candidate.endpoint(), Instant::now())?;
+    Some((candidate.clone(), guard))
 }
 
 /// Counts an attempt that failed, for metrics, ejection and the circuit breaker.
@@ -265,8 +263,8 @@ async fn try_once(
         };
         return Err(AttemptError { interrupt: Interrupt::Fault(fault), facts });
     }
-    // The body is kept for a retry, and for another connection: only one that was used before, or that other requests
-    // use too, can fail so that the request is sent again without counting an attempt.
+    // The body is kept while the request may be sent again: for another attempt, or for a reconnect, which only a reused
+    // or shared connection can need.
     let may_reconnect = progress.reconnects < MAX_RECONNECTS && (reused || multiplexes);
     let send_started = Instant::now();
     forwarding.upload.begin(&mut conn, !is_last || may_reconnect, send_started);
