@@ -9,6 +9,7 @@
 )]
 
 use std::future::poll_fn;
+use std::mem;
 use std::task::{Context, Poll};
 use std::time::{Instant, SystemTime};
 
@@ -230,11 +231,13 @@ struct Relay {
     body_traits: BodyTraits,
     /// The whole response was read and queued.
     response_ended: bool,
-    /// The rest of the request body is still sent.
-    upload_active: bool,
+    /// The upload is polled: it sends the rest of the request body, then reports a client that disconnects.
+    polls_upload: bool,
     /// When bytes were last transferred.
     last_progress: Instant,
-    /// When the client last accepted bytes.
+    /// The client accepted bytes, or began to block, since `last_write`.
+    client_progressed: bool,
+    /// When the client last accepted bytes, or began to block.
     last_write: Instant,
 }
 
@@ -250,12 +253,12 @@ async fn relay_body(
     let mut relay = Relay {
         body_traits,
         response_ended: false,
-        upload_active: true,
+        polls_upload: true,
         last_progress: now,
+        client_progressed: false,
         last_write: now,
     };
     loop {
-        let unsent = exchange.client.unsent();
         let limit = relay.limit(exchange, forwarding);
         let mut wait = Wait::begin(now);
         let step = timeout_at(
@@ -264,7 +267,7 @@ async fn relay_body(
                 wait.poll_started();
                 match relay.poll_response(cx, exchange, conn) {
                     Poll::Ready(step) => Poll::Ready(step),
-                    Poll::Pending if relay.upload_active => wait
+                    Poll::Pending if relay.polls_upload => wait
                         .poll_ended(forwarding.upload.poll(cx, exchange.client, conn).map(RelayStep::Upload)),
                     Poll::Pending => wait.poll_ended(Poll::Pending),
                 }
@@ -273,7 +276,7 @@ async fn relay_body(
         .await;
         exchange.client.add_wait(wait.total());
         now = Instant::now();
-        if exchange.client.unsent() != unsent {
+        if mem::take(&mut relay.client_progressed) {
             relay.last_write = now;
         }
         let upload = &forwarding.upload;
@@ -303,7 +306,7 @@ async fn relay_body(
                 if exchange.client.is_h2() || body_traits.streaming || !body_traits.delimited {
                     return DeliveryOutcome::ClientDisconnected;
                 }
-                relay.upload_active = false;
+                relay.polls_upload = false;
             }
         }
     }
@@ -318,17 +321,21 @@ impl Relay {
         exchange: &mut Exchange<'_>,
         conn: &mut UpstreamConn,
     ) -> Poll<RelayStep> {
+        let was_idle = exchange.client.unsent() == 0;
         let mut progressed = match self.read_response(cx, exchange, conn) {
             Ok(progressed) => progressed,
             Err(fault) => return Poll::Ready(RelayStep::Fault(fault)),
         };
         let client = &mut *exchange.client;
-        if client.unsent() > 0 {
+        let queued = client.unsent();
+        if queued > 0 {
             match client.poll_flush(cx) {
                 Poll::Ready(Ok(())) => progressed = true,
                 Poll::Ready(Err(_)) => return Poll::Ready(RelayStep::ClientDisconnected),
                 Poll::Pending => {}
             }
+            // Bytes that were queued meanwhile are no progress of the client.
+            self.client_progressed |= was_idle || client.unsent() < queued;
         }
         if self.response_ended && client.unsent() == 0 {
             return Poll::Ready(RelayStep::Done);
@@ -383,14 +390,14 @@ impl Relay {
         } else {
             let idle = if streaming { timeouts.stream_idle } else { timeouts.body_idle };
             // An upstream that still receives the request body is not idle.
-            let last_activity = if self.upload_active {
+            let last_activity = if self.polls_upload {
                 self.last_progress.max(upload.idle_since())
             } else {
                 self.last_progress
             };
             TimeLimit::new(last_activity + idle, Cause::ConnectionReadTimeout, Phase::Relay)
         };
-        let upload_limit = (self.upload_active && upload.waiting() == WaitingFor::Client && !streaming)
+        let upload_limit = (self.polls_upload && upload.waiting() == WaitingFor::Client && !streaming)
             .then(|| upload.idle_limit(client_config));
         first.earlier(upload_limit).earlier(forwarding.deadlines.max_duration(Phase::Relay))
     }

@@ -13,6 +13,7 @@ use statusquo::conformance::{Gate, Step, http_response, write_bytes};
 use super::connections::hold_place;
 use super::gateway::Gateway;
 use super::load::{limit, millis};
+use super::raw_h2_client::{RawH2Client, get_frame};
 use super::response_reader::{NoResponse, SentRequest};
 use super::scripted_upstreams::{ok_upstream, script};
 
@@ -304,4 +305,20 @@ fn client_not_reading_local_replies_is_counted_as_too_slow() {
     gateway.expect_metric("aborted_total", &[("cause", "client_too_slow")], 1.0);
     gateway.expect_metric("aborted_total", &[], 1.0);
     gateway.expect_metric("closed_without_response_total", &[], 0.0);
+}
+
+/// What arrives from the upstream meanwhile is no progress of the client.
+#[test]
+fn client_that_reads_none_of_a_slow_stream_is_closed_after_the_write_timeout() {
+    let slow_stream = vec![
+        Step::ReadRequestHead,
+        write_bytes("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"),
+        Step::WriteRepeated { bytes: "1\r\nx\r\n".into(), count: u64::MAX, interval: millis(50) },
+    ];
+    let upstream = script(slow_stream);
+    let gateway =
+        Gateway::with_upstream(&upstream).with_h2c_listener().set("client.write_timeout", "600ms").start();
+    // A window of four bytes, which the client never extends.
+    let _client = RawH2Client::connect(gateway.h2_address(), &[(4, 4)], &get_frame(1));
+    gateway.wait_for_metric(limit(), "aborted_total", &[("cause", "client_too_slow")], 1.0);
 }
