@@ -77,7 +77,7 @@ pub(super) struct Upload {
     idle_since: Instant,
     /// Time spent waiting for the client.
     client_wait: Duration,
-    /// Number of bytes still queued when the upstream last accepted some.
+    /// Number of bytes still queued when the upstream last accepted some; 0 once it has accepted all.
     unsent: usize,
     /// When the upstream last accepted bytes.
     blocked_since: Instant,
@@ -287,7 +287,7 @@ impl Upload {
                     self.waiting = WaitingFor::Nothing;
                     return if self.ended { disconnected(client.poll_disconnect(cx)) } else { Poll::Pending };
                 }
-                Poll::Ready(()) => {}
+                Poll::Ready(()) => self.unsent = 0,
             }
             if self.ended {
                 self.waiting = WaitingFor::Nothing;

@@ -11,9 +11,9 @@ use tokio::sync::Barrier;
 use super::gateway::GatewaySetup;
 use super::h2_upstream::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, H2Server, HEADERS, PING, RST_STREAM, RawH2Connection, RawH2Server,
-    STATUS_200, encode_frame,
+    STATUS_200, WINDOW_UPDATE, encode_frame,
 };
-use super::load::limit;
+use super::load::{limit, millis};
 use super::response_reader::ResponseEnd;
 
 pub fn raw_server_setup(raw: &RawH2Server) -> GatewaySetup {
@@ -456,4 +456,44 @@ fn idle_connection_is_closed_in_time_and_zero_keepalive_keeps_none() {
         assert!(Instant::now() < deadline, "the idle connection is never closed");
         std::thread::yield_now();
     }
+}
+
+/// Each time, the same number of bytes has to wait for the window.
+#[test]
+fn upstream_that_blocks_twice_for_a_moment_is_not_treated_as_non_reading() {
+    let upstream = RawH2Server::with_script(|connection| {
+        let grant = |connection: &mut RawH2Connection, stream, octets: u32| {
+            connection.send_frame(WINDOW_UPDATE, 0, stream, &octets.to_be_bytes())
+        };
+        connection.read_preface()?;
+        connection.send_settings(&[(4, 4)])?;
+        let stream = connection.next_request()?;
+        while connection.next_frame()?.0 != DATA {}
+        grant(connection, stream, 8)?;
+        while connection.next_frame()?.0 != DATA {}
+        connection.count_request();
+        while connection.next_frame()?.0 != DATA {}
+        std::thread::sleep(Duration::from_millis(50)); // upstream under test
+        connection.count_request();
+        grant(connection, stream, 100)?;
+        while connection.next_frame()? != (DATA, END_STREAM, stream) {}
+        connection.send_ok_response(stream)?;
+        connection.read_until_closed()
+    });
+    let gateway = raw_server_setup(&upstream).set("timeouts.body_idle", "400ms").start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 24\r\n\r\n12345678");
+    let wait_until = |count| {
+        let deadline = Instant::now() + limit();
+        while upstream.requests() < count {
+            assert!(Instant::now() < deadline, "the upstream has not got part {count} of the body");
+            std::thread::yield_now();
+        }
+    };
+    wait_until(2);
+    std::thread::sleep(millis(600)); // slow client under test
+    client.send("12345678");
+    wait_until(3);
+    client.send("12345678");
+    client.read(super::response_reader::SentRequest::Http11("POST")).assert_response(200, "fine");
 }
