@@ -147,7 +147,7 @@ async fn take_steps<'a>(
 }
 
 /// Responds to a request whose steps have panicked, under the contract of its route. The panic has destroyed its
-/// [`Exchange`]: what is needed is determined again.
+/// [`Exchange`]: what is needed is determined again, and the response has a new request ID.
 pub(super) async fn respond_after_panic(
     gateway: &Gateway,
     Arrival { listener, peer }: Arrival,

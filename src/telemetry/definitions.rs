@@ -368,5 +368,6 @@ client resets, or leaves open when it closes the connection, before response hea
 
 - For every code, the sum of `responses_total` is the number of responses whose headers were sent to clients.
 - For every code of 400 or above, the sum of `errors_total` equals the sum of `responses_total`.
-- `upstream_retries_total` is part of `upstream_attempts_total`: attempts minus retries is the number of requests forwarded.
+- Attempts minus retries is the number of requests forwarded, except that a request which succeeds after it moved to another
+  connection (after a GOAWAY, REFUSED_STREAM or a stale pooled connection) counts as a retry, but not as another attempt.
 ";

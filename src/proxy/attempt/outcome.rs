@@ -14,14 +14,16 @@ use crate::upstream::breaker::Change;
 use crate::upstream::endpoint::AttemptGuard;
 use crate::upstream::outcome_window::Outcome;
 
-/// Whether this fault counts as a failure of the upstream. Before the response headers the caller excludes faults while
-/// the client was waited for.
+/// Whether this fault counts as a failure of the upstream. Faults that occur while the
+/// upload waits for the client are left out by the caller.
 fn is_upstream_failure(fault: &Fault) -> bool {
     let cause = fault.cause();
     let of_gateway = matches!(cause, Cause::ProxyInternalError | Cause::ProxyConfigurationError);
     // A stream that lasts until `timeouts.max_duration`, or whose client reads slowly, says nothing about the upstream.
     let ends_a_response = cause == Cause::DeadlineExceeded && fault.phase() == Phase::Relay;
-    !of_gateway && !ends_a_response && !cause.is_client_error() && !cause.is_overload()
+    // The deadline passed in the queue: nothing was sent.
+    let before_attempts = fault.phase() == Phase::Admit;
+    !of_gateway && !before_attempts && !ends_a_response && !cause.is_client_error() && !cause.is_overload()
 }
 
 /// Admits the request to the route's upstream, unless its circuit breaker is open.
@@ -133,6 +135,7 @@ mod tests {
         assert!(is_failure(Cause::DeadlineExceeded, Phase::ResponseHeaders));
         assert!(is_failure(Cause::ConnectionReadTimeout, Phase::Relay));
         assert!(!is_failure(Cause::ClientTooSlow, Phase::Relay));
+        assert!(!is_failure(Cause::DeadlineExceeded, Phase::Admit));
         assert!(!is_failure(Cause::QueueFull, Phase::Admit));
         assert!(!is_failure(Cause::ProxyInternalError, Phase::Internal));
     }

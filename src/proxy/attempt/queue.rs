@@ -26,7 +26,7 @@ pub(in crate::proxy) async fn acquire<'a>(
     request: &Request,
     buffered_body: Option<&Upload>,
 ) -> Result<AcquiredPermits<'a>, Interrupt> {
-    // First, because a pinned connection holds a permit.
+    // The pinned connection comes first: it may already hold a permit.
     let Some(slot) = pinned_lock::slot(exchange, route, request) else {
         let permit = acquire_permit(exchange, route, buffered_body).await?;
         return Ok(AcquiredPermits { permit, pinned: None });
@@ -47,7 +47,10 @@ async fn acquire_permit<'a>(
     buffered_body: Option<&Upload>,
 ) -> Result<Option<Permit<'a>>, Interrupt> {
     let Some(concurrency) = &route.concurrency else { return Ok(None) };
-    let outcome = match concurrency.try_acquire(exchange.context.started) {
+    // The permit is held from now on; a request that did not wait has just begun.
+    let waited = buffered_body.is_some() || route.limits_need_io;
+    let now = if waited { Instant::now() } else { exchange.context.started };
+    let outcome = match concurrency.try_acquire(now) {
         Admission::Permit(permit) => return Ok(Some(permit)),
         Admission::QueueFull => Err(Interrupt::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
         Admission::Ticket(ticket) => {

@@ -142,7 +142,8 @@ impl Debits {
                 Ok(true)
             }
             (Err(_), OnFailure::Deny) => {
-                for check in checks.iter().flatten().filter(|check| uses_backend(check, backend)) {
+                let enforced = |check: &&RuleCheck<'_>| check.is_enforced() && uses_backend(check, backend);
+                for check in checks.iter().flatten().filter(enforced) {
                     check.rule.metrics.record(LimitDecision::FailedClosed);
                 }
                 Err(BackendUnavailable)

@@ -144,6 +144,7 @@ pub(super) fn add_current_state(
     }
     let now = timestamp(Instant::now());
     let mut checks = applicable_rules(&subject(context, route, request, KeyBody::Absent));
+    // The body may be unread or unreadable: for a rule that reads it, this is the state of a key without the member.
     for check in
         checks.iter_mut().flatten().filter(|check| check.is_enforced() && check.rule.backend.is_none())
     {
