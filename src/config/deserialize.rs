@@ -94,7 +94,7 @@ impl TypeError {
                 None => Diagnostic::new("unknown key", did_you_mean(&key, known)),
             },
             TypeErrorKind::UnknownValue(value, known) => match planned(&value) {
-                Some(help) => Diagnostic::new(format!("{} is {NOT_YET}", quoted(&value)), help),
+                Some(help) => Diagnostic::of(&value, format!("is {NOT_YET}"), help),
                 None => {
                     Diagnostic::new(format!("unknown value {}", quoted(&value)), did_you_mean(&value, known))
                 }
@@ -114,12 +114,9 @@ impl TypeError {
 }
 
 impl fmt::Display for TypeError {
+    /// Nobody reads it: [`TypeError::into_diagnostic`] is the message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            TypeErrorKind::Mismatch(message, help) => write!(f, "{message}; {help}"),
-            TypeErrorKind::MissingKey => f.write_str("incomplete"),
-            TypeErrorKind::UnknownKey(word, _) | TypeErrorKind::UnknownValue(word, _) => f.write_str(word),
-        }
+        write!(f, "{self:?}")
     }
 }
 
@@ -166,23 +163,16 @@ struct NodeDeserializer<'t> {
 
 impl<'t> NodeDeserializer<'t> {
     fn text(&self, expected: &str) -> Result<&'t str, TypeError> {
-        match &self.node.kind {
-            NodeKind::Scalar { text, .. } if !self.node.is_null() => Ok(text),
-            NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Mapping(_) | NodeKind::Invalid => {
-                Err(self.type_error(expected))
-            }
-        }
+        self.node.text().ok_or_else(|| self.type_error(expected))
     }
 
     /// A number within the range of the schema; `widest` is the range of the type.
     fn number(&self, widest: u64) -> Result<u64, TypeError> {
         let text = self.text("a whole number")?;
-        let digits = units::is_digits(text);
-        if !digits {
-            let message = format!("{} is not a whole number", quoted(text));
+        if !units::is_digits(text) {
             let example = self.keys.example().or_else(|| Some(self.keys.range()?.0.to_string()));
-            let example = example.unwrap_or_else(|| "64".to_owned());
-            return Err(TypeError::mismatch(message, format!("write digits only, for example {example}")));
+            let help = format!("write digits only, for example {}", example.as_deref().unwrap_or("64"));
+            return Err(TypeError::mismatch(format!("{} is not a whole number", quoted(text)), help));
         }
         let (min, max) = self.keys.range().unwrap_or((0, widest));
         let max = max.min(widest);
@@ -226,14 +216,13 @@ impl<'t> NodeDeserializer<'t> {
     /// `/x`, `{ address: ":8080" }` for `8080`.
     fn long_form<'de, V: Visitor<'de>>(&self, visitor: V) -> Option<String> {
         let (key, text) = (self.keys.text("x-short")?, self.node.text()?);
-        let entry = Entry { key: key.to_owned(), location: self.node.location, value: self.node.clone() };
+        let location = self.node.location;
         let is_list = self.keys.key(key).item().is_known();
-        let entry = if is_list {
-            let items = NodeKind::Sequence(vec![entry.value]);
-            Entry { value: Node { location: entry.location, kind: items }, ..entry }
-        } else {
-            entry
+        let value = match is_list {
+            true => Node { location, kind: NodeKind::Sequence(vec![self.node.clone()]) },
+            false => self.node.clone(),
         };
+        let entry = Entry { key: key.to_owned(), location, value };
         let value = match visitor.visit_map(EntryAccess::new(&[entry], self.keys)) {
             Ok(_) => yaml_scalar(text),
             Err(error) => error.suggestion()?,
@@ -242,12 +231,7 @@ impl<'t> NodeDeserializer<'t> {
     }
 
     fn type_error(&self, expected: &str) -> TypeError {
-        let found = match &self.node.kind {
-            NodeKind::Scalar { text, .. } if !self.node.is_null() => quoted(text),
-            NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Mapping(_) | NodeKind::Invalid => {
-                self.node.type_name().to_owned()
-            }
-        };
+        let found = self.node.text().map_or_else(|| self.node.type_name().to_owned(), quoted);
         TypeError::mismatch(format!("found {found}"), format!("expected {expected}"))
     }
 }
@@ -269,6 +253,14 @@ fn yaml_scalar(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-');
     let needs_quotes = text.starts_with('-') || !text.chars().all(plain);
     if needs_quotes { format!("{text:?}") } else { text.to_owned() }
+}
+
+macro_rules! deserialize_numbers {
+    ($($method:ident $number:ty),*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+            visitor.visit_u64(self.number(<$number>::MAX.into())?)
+        }
+    )*};
 }
 
 impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
@@ -298,21 +290,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
         }
     }
 
-    fn deserialize_u8<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
-        visitor.visit_u64(self.number(u8::MAX.into())?)
-    }
-
-    fn deserialize_u16<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
-        visitor.visit_u64(self.number(u16::MAX.into())?)
-    }
-
-    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
-        visitor.visit_u64(self.number(u32::MAX.into())?)
-    }
-
-    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
-        visitor.visit_u64(self.number(u64::MAX)?)
-    }
+    deserialize_numbers! { deserialize_u8 u8, deserialize_u16 u16, deserialize_u32 u32, deserialize_u64 u64 }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         let text = self.text("a single value")?;
@@ -379,17 +357,18 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
         visitor: V,
     ) -> Result<V::Value, TypeError> {
         match &self.node.kind {
-            NodeKind::Mapping(_) => self.deserialize_map(visitor),
-            NodeKind::Scalar { .. } if self.node.is_null() => self.deserialize_map(visitor),
             // Only the root: other invalid values are skipped.
             NodeKind::Invalid => visitor.visit_map(EntryAccess::new(&[], self.keys)),
-            NodeKind::Scalar { .. } | NodeKind::Sequence(_) => {
+            NodeKind::Scalar { .. } | NodeKind::Sequence(_) if !self.node.is_null() => {
                 if let Some(example) = self.long_form(visitor) {
                     return Err(self.type_error(&format!("a mapping, for example {example}")));
                 }
-                let shown: Vec<&str> = fields.iter().copied().take(4).collect();
-                let more = if fields.len() > shown.len() { ", ..." } else { "" };
-                Err(self.type_error(&format!("a mapping ({}{more})", shown.join(", "))))
+                let shown = fields.get(..4).map_or_else(|| fields.join(", "), |some| some.join(", "));
+                let more = if fields.len() > 4 { ", ..." } else { "" };
+                Err(self.type_error(&format!("a mapping ({shown}{more})")))
+            }
+            NodeKind::Mapping(_) | NodeKind::Scalar { .. } | NodeKind::Sequence(_) => {
+                self.deserialize_map(visitor)
             }
         }
     }

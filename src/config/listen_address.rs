@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::problem::{Diagnostic, quoted};
+use super::problem::{Diagnostic, quoted, refuse};
 use super::socket_path::socket_path;
 use super::units::{network, tcp_address};
 use crate::http::peer::PeerRange;
@@ -24,8 +24,7 @@ pub(crate) enum ListenTarget {
 /// Neither of the two.
 pub(crate) fn listen_address(text: &str) -> Result<ListenTarget, Diagnostic> {
     if text.starts_with('/') {
-        let message = format!("{} is the path of a socket without unix:", quoted(text));
-        return Err(Diagnostic::new(message, format!("write \"unix:{text}\"")));
+        return refuse(text, "is the path of a socket without unix:", format!("write \"unix:{text}\""));
     }
     match text.strip_prefix("unix:") {
         Some(path) => socket_path(path).map(ListenTarget::Unix),
@@ -46,10 +45,10 @@ pub(crate) fn file_mode(text: &str) -> Result<u32, Diagnostic> {
             "write \"0660\" for the owner and the group",
         )),
         Ok(mode) if digits.len() == 3 => Ok(mode),
-        Ok(_) | Err(_) => Err(Diagnostic::new(
-            format!("{} is not a file mode", quoted(text)),
-            "write 3 octal digits for owner, group and others, for example \"0660\"",
-        )),
+        Ok(_) | Err(_) => {
+            let help = "write 3 octal digits for owner, group and others, for example \"0660\"";
+            refuse(text, "is not a file mode", help)
+        }
     }
 }
 
@@ -61,8 +60,7 @@ pub(crate) fn peer_range(text: &str) -> Result<PeerRange, Diagnostic> {
     match text {
         "unix" => Ok(PeerRange::Unix),
         _ if text.starts_with("unix:") => {
-            let message = format!("{} names one socket", quoted(text));
-            Err(Diagnostic::new(message, "write unix, for the peers of all Unix sockets"))
+            refuse(text, "names one socket", "write unix, for the peers of all Unix sockets")
         }
         _ => network(text).map(PeerRange::Network),
     }

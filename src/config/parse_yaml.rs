@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde_saphyr::granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, ScanError, Tag, options};
 
-use super::problem::{Diagnostic, Location, Problem, quoted};
+use super::problem::{Diagnostic, Location, Problem, quoted, refuse};
 use super::template_help;
 use super::tree::{Entry, Node, NodeKind, child_path};
 
@@ -66,11 +66,8 @@ impl TreeBuilder {
             Event::DocumentStart(..) => {
                 self.documents += 1;
                 if self.documents > 1 {
-                    return Err(problem_at(
-                        location,
-                        "a second document starts here",
-                        "keep one document per file: remove `---`",
-                    ));
+                    let help = "keep one document per file: remove `---`";
+                    return Err(problem_at(location, "a second document starts here", help));
                 }
                 Ok(())
             }
@@ -81,20 +78,12 @@ impl TreeBuilder {
             }
             Event::SequenceStart(_, anchor, tag) => {
                 reject_tag(tag.as_deref(), location)?;
-                self.open_collections.push(OpenCollection {
-                    node: Node { location, kind: NodeKind::Sequence(Vec::new()) },
-                    anchor,
-                    key: None,
-                });
+                self.open(Node { location, kind: NodeKind::Sequence(Vec::new()) }, anchor);
                 Ok(())
             }
             Event::MappingStart(_, anchor, tag) => {
                 reject_tag(tag.as_deref(), location)?;
-                self.open_collections.push(OpenCollection {
-                    node: Node { location, kind: NodeKind::Mapping(Vec::new()) },
-                    anchor,
-                    key: None,
-                });
+                self.open(Node { location, kind: NodeKind::Mapping(Vec::new()) }, anchor);
                 Ok(())
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open_collections.pop() {
@@ -107,15 +96,16 @@ impl TreeBuilder {
         }
     }
 
+    fn open(&mut self, node: Node, anchor: usize) {
+        self.open_collections.push(OpenCollection { node, anchor, key: None });
+    }
+
     /// Adds a complete value to the innermost open collection.
     fn finish_node(&mut self, node: Node, anchor: usize) -> Result<(), Problem> {
         self.value_count += 1;
         if self.value_count > MAX_VALUES {
-            return Err(problem_at(
-                node.location,
-                "the file has too many values",
-                "remove some; an alias counts every time it is used",
-            ));
+            let help = "remove some; an alias counts every time it is used";
+            return Err(problem_at(node.location, "the file has too many values", help));
         }
         if anchor != 0 {
             let (count, depth) = node.count_and_depth();
@@ -133,11 +123,8 @@ impl TreeBuilder {
             (NodeKind::Mapping(_), None) => match node.kind {
                 NodeKind::Scalar { text, .. } => open.key = Some((text, node.location)),
                 NodeKind::Sequence(_) | NodeKind::Mapping(_) | NodeKind::Invalid => {
-                    return Err(problem_at(
-                        node.location,
-                        "a key must be text",
-                        "write text before the colon, and quote \"${...}\" and \"{...}\"",
-                    ));
+                    let help = "write text before the colon, and quote \"${...}\" and \"{...}\"";
+                    return Err(problem_at(node.location, "a key must be text", help));
                 }
             },
             (NodeKind::Scalar { .. } | NodeKind::Invalid, _) => {}
@@ -147,11 +134,8 @@ impl TreeBuilder {
 
     fn alias(&mut self, anchor: usize, location: Location) -> Result<(), Problem> {
         let Some(anchored) = self.anchors.get(&anchor) else {
-            return Err(problem_at(
-                location,
-                "an alias refers to a value that contains it",
-                "write the value out",
-            ));
+            let message = "an alias refers to a value that contains it";
+            return Err(problem_at(location, message, "write the value out"));
         };
         if self.open_collections.len() + anchored.depth > 2 * MAX_DEPTH {
             return Err(problem_at(location, "aliases are nested too deeply", "write the value out"));
@@ -224,18 +208,13 @@ fn expand(text: &str, variables: Environment<'_>) -> Result<String, Diagnostic> 
         }
         out.push_str(before);
         let Some((inside, remaining)) = after.split_once('}') else {
-            return Err(Diagnostic::new(
-                "\"${\" is not closed",
-                "write \"${NAME}\", or \"$${\" for a literal \"${\"",
-            ));
+            let help = "write \"${NAME}\", or \"$${\" for a literal \"${\"";
+            return Err(Diagnostic::new("\"${\" is not closed", help));
         };
-        let (name, default) = match inside.split_once(":-") {
-            Some((name, default)) => (name, Some(default)),
-            None => (inside, None),
-        };
+        let default = inside.split_once(":-");
+        let (name, default) = default.map_or((inside, None), |(name, default)| (name, Some(default)));
         if !is_variable_name(name) {
-            let message = format!("{} is not a variable name", quoted(name));
-            return Err(Diagnostic::new(message, "write \"${NAME}\" or \"${NAME:-default}\""));
+            return refuse(name, "is not a variable name", "write \"${NAME}\" or \"${NAME:-default}\"");
         }
         // As in a shell: with `:-` an empty variable counts as missing.
         match (variables(name), default) {
@@ -243,11 +222,8 @@ fn expand(text: &str, variables: Environment<'_>) -> Result<String, Diagnostic> 
             (Some(value), Some(_)) if !value.is_empty() => out.push_str(&value),
             (_, Some(default)) => out.push_str(default),
             (None, None) => {
-                let message = format!("the environment variable {name} is not set");
-                return Err(Diagnostic::new(
-                    message,
-                    format!("set it, or write a default: \"${{{name}:-default}}\""),
-                ));
+                let help = format!("set it, or write a default: \"${{{name}:-default}}\"");
+                return Err(Diagnostic::new(format!("the environment variable {name} is not set"), help));
             }
         }
         rest = remaining;
@@ -315,11 +291,10 @@ fn half_quoted(line: &str) -> Option<&str> {
 
 fn reject_tag(tag: Option<&Tag>, location: Location) -> Result<(), Problem> {
     match tag {
-        Some(tag) if !tag.is_yaml_core_schema() => Err(problem_at(
-            location,
-            "tags (\"!name\") are not supported",
-            "remove the tag, or quote the text",
-        )),
+        Some(tag) if !tag.is_yaml_core_schema() => {
+            let message = "tags (\"!name\") are not supported";
+            Err(problem_at(location, message, "remove the tag, or quote the text"))
+        }
         Some(_) | None => Ok(()),
     }
 }

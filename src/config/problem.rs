@@ -111,10 +111,8 @@ impl Problems {
         let omitted = list.len().saturating_sub(MAX_PROBLEMS);
         list.truncate(MAX_PROBLEMS);
         if omitted > 0 {
-            list.push(Problem::for_file(
-                format!("and at least {omitted} more"),
-                "fix the problems above first",
-            ));
+            let message = format!("and at least {omitted} more");
+            list.push(Problem::for_file(message, "fix the problems above first"));
         }
         Problems { files, list, total_count }
     }
@@ -148,21 +146,17 @@ impl Problems {
     /// As JSON: `[{"path","file","line","column","message","help"}]`; `file`, `line` and `column` are null without a
     /// location.
     pub fn to_json(&self) -> Value {
-        Value::Array(
-            self.list
-                .iter()
-                .map(|problem| {
-                    json!({
-                        "path": problem.path,
-                        "file": problem.location.map(|location| self.file_name(location)),
-                        "line": problem.location.map(|location| location.line),
-                        "column": problem.location.map(|location| location.column),
-                        "message": problem.message,
-                        "help": problem.help,
-                    })
-                })
-                .collect(),
-        )
+        let problem = |problem: &Problem| {
+            json!({
+                "path": problem.path,
+                "file": problem.location.map(|location| self.file_name(location)),
+                "line": problem.location.map(|location| location.line),
+                "column": problem.location.map(|location| location.column),
+                "message": problem.message,
+                "help": problem.help,
+            })
+        };
+        Value::Array(self.list.iter().map(problem).collect())
     }
 
     /// The source line with a caret under the location.
@@ -181,9 +175,7 @@ impl Problems {
         let indent = " ".repeat(column - start + before.chars().count());
         Some(format!("  {number} | {before}{window}{after}\n  {} | {indent}^\n", " ".repeat(number.len())))
     }
-}
 
-impl Problems {
     /// All problems with their locations, without the total.
     pub fn render_list(&self) -> String {
         let mut text = String::new();
@@ -248,6 +240,15 @@ fn mask_secrets(mut line: Vec<char>) -> Vec<char> {
         mask(from + 1, from + end_of(rest, &[',', '}', '#']));
     }
     line
+}
+
+/// `"text" what`, with its help, as an error.
+pub(crate) fn refuse<T>(
+    text: &str,
+    what: impl fmt::Display,
+    help: impl Into<String>,
+) -> Result<T, Diagnostic> {
+    Err(Diagnostic::of(text, what, help))
 }
 
 /// Quotes a value of the file for a message: control characters are escaped and long values are shortened.

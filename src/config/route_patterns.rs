@@ -9,8 +9,8 @@ use http::Method;
 use matchit::{InsertError, Router};
 
 use super::foreign_patterns;
-use super::problem::{Diagnostic, quoted};
-use super::units::host_name;
+use super::problem::{Diagnostic, quoted, refuse};
+use super::units::{host_name, is_digits};
 use crate::http::route_conditions::RouteConditions;
 use crate::http::target::{Ambiguity, check_path};
 
@@ -31,21 +31,18 @@ pub(crate) fn host(text: &str) -> Result<Option<String>, Diagnostic> {
         None => ("", text),
     };
     if let Some(domain) = text.strip_prefix('.').filter(|domain| host_name(domain).is_some()) {
-        let message = format!("{} is not a host", quoted(text));
-        return Err(Diagnostic::new(message, format!("write {}", quoted(&format!("*.{domain}")))));
+        return refuse(text, "is not a host", format!("write {}", quoted(&format!("*.{domain}"))));
     }
     if let Some(name) = host_name(name) {
         return Ok(Some(format!("{wildcard}{name}")));
     }
-    let message = format!("{} is not a host", quoted(text));
-    match text.rsplit_once(':') {
-        Some((name, port)) if !name.is_empty() && super::units::is_digits(port) => {
-            Err(Diagnostic::new(message, format!("write {}: the port of a request is ignored", quoted(name))))
+    let help = match text.rsplit_once(':') {
+        Some((name, port)) if !name.is_empty() && is_digits(port) => {
+            format!("write {}: the port of a request is ignored", quoted(name))
         }
-        Some(_) | None => {
-            Err(Diagnostic::new(message, "expected a name such as api.example.com, or \"*.example.com\""))
-        }
-    }
+        Some(_) | None => "expected a name such as api.example.com, or \"*.example.com\"".to_owned(),
+    };
+    refuse(text, "is not a host", help)
 }
 
 /// Checks a path pattern and returns its shape: the pattern with all parameters renamed to `x`.
@@ -54,7 +51,6 @@ pub(crate) fn host(text: &str) -> Result<Option<String>, Diagnostic> {
 /// No request could match it, or the router rejects it. `lenient` routes may contain dot segments.
 pub(crate) fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic> {
     if let Some(ours) = foreign_patterns::translate(text) {
-        let message = format!("{} is a pattern in the syntax of another tool", quoted(text));
         // The translation of a pattern that cannot be translated may be of another tool again.
         let is_valid = foreign_patterns::translate(&ours).is_none() && path_shape(&ours, lenient).is_ok();
         let help = if is_valid {
@@ -62,59 +58,50 @@ pub(crate) fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic
         } else {
             "use static text, {parameter} and {*rest}, for example \"/users/{id}\" or \"/{*rest}\"".to_owned()
         };
-        return Err(Diagnostic::new(message, help));
+        return refuse(text, "is a pattern in the syntax of another tool", help);
     }
     if !text.starts_with('/') {
         let help = format!("write {}", quoted(&format!("/{text}")));
-        return Err(Diagnostic::new(format!("{} does not start with /", quoted(text)), help));
+        return refuse(text, "does not start with /", help);
     }
     if let Some((path, _)) = text.split_once(['?', '#']) {
         let help = format!("write {}: routes match only the path", quoted(path));
-        return Err(Diagnostic::new(format!("{} is not a path", quoted(text)), help));
+        return refuse(text, "is not a path", help);
     }
     Router::new().insert(text, ()).map_err(|error| pattern_error(text, &error))?;
     let normalised = crate::http::path::normalise(text.as_bytes());
     if normalised != text {
-        let message = format!("{} would never match: request paths are normalised first", quoted(text));
-        return Err(Diagnostic::new(message, format!("write {}", quoted(&normalised))));
+        let help = format!("write {}", quoted(&normalised));
+        return refuse(text, "would never match: request paths are normalised first", help);
     }
     let (shape, example) = anonymise_parameters(text);
-    match check_path(example.as_bytes()) {
-        Err(error) => Err(Diagnostic::new(
-            format!("{} would never match: {}", quoted(text), error.evidence),
-            "use a different path",
-        )),
+    let (reason, help) = match check_path(example.as_bytes()) {
+        Err(error) => (error.evidence.to_string(), "use a different path"),
         Ok(facts) => match facts.ambiguity {
-            Some(Ambiguity::DotSegments) if !lenient => {
-                let message =
-                    format!("{} would never match: paths with dot segments are rejected", quoted(text));
-                Err(Diagnostic::new(message, "resolve the dot segments, or set paths: lenient"))
-            }
-            Some(Ambiguity::EncodedBackslash | Ambiguity::EncodedControl) if !lenient => {
-                let message = format!(
-                    "{} would never match: paths with an encoded backslash or control byte are rejected",
-                    quoted(text)
-                );
-                Err(Diagnostic::new(message, "use a different path, or set paths: lenient"))
-            }
-            Some(_) | None => Ok(shape),
+            Some(Ambiguity::DotSegments) if !lenient => (
+                "paths with dot segments are rejected".to_owned(),
+                "resolve the dot segments, or set paths: lenient",
+            ),
+            Some(Ambiguity::EncodedBackslash | Ambiguity::EncodedControl) if !lenient => (
+                "paths with an encoded backslash or control byte are rejected".to_owned(),
+                "use a different path, or set paths: lenient",
+            ),
+            Some(_) | None => return Ok(shape),
         },
-    }
+    };
+    refuse(text, format!("would never match: {reason}"), help)
 }
 
 fn pattern_error(text: &str, error: &InsertError) -> Diagnostic {
-    let message = format!("{} is not a path pattern", quoted(text));
-    match error {
-        InsertError::InvalidParamSegment => {
-            Diagnostic::new(message, "use at most one {parameter} per segment")
+    let help = match error {
+        InsertError::InvalidParamSegment => "use at most one {parameter} per segment",
+        InsertError::InvalidCatchAll => "{*rest} must be the last segment",
+        InsertError::Conflict { .. } | InsertError::InvalidParam => {
+            "close each brace and name the parameter, as in {id} or {*rest}; write {{ for a literal brace"
         }
-        InsertError::InvalidCatchAll => Diagnostic::new(message, "{*rest} must be the last segment"),
-        InsertError::Conflict { .. } | InsertError::InvalidParam => Diagnostic::new(
-            message,
-            "close each brace and name the parameter, as in {id} or {*rest}; write {{ for a literal brace",
-        ),
-        _ => Diagnostic::new(message, "expected static text, {parameter} or {*rest} between slashes"),
-    }
+        _ => "expected static text, {parameter} or {*rest} between slashes",
+    };
+    Diagnostic::of(text, "is not a path pattern", help)
 }
 
 /// The pattern with all parameters renamed to `x`, and a path that it matches.

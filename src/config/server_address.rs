@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::problem::{Diagnostic, quoted};
+use super::problem::{Diagnostic, quoted, refuse};
 use super::socket_path::socket_path;
 use super::units::{host_name, is_digits};
 use crate::http::base_path::BasePath;
@@ -43,12 +43,12 @@ pub(crate) fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
         && server(authority).is_ok()
     {
         let help = format!("write \"http://{authority}{}\"", accepted_path(path));
-        return Err(Diagnostic::new(format!("{} has a path, but no scheme", quoted(text)), help));
+        return refuse(text, "has a path, but no scheme", help);
     }
     if let Some(port) = Some(text.strip_prefix(':').unwrap_or(text)).filter(|port| is_digits(port)) {
         let port = port.parse::<u16>().ok().filter(|port| !matches!(port, 0 | 443)).unwrap_or(8000);
         let help = format!("write \"127.0.0.1:{port}\", or another host");
-        return Err(Diagnostic::new(format!("{} is only a port", quoted(text)), help));
+        return refuse(text, "is only a port", help);
     }
     let schemes = [("http://", 80, false), ("https://", 443, true)];
     let explicit_scheme =
@@ -69,10 +69,7 @@ pub(crate) fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
         ("", Some(port)) => port,
         ("", None) if authority.ends_with(':') => return Err(not_an_address(text)),
         ("", None) => {
-            return Err(Diagnostic::new(
-                format!("{} has no port", quoted(text)),
-                format!("write \"{authority}:8000\""),
-            ));
+            return refuse(text, "has no port", format!("write \"{authority}:8000\""));
         }
         (digits, _) => digits.parse().ok().filter(|port| *port != 0).ok_or_else(|| not_an_address(text))?,
     };
@@ -98,7 +95,7 @@ fn accepted_path(path: &str) -> String {
 
 fn not_an_address(text: &str) -> Diagnostic {
     let help = "expected host:port, for example \"api.internal:80\"";
-    Diagnostic::new(format!("{} is not an address", quoted(text)), help)
+    Diagnostic::of(text, "is not an address", help)
 }
 
 fn unsupported_scheme(text: &str) -> Diagnostic {
@@ -108,7 +105,7 @@ fn unsupported_scheme(text: &str) -> Diagnostic {
         Ok(_) => format!("write \"{scheme}{authority}\""),
         Err(_) => "use http://, https:// or host:port".to_owned(),
     };
-    Diagnostic::new(format!("{} has an unsupported scheme", quoted(text)), help)
+    Diagnostic::of(text, "has an unsupported scheme", help)
 }
 
 /// The host and the port of an authority; the port is empty if there is none.
@@ -128,7 +125,7 @@ fn host_and_port<'a>(text: &str, authority: &'a str) -> Result<(String, &'a str)
         }
         None if authority.parse::<Ipv6Addr>().is_ok() => {
             let help = format!("write \"[{authority}]:8000\"");
-            Err(Diagnostic::new(format!("{} has no port", quoted(text)), help))
+            refuse(text, "has no port", help)
         }
         None => {
             let (host, port) = authority.split_once(':').unwrap_or((authority, ""));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::keys::Keys;
 use super::parse_yaml::{Environment, parse};
-use super::problem::{Diagnostic, Location, Problem, Source, did_you_mean, quoted};
+use super::problem::{Diagnostic, Location, Problem, Source, did_you_mean, quoted, refuse};
 use super::tree::{Entry, Node, NodeKind, child_path};
 
 /// The files that were read, the main file first, and their problems. [`Location::file`] is an index of `files`.
@@ -267,8 +267,7 @@ pub(crate) fn read_bytes(path: &Path, help: &ReadHelp) -> Result<Vec<u8>, Diagno
 /// shell, neither matches a dot at the start.
 fn matching_files(directory: &Path, pattern: &str) -> Result<Vec<PathBuf>, Diagnostic> {
     if pattern.is_empty() || pattern.contains("**") {
-        let message = format!("{} is not a path", quoted(pattern));
-        return Err(Diagnostic::new(message, "write a path such as routes.d/*.yaml"));
+        return refuse(pattern, "is not a path", "write a path such as routes.d/*.yaml");
     }
     if !is_pattern(pattern) {
         let path = directory.join(pattern);

@@ -9,7 +9,7 @@ use super::deserialize::read;
 use super::file::ConfigFile;
 use super::inherit;
 use super::keys::Keys;
-use super::problem::{Diagnostic, Problem, did_you_mean, quoted};
+use super::problem::{Diagnostic, Problem, did_you_mean, quoted, refuse};
 use super::tree::{Entry, Node, NodeKind, child_path};
 
 /// Reads the tree. Invalid values are added to `problems` and read as absent. `None` after too many of them.
@@ -128,14 +128,11 @@ pub(crate) fn metric_name(name: &str) -> Result<(), Diagnostic> {
     let valid = (1..=64).contains(&name.len())
         && name.bytes().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'_' | b'.' | b'-'));
     if !valid {
-        let message = format!("{} is not a valid name", quoted(name));
-        return Err(Diagnostic::new(message, "use 1 to 64 of A-Z, a-z, 0-9, _, . and -"));
+        return refuse(name, "is not a valid name", "use 1 to 64 of A-Z, a-z, 0-9, _, . and -");
     }
     if name == "none" {
-        return Err(Diagnostic::new(
-            "\"none\" is reserved: metrics use it for requests without a route",
-            "choose another name",
-        ));
+        let message = "\"none\" is reserved: metrics use it for requests without a route";
+        return Err(Diagnostic::new(message, "choose another name"));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use ipnet::{IpNet, Ipv4Net};
 
-use super::problem::{Diagnostic, quoted};
+use super::problem::{Diagnostic, refuse};
 use crate::http::request_head::check_method;
 
 /// `800ms`, `5s`, `1m30s`, `1h`, `7d`; at most a year.
@@ -15,23 +15,25 @@ use crate::http::request_head::check_method;
 /// # Errors
 /// The unit is missing or unknown, or the number is not whole.
 pub(crate) fn duration(text: &str) -> Result<Duration, Diagnostic> {
-    let too_long = || Diagnostic::new(format!("{} is too long", quoted(text)), "use at most 365d");
+    let too_long = || Diagnostic::of(text, "is too long", "use at most 365d");
     if is_digits(text) {
         duration(&format!("{text}s")).map_err(|_| too_long())?;
-        return Err(Diagnostic::new(format!("{} has no unit", quoted(text)), format!("write {text}s")));
+        return refuse(text, "has no unit", format!("write {text}s"));
     }
     if text == "off" {
         return Err(Diagnostic::new("\"off\" is not allowed here", "use a duration such as 1s"));
     }
     let milliseconds = milliseconds(text).ok_or_else(|| {
-        let help = suggested_duration(text).map(|right| format!("write {right}"));
-        let help = help
-            .as_deref()
-            .unwrap_or("write a whole number with ms, s, m, h or d, for example 800ms, 5s or 1h");
-        Diagnostic::new(format!("{} is not a duration", quoted(text)), help)
+        let form = "a whole number with ms, s, m, h or d, for example 800ms, 5s or 1h";
+        Diagnostic::of(text, "is not a duration", write(suggested_duration(text), form))
     })?;
     let time = Duration::from_millis(milliseconds);
     if time > MAX_DURATION { Err(too_long()) } else { Ok(time) }
+}
+
+/// The help: what was probably meant, else the form.
+fn write(meant: Option<String>, form: &str) -> String {
+    format!("write {}", meant.as_deref().unwrap_or(form))
 }
 
 /// The sum of the parts, or the largest number if it is larger; `None` if the text has another form.
@@ -89,16 +91,12 @@ pub(crate) fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
         _ => None,
     };
     let Some((count, time)) = parsed else {
-        let help = suggested_allowance(text).map(|right| format!("write {right}"));
-        let help = help.as_deref().unwrap_or("write COUNT per DURATION, for example 100 per 1m");
-        return Err(Diagnostic::new(format!("{} is not a quota", quoted(text)), help));
+        let help = write(suggested_allowance(text), "COUNT per DURATION, for example 100 per 1m");
+        return refuse(text, "is not a quota", help);
     };
     match count.parse() {
         Ok(count) => Ok((count, time)),
-        Err(_) => Err(Diagnostic::new(
-            format!("{} is too many", quoted(count)),
-            "write a smaller count, for example 100 per 1m",
-        )),
+        Err(_) => refuse(count, "is too many", "write a smaller count, for example 100 per 1m"),
     }
 }
 
@@ -122,24 +120,17 @@ fn suggested_allowance(text: &str) -> Option<String> {
 /// The unit is missing or unknown, or the number is not whole.
 pub(crate) fn size(text: &str) -> Result<u64, Diagnostic> {
     if is_digits(text) {
-        return Err(Diagnostic::new(
-            format!("{} has no unit", quoted(text)),
-            format!("write {text}B, {text}KiB or {text}MiB"),
-        ));
+        return refuse(text, "has no unit", format!("write {text}B, {text}KiB or {text}MiB"));
     }
     let (digits, unit) = split_while(text, |letter| letter.is_ascii_digit());
     match SIZE_UNITS.iter().find(|(name, _)| *name == unit && is_digits(digits)) {
         Some((_, factor)) => {
-            digits.parse::<u64>().ok().and_then(|number| number.checked_mul(*factor)).ok_or_else(|| {
-                Diagnostic::new(format!("{} is too large", quoted(text)), "use a size such as 10MiB")
-            })
+            let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(*factor));
+            bytes.ok_or_else(|| Diagnostic::of(text, "is too large", "use a size such as 10MiB"))
         }
         None => {
-            let help = suggested_size(text).map(|right| format!("write {right}"));
-            let help = help
-                .as_deref()
-                .unwrap_or("write a whole number with B, KiB, MiB or GiB, for example 512B or 10MiB");
-            Err(Diagnostic::new(format!("{} is not a size", quoted(text)), help))
+            let form = "a whole number with B, KiB, MiB or GiB, for example 512B or 10MiB";
+            refuse(text, "is not a size", write(suggested_size(text), form))
         }
     }
 }
@@ -189,10 +180,7 @@ fn in_largest_unit(amount: u64, units: &[(&str, u64)]) -> String {
 /// The host is a name other than localhost, or the port is missing.
 pub(crate) fn tcp_address(text: &str) -> Result<SocketAddr, Diagnostic> {
     if is_digits(text) {
-        return Err(Diagnostic::new(
-            format!("{} is only a port", quoted(text)),
-            format!("write \":{text}\""),
-        ));
+        return refuse(text, "is only a port", format!("write \":{text}\""));
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
         let unusable = match address {
@@ -204,7 +192,7 @@ pub(crate) fn tcp_address(text: &str) -> Result<SocketAddr, Diagnostic> {
         };
         if let Some(reason) = unusable {
             let help = format!("write \"[::]:{}\" for all addresses", address.port());
-            return Err(Diagnostic::new(format!("{} {reason}", quoted(text)), help));
+            return refuse(text, reason, help);
         }
         return Ok(SocketAddr::new(address.ip().to_canonical(), address.port()));
     }
@@ -215,10 +203,8 @@ pub(crate) fn tcp_address(text: &str) -> Result<SocketAddr, Diagnostic> {
     if let Some(port) = port("localhost") {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
-    Err(Diagnostic::new(
-        format!("{} is not a listen address", quoted(text)),
-        "expected ADDRESS:PORT, for example 0.0.0.0:8080, \"[::]:8080\" or \":8080\"",
-    ))
+    let help = "expected ADDRESS:PORT, for example 0.0.0.0:8080, \"[::]:8080\" or \":8080\"";
+    refuse(text, "is not a listen address", help)
 }
 
 /// A network such as `10.0.0.0/8`; a bare address is that address alone. IPv4-mapped networks become IPv4 networks, as
@@ -231,10 +217,8 @@ pub(crate) fn network(text: &str) -> Result<IpNet, Diagnostic> {
         return Ok(IpNet::from(address.to_canonical()));
     }
     let Ok(network) = text.parse::<IpNet>() else {
-        return Err(Diagnostic::new(
-            format!("{} is not a network", quoted(text)),
-            "expected an address with a prefix, for example 10.0.0.0/8 or \"fd00::/8\"",
-        ));
+        let help = "expected an address with a prefix, for example 10.0.0.0/8 or \"fd00::/8\"";
+        return refuse(text, "is not a network", help);
     };
     let network = match network {
         IpNet::V6(mapped) => mapped
@@ -246,43 +230,27 @@ pub(crate) fn network(text: &str) -> Result<IpNet, Diagnostic> {
         IpNet::V4(_) => network,
     };
     if network.trunc() != network {
-        let message = format!("{} has host bits set", quoted(text));
-        return Err(Diagnostic::new(
-            message,
-            format!(
-                "write {}, or the address without /{}",
-                network.trunc(),
-                text.split('/').next_back().unwrap_or("")
-            ),
-        ));
+        let prefix = text.split('/').next_back().unwrap_or("");
+        let help = format!("write {}, or the address without /{prefix}", network.trunc());
+        return refuse(text, "has host bits set", help);
     }
     Ok(network)
 }
 
 /// A request method.
 pub(crate) fn method(text: &str) -> Result<Method, Diagnostic> {
-    if text == "*" || text.eq_ignore_ascii_case("ANY") || text.eq_ignore_ascii_case("ALL") {
-        let message = format!("{} is not a method", quoted(text));
-        return Err(Diagnostic::new(message, "remove the key: without it, all methods match"));
+    let upper = text.to_ascii_uppercase();
+    if ["*", "ANY", "ALL"].contains(&&*upper) {
+        return refuse(text, "is not a method", "remove the key: without it, all methods match");
     }
     const COMMON_METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     match check_method(text.as_bytes()) {
-        Err(_) if text.eq_ignore_ascii_case("CONNECT") || text.eq_ignore_ascii_case("TRACE") => {
-            Err(Diagnostic::new(
-                format!("{} is not supported", quoted(text)),
-                "remove it: such requests always get 400",
-            ))
+        Err(_) if ["CONNECT", "TRACE"].contains(&&*upper) => {
+            refuse(text, "is not supported", "remove it: such requests always get 400")
         }
-        Err(_) => Err(Diagnostic::new(
-            format!("{} is not a method", quoted(text)),
-            "use a method such as GET or POST",
-        )),
-        Ok(_)
-            if COMMON_METHODS.contains(&text.to_ascii_uppercase().as_str())
-                && !COMMON_METHODS.contains(&text) =>
-        {
-            let help = format!("methods are case-sensitive, write {}", text.to_ascii_uppercase());
-            Err(Diagnostic::new(format!("{} is not a method", quoted(text)), help))
+        Err(_) => refuse(text, "is not a method", "use a method such as GET or POST"),
+        Ok(_) if COMMON_METHODS.contains(&&*upper) && text != upper => {
+            refuse(text, "is not a method", format!("methods are case-sensitive, write {upper}"))
         }
         Ok(method) => Ok(method),
     }
@@ -290,10 +258,9 @@ pub(crate) fn method(text: &str) -> Result<Method, Diagnostic> {
 
 /// A field name, in lower case.
 pub(crate) fn header_name(text: &str) -> Result<HeaderName, Diagnostic> {
-    HeaderName::from_bytes(text.as_bytes()).map_err(|_| {
-        let message = format!("{} is not a valid field name", quoted(text));
-        Diagnostic::new(message, "use letters, digits and -, for example x-forwarded-for")
-    })
+    let help = "use letters, digits and -, for example x-forwarded-for";
+    HeaderName::from_bytes(text.as_bytes())
+        .map_err(|_| Diagnostic::of(text, "is not a valid field name", help))
 }
 
 /// A host name or IPv4 address in lower case, without a trailing dot; `None` if it is neither.

@@ -8,7 +8,7 @@ use http::HeaderName;
 use super::file::actions::{HeaderEditsFile, MaintenanceFile, RedirectFile};
 use super::file::forms::{Named, Text};
 use super::file::route::{MatchFile, RouteFile, SchemeWord};
-use super::problem::{Diagnostic, join_or, quoted};
+use super::problem::{Diagnostic, join_or, quoted, refuse};
 use super::units;
 use super::validate_respond;
 use super::validator::Place;
@@ -78,7 +78,7 @@ fn prefix_segments(prefix: &str, path: &str) -> Result<usize, Diagnostic> {
     } else {
         format!("write {}", quoted(&format!("/{}", fixed.join("/"))))
     };
-    Err(Diagnostic::of(prefix, format!("is not a prefix of the route's path {}", quoted(path)), help))
+    refuse(prefix, format!("is not a prefix of the route's path {}", quoted(path)), help)
 }
 
 /// What happens to a request that is admitted.
@@ -162,9 +162,7 @@ pub(crate) fn edits(
     let Some(file) = file else { return HeaderEdits::default() };
     let editable = |name: HeaderName| match protected(&name) {
         None => Ok(name),
-        Some(reason) => {
-            Err(Diagnostic::of(name.as_str(), format!("cannot be changed: {reason}"), "remove it"))
-        }
+        Some(reason) => refuse(name.as_str(), format!("cannot be changed: {reason}"), "remove it"),
     };
     let fields = |key: &str, fields: &Option<Named<String>>| {
         let fields = at.key(key).sections(fields.as_ref());
@@ -184,7 +182,7 @@ pub(crate) fn edits(
 
 fn field_value(text: &str, pattern: &PathPattern) -> Result<ValueTemplate, Diagnostic> {
     if text.chars().any(|letter| letter.is_control() && letter != '\t') {
-        return Err(Diagnostic::of(text, "has a control character", "write one line of text"));
+        return refuse(text, "has a control character", "write one line of text");
     }
     template(text.trim(), pattern)
 }
@@ -217,7 +215,7 @@ fn check_placeholders(
         return Ok(());
     }
     let help = parameter_help(pattern);
-    Err(Diagnostic::of(text, "uses a value that is no parameter of the path", help))
+    refuse(text, "uses a value that is no parameter of the path", help)
 }
 
 fn parameter_help(pattern: &PathPattern) -> String {

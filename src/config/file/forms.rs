@@ -35,6 +35,7 @@ pub(crate) trait Syntax {
 }
 
 /// A value that is written as text and parsed when the file is read.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Text<S: Syntax>(pub S::Value);
 
 impl<S: Syntax> Text<S> {
@@ -49,29 +50,6 @@ impl<S: Syntax> Deref for Text<S> {
 
     fn deref(&self) -> &S::Value {
         &self.0
-    }
-}
-
-impl<S: Syntax> Clone for Text<S> {
-    fn clone(&self) -> Self {
-        Text(self.0.clone())
-    }
-}
-
-impl<S: Syntax> Copy for Text<S> where S::Value: Copy {}
-
-impl<S: Syntax> fmt::Debug for Text<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl<S: Syntax> PartialEq for Text<S>
-where
-    S::Value: PartialEq,
-{
-    fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0
     }
 }
 

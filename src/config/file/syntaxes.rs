@@ -31,7 +31,7 @@ macro_rules! syntaxes {
         pub(crate) type $text = Text<$syntax>;
 
         /// The syntax of the type with this name.
-        #[derive(Debug)]
+        #[derive(Clone, Copy, Debug, PartialEq)]
         pub(crate) struct $syntax;
 
         impl Syntax for $syntax {
