@@ -61,7 +61,7 @@ pub(crate) enum ReadError {
 }
 
 impl<'t> Value<'t> {
-    /// The position behind the value.
+    /// The position after the value.
     pub(crate) const fn end(&self) -> usize {
         self.start + self.raw.len()
     }

@@ -178,7 +178,7 @@ proptest! {
         }
         let origin = facts.origin_form(head);
         let carried = http::uri::PathAndQuery::try_from(&*origin).is_ok_and(|uri| uri.as_str().as_bytes() == &*origin);
-        prop_assert_eq!(carried, facts.h2_capable);
+        prop_assert_eq!(carried, facts.target_fits_http2);
     }
 
     #[test]

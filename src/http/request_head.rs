@@ -57,7 +57,7 @@ pub struct RequestHead {
     /// Why the path is rejected with `ambiguous_path`, unless the route has `paths: lenient`.
     pub ambiguity: Option<Ambiguity>,
     /// HTTP/2 can carry the target. If not, only an upstream that uses HTTP/1 can receive the request.
-    pub h2_capable: bool,
+    pub target_fits_http2: bool,
     /// The number of fields, at most [`super::MAX_FIELDS`].
     pub field_count: usize,
 }
@@ -123,7 +123,7 @@ pub fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
         has_via: fields.via,
         authenticates_connection: fields.authenticates_connection,
         ambiguity: parts.path.ambiguity,
-        h2_capable: parts.path.h2_capable,
+        target_fits_http2: parts.path.target_fits_http2,
         field_count: fields.count,
         method: line.method,
     })

@@ -26,7 +26,7 @@ pub(crate) struct PathInfo {
     /// Why only a route with `paths: lenient` accepts the path.
     pub ambiguity: Option<Ambiguity>,
     /// HTTP/2 can carry the target: the HTTP/2 library's URI type represents its bytes.
-    pub h2_capable: bool,
+    pub target_fits_http2: bool,
 }
 
 /// What servers interpret differently in a path, and only a route with `paths: lenient` accepts.
@@ -63,7 +63,7 @@ impl Ambiguity {
 
 impl PathInfo {
     /// The facts about the asterisk-form target, which has no path.
-    pub(crate) const ASTERISK: PathInfo = PathInfo { path_len: 1, ambiguity: None, h2_capable: true };
+    pub(crate) const ASTERISK: PathInfo = PathInfo { path_len: 1, ambiguity: None, target_fits_http2: true };
 }
 
 /// The parts of a request target, as offsets into the target.
@@ -157,9 +157,9 @@ fn check_path_and_query(target: &[u8]) -> Result<PathInfo, Rejection> {
     let encoded = if path_classes & PERCENT != 0 { check_percent_encodings(path)? } else { None };
     let dot_segments = path_classes & (DOT | PERCENT) != 0 && has_dot_segment(path);
     let ambiguity = if dot_segments { Some(Ambiguity::DotSegments) } else { encoded };
-    let h2_capable = query_classes & NOT_H2_QUERY == 0
+    let target_fits_http2 = query_classes & NOT_H2_QUERY == 0
         && (query_classes & HIGH == 0 || std::str::from_utf8(query).is_ok());
-    Ok(PathInfo { path_len, ambiguity, h2_capable })
+    Ok(PathInfo { path_len, ambiguity, target_fits_http2 })
 }
 
 /// Checks that every `%` is followed by 2 hexadecimal digits that do not encode NUL. Returns the first encoded control

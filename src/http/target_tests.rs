@@ -22,7 +22,7 @@ fn valid_paths_report_their_length() {
         ("/group%2Fproject", 16),
     ] {
         let facts = check_path(target.as_bytes());
-        assert_eq!(facts, Ok(PathInfo { path_len, ambiguity: None, h2_capable: true }), "{target}");
+        assert_eq!(facts, Ok(PathInfo { path_len, ambiguity: None, target_fits_http2: true }), "{target}");
     }
 }
 
@@ -85,7 +85,7 @@ fn encoded_backslashes_and_control_bytes_are_reported() {
 
 #[test]
 fn queries_that_http2_cannot_carry_are_reported() {
-    for (target, h2_capable) in [
+    for (target, target_fits_http2) in [
         (&b"/?a={|}`^[]\\"[..], true),
         ("/?\u{e9}".as_bytes(), true),
         (b"/?\"", false),
@@ -95,9 +95,9 @@ fn queries_that_http2_cannot_carry_are_reported() {
         (b"/?\xff\xfe", false),
     ] {
         let facts = check_path(target).unwrap();
-        assert_eq!(facts.h2_capable, h2_capable, "{}", target.escape_ascii());
+        assert_eq!(facts.target_fits_http2, target_fits_http2, "{}", target.escape_ascii());
         let parsed = http::uri::PathAndQuery::try_from(target);
-        assert_eq!(parsed.is_ok_and(|uri| uri.as_str().as_bytes() == target), h2_capable);
+        assert_eq!(parsed.is_ok_and(|uri| uri.as_str().as_bytes() == target), target_fits_http2);
     }
 }
 

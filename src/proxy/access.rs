@@ -37,7 +37,7 @@ fn check_loop(gateway: &Gateway, request: &Request) -> Result<(), Fault> {
     Ok(())
 }
 
-/// `maintenance`, except for the clients that it lets through.
+/// Rejects every client that `maintenance.allow_from` does not list.
 fn check_maintenance(route: &Route, client: Peer) -> Result<(), Fault> {
     let Some(maintenance) = &route.config.maintenance else { return Ok(()) };
     if client.is_in(&maintenance.allow_from) {

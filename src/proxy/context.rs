@@ -447,14 +447,14 @@ impl<'a> Forwarding<'a> {
         let h2_policy = || self.route.upstream.transport().http2().version_policy();
         self.offer.is_some()
             || self.request.authenticates_connection
-            || (!self.request.h2_capable && h2_policy() != HttpVersionPolicy::Http2)
+            || (!self.request.target_fits_http2 && h2_policy() != HttpVersionPolicy::Http2)
     }
 
     /// Whether the request could be sent again if its connection fails: its method is idempotent, and its whole body fits
     /// into the replay buffer.
     pub(super) fn can_retry_if_connection_fails(&self) -> bool {
         self.request.method.is_idempotent()
-            && self.upload.has_replay_buffer()
+            && self.upload.is_replayable()
             && match self.request.framing {
                 RequestFraming::None => true,
                 RequestFraming::Length(length) => length <= MAX_REPLAY_BYTES as u64,
@@ -465,7 +465,7 @@ impl<'a> Forwarding<'a> {
     /// Whether a request that the upstream may have processed can be sent again: its method is idempotent, and its
     /// whole body is in the replay buffer.
     pub(super) fn can_retry_after_response(&self) -> bool {
-        self.upload.has_replay_buffer() && self.upload.has_ended() && self.request.method.is_idempotent()
+        self.upload.is_replayable() && self.upload.has_ended() && self.request.method.is_idempotent()
     }
 }
 

@@ -137,7 +137,7 @@ impl ErrorResponse<'_> {
         self.decision.allows_upstream_body() && self.context.grpc.is_none()
     }
 
-    /// The body that the client receives of a conforming error. `body` is what was received, in this coding.
+    /// The body of a conforming error, as it is sent to the client. `body` is what was received, in this coding.
     fn conforming_body(
         &self,
         (coding, body): (ContentCoding, &Bytes),

@@ -84,7 +84,7 @@ pub(crate) fn render_h1(reply: &LocalReply, is_head_request: bool, closes: bool,
 fn response_head_parts(reply: &LocalReply, h2: bool) -> ResponseHeadParts<'_> {
     let length = match reply.content_length() {
         Some(length) => BodyLength::Exactly(length),
-        // A gRPC error, which has no body. On HTTP/2 its HEADERS frame has END_STREAM.
+        // A gRPC error over HTTP/1 (gRPC-Web) has an empty body; on HTTP/2, END_STREAM says so (next arm).
         None if reply.status() == 200 && !h2 => BodyLength::Exactly(0),
         None => BodyLength::Absent,
     };

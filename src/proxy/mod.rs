@@ -17,7 +17,7 @@
 //! - [`record`] updates the metrics and writes the access log.
 //!
 //! Shared by the steps: [`context`] has the facts and the state of one request, [`gateway`] the state of the process,
-//! [`deadlines`] the time limits; [`wait`] measures how long a request waits for others; [`buffered_stream`] is a
+//! [`deadlines`] the time limits; [`wait`] measures how long a request waits for its client and its upstream; [`buffered_stream`] is a
 //! connection with buffers; [`request_id`] generates IDs; [`by_protocol`] calls the HTTP/1 or HTTP/2 side. Beside the
 //! steps: [`pages`] serves the telemetry pages, and [`preview`] computes responses for `explain`.
 //!

@@ -81,7 +81,7 @@ pub(super) struct PinnedLock {
 
 impl PinnedConnections {
     /// The slot whose lock a request to this upstream must hold. `authenticates`: the request has credentials that
-    /// authenticate the connection. Without them there is one only if there is a connection, or a request that opens one.
+    /// authenticate the connection. Without credentials: the slot of an existing connection, or of one that is being opened; otherwise `None`.
     pub(super) fn slot(
         &self,
         upstream: &Arc<UpstreamRuntime>,
@@ -130,7 +130,7 @@ impl PinnedSlot {
         held
     }
 
-    /// Closes the idle connection when the server closes it or sends anything, or after `timeout`.
+    /// Closes the idle connection when the server closes it or sends anything, or at `expires`.
     async fn close_when_unusable(slot: Weak<PinnedSlot>, expires: Instant) {
         let closed_by_server = poll_fn(|cx| match slot.upgrade() {
             Some(slot) => {

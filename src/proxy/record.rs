@@ -33,11 +33,11 @@ pub(super) enum RequestEnd {
     Aborted { status: u16, fault: Fault },
     /// A tunnel was closed after its idle timeout.
     TunnelIdle { status: u16 },
-    /// The client disconnected before the response was complete, or did not read a local reply in time.
+    /// The client disconnected before the response was complete, or did not read in time a response that was sent at once.
     ClientDisconnected,
 }
 
-/// How much of a final response was delivered.
+/// How the delivery of a final response ended.
 #[derive(Debug)]
 pub(super) enum DeliveryOutcome {
     /// The whole response was written to the transport.

@@ -90,7 +90,7 @@ async fn take_steps<'a>(
     let context = exchange.context;
     // Every response of a route has the fields that the route declares.
     request_values::apply_response_edits(&mut exchange.response_headers, context, request);
-    // Every response of a route has its CORS fields, errors included. A preflight ends here: it consumes no quota.
+    // A preflight ends here: it consumes no quota.
     let route = match routing {
         Routing::Route(route) => route,
         Routing::Preflight { route, policy, method, .. } => {
@@ -106,6 +106,7 @@ async fn take_steps<'a>(
             return Err(fault.into());
         }
     };
+    // Errors have CORS fields too.
     cors::apply(&mut exchange.response_headers, context.rules.cors, request);
     // Before the limits: a denied request consumes nothing.
     if let Err(fault) = access::check(context, route, request) {
@@ -128,7 +129,7 @@ async fn take_steps<'a>(
         }
     }
     // Before the queue: a path that cannot be rewritten needs no upstream.
-    let target = request_values::rewritten_target(route, request)?;
+    let target = request_values::upstream_target(route, request)?;
     // An open breaker refuses a request before it waits.
     outcome::pass_breaker(exchange, route)?;
     // Only admitted requests wait for the upstream, first come, first served.

@@ -32,18 +32,18 @@ pub(super) fn apply_response_edits(
     }
 }
 
-/// The target that the upstream gets, if the route rewrites the path. The query stays. A server may put its base path
-/// before it.
+/// Checks the target that the upstream gets, and returns it if the route rewrites the path. The query stays. A server may
+/// put its base path before it.
 ///
 /// # Errors
-/// `ambiguous_path`: the rewritten path, or one behind a base path, has dot segments. `uri_too_long`.
-pub(super) fn rewritten_target(route: &Route, request: &Request) -> Result<Option<Bytes>, Fault> {
+/// `ambiguous_path`: the rewritten path, or one after a base path, has dot segments. `uri_too_long`.
+pub(super) fn upstream_target(route: &Route, request: &Request) -> Result<Option<Bytes>, Fault> {
     let longest_base = route.upstream.longest_base_path();
     let target = match &route.config.path_rewrite {
         None if longest_base == 0 => return Ok(None),
         // Dot segments could lead out of the base path.
         None if request.ambiguity == Some(Ambiguity::DotSegments) => {
-            let evidence = Evidence::from_static("the path behind a base path has dot segments");
+            let evidence = Evidence::from_static("a path with dot segments cannot follow a base path");
             return Err(Fault::new(Cause::AmbiguousPath, Phase::Admit).with_evidence(evidence));
         }
         None => None,

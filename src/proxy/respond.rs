@@ -116,7 +116,7 @@ pub(crate) fn edit_reply(reply: &mut LocalReply, edits: &RenderedEdits) {
 pub(crate) const fn closes_connection(cause: Cause, phase: Phase) -> bool {
     matches!(phase, Phase::RequestHeaders)
         || matches!(cause, Cause::ClientTooSlow | Cause::ConnectionLimitReached)
-        // Before admission only the content is malformed: the body's end is known.
+        // In phase `admit` a rate-limit key could not use the content; the framing is valid.
         || (matches!(cause, Cause::MalformedBody) && !matches!(phase, Phase::Admit))
 }
 

@@ -67,7 +67,7 @@ pub(super) struct Upload {
     /// A copy: a slice would keep its whole read buffer allocated, and a client may send single bytes.
     replay: BytesMut,
     /// `replay` holds everything received so far.
-    replayable: bool,
+    is_replayable: bool,
     /// Trailers to forward, once the body has ended.
     trailers: Option<Box<HeaderMap>>,
     waiting: WaitingFor,
@@ -92,7 +92,7 @@ impl Upload {
             received: 0,
             ended: client.body_is_done(),
             replay: BytesMut::new(),
-            replayable: true,
+            is_replayable: true,
             trailers: None,
             waiting: WaitingFor::Upstream,
             idle_timeout: None,
@@ -121,7 +121,7 @@ impl Upload {
 
     /// The whole body, if all of it is in the replay buffer.
     pub(super) fn buffered_body(&self) -> Option<&[u8]> {
-        (self.ended && self.replayable).then_some(&self.replay)
+        (self.ended && self.is_replayable).then_some(&self.replay)
     }
 
     /// Restarts the idle timers after a wait in which neither side could make progress, for example in the queue.
@@ -178,8 +178,8 @@ impl Upload {
     }
 
     /// Whether another attempt can send everything received so far.
-    pub(super) const fn has_replay_buffer(&self) -> bool {
-        self.replayable
+    pub(super) const fn is_replayable(&self) -> bool {
+        self.is_replayable
     }
 
     /// Whether the whole body has been received.
@@ -198,7 +198,7 @@ impl Upload {
         }
         if !may_retry {
             self.replay = BytesMut::new();
-            self.replayable = false;
+            self.is_replayable = false;
         }
     }
 
@@ -347,11 +347,11 @@ impl Upload {
     /// Adds received bytes to the replay buffer. If it would exceed `capacity` it is freed, and the body cannot be
     /// retried.
     fn keep_for_replay(&mut self, data: &[u8], capacity: usize) {
-        if !self.replayable {
+        if !self.is_replayable {
             return;
         }
         if self.replay.len() + data.len() > capacity {
-            self.replayable = false;
+            self.is_replayable = false;
             self.replay = BytesMut::new();
         } else {
             self.replay.extend_from_slice(data);
@@ -386,7 +386,7 @@ mod tests {
             received: 0,
             ended: false,
             replay: BytesMut::new(),
-            replayable: true,
+            is_replayable: true,
             trailers: None,
             waiting: WaitingFor::Upstream,
             idle_timeout: None,
@@ -404,9 +404,9 @@ mod tests {
         for _ in 0..MAX_REPLAY_BYTES {
             upload.keep_for_replay(b"x", MAX_REPLAY_BYTES);
         }
-        assert_eq!((upload.replay.len(), upload.has_replay_buffer()), (MAX_REPLAY_BYTES, true));
+        assert_eq!((upload.replay.len(), upload.is_replayable()), (MAX_REPLAY_BYTES, true));
         assert!(upload.replay.capacity() <= 2 * MAX_REPLAY_BYTES, "{}", upload.replay.capacity());
         upload.keep_for_replay(b"x", MAX_REPLAY_BYTES);
-        assert_eq!((upload.replay.capacity(), upload.has_replay_buffer()), (0, false));
+        assert_eq!((upload.replay.capacity(), upload.is_replayable()), (0, false));
     }
 }

@@ -220,7 +220,7 @@ fn has_form(text: &str, pieces: &[Piece]) -> bool {
     }
     let mut rest = text;
     let last = pieces.len().saturating_sub(1);
-    // A part that follows a placeholder may stand anywhere behind the previous one; the last one at the end.
+    // A part that follows a placeholder may stand anywhere after the previous one; the last one at the end.
     let mut floating = false;
     for (index, piece) in pieces.iter().enumerate() {
         match piece {

@@ -301,7 +301,7 @@ impl Parser<'_> {
                 _ => {
                     self.report(
                         format!("unknown modifier {modifier:?}"),
-                        format!("write \"{{{name}}}\", or |string or |null behind the name"),
+                        format!("write \"{{{name}}}\", or |string or |null after the name"),
                     );
                 }
             }

@@ -93,7 +93,7 @@ pub(super) async fn forward(
             phase: fault.phase(),
             method: &forwarding.request.method,
             connection: facts,
-            has_replay_buffer: forwarding.upload.has_replay_buffer(),
+            is_replayable: forwarding.upload.is_replayable(),
             authenticates_connection: forwarding.request.authenticates_connection,
         });
         if decision == Retry::Reconnect && progress.reconnects < MAX_RECONNECTS {
@@ -242,9 +242,9 @@ async fn try_once(
     let Acquired { mut conn, reused } =
         connect::acquire_connection(exchange, forwarding, candidate, reuse).await?;
     let target = forwarding.target.as_deref().unwrap_or(&forwarding.request.target);
-    let behind_base = candidate.base_path.as_ref().map(|base| base.join(target));
+    let with_base = candidate.base_path.as_ref().map(|base| base.join(target));
     let forwarding_info = ForwardingInfo {
-        target: behind_base.as_deref().unwrap_or(target),
+        target: with_base.as_deref().unwrap_or(target),
         edits: forwarding.edits.as_ref(),
         host: forwarding.upstream_host(candidate),
         forwarded_for: &forwarding.forwarded_for,

@@ -15,7 +15,7 @@ pub(in crate::proxy) struct FailedAttempt<'a> {
     pub(in crate::proxy) method: &'a Method,
     pub(super) connection: ConnectionFacts,
     /// The replay buffer holds all of the request body received so far: it can be sent again.
-    pub(in crate::proxy) has_replay_buffer: bool,
+    pub(in crate::proxy) is_replayable: bool,
     /// The request has credentials that authenticate its connection (NTLM, Negotiate). They belong to a handshake of that
     /// connection, so they are not sent on a second one.
     pub(in crate::proxy) authenticates_connection: bool,
@@ -26,8 +26,7 @@ pub(in crate::proxy) struct FailedAttempt<'a> {
 pub(in crate::proxy) enum Retry {
     /// No retry.
     Never,
-    /// Resend on another connection, not counted as an attempt: the connection failed, not the server. If that has been
-    /// done too often, as [`Retry::AnyServer`].
+    /// Resend on another connection, not counted as an attempt: the connection failed, not the server. After too many reconnects it is treated as [`Retry::AnyServer`].
     Reconnect,
     /// Only to another server or address.
     OtherServer,
@@ -37,7 +36,7 @@ pub(in crate::proxy) enum Retry {
 
 /// Decides whether and where to retry.
 pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
-    if !attempt.has_replay_buffer || (attempt.authenticates_connection && attempt.phase != Phase::Connect) {
+    if !attempt.is_replayable || (attempt.authenticates_connection && attempt.phase != Phase::Connect) {
         return Retry::Never;
     }
     let ConnectionFacts { maybe_stale, response_started, garbage, unprocessed } = attempt.connection;
@@ -75,7 +74,7 @@ mod tests {
             phase: Phase::ResponseHeaders,
             method,
             connection: NEW,
-            has_replay_buffer: true,
+            is_replayable: true,
             authenticates_connection: false,
         }
     }
@@ -126,7 +125,7 @@ mod tests {
         let connection = ConnectionFacts { unprocessed: true, ..NEW };
         let unprocessed = FailedAttempt { connection, ..failed(Cause::ConnectionTerminated, &Method::POST) };
         assert_eq!(decide(unprocessed), Retry::Reconnect);
-        assert_eq!(decide(FailedAttempt { has_replay_buffer: false, ..unprocessed }), Retry::Never);
+        assert_eq!(decide(FailedAttempt { is_replayable: false, ..unprocessed }), Retry::Never);
     }
 
     #[test]
@@ -161,7 +160,7 @@ mod tests {
             }
         }
         for cause in Cause::ALL {
-            let without_replay = FailedAttempt { has_replay_buffer: false, ..failed(*cause, &Method::GET) };
+            let without_replay = FailedAttempt { is_replayable: false, ..failed(*cause, &Method::GET) };
             assert_eq!(decide(without_replay), Retry::Never, "{cause}");
         }
     }

@@ -206,7 +206,8 @@ pub(super) struct Connection<'a> {
     /// Where the requests arrive; the TLS version is known after the handshake.
     pub(super) listener_origin: ListenerOrigin,
     pub(super) client_config: Arc<ClientLimits>,
-    /// The connection's slot; an error while it is over a limit: it was accepted only to send an error response.
+    /// The connection's slot; an error while it is over a limit: its next request is rejected, unless a slot is free by
+    /// then.
     slot: Result<ConnectionSlot, OverLimit>,
     pub(super) shutdown: ShutdownWatch,
 }
@@ -301,7 +302,7 @@ impl Connection<'_> {
         self.slot.as_ref().map_err(|over_limit| *over_limit)
     }
 
-    /// Shortens a timeout for a connection over the limit, which only waits for an error response.
+    /// Shortens a timeout for a connection over the limit, which waits for a request to reject, or for a slot.
     pub(super) fn clamp_timeout(&self, timeout: Duration) -> Duration {
         if self.slot.is_ok() { timeout } else { timeout.min(OVER_LIMIT_TIMEOUT) }
     }

@@ -1,7 +1,5 @@
-//! Plain HTTP/1 on a TLS listener: answered in clear text with a documented error, so that its user learns of the wrong
-//! scheme. Nothing of it is served.
-//!
-//! Other bytes are no HTTP; the connection closes and is counted as `plaintext_on_tls`.
+//! Plain HTTP/1 on a TLS listener: rejected in clear text with a documented error, so that its user learns of the wrong
+//! scheme. If the bytes are not HTTP/1, the connection closes and is counted as `plaintext_on_tls`.
 
 use std::time::Instant;
 
@@ -65,13 +63,13 @@ async fn read_request(
             RequestStart::Http1 => matches!(scanner.advance(&io.input), Progress::NeedMore),
         };
         let ended = if needs_more { connection.read_more(io, deadline).await } else { None };
-        match (ended, start) {
-            (None, _) if needs_more => {}
-            (Some(NextInput::Closed(_)), RequestStart::Http1) => return Err(CloseReason::ClientGone),
-            (None | Some(_), RequestStart::Http1) => return Ok(()),
-            (None | Some(_), RequestStart::Undecided | RequestStart::Other) => {
-                return Err(CloseReason::PlaintextOnTls);
-            }
+        if needs_more && ended.is_none() {
+            continue;
         }
+        return match (start, ended) {
+            (RequestStart::Http1, Some(NextInput::Closed(_))) => Err(CloseReason::ClientGone),
+            (RequestStart::Http1, Some(_) | None) => Ok(()),
+            (RequestStart::Undecided | RequestStart::Other, _) => Err(CloseReason::PlaintextOnTls),
+        };
     }
 }

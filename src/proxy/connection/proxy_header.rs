@@ -92,7 +92,7 @@ async fn read_header(socket: &mut ClientSocket) -> io::Result<Vec<u8>> {
     let mut header = Vec::new();
     let mut seen = [0; MAX_PROXY_HEADER];
     loop {
-        // Peeked first, because a byte behind the header cannot be put back.
+        // Peeked first, because bytes after the header belong to the request.
         let available = socket.peek(&mut seen).await?;
         if available == 0 {
             return if header.is_empty() { Ok(header) } else { Err(io::ErrorKind::UnexpectedEof.into()) };

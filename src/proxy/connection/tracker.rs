@@ -34,7 +34,7 @@ pub(crate) struct ConnectionTracker {
     slots: Mutex<Slots>,
     /// Idle times are nanoseconds since this.
     started: Instant,
-    /// How many connections over the limit are open at once, to get an error response.
+    /// How many connections over the limit may be open at once.
     max_over_limit: usize,
     /// Notified when a connection closes.
     closed: Notify,
@@ -73,7 +73,8 @@ pub(in crate::proxy) enum OverLimit {
 }
 
 impl ConnectionTracker {
-    /// Up to `max_over_limit` connections over the limit are accepted at once and get an error response. Further
+    /// Up to `max_over_limit` connections over the limit are accepted at once; their next request is
+    /// rejected, unless a slot is free by then. Further
     /// connections wait in the kernel's accept queue.
     pub(crate) fn new(max_over_limit: usize) -> Arc<Self> {
         let started = Instant::now();
@@ -209,7 +210,7 @@ impl Slots {
 
     /// Evicts the connection that has been idle longest. Returns false if no idle connection was found.
     fn evict_longest_idle(&mut self, now: Instant) -> bool {
-        // A candidate that is still idle since then has been idle longer than all that became idle after the search.
+        // A candidate whose idle time was not interrupted has been idle longer than any connection that became idle after the search.
         self.evict_candidate() || (self.search(now) && self.evict_candidate())
     }
 

@@ -23,8 +23,8 @@ pub(super) const MAX_BUFFERED_BODY: usize = 64 * 1024;
 
 /// The result of [`buffer_body`].
 pub(crate) enum BufferedBody {
-    /// Not a JSON body, or no key needs it; nothing was read.
-    NotJson,
+    /// There is no JSON body, or no key needs it; nothing was read.
+    NotBuffered,
     /// A JSON body that is not read, and why.
     Unreadable(&'static str),
     /// A JSON body of which the upload has the beginning, or all of it: see [`Upload::buffered_body`].
@@ -42,8 +42,8 @@ pub(crate) async fn buffer_body(
 ) -> Result<BufferedBody, Interrupt> {
     let Exchange { context, client, .. } = exchange;
     let client_config = &context.snapshot.client;
-    if !is_json(request) || client.body_is_done() {
-        return Ok(BufferedBody::NotJson);
+    if !has_json_body(request) || client.body_is_done() {
+        return Ok(BufferedBody::NotBuffered);
     }
     if let Some(reason) = unreadable(request) {
         return Ok(BufferedBody::Unreadable(reason));
@@ -91,7 +91,7 @@ pub(crate) async fn buffer_body(
     }
 }
 
-fn is_json(request: &Request) -> bool {
+fn has_json_body(request: &Request) -> bool {
     let has_body = match request.framing {
         RequestFraming::None | RequestFraming::Length(0) => false,
         RequestFraming::Length(_) | RequestFraming::Chunked => true,
@@ -107,10 +107,10 @@ fn unreadable(request: &Request) -> Option<&'static str> {
         return Some("the JSON body has a content coding");
     }
     match request.framing {
-        RequestFraming::Length(length) if length > MAX_BUFFERED_BODY as u64 => Some(TOO_LONG),
+        RequestFraming::Length(length) if length > MAX_BUFFERED_BODY as u64 => Some(TOO_LARGE),
         RequestFraming::None | RequestFraming::Length(_) | RequestFraming::Chunked => None,
     }
 }
 
 /// Why a body above [`MAX_BUFFERED_BODY`] cannot be read.
-pub(super) const TOO_LONG: &str = "the JSON body is longer than 64 KiB";
+pub(super) const TOO_LARGE: &str = "the JSON body is longer than 64 KiB";

@@ -33,7 +33,7 @@ use subject::{KeyBody, RequestSubject};
 /// An admitted request.
 #[derive(Debug, Default)]
 pub(super) struct Admitted {
-    /// The beginning of the request body, if the key of a rule is a member of a JSON body.
+    /// The upload, if the limits have read the body or its beginning.
     pub(super) buffered_body: Option<Upload>,
     /// The rules that counted the request and are reset by some upstream statuses (`reset_on`).
     pub(super) reset_candidates: ResetCandidates,
@@ -73,12 +73,12 @@ async fn admit_with_io(
 ) -> Result<Admitted, Interrupt> {
     let buffered = match route.limits_read_body {
         true => buffer_body::buffer_body(exchange, route, request).await?,
-        false => BufferedBody::NotJson,
+        false => BufferedBody::NotBuffered,
     };
     let body = key_body(&buffered);
     let subject = subject(exchange.context, route, request, body);
     if let Some((rule, evidence)) = subject.unreadable_body() {
-        // A rejected request consumes no quota, but every response of the route reports it.
+        // A rejected request consumes no quota, but the response reports the current state of the rules in memory.
         exchange.record.denied_by = Some(Arc::clone(rule));
         add_current_state(&mut exchange.response_headers, exchange.context, route, request);
         let evidence = Evidence::from_static(evidence);
@@ -91,7 +91,7 @@ async fn admit_with_io(
     };
     let buffered_body = match buffered {
         BufferedBody::Read(upload) => Some(upload),
-        BufferedBody::NotJson | BufferedBody::Unreadable(_) => None,
+        BufferedBody::NotBuffered | BufferedBody::Unreadable(_) => None,
     };
     Ok(Admitted { buffered_body, reset_candidates })
 }
@@ -99,12 +99,12 @@ async fn admit_with_io(
 /// The body as the keys see it. An empty one is absent.
 fn key_body(buffered: &BufferedBody) -> KeyBody<'_> {
     match buffered {
-        BufferedBody::NotJson => KeyBody::Absent,
+        BufferedBody::NotBuffered => KeyBody::Absent,
         BufferedBody::Unreadable(reason) => KeyBody::Unreadable(reason),
         BufferedBody::Read(upload) => match upload.buffered_body() {
             Some(body) if body.trim_ascii().is_empty() => KeyBody::Absent,
             Some(body) if body.len() <= buffer_body::MAX_BUFFERED_BODY => KeyBody::Json(body),
-            Some(_) | None => KeyBody::Unreadable(buffer_body::TOO_LONG),
+            Some(_) | None => KeyBody::Unreadable(buffer_body::TOO_LARGE),
         },
     }
 }
@@ -171,7 +171,7 @@ fn subject<'a>(
 struct RuleCheck<'a> {
     rule: &'a Arc<RateLimitRule>,
     key: Key,
-    /// The latest decision; `None` for a rule in shadow mode.
+    /// The latest decision; `None` if there is none: not checked yet, shadow mode, or not counted.
     decision: Option<QuotaDecision>,
 }
 

@@ -1,7 +1,7 @@
 //! A valid request, and the header section that the upstream receives for it.
 //!
-//! The upstream receives the target in origin form, rewritten if the route says so, behind the base path of the server; Host as `upstreams.NAME.host` says;
-//! and the end-to-end fields with the route's edits. Hop-by-hop fields are removed. The gateway writes `X-Forwarded-*`,
+//! The upstream receives the target in origin form: the base path of the server, then the path, rewritten by the
+//! route. Host follows `upstreams.NAME.host`. The end-to-end fields have the route's edits; hop-by-hop fields are removed. The gateway writes `X-Forwarded-*`,
 //! `Forwarded`, `X-Real-IP`, `X-Request-Id` and `Via`: see [`super::forwarding`].
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -40,7 +40,7 @@ pub(in crate::proxy) struct Request {
     /// Why only a route with `paths: lenient` accepts the path.
     pub(in crate::proxy) ambiguity: Option<target::Ambiguity>,
     /// HTTP/2 can carry the target.
-    pub(in crate::proxy) h2_capable: bool,
+    pub(in crate::proxy) target_fits_http2: bool,
     upgrade_requested: bool,
     /// `Connection` lists fields to remove.
     has_connection_options: bool,
@@ -72,7 +72,7 @@ impl Request {
             framing: parsed.framing,
             expect_continue: parsed.expect_continue && parsed.version == Version::Http11,
             ambiguity: parsed.ambiguity,
-            h2_capable: parsed.h2_capable,
+            target_fits_http2: parsed.target_fits_http2,
             upgrade_requested: parsed.upgrade_requested,
             has_connection_options: parsed.has_connection_options,
             has_via: parsed.has_via,
@@ -125,7 +125,7 @@ impl Request {
             framing,
             expect_continue,
             ambiguity: path.ambiguity,
-            h2_capable: path.h2_capable,
+            target_fits_http2: path.target_fits_http2,
             // HTTP/2 has no Upgrade and no 101 (RFC 9113 8.6).
             upgrade_requested: false,
             // The `h2` crate rejects header sections with `Connection` (RFC 9113 8.2.2).
@@ -262,7 +262,7 @@ impl Request {
         let mut cookie_count = 0_u32;
         let joins_cookies = matches!(self.fields, HeaderFields::Map(_));
         for (name, value) in self.fields.iter() {
-            if connection_options.removes_name(name) || forwarding_info.replaces(name) {
+            if connection_options.removes_name(name) || forwarding_info.withholds(name) {
                 continue;
             }
             if joins_cookies && name == b"cookie" {

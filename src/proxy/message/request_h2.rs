@@ -52,7 +52,7 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
     let mut map = HeaderMap::with_capacity(24);
     for (name, raw_value) in request.fields.iter() {
         if connection_options.removes_name(name)
-            || forwarding_info.replaces(name)
+            || forwarding_info.withholds(name)
             || name.eq_ignore_ascii_case(b"cookie")
         {
             continue;
@@ -60,7 +60,7 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
         map.append(HeaderName::from_bytes(name).map_err(|_| invalid())?, value(raw_value)?);
     }
     let cookies: Vec<&[u8]> = request.fields.values("cookie").collect();
-    if !cookies.is_empty() && !forwarding_info.replaces(b"cookie") {
+    if !cookies.is_empty() && !forwarding_info.withholds(b"cookie") {
         map.insert(COOKIE, value(&cookies.join(&b"; "[..]))?);
     }
     // RFC 9113 8.2.2 allows only `TE: trailers`, and gRPC requires it. Not sent for HTTP/1 clients, which get no

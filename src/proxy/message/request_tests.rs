@@ -131,7 +131,7 @@ fn what_trusted_proxies_report_besides_the_written_fields_is_kept() {
     );
 }
 
-/// Names of many lengths: the gateway recognises the fields that it replaces by theirs.
+/// Names of many lengths: the gateway recognises the fields that it withholds by theirs.
 #[test]
 fn route_removes_and_replaces_fields_of_every_name() {
     let names = [

@@ -1,4 +1,4 @@
-//! The byte stream below the `h2` crate: returns the bytes already read first, and shows all bytes to the frame
+//! The byte stream below the `h2` crate: first returns the bytes that were already read, and shows all bytes to the frame
 //! observers, which find the streams that end without a response.
 
 use std::io;
@@ -55,10 +55,10 @@ impl ObservedStream {
 
     fn observe_read(&mut self, bytes: &[u8]) {
         let resets = self.read_observer.observe(bytes);
-        self.count_client_resets(resets);
+        self.count_client_gone(resets);
     }
 
-    fn count_client_resets(&self, count: usize) {
+    fn count_client_gone(&self, count: usize) {
         for _ in 0..count {
             self.metrics.closed_without_response(CloseReason::ClientGone);
         }
@@ -76,9 +76,9 @@ impl ObservedStream {
 }
 
 impl Drop for ObservedStream {
-    /// Counts all streams without response headers, accepted or not: the tasks of the accepted ones leave it to this.
+    /// Counts all streams without response headers, accepted or not; stream tasks do not count these.
     fn drop(&mut self) {
-        self.count_client_resets(self.table.connection_ended());
+        self.count_client_gone(self.table.connection_ended());
     }
 }
 
