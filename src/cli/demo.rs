@@ -129,7 +129,7 @@ fn print_examples(listening: &Listening, faults: &[UpstreamFault]) {
         faults.len()
     );
     for route in success_routes() {
-        print_line(&mut text, gateway, route.path, route.description, route.status);
+        print_line(&mut text, gateway, &route.path, &route.description, route.status);
     }
     text.push_str("\nFaults (docs/faults.md lists all of them by name):\n");
     for section in faults.chunk_by(|fault, next| fault.section == next.section) {

@@ -13,20 +13,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::recorder::{PeerClose, RecordedHead, RecordedRequest, Recorder, append_capped};
+use super::script_runner::ScriptedPeer;
 
 /// The unread rest of the current request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BodyState {
     /// The body is complete.
     Done,
-    /// This many bytes.
-    Remaining(u64),
+    /// This many bytes, of a chunk or of the whole body; after those of a chunk, its line end.
+    Data { remaining: u64, chunked: bool },
     /// A chunk size line.
     ChunkSize,
-    /// This many bytes of a chunk.
-    ChunkRemaining(u64),
-    /// The line end after a chunk.
-    ChunkEnd,
     /// Trailer lines and the final blank line.
     Trailers,
 }
@@ -62,11 +59,6 @@ impl AcceptedConnection {
         }
     }
 
-    /// Waits until data is available.
-    pub(super) async fn wait_for_data(&mut self) -> io::Result<()> {
-        if self.buffer.is_empty() { self.fill().await } else { Ok(()) }
-    }
-
     /// Reads a request line and header section; the script consumes it with [`AcceptedConnection::take_request_head`].
     pub(super) async fn read_request_head(&mut self) -> io::Result<RecordedHead> {
         let end = loop {
@@ -87,114 +79,11 @@ impl AcceptedConnection {
         Ok(request)
     }
 
-    /// Consumes the request headers; reads them unless they were read to choose the script.
-    pub(super) async fn take_request_head(&mut self) -> io::Result<()> {
-        if !self.unread_head {
-            self.read_request_head().await?;
-        }
-        self.unread_head = false;
-        Ok(())
-    }
-
     /// Ends the request after its script: reads the rest of the body.
     pub(super) async fn finish_request(&mut self) -> io::Result<()> {
         self.unread_head = false;
         while self.next_body_chunk().await?.is_some() {}
         Ok(())
-    }
-
-    /// The next part of the body without its framing; `None` at the end.
-    pub(super) async fn next_body_chunk(&mut self) -> io::Result<Option<Bytes>> {
-        loop {
-            match self.body_state {
-                BodyState::Done => return Ok(None),
-                BodyState::Remaining(remaining) => {
-                    let chunk = self.take(remaining).await?;
-                    let remaining = remaining.saturating_sub(chunk.len() as u64);
-                    self.body_state =
-                        if remaining == 0 { BodyState::Done } else { BodyState::Remaining(remaining) };
-                    self.record_body(&chunk);
-                    return Ok(Some(chunk));
-                }
-                BodyState::ChunkSize => {
-                    let line = self.read_line().await?;
-                    let digits = line.split(';').next().unwrap_or_default().trim();
-                    let size = u64::from_str_radix(digits, 16).map_err(io::Error::other)?;
-                    self.body_state =
-                        if size == 0 { BodyState::Trailers } else { BodyState::ChunkRemaining(size) };
-                }
-                BodyState::ChunkRemaining(remaining) => {
-                    let chunk = self.take(remaining).await?;
-                    let remaining = remaining.saturating_sub(chunk.len() as u64);
-                    self.body_state = if remaining == 0 {
-                        BodyState::ChunkEnd
-                    } else {
-                        BodyState::ChunkRemaining(remaining)
-                    };
-                    self.record_body(&chunk);
-                    return Ok(Some(chunk));
-                }
-                BodyState::ChunkEnd => {
-                    self.read_line().await?;
-                    self.body_state = BodyState::ChunkSize;
-                }
-                BodyState::Trailers => {
-                    if self.read_line().await?.is_empty() {
-                        self.body_state = BodyState::Done;
-                        self.record_body(&Bytes::new());
-                    }
-                }
-            }
-        }
-    }
-
-    /// Reads and records until the peer closes.
-    pub(super) async fn read_to_end(&mut self) {
-        while self.fill().await.is_ok() {
-            self.buffer.clear();
-        }
-    }
-
-    /// Echoes all bytes until the peer closes its sending side.
-    pub(super) async fn echo_raw(&mut self) -> io::Result<()> {
-        loop {
-            let bytes = self.buffer.split();
-            self.write(&bytes).await?;
-            match self.fill().await {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
-    }
-
-    /// Sends `100 Continue` once, if the request expects it.
-    pub(super) async fn send_continue(&mut self) -> io::Result<()> {
-        if !std::mem::take(&mut self.expects_continue) {
-            return Ok(());
-        }
-        self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await
-    }
-
-    pub(super) async fn shutdown_write(&mut self) -> io::Result<()> {
-        self.stream.shutdown().await
-    }
-
-    /// Sends FIN, then reads for at most 1 s: closing with unread bytes would reset the connection.
-    pub(super) async fn close(&mut self) {
-        if self.shutdown_write().await.is_ok() {
-            #[expect(clippy::disallowed_methods, reason = "not the request path")]
-            let _ = tokio::time::timeout(Duration::from_secs(1), self.read_to_end()).await;
-        }
-    }
-
-    /// Makes the close of the socket a reset (SO_LINGER 0).
-    pub(super) fn reset_on_close(&self) {
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
     async fn take(&mut self, at_most: u64) -> io::Result<Bytes> {
@@ -248,6 +137,93 @@ impl AcceptedConnection {
     }
 }
 
+impl ScriptedPeer for AcceptedConnection {
+    /// Consumes the request headers; reads them unless they were read to choose the script.
+    async fn take_request_head(&mut self) -> io::Result<()> {
+        if !self.unread_head {
+            self.read_request_head().await?;
+        }
+        self.unread_head = false;
+        Ok(())
+    }
+
+    async fn wait_for_data(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() { self.fill().await } else { Ok(()) }
+    }
+
+    async fn next_body_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            match self.body_state {
+                BodyState::Done => return Ok(None),
+                BodyState::Data { remaining: 0, .. } => {
+                    self.read_line().await?;
+                    self.body_state = BodyState::ChunkSize;
+                }
+                BodyState::Data { remaining, chunked } => {
+                    let chunk = self.take(remaining).await?;
+                    let remaining = remaining.saturating_sub(chunk.len() as u64);
+                    let is_last = remaining == 0 && !chunked;
+                    self.body_state =
+                        if is_last { BodyState::Done } else { BodyState::Data { remaining, chunked } };
+                    self.record_body(&chunk);
+                    return Ok(Some(chunk));
+                }
+                BodyState::ChunkSize => {
+                    let line = self.read_line().await?;
+                    let digits = line.split(';').next().unwrap_or_default().trim();
+                    let size = u64::from_str_radix(digits, 16).map_err(io::Error::other)?;
+                    let data = BodyState::Data { remaining: size, chunked: true };
+                    self.body_state = if size == 0 { BodyState::Trailers } else { data };
+                }
+                BodyState::Trailers => {
+                    if self.read_line().await?.is_empty() {
+                        self.body_state = BodyState::Done;
+                        self.record_body(&Bytes::new());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads and records until the peer closes.
+    async fn read_to_end(&mut self) {
+        while self.fill().await.is_ok() {
+            self.buffer.clear();
+        }
+    }
+
+    async fn echo_raw(&mut self) -> io::Result<()> {
+        loop {
+            let bytes = self.buffer.split();
+            self.write(&bytes).await?;
+            match self.fill().await {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    async fn send_continue(&mut self) -> io::Result<()> {
+        if !std::mem::take(&mut self.expects_continue) {
+            return Ok(());
+        }
+        self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await
+    }
+
+    async fn shutdown_write(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
+    async fn reset_on_close(&mut self) {
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+}
+
 /// The framing of the request body. Lenient: Transfer-Encoding wins over Content-Length.
 fn initial_body_state(request: &RecordedHead) -> BodyState {
     if request
@@ -258,6 +234,6 @@ fn initial_body_state(request: &RecordedHead) -> BodyState {
     }
     match request.header("content-length").and_then(|value| value.parse().ok()) {
         None | Some(0) => BodyState::Done,
-        Some(length) => BodyState::Remaining(length),
+        Some(remaining) => BodyState::Data { remaining, chunked: false },
     }
 }

@@ -60,7 +60,7 @@ pub enum BodyEnd {
 /// Why no response was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadError {
-    /// The connection closed without a byte.
+    /// The connection closed.
     Closed,
     /// The connection was reset.
     Reset,
@@ -116,15 +116,6 @@ pub(crate) struct ResponseReader {
     pub max_body: u64,
 }
 
-/// Why a read returned no data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReadInterrupt {
-    Eof,
-    Reset,
-    TimedOut,
-    LimitReached,
-}
-
 impl ResponseReader {
     /// Wraps a connection from which nothing was read yet; the deadline is `limit` from now.
     pub(crate) fn new(stream: GatewayStream, limit: Duration) -> ResponseReader {
@@ -158,9 +149,8 @@ impl ResponseReader {
     pub(crate) async fn discard_until_close(&mut self) -> bool {
         loop {
             self.buffer.clear();
-            match self.fill().await {
-                Ok(()) => {}
-                Err(interrupt) => return interrupt != ReadInterrupt::TimedOut,
+            if let Err(error) = self.fill().await {
+                return error != ReadError::TimedOut;
             }
         }
     }
@@ -173,11 +163,8 @@ impl ResponseReader {
         if self.buffer.is_empty() {
             match self.fill().await {
                 Ok(()) => {}
-                Err(ReadInterrupt::Eof) => return Ok(()),
-                Err(ReadInterrupt::Reset) => return Err(ReadError::Reset),
-                Err(ReadInterrupt::TimedOut | ReadInterrupt::LimitReached) => {
-                    return Err(ReadError::TimedOut);
-                }
+                Err(ReadError::Closed) => return Ok(()),
+                Err(other) => return Err(other),
             }
         }
         Err(malformed_error("data instead of a connection close", &self.buffer))
@@ -238,132 +225,115 @@ impl ResponseReader {
     async fn read_head(&mut self) -> Result<Vec<u8>, ReadError> {
         loop {
             if let Some(at) = find_bytes(&self.buffer, b"\r\n\r\n") {
-                let rest = self.buffer.split_off(at + 4);
-                let mut head = std::mem::replace(&mut self.buffer, rest);
-                head.truncate(at);
-                return Ok(head);
+                return Ok(self.take(at, 4));
             }
-            if let Err(interrupt) = self.fill().await {
-                return Err(match interrupt {
-                    _ if !self.buffer.is_empty() => {
-                        malformed_error("connection closed inside the response headers", &self.buffer)
-                    }
-                    ReadInterrupt::Eof => ReadError::Closed,
-                    ReadInterrupt::Reset => ReadError::Reset,
-                    ReadInterrupt::TimedOut | ReadInterrupt::LimitReached => ReadError::TimedOut,
-                });
-            }
+            self.fill().await.map_err(|error| match error {
+                _ if !self.buffer.is_empty() => {
+                    malformed_error("connection closed inside the response headers", &self.buffer)
+                }
+                other => other,
+            })?;
         }
     }
 
     async fn read_body(&mut self, response: &mut ReceivedResponse) -> Result<BodyEnd, ReadError> {
-        let interrupt = match response.framing {
-            ResponseBodyFraming::Bodiless => return Ok(BodyEnd::Complete),
-            ResponseBodyFraming::Length(length) => match self.read_exact(length, response).await {
-                Ok(()) => return Ok(BodyEnd::Complete),
-                Err(interrupt) => interrupt,
-            },
-            ResponseBodyFraming::CloseDelimited => loop {
-                let buffered = self.buffer.len() as u64;
-                if let Err(interrupt) = self.read_exact(buffered, response).await {
-                    break interrupt;
-                }
-                match self.fill().await {
-                    Ok(()) => {}
-                    Err(ReadInterrupt::Eof) => return Ok(BodyEnd::Complete),
-                    Err(interrupt) => break interrupt,
-                }
-            },
-            ResponseBodyFraming::Chunked => match self.read_chunks(response).await? {
-                None => return Ok(BodyEnd::Complete),
-                Some(interrupt) => interrupt,
-            },
-        };
-        Ok(match interrupt {
-            ReadInterrupt::Eof | ReadInterrupt::Reset => BodyEnd::Truncated,
-            ReadInterrupt::TimedOut => BodyEnd::TimedOut,
-            ReadInterrupt::LimitReached => BodyEnd::LimitReached,
-        })
+        match self.read_framed_body(response).await {
+            Err(ReadError::Closed | ReadError::Reset) => Ok(BodyEnd::Truncated),
+            Err(ReadError::TimedOut) => Ok(BodyEnd::TimedOut),
+            other => other,
+        }
     }
 
-    async fn read_chunks(
-        &mut self,
-        response: &mut ReceivedResponse,
-    ) -> Result<Option<ReadInterrupt>, ReadError> {
+    async fn read_framed_body(&mut self, response: &mut ReceivedResponse) -> Result<BodyEnd, ReadError> {
+        match response.framing {
+            ResponseBodyFraming::Bodiless => Ok(BodyEnd::Complete),
+            ResponseBodyFraming::Length(length) => self.read_exact(length, response).await,
+            ResponseBodyFraming::CloseDelimited => loop {
+                match self.read_exact(self.buffer.len() as u64, response).await? {
+                    BodyEnd::Complete => {}
+                    other => return Ok(other),
+                }
+                match self.fill().await {
+                    Err(ReadError::Closed) => return Ok(BodyEnd::Complete),
+                    other => other?,
+                }
+            },
+            ResponseBodyFraming::Chunked => self.read_chunks(response).await,
+        }
+    }
+
+    async fn read_chunks(&mut self, response: &mut ReceivedResponse) -> Result<BodyEnd, ReadError> {
         loop {
-            let line = match self.read_line().await {
-                Ok(line) => line,
-                Err(interrupt) => return Ok(Some(interrupt)),
-            };
+            let line = self.read_line().await?;
             let is_hexadecimal = (1..16).contains(&line.len()) && line.iter().all(u8::is_ascii_hexdigit);
             let digits = String::from_utf8_lossy(&line).into_owned();
             let Some(size) = is_hexadecimal.then(|| u64::from_str_radix(&digits, 16).ok()).flatten() else {
                 return Err(malformed_error("chunk size is not hexadecimal", &line));
             };
-            if let Err(interrupt) = self.read_exact(size, response).await {
-                return Ok(Some(interrupt));
+            match self.read_exact(size, response).await? {
+                BodyEnd::Complete => {}
+                other => return Ok(other),
             }
-            match self.read_line().await {
-                Ok(end) if end.is_empty() => {}
-                Ok(end) if size == 0 => {
-                    return Err(malformed_error("trailers without TE: trailers", &end));
-                }
-                Ok(end) => return Err(malformed_error("chunk longer than its size", &end)),
-                Err(interrupt) => return Ok(Some(interrupt)),
-            }
-            if size == 0 {
-                return Ok(None);
+            match self.read_line().await? {
+                end if end.is_empty() && size == 0 => return Ok(BodyEnd::Complete),
+                end if end.is_empty() => {}
+                end if size == 0 => return Err(malformed_error("trailers without TE: trailers", &end)),
+                end => return Err(malformed_error("chunk longer than its size", &end)),
             }
         }
     }
 
+    /// Reads this many bytes of the body, unless it is too long.
     async fn read_exact(
         &mut self,
         length: u64,
         response: &mut ReceivedResponse,
-    ) -> Result<(), ReadInterrupt> {
+    ) -> Result<BodyEnd, ReadError> {
         let mut remaining = length;
         while remaining > 0 {
             if response.body_length >= self.max_body {
-                return Err(ReadInterrupt::LimitReached);
+                return Ok(BodyEnd::LimitReached);
             }
             if self.buffer.is_empty() {
                 self.fill().await?;
             }
             let size = usize::try_from(remaining).unwrap_or(usize::MAX).min(self.buffer.len());
-            let rest = self.buffer.split_off(size);
-            let chunk = std::mem::replace(&mut self.buffer, rest);
+            let chunk: Vec<u8> = self.buffer.drain(..size).collect();
             append_capped(&mut response.body, &chunk);
             response.body_length += size as u64;
             remaining -= size as u64;
         }
-        Ok(())
+        Ok(BodyEnd::Complete)
     }
 
     /// Reads a line, without its CRLF.
-    async fn read_line(&mut self) -> Result<Vec<u8>, ReadInterrupt> {
+    async fn read_line(&mut self) -> Result<Vec<u8>, ReadError> {
         loop {
             if let Some(at) = find_bytes(&self.buffer, b"\r\n") {
-                let rest = self.buffer.split_off(at + 2);
-                let mut line = std::mem::replace(&mut self.buffer, rest);
-                line.truncate(at);
-                return Ok(line);
+                return Ok(self.take(at, 2));
             }
             self.fill().await?;
         }
     }
 
-    async fn fill(&mut self) -> Result<(), ReadInterrupt> {
+    /// Removes the first bytes and the separator after them, and returns the former.
+    fn take(&mut self, length: usize, separator: usize) -> Vec<u8> {
+        let mut taken: Vec<u8> = self.buffer.drain(..length + separator).collect();
+        taken.truncate(length);
+        taken
+    }
+
+    async fn fill(&mut self) -> Result<(), ReadError> {
         let mut chunk = vec![0; self.throttle.map_or(64 * 1024, |(size, _)| size)];
         if let Some((_, pause)) = self.throttle {
             tokio::time::sleep(pause).await;
         }
         let read = tokio::select! {
             read = self.stream.read(&mut chunk) => read,
-            () = tokio::time::sleep_until(self.deadline.into()) => return Err(ReadInterrupt::TimedOut),
+            () = tokio::time::sleep_until(self.deadline.into()) => return Err(ReadError::TimedOut),
         };
         match read {
-            Ok(0) => Err(ReadInterrupt::Eof),
+            Ok(0) => Err(ReadError::Closed),
             Ok(size) => {
                 chunk.truncate(size);
                 append_capped(&mut self.raw, &chunk);
@@ -373,7 +343,7 @@ impl ResponseReader {
                 Ok(())
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-            Err(_) => Err(ReadInterrupt::Reset),
+            Err(_) => Err(ReadError::Reset),
         }
     }
 }

@@ -15,13 +15,12 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::case::{ClientFault, ClientProtocol, ExpectedResponse, FAULT_HEADER, SERVED_BODY, UpstreamSaw};
-use super::payload::{GatewayProfile, Payload, http_response};
-use super::recorder::{RecordedHead, Recording};
+use super::case::{ClientFault, ClientProtocol, ExpectedResponse, SERVED_BODY, UpstreamSaw};
+use super::payload::{GatewayProfile, Payload};
+use super::recorder::Recording;
 use super::response_reader::{BodyEnd, ReceivedResponse};
 use super::scripted_upstream::ScriptedUpstream;
-use super::step::{RequestKind, Script, Step, write_bytes};
-use super::success_routes;
+use super::step::RequestKind;
 
 /// The environment of a row: the gateway, its upstream and the response check.
 pub struct TestContext<'a> {
@@ -29,7 +28,7 @@ pub struct TestContext<'a> {
     pub connector: GatewayConnector,
     /// The properties of the gateway.
     pub profile: &'a GatewayProfile,
-    /// The upstream of the gateway, which runs [`upstream_script`].
+    /// The upstream of the gateway, which runs [`super::success_routes::upstream_script`].
     pub upstream: &'a ScriptedUpstream,
     /// The timeout of each step.
     pub limit: Duration,
@@ -213,34 +212,6 @@ pub fn check_served(expected: ExpectedResponse, response: &ReceivedResponse) -> 
             let prefix: String = response.text().chars().take(80).collect();
             let suffix = if response.end == BodyEnd::Complete { "" } else { ", incomplete" };
             Err(format!("expected the upstream's response, got {} {prefix:?}{suffix}", response.status))
-        }
-    }
-}
-
-/// The upstream's script for a request of the client fault tables.
-pub fn upstream_script(request: &RecordedHead) -> Script {
-    let served = || Step::Write(http_response("200 OK\ncontent-type: text/plain", SERVED_BODY));
-    let chunked = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n";
-    match request.header(FAULT_HEADER) {
-        Some("hang") => vec![Step::ReadRequestHead, Step::ReadUntilClose],
-        Some("early") => vec![Step::ReadRequestHead, served()],
-        Some("endless") => {
-            let chunk = format!("8000\r\n{}\r\n", "x".repeat(0x8000));
-            let forever =
-                Step::WriteRepeated { bytes: chunk.into(), count: u64::MAX, interval: Duration::ZERO };
-            vec![Step::ReadRequestHead, write_bytes(chunked), forever]
-        }
-        Some("megabyte") => {
-            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 1048576\r\n\r\n";
-            let body = Step::WriteRepeated {
-                bytes: success_routes::PATTERN.into(),
-                count: 1024,
-                interval: Duration::ZERO,
-            };
-            vec![Step::ReadRequestHead, write_bytes(head), body]
-        }
-        Some(_) | None => {
-            vec![Step::ReadRequestHead, Step::SendContinue, Step::ReadBody, served()]
         }
     }
 }

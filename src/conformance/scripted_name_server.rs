@@ -1,13 +1,17 @@
 //! A scripted name server on loopback, over UDP and TCP, for tests of name resolution.
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::Arc;
 
-use socket2::SockRef;
+use hickory_resolver::proto::op::{Message, OpCode};
+use hickory_resolver::proto::rr::rdata::CNAME;
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::server_thread::{ServerThread, accept};
 
 /// The type of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,14 +74,10 @@ impl NameReply {
 /// The server; it ends when it is dropped.
 #[derive(Debug)]
 pub struct ScriptedNameServer {
-    address: SocketAddr,
+    thread: ServerThread,
     questions: Arc<Mutex<Vec<NameQuestion>>>,
-    stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
 }
 
-/// How often a thread looks whether the server was dropped.
-const POLL: Duration = Duration::from_millis(20);
 /// How often a port is tried that is free for UDP and TCP.
 const MAX_PORTS: u32 = 20;
 
@@ -88,53 +88,25 @@ impl ScriptedNameServer {
     ) -> io::Result<ScriptedNameServer> {
         let (udp, tcp) = bind()?;
         let address = udp.local_addr()?;
-        udp.set_read_timeout(Some(POLL))?;
-        // Also the time limit of accept(2).
-        SockRef::from(&tcp).set_read_timeout(Some(POLL))?;
-        let (script, stop) = (Arc::new(script), Arc::new(AtomicBool::new(false)));
-        let questions = Arc::new(Mutex::new(Vec::new()));
-        let responder = {
-            let questions = Arc::clone(&questions);
-            move |request: &[u8], tcp: bool| respond(request, tcp, &*script, &questions)
+        let (script, questions) = (Arc::new(script), Arc::new(Mutex::new(Vec::new())));
+        let shared = Arc::clone(&questions);
+        let respond = move |request: &[u8], tcp: bool| respond(request, tcp, &*script, &shared);
+        let over_tcp = respond.clone();
+        let server = async move {
+            let serve_tcp = accept(tcp, move |stream| serve_connection(stream, over_tcp.clone()));
+            tokio::join!(serve_tcp, serve_datagrams(udp, respond));
         };
-        let (over_udp, over_tcp) = (responder.clone(), responder);
-        let (stop_udp, stop_tcp) = (Arc::clone(&stop), Arc::clone(&stop));
-        let udp_thread = std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while !stop_udp.load(Ordering::Relaxed) {
-                let Ok((length, peer)) = udp.recv_from(&mut buffer) else { continue };
-                if let Some(response) = over_udp(buffer.get(..length).unwrap_or_default(), false) {
-                    let _ = udp.send_to(&response, peer);
-                }
-            }
-        });
-        let tcp_thread = std::thread::spawn(move || {
-            while !stop_tcp.load(Ordering::Relaxed) {
-                if let Ok((stream, _)) = tcp.accept() {
-                    serve(stream, &over_tcp);
-                }
-            }
-        });
-        Ok(ScriptedNameServer { address, questions, stop, threads: vec![udp_thread, tcp_thread] })
+        Ok(ScriptedNameServer { thread: ServerThread::run(address, server)?, questions })
     }
 
     /// The address of both protocols.
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.thread.address()
     }
 
     /// The questions so far.
     pub fn questions(&self) -> Vec<NameQuestion> {
-        self.questions.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Drop for ScriptedNameServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
+        self.questions.lock().clone()
     }
 }
 
@@ -143,6 +115,7 @@ fn bind() -> io::Result<(UdpSocket, TcpListener)> {
     let mut failure = io::Error::other("no port is free for UDP and TCP");
     for _ in 0..MAX_PORTS {
         let udp = UdpSocket::bind("127.0.0.1:0")?;
+        udp.set_nonblocking(true)?;
         match TcpListener::bind(udp.local_addr()?) {
             Ok(tcp) => return Ok((udp, tcp)),
             Err(error) => failure = error,
@@ -151,18 +124,27 @@ fn bind() -> io::Result<(UdpSocket, TcpListener)> {
     Err(failure)
 }
 
+async fn serve_datagrams(udp: UdpSocket, respond: impl Fn(&[u8], bool) -> Option<Vec<u8>>) {
+    let Ok(udp) = tokio::net::UdpSocket::from_std(udp) else { return };
+    let mut buffer = [0; 4096];
+    loop {
+        let Ok((length, peer)) = udp.recv_from(&mut buffer).await else { continue };
+        if let Some(response) = respond(buffer.get(..length).unwrap_or_default(), false) {
+            let _ = udp.send_to(&response, peer).await;
+        }
+    }
+}
+
 /// Answers the questions of one connection, one after the other.
-fn serve(mut stream: TcpStream, respond: impl Fn(&[u8], bool) -> Option<Vec<u8>>) {
-    let _ = stream.set_read_timeout(Some(POLL * 10));
-    let mut length = [0; 2];
-    while stream.read_exact(&mut length).is_ok() {
-        let mut request = vec![0; usize::from(u16::from_be_bytes(length))];
-        if stream.read_exact(&mut request).is_err() {
+async fn serve_connection(mut stream: TcpStream, respond: impl Fn(&[u8], bool) -> Option<Vec<u8>>) {
+    while let Ok(length) = stream.read_u16().await {
+        let mut request = vec![0; usize::from(length)];
+        if stream.read_exact(&mut request).await.is_err() {
             return;
         }
         let Some(response) = respond(&request, true) else { return };
         let size = u16::try_from(response.len()).unwrap_or(u16::MAX).to_be_bytes();
-        if stream.write_all(&[&size[..], &response].concat()).is_err() {
+        if stream.write_all(&[&size[..], &response].concat()).await.is_err() {
             return;
         }
     }
@@ -174,75 +156,39 @@ fn respond(
     script: &dyn Fn(&NameQuestion) -> NameReply,
     questions: &Mutex<Vec<NameQuestion>>,
 ) -> Option<Vec<u8>> {
-    let id = request.get(..2)?;
-    let (name, end) = read_name(request, 12)?;
-    let type_code = u16::from_be_bytes(request.get(end..end + 2)?.try_into().ok()?);
-    let question_type = match type_code {
-        1 => NameQuestionType::A,
-        28 => NameQuestionType::Aaaa,
+    let request = Message::from_vec(request).ok()?;
+    let query = request.queries.first()?;
+    let question_type = match query.query_type {
+        RecordType::A => NameQuestionType::A,
+        RecordType::AAAA => NameQuestionType::Aaaa,
         _ => NameQuestionType::Other,
     };
+    let name = query.name.to_lowercase().to_ascii().trim_end_matches('.').to_owned();
     let question = NameQuestion { name, question_type, tcp };
-    questions.lock().unwrap_or_else(PoisonError::into_inner).push(question.clone());
-    let (code, truncated, records) = match script(&question) {
-        NameReply::Records(records) => (0, false, records),
-        NameReply::Code(code) => (code, false, Vec::new()),
-        NameReply::Truncated => (0, true, Vec::new()),
-        NameReply::Silence => return None,
-    };
-    let answers: Vec<Vec<u8>> = records.iter().filter_map(|record| encode(record, question_type)).collect();
-    // QR, AA, RD; RA and the code (RFC 1035, section 4.1.1).
-    let flags = [0x85 | (u8::from(truncated) << 1), 0x80 | (code & 0x0f)];
-    let count = u16::try_from(answers.len()).ok()?.to_be_bytes();
-    let mut response = [id, &flags, &[0, 1], &count, &[0, 0, 0, 0]].concat();
-    response.extend_from_slice(request.get(12..end + 4)?);
-    answers.iter().for_each(|answer| response.extend_from_slice(answer));
-    Some(response)
-}
-
-/// The name at this position, and the position behind it. Questions are not compressed.
-fn read_name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
-    let mut labels = Vec::new();
-    loop {
-        let length = usize::from(*message.get(at)?);
-        at += 1;
-        if length == 0 {
-            return Some((labels.join("."), at));
+    questions.lock().push(question.clone());
+    let mut response = Message::response(request.metadata.id, OpCode::Query);
+    response.metadata.authoritative = true;
+    response.metadata.recursion_desired = true;
+    response.metadata.recursion_available = true;
+    response.add_query(query.clone());
+    match script(&question) {
+        NameReply::Records(records) => {
+            response.add_answers(records.iter().filter_map(|record| answer(record, question_type)));
         }
-        let label = message.get(at..at + length)?;
-        labels.push(String::from_utf8_lossy(label).to_ascii_lowercase());
-        at += length;
+        NameReply::Code(code) => response.metadata.response_code = u16::from(code).into(),
+        NameReply::Truncated => response.metadata.truncation = true,
+        NameReply::Silence => return None,
     }
+    response.to_vec().ok()
 }
 
 /// A record, unless it is an address of another type than the question's.
-fn encode(record: &NameRecord, question_type: NameQuestionType) -> Option<Vec<u8>> {
-    let (type_code, data): (u16, Vec<u8>) = match (&record.data, question_type) {
-        (Ok(IpAddr::V4(address)), NameQuestionType::A) => (1, address.octets().to_vec()),
-        (Ok(IpAddr::V6(address)), NameQuestionType::Aaaa) => (28, address.octets().to_vec()),
+fn answer(record: &NameRecord, question_type: NameQuestionType) -> Option<Record> {
+    let data = match (&record.data, question_type) {
+        (Ok(address @ IpAddr::V4(_)), NameQuestionType::A)
+        | (Ok(address @ IpAddr::V6(_)), NameQuestionType::Aaaa) => RData::from(*address),
         (Ok(_), _) => return None,
-        (Err(target), _) => (5, encode_name(target)),
+        (Err(target), _) => RData::CNAME(CNAME(Name::from_ascii(target).ok()?)),
     };
-    let length = u16::try_from(data.len()).ok()?;
-    Some(
-        [
-            &encode_name(&record.owner)[..],
-            &type_code.to_be_bytes(),
-            &[0, 1],
-            &record.ttl.to_be_bytes(),
-            &length.to_be_bytes(),
-            &data,
-        ]
-        .concat(),
-    )
-}
-
-fn encode_name(name: &str) -> Vec<u8> {
-    let mut encoded = Vec::new();
-    for label in name.split('.').filter(|label| !label.is_empty()) {
-        encoded.push(u8::try_from(label.len()).unwrap_or(u8::MAX));
-        encoded.extend_from_slice(label.as_bytes());
-    }
-    encoded.push(0);
-    encoded
+    Some(Record::from_rdata(Name::from_ascii(&record.owner).ok()?, record.ttl, data))
 }

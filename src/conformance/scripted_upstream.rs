@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::accepted_connection::AcceptedConnection;
 use super::recorder::{RecordedHead, Recorder, Recording};
-use super::script_runner::{ScriptEnd, run_script};
+use super::script_runner::{ScriptEnd, ScriptedPeer, run_script};
 use super::scripted_upstream_h2;
 use super::server_thread::ServerThread;
 use super::step::{Script, Step};
@@ -125,7 +125,9 @@ async fn serve_connection(
                 scripts.get(index).or(scripts.last()).cloned().unwrap_or_default()
             }
         };
-        if run_script(&script, &mut connection).await == ScriptEnd::Closed {
+        if run_script(&script, &mut connection).await == ScriptEnd::Closed
+            || connection.finish_request().await.is_err()
+        {
             return;
         }
     }

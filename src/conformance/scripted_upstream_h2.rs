@@ -21,7 +21,8 @@ use tokio::task::JoinSet;
 
 use super::frames::{STREAM_PLACEHOLDER, frame_type, setting_id, settings_frame};
 use super::recorder::{PeerClose, RecordedHead, RecordedRequest, Recorder, append_capped};
-use super::step::{Script, Step};
+use super::script_runner::{ScriptEnd, ScriptedPeer, run_script};
+use super::step::Script;
 
 /// Chooses the script for a request.
 pub(super) type ScriptChooser = dyn Fn(&RecordedHead) -> Script + Send + Sync;
@@ -62,8 +63,7 @@ pub(super) async fn serve_connection(stream: TcpStream, choose: &ScriptChooser, 
         };
         let (script, finished) = (choose(&head), finished.clone());
         tasks.spawn(async move {
-            // A step that fails ends the connection, as on HTTP/1.
-            if !matches!(player.run(&script).await, Ok(true)) {
+            if run_script(&script, &mut player).await == ScriptEnd::Closed {
                 let _ = finished.send(()).await;
             }
             // Dropped last: dropping it earlier makes the library reset the stream.
@@ -160,71 +160,9 @@ struct StreamPlayer {
     connection_index: usize,
 }
 
-impl StreamPlayer {
-    /// Runs the script. Returns whether the connection stays open.
-    async fn run(&mut self, script: &[Step]) -> io::Result<bool> {
-        for step in script {
-            match step {
-                Step::ReadBody | Step::ReadRequest => while self.next_body_chunk().await?.is_some() {},
-                Step::ReadBodyBytes(minimum) => {
-                    let mut read = 0;
-                    while read < *minimum
-                        && let Some(length) = self.next_body_chunk().await?
-                    {
-                        read += length as u64;
-                    }
-                }
-                Step::Write(bytes) => self.write(bytes).await?,
-                Step::WriteSlowly { bytes, interval } => {
-                    let bytes = self.with_stream_id(bytes);
-                    for at in 0..bytes.len() {
-                        self.write(&bytes.slice(at..=at)).await?;
-                        tokio::time::sleep(*interval).await;
-                    }
-                }
-                Step::WriteRepeated { bytes, count, interval } => {
-                    for _ in 0..*count {
-                        self.write(bytes).await?;
-                        tokio::time::sleep(*interval).await;
-                    }
-                }
-                Step::Pause(time) => tokio::time::sleep(*time).await,
-                Step::WaitForGate(gate) => gate.wait().await,
-                Step::OpenGate(gate) => gate.open(),
-                Step::SuppressAcks => self.writer.acks_suppressed.store(true, Ordering::Release),
-                Step::ShutdownWrite => self.writer.stream.lock().await.shutdown().await?,
-                // Keep the stream pending; the task ends with the connection.
-                Step::ReadUntilClose | Step::Stall => std::future::pending().await,
-                Step::Close => {
-                    self.writer.stream.lock().await.shutdown().await?;
-                    // Wait until the peer closes, so that no unread byte turns the FIN into a reset.
-                    let peer_close = || self.recorder.peer_has_closed(self.connection_index);
-                    let mut attempts = 100;
-                    while !peer_close() && attempts > 0 {
-                        tokio::time::sleep(Duration::from_millis(10)).await;
-                        attempts -= 1;
-                    }
-                    return Ok(false);
-                }
-                Step::CloseAbruptly => return Ok(false),
-                Step::Reset => {
-                    let stream = self.writer.stream.lock().await;
-                    let _ = SockRef::from(stream.as_ref()).set_linger(Some(Duration::ZERO));
-                    return Ok(false);
-                }
-                // The library has already read the headers. The other steps are those of HTTP/1 and of clients.
-                _ => {}
-            }
-        }
-        Ok(true)
-    }
-
-    /// Reads the next part of the request body, releases its flow-control credit, and returns its length.
-    async fn next_body_chunk(&mut self) -> io::Result<Option<usize>> {
-        let chunk = match self.body.data().await {
-            Some(chunk) => Some(chunk.map_err(io::Error::other)?),
-            None => None,
-        };
+impl ScriptedPeer for StreamPlayer {
+    async fn next_body_chunk(&mut self) -> io::Result<Option<Bytes>> {
+        let chunk = self.body.data().await.transpose().map_err(io::Error::other)?;
         self.recorder.update(self.connection_index, |entry| {
             if let Some(request) = entry.requests.last_mut() {
                 request.complete |= chunk.is_none();
@@ -233,17 +171,13 @@ impl StreamPlayer {
                 append_capped(&mut request.body, chunk);
             }
         });
-        let length = chunk.map(|chunk| chunk.len());
-        let _ = self.body.flow_control().release_capacity(length.unwrap_or_default());
-        Ok(length)
-    }
-
-    async fn write(&self, bytes: &Bytes) -> io::Result<()> {
-        self.writer.stream.lock().await.write_all(&self.with_stream_id(bytes)).await
+        let length = chunk.as_ref().map_or(0, Bytes::len);
+        let _ = self.body.flow_control().release_capacity(length);
+        Ok(chunk)
     }
 
     /// Replaces every [`STREAM_PLACEHOLDER`] with the stream identifier.
-    fn with_stream_id(&self, bytes: &Bytes) -> Bytes {
+    fn on_wire(&self, bytes: &Bytes) -> Bytes {
         let (placeholder, stream_id) = (STREAM_PLACEHOLDER.to_be_bytes(), self.stream.to_be_bytes());
         let mut replaced = Vec::with_capacity(bytes.len());
         let mut rest: &[u8] = bytes;
@@ -260,5 +194,29 @@ impl StreamPlayer {
             }
         }
         replaced.into()
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.writer.stream.lock().await.write_all(bytes).await
+    }
+
+    fn suppress_acks(&self) {
+        self.writer.acks_suppressed.store(true, Ordering::Release);
+    }
+
+    async fn shutdown_write(&mut self) -> io::Result<()> {
+        self.writer.stream.lock().await.shutdown().await
+    }
+
+    /// The library reads.
+    async fn read_to_end(&mut self) {
+        while !self.recorder.peer_has_closed(self.connection_index) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn reset_on_close(&mut self) {
+        let stream = self.writer.stream.lock().await;
+        let _ = SockRef::from(stream.as_ref()).set_linger(Some(Duration::ZERO));
     }
 }

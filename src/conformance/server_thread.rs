@@ -1,5 +1,4 @@
-//! A loopback listener with a thread and a runtime of its own, so that blocking tests and asynchronous commands can both use
-//! its server.
+//! A thread with a runtime of its own, so that blocking tests and asynchronous commands can both use its server.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -11,6 +10,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
 /// A running server. Dropping it closes its port and every connection.
+#[derive(Debug)]
 pub(super) struct ServerThread {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
@@ -23,15 +23,21 @@ impl ServerThread {
         serve: impl Fn(TcpStream) -> F + Send + 'static,
     ) -> io::Result<ServerThread> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+        ServerThread::run(listener.local_addr()?, accept(listener, serve))
+    }
+
+    /// Runs a server of this address until it ends or is dropped. Fails if the system is out of threads.
+    pub(super) fn run(
+        address: SocketAddr,
+        server: impl Future<Output = ()> + Send + 'static,
+    ) -> io::Result<ServerThread> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let run = move || {
             // Dropping the runtime ends every task and connection.
             runtime.block_on(async move {
                 tokio::select! {
-                    () = accept(listener, serve) => {}
+                    () = server => {}
                     _ = stopped => {}
                 }
             });
@@ -54,10 +60,12 @@ impl Drop for ServerThread {
     }
 }
 
-async fn accept<F: Future<Output = ()> + Send + 'static>(
+/// Serves every connection of this listener in a task of its own.
+pub(super) async fn accept<F: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     serve: impl Fn(TcpStream) -> F,
 ) {
+    let _ = listener.set_nonblocking(true);
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
     loop {
         match listener.accept().await {

@@ -60,7 +60,6 @@ pub enum Step {
         interval: Duration,
     },
     /// Responds with 200 and echoes the request body while it arrives, in chunks.
-    #[serde(skip)]
     EchoBody,
     /// Echoes every byte until the peer closes its sending side: the far end of a tunnel.
     #[serde(skip)]

@@ -1,121 +1,105 @@
 //! Valid responses of the faulty upstream, to show that the gateway forwards them unchanged.
 //!
-//! The counterpart of [`super::case`]. Unknown paths get an HTML 404, which the gateway replaces.
+//! They are data, `cases/responses.yaml`, in the language of [`super::step`]. Unknown paths get an HTML 404, which the
+//! gateway replaces.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use bytes::Bytes;
+use serde::Deserialize;
 
+use super::case::FAULT_HEADER;
 use super::payload::http_response;
 use super::recorder::RecordedHead;
 use super::step::{Script, Step, write_bytes};
 
 /// A path with a valid response.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SuccessRoute {
     /// The request path.
-    pub path: &'static str,
+    pub path: String,
     /// The response, in one line.
-    pub description: &'static str,
+    #[serde(rename = "shows")]
+    pub description: String,
     /// The status code that the client receives.
     pub status: u16,
+    #[serde(default)]
+    steps: Script,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Responses {
+    paths: Vec<SuccessRoute>,
+    named: BTreeMap<String, Script>,
+}
+
+/// Read once. Tests request every path and every name.
+static RESPONSES: LazyLock<Responses> =
+    LazyLock::new(|| serde_saphyr::from_str(include_str!("cases/responses.yaml")).unwrap_or_default());
+
 /// The paths that `demo` lists. [`success_script`] also serves `/status/N` and `/bytes/N` for any number.
-pub const fn success_routes() -> &'static [SuccessRoute] {
-    &[
-        SuccessRoute { path: "/ok", description: "a JSON response", status: 200 },
-        SuccessRoute { path: "/stream", description: "ten chunks, one every 200 ms", status: 200 },
-        SuccessRoute { path: "/echo", description: "echoes the request body while it arrives", status: 200 },
-        SuccessRoute { path: "/bytes/1000000", description: "1,000,000 bytes", status: 200 },
-        SuccessRoute { path: "/created", description: "201 with a Location", status: 201 },
-        SuccessRoute { path: "/no-content", description: "204", status: 204 },
-        SuccessRoute { path: "/not-modified", description: "304", status: 304 },
-        SuccessRoute { path: "/hints", description: "103 Early Hints, then 200", status: 200 },
-    ]
+pub fn success_routes() -> &'static [SuccessRoute] {
+    &RESPONSES.paths
 }
 
 /// The script for a request that selects no fault.
 pub fn success_script(request: &RecordedHead) -> Script {
     let path = request.path();
-    if path == "/echo" {
-        return vec![Step::ReadRequestHead, Step::EchoBody];
+    let written = success_routes().iter().find(|route| route.path == path && !route.steps.is_empty());
+    let mut script = written.map_or_else(|| parameterised_response(path), |route| route.steps.clone());
+    if request.method == "HEAD" {
+        script.retain_mut(keep_header_section);
     }
-    let mut script = vec![Step::ReadRequestHead, Step::SendContinue, Step::ReadBody];
-    script.extend(if request.method == "HEAD" {
-        vec![Step::Write(head_response(path))]
-    } else {
-        response_steps(path)
-    });
     script
 }
 
-fn response_steps(path: &str) -> Script {
-    match path {
-        "/ok" => vec![Step::Write(http_response("200 OK\ncontent-type: application/json", r#"{"ok":true}"#))],
-        "/created" => vec![Step::Write(http_response("201 Created\nlocation: /orders/8", "{}"))],
-        "/no-content" => {
-            vec![write_bytes("HTTP/1.1 204 No Content\r\ncontent-type: application/json\r\n\r\n")]
-        }
-        "/not-modified" => vec![write_bytes("HTTP/1.1 304 Not Modified\r\netag: \"7\"\r\n\r\n")],
-        "/hints" => vec![
-            write_bytes("HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n"),
-            Step::Write(http_response("200 OK\ncontent-type: text/plain", "after the hints\n")),
-        ],
-        "/stream" => vec![
-            write_bytes("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n\r\n"),
-            Step::WriteRepeated {
-                bytes: "5\r\ntick\n\r\n".into(),
-                count: 10,
-                interval: Duration::from_millis(200),
-            },
-            write_bytes("0\r\n\r\n"),
-        ],
-        _ => parameterised_response(path),
-    }
+/// The script for a request of the client fault tables.
+pub fn upstream_script(request: &RecordedHead) -> Script {
+    let named = request.header(FAULT_HEADER).and_then(|name| RESPONSES.named.get(name));
+    named.or_else(|| RESPONSES.named.get("served")).cloned().unwrap_or_default()
 }
 
 /// `/status/N`: status N with an HTML page. `/bytes/N`: a body of N bytes. Any other path: an HTML 404.
 fn parameterised_response(path: &str) -> Script {
+    let mut script = vec![Step::ReadRequestHead, Step::SendContinue, Step::ReadBody];
     if let Some(size) = path_number(path, "/bytes/") {
         let head = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: {size}\r\n\r\n"
         );
-        return vec![
-            write_bytes(head),
-            Step::WriteRepeated {
-                bytes: PATTERN.into(),
-                count: size / PATTERN.len() as u64,
-                interval: Duration::ZERO,
-            },
-            write_bytes(PATTERN.bytes().take(size as usize % PATTERN.len()).collect::<Vec<u8>>()),
-        ];
+        let (count, interval) = (size / PATTERN.len() as u64, Duration::ZERO);
+        let rest: Vec<u8> = PATTERN.bytes().take(size as usize % PATTERN.len()).collect();
+        let repeated = Step::WriteRepeated { bytes: PATTERN.into(), count, interval };
+        script.extend([write_bytes(head), repeated, write_bytes(rest)]);
+        return script;
     }
     let status = path_number(path, "/status/").filter(|status| (200..600).contains(status)).unwrap_or(404);
-    if matches!(status, 204 | 304) {
-        return vec![write_bytes(format!("HTTP/1.1 {status} Nothing\r\n\r\n"))];
-    }
-    let head = format!("{status} Of That Name\ncontent-type: text/html\nserver: apache/2.4");
-    vec![Step::Write(http_response(&head, format!("<html><body><h1>{status}</h1></body></html>")))]
+    script.push(if matches!(status, 204 | 304) {
+        write_bytes(format!("HTTP/1.1 {status} Nothing\r\n\r\n"))
+    } else {
+        let head = format!("{status} Of That Name\ncontent-type: text/html\nserver: apache/2.4");
+        Step::Write(http_response(&head, format!("<html><body><h1>{status}</h1></body></html>")))
+    });
+    script
 }
 
 fn path_number(path: &str, prefix: &str) -> Option<u64> {
     path.strip_prefix(prefix)?.parse().ok()
 }
 
-/// The response headers of the corresponding GET, without a body.
-fn head_response(path: &str) -> Bytes {
-    let status = path_number(path, "/status/").filter(|status| (200..600).contains(status));
-    let route_status =
-        success_routes().iter().find(|route| route.path == path).map(|route| u64::from(route.status));
-    let status = status.or(route_status).unwrap_or(if path.starts_with("/bytes/") { 200 } else { 404 });
-    let length = match path {
-        "/ok" => "content-length: 11\r\n".to_owned(),
-        _ => {
-            path_number(path, "/bytes/").map(|size| format!("content-length: {size}\r\n")).unwrap_or_default()
+/// Removes the body from a step; returns whether anything remains.
+fn keep_header_section(step: &mut Step) -> bool {
+    match step {
+        Step::Write(bytes) if bytes.starts_with(b"HTTP/1.1 ") => {
+            let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
+            bytes.truncate(end.map_or(bytes.len(), |at| at + 4));
+            true
         }
-    };
-    format!("HTTP/1.1 {status} Of That Name\r\ncontent-type: application/json\r\n{length}\r\n").into()
+        Step::Write(_) | Step::WriteRepeated { .. } => false,
+        _ => true,
+    }
 }
 
 /// 1,024 bytes of text, repeated in the body of `/bytes/N`, so that a test can check a download byte for byte.

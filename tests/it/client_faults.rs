@@ -6,12 +6,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::runner::{check_served, upstream_script};
 use statusquo::conformance::{
     CheckedMetric, ClientFault, ClientProtocol, ConnectionOutcome, ExpectedResponse, GatewayConnector,
     GatewayProfile, ReceivedResponse, RequestKind, RunResult, ScriptedUpstream, Tally, TestContext,
     client_faults, contract_check, run_client_fault,
 };
+use statusquo::conformance::{runner::check_served, success_routes::upstream_script};
 use statusquo::contract::{Cause, Contract, RequestSent};
 use tokio::sync::Semaphore;
 

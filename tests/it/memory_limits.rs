@@ -8,7 +8,7 @@ use bytes::Bytes;
 use statusquo::conformance::frames::{
     self, END_HEADERS, END_STREAM, encode_frame, frame_type, setting_id, window_update_frame,
 };
-use statusquo::conformance::runner::upstream_script;
+use statusquo::conformance::success_routes::upstream_script;
 use statusquo::conformance::{ClientProtocol, FAULT_HEADER, GatewayProfile, client_faults};
 
 use super::client_faults::run_all;

@@ -19,7 +19,7 @@ use crate::config::{
 };
 use crate::conformance::case::FAULT_HEADER;
 use crate::conformance::cases::CaseSet;
-use crate::conformance::runner::upstream_script;
+use crate::conformance::success_routes::upstream_script;
 use crate::conformance::tls_servers;
 use crate::conformance::{
     FaultyUpstream, GatewayConnector, RecordedHead, ScriptedUpstream, ServerKind, Tally,
