@@ -3,21 +3,11 @@
 //! The encoder writes literals without indexing, so that a header list may contain any bytes. The decoder supports the
 //! static table and Huffman coding, but no dynamic table: the clients here set SETTINGS_HEADER_TABLE_SIZE to 0.
 
-/// A header block under construction.
-#[derive(Clone, Debug, Default)]
-pub struct HeaderList(Vec<u8>);
-
-impl HeaderList {
-    /// Appends a field.
-    pub fn with(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> HeaderList {
-        encode_field(&mut self.0, name.as_ref(), value.as_ref());
-        self
-    }
-
-    /// The header block.
-    pub fn encode(&self) -> Vec<u8> {
-        self.0.clone()
-    }
+/// The header block of these fields.
+pub fn encode(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    fields.iter().for_each(|(name, value)| encode_field(&mut block, name.as_bytes(), value.as_bytes()));
+    block
 }
 
 /// Appends a literal field without indexing, with a literal name (RFC 7541, section 6.2.2).
@@ -36,17 +26,16 @@ pub fn encode_string(block: &mut Vec<u8>, octets: &[u8]) {
 /// Appends an integer with a prefix of `bits` bits; `pattern` is the rest of the first byte (RFC 7541, section 5.1).
 pub fn encode_integer(block: &mut Vec<u8>, pattern: u8, bits: u32, mut number: usize) {
     let max_prefix = (1_usize << bits) - 1;
+    block.push(pattern | number.min(max_prefix) as u8);
     if number < max_prefix {
-        block.push(pattern | number.to_le_bytes().first().copied().unwrap_or_default());
         return;
     }
-    block.push(pattern | max_prefix.to_le_bytes().first().copied().unwrap_or_default());
     number -= max_prefix;
     while number >= 0x80 {
-        block.push((number % 0x80).to_le_bytes().first().copied().unwrap_or_default() | 0x80);
+        block.push(number as u8 | 0x80);
         number /= 0x80;
     }
-    block.push(number.to_le_bytes().first().copied().unwrap_or_default());
+    block.push(number as u8);
 }
 
 /// Decoded fields in order, as (name, value).
@@ -216,8 +205,8 @@ mod tests {
     #[test]
     fn header_list_round_trips() {
         let long = "x".repeat(70_000);
-        let list = HeaderList::default().with(":path", "/").with("a", "2").with("b", &long);
-        assert_eq!(decode(&list.encode()), Ok(fields(&[(":path", "/"), ("a", "2"), ("b", &long)])));
+        let list = [(":path", "/"), ("a", "2"), ("b", &*long)];
+        assert_eq!(decode(&encode(&list)), Ok(fields(&list)));
     }
 
     #[test]

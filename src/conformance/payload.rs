@@ -3,12 +3,12 @@
 //! In a file of cases a payload is text, a list of payloads that follow each other, or a map with one key of
 //! [`Generated`]. Payloads of clients contain placeholders such as `<get>` and `<host>`: see [`Scope`].
 
-use std::io::Write as _;
+use std::io::Read;
 use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
-use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use flate2::read::{DeflateEncoder, GzEncoder, ZlibEncoder};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
@@ -16,7 +16,7 @@ use super::frames::{
     END_STREAM, STREAM_PLACEHOLDER, encode_frame, frame_type, header_block_frames, settings_frame,
 };
 use super::gateway_stream::{TlsClientHello, client_hello_bytes};
-use super::hpack::{encode_field, encode_integer, encode_string};
+use super::hpack::{encode, encode_field, encode_integer, encode_string};
 
 /// Bytes as a file of cases describes them.
 #[derive(Clone, Debug)]
@@ -312,19 +312,10 @@ impl Generated {
             Generated::Utf16(text) => text.encode_utf16().flat_map(u16::to_le_bytes).collect(),
             Generated::Response { head, body } => http_response(head, body.bytes(scope)).to_vec(),
             Generated::HtmlPage(status) => html_page(*status),
-            // Dropping an encoder writes the end of its stream.
-            Generated::Gzip(of) => encoded(&of.bytes(scope), |out, bytes| {
-                GzEncoder::new(out, Compression::default()).write_all(bytes)
-            }),
-            Generated::Zlib(of) => encoded(&of.bytes(scope), |out, bytes| {
-                ZlibEncoder::new(out, Compression::default()).write_all(bytes)
-            }),
-            Generated::Deflate(of) => encoded(&of.bytes(scope), |out, bytes| {
-                DeflateEncoder::new(out, Compression::default()).write_all(bytes)
-            }),
-            Generated::Brotli(of) => encoded(&of.bytes(scope), |out, bytes| {
-                brotli::CompressorWriter::new(out, 4096, 5, 20).write_all(bytes)
-            }),
+            Generated::Gzip(of) => read(GzEncoder::new(&*of.bytes(scope), Compression::default())),
+            Generated::Zlib(of) => read(ZlibEncoder::new(&*of.bytes(scope), Compression::default())),
+            Generated::Deflate(of) => read(DeflateEncoder::new(&*of.bytes(scope), Compression::default())),
+            Generated::Brotli(of) => read(brotli::CompressorReader::new(&*of.bytes(scope), 4096, 5, 20)),
             Generated::Zstd(of) => zstd::encode_all(&*of.bytes(scope), 3).unwrap_or_default(),
             Generated::ClientHello(hello) => client_hello_bytes(hello).unwrap_or_default(),
             Generated::Headers { .. }
@@ -368,12 +359,11 @@ impl Generated {
     }
 }
 
-/// What the encoder writes, its end included. Writing to memory cannot fail; if it did, the case would fail because of the
-/// missing body.
-fn encoded(bytes: &[u8], encode: impl Fn(&mut Vec<u8>, &[u8]) -> std::io::Result<()>) -> Vec<u8> {
-    let mut out = Vec::new();
-    let _ = encode(&mut out, bytes);
-    out
+/// What the encoder makes of its source. Reading from memory cannot fail; if it did, the case would fail.
+fn read(mut encoder: impl Read) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    let _ = encoder.read_to_end(&mut encoded);
+    encoded
 }
 
 fn slice(bytes: &[u8], from: i64, to: i64) -> Vec<u8> {
@@ -402,6 +392,12 @@ pub fn http_response(head: &str, body: impl AsRef<[u8]>) -> Bytes {
     message.into()
 }
 
+/// The header block of an ordinary request with this marker.
+pub(super) fn request_block(profile: &GatewayProfile, method: &str, marker: &str) -> Vec<u8> {
+    let target = format!("{}?row={marker}", profile.path);
+    encode(&[(":method", method), (":scheme", "http"), (":path", &target), (":authority", &profile.host)])
+}
+
 /// Encodes each `name: value`, split at the first colon with a space; a repeated field is encoded repeatedly.
 fn header_block(fields: &[Payload], scope: Scope<'_>) -> Vec<u8> {
     let mut block = Vec::new();
@@ -413,11 +409,7 @@ fn header_block(fields: &[Payload], scope: Scope<'_>) -> Vec<u8> {
                 _ => None,
             }
         {
-            let target = format!("{}?row={}", profile.path, scope.name);
-            encode_field(&mut block, b":method", method.as_bytes());
-            encode_field(&mut block, b":scheme", b"http");
-            encode_field(&mut block, b":path", target.as_bytes());
-            encode_field(&mut block, b":authority", profile.host.as_bytes());
+            block.extend(request_block(profile, method, scope.name));
             continue;
         }
         if let Payload::Generated(generated) = field

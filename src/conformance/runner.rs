@@ -17,7 +17,6 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::case::{ClientFault, ClientProtocol, ExpectedResponse, SERVED_BODY, UpstreamSaw};
 use super::payload::{GatewayProfile, Payload};
-use super::recorder::Recording;
 use super::response_reader::{BodyEnd, ReceivedResponse};
 use super::scripted_upstream::ScriptedUpstream;
 use super::step::RequestKind;
@@ -151,8 +150,11 @@ impl UpstreamRequestCount {
     fn count(marker: &str, upstream: &ScriptedUpstream) -> UpstreamRequestCount {
         let mut received = UpstreamRequestCount::default();
         upstream.wait_until(Duration::ZERO, |seen| {
-            received.total = completeness_of_row(seen, marker).count();
-            received.complete = completeness_of_row(seen, marker).filter(|complete| **complete).count();
+            for request in seen.requests() {
+                let of_row = request.head.target.split(['?', '&']).any(|part| part == marker);
+                received.total += usize::from(of_row);
+                received.complete += usize::from(of_row && request.complete);
+            }
             true
         });
         received
@@ -178,40 +180,29 @@ impl UpstreamRequestCount {
     }
 }
 
-/// For each recorded request of a row: whether it is complete.
-fn completeness_of_row<'a>(seen: &'a Recording, marker: &'a str) -> impl Iterator<Item = &'a bool> {
-    let marked = move |target: &str| target.split(['?', '&']).any(|part| part == marker);
-    seen.requests().filter(move |request| marked(&request.head.target)).map(|request| &request.complete)
-}
-
 /// Compares a response with the expected upstream response.
 ///
 /// # Errors
 /// The difference.
 pub fn check_served(expected: ExpectedResponse, response: &ReceivedResponse) -> Result<(), String> {
-    let complete = response.status == 200 && response.end == BodyEnd::Complete;
-    match expected {
-        ExpectedResponse::Served if complete && response.body == SERVED_BODY.as_bytes() => Ok(()),
-        ExpectedResponse::ServedBytes(length) if complete && response.body_length == length => Ok(()),
-        ExpectedResponse::Prefix if response.status == 200 && response.end == BodyEnd::LimitReached => Ok(()),
-        ExpectedResponse::Truncated(_) if response.status == 200 && response.end == BodyEnd::Truncated => {
-            Ok(())
+    let ends = |end| response.status == 200 && response.end == end;
+    let is_expected = match expected {
+        ExpectedResponse::Served => ends(BodyEnd::Complete) && response.body == SERVED_BODY.as_bytes(),
+        ExpectedResponse::ServedBytes(length) => ends(BodyEnd::Complete) && response.body_length == length,
+        ExpectedResponse::Prefix => ends(BodyEnd::LimitReached),
+        ExpectedResponse::Truncated(_) if !ends(BodyEnd::Truncated) => {
+            return Err(format!("expected a truncated response, got a complete {}", response.status));
         }
-        ExpectedResponse::Truncated(_) => {
-            Err(format!("expected a truncated response, got a complete {}", response.status))
-        }
-        ExpectedResponse::Served
-        | ExpectedResponse::ServedBytes(_)
-        | ExpectedResponse::Prefix
-        | ExpectedResponse::Rejected(_)
+        ExpectedResponse::Truncated(_) => true,
+        ExpectedResponse::Rejected(_)
         | ExpectedResponse::RejectedOnRoute(_)
         | ExpectedResponse::Reset
         | ExpectedResponse::Empty431
         | ExpectedResponse::HeadersOnly(_)
-        | ExpectedResponse::NoResponse => {
-            let prefix: String = response.text().chars().take(80).collect();
-            let suffix = if response.end == BodyEnd::Complete { "" } else { ", incomplete" };
-            Err(format!("expected the upstream's response, got {} {prefix:?}{suffix}", response.status))
-        }
-    }
+        | ExpectedResponse::NoResponse => false,
+    };
+    let prefix: String = response.text().chars().take(80).collect();
+    let suffix = if response.end == BodyEnd::Complete { "" } else { ", incomplete" };
+    let difference = format!("expected the upstream's response, got {} {prefix:?}{suffix}", response.status);
+    is_expected.then_some(()).ok_or(difference)
 }

@@ -52,31 +52,32 @@ impl CheckedMetric {
         CheckedMetric::ClosedWithoutResponse,
     ];
 
-    /// The full name of the metric, and the label that is compared.
-    const fn family_and_label(self) -> (&'static str, &'static str) {
+    /// The name without the prefix of the program, the label that is compared, and what the comparison shows.
+    const fn row(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            CheckedMetric::Responses => ("statusquo_responses_total", "code"),
-            CheckedMetric::Errors => ("statusquo_errors_total", "cause"),
-            CheckedMetric::Aborted => ("statusquo_aborted_total", "cause"),
-            CheckedMetric::ClosedWithoutResponse => ("statusquo_closed_without_response_total", "cause"),
+            CheckedMetric::Responses => {
+                ("responses_total", "code", "every response is counted by its status code")
+            }
+            CheckedMetric::Errors => ("errors_total", "cause", "every error is counted by its cause"),
+            CheckedMetric::Aborted => {
+                ("aborted_total", "cause", "every truncated response is counted by its cause")
+            }
+            CheckedMetric::ClosedWithoutResponse => (
+                "closed_without_response_total",
+                "cause",
+                "every connection without a response is counted by its cause",
+            ),
         }
     }
 
     /// The name without the prefix of the program.
-    pub fn name(self) -> &'static str {
-        self.family_and_label().0.trim_start_matches("statusquo_")
+    pub const fn name(self) -> &'static str {
+        self.row().0
     }
 
     /// What the comparison shows.
     pub const fn description(self) -> &'static str {
-        match self {
-            CheckedMetric::Responses => "every response is counted by its status code",
-            CheckedMetric::Errors => "every error is counted by its cause",
-            CheckedMetric::Aborted => "every truncated response is counted by its cause",
-            CheckedMetric::ClosedWithoutResponse => {
-                "every connection without a response is counted by its cause"
-            }
-        }
+        self.row().2
     }
 }
 
@@ -137,7 +138,7 @@ impl Tally {
     /// The differences between the recorded events and the gateway's metrics, a page in the text format.
     pub fn differences(&self, metric: CheckedMetric, page: &str) -> Vec<String> {
         let counts = self.0.lock().clone();
-        let counted = sums_by_label(page, metric.family_and_label());
+        let counted = sums_by_label(page, metric);
         let mut expected: BTreeMap<String, u64> = BTreeMap::new();
         for (label, count) in counts.events.get(&metric).into_iter().flatten() {
             // A status without its own label is counted under the label of its class.
@@ -182,11 +183,12 @@ fn status_class_label(status: &str) -> &'static str {
     }
 }
 
-/// The sums of a metric by the values of this label.
-fn sums_by_label(page: &str, (name, label): (&str, &str)) -> BTreeMap<String, u64> {
-    let key = format!("{label}=\"");
+/// The sums of a metric by the values of its label.
+fn sums_by_label(page: &str, metric: CheckedMetric) -> BTreeMap<String, u64> {
+    let (name, label, _) = metric.row();
+    let (name, key) = (format!("statusquo_{name}"), format!("{label}=\""));
     let mut counts = BTreeMap::new();
-    for line in page.lines().filter(|line| line.split('{').next() == Some(name)) {
+    for line in page.lines().filter(|line| line.split('{').next() == Some(&name)) {
         let value = line.rsplit_once(' ').and_then(|(_, value)| value.parse::<f64>().ok());
         let labels = line.split(['{', ',']).filter_map(|part| part.strip_prefix(&*key));
         if let (Some(value), Some(label)) = (value, labels.filter_map(|rest| rest.split('"').next()).next()) {

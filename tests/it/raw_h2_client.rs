@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use statusquo::conformance::frames::{
     END_HEADERS, END_STREAM, Frame, PREFACE, encode_frame, frame_type, settings_frame, take_frame,
 };
-use statusquo::conformance::hpack::HeaderList;
+use statusquo::conformance::hpack::encode;
 
 use super::load::limit;
 
@@ -87,9 +87,9 @@ impl RawH2Client {
 
 /// The header block of a request.
 pub fn request_block(method: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
-    let list = HeaderList::default().with(":method", method).with(":scheme", "http").with(":path", path);
-    let list = list.with(":authority", "resources.example");
-    fields.iter().fold(list, |list, (name, value)| list.with(name, value)).encode()
+    let pseudo =
+        [(":method", method), (":scheme", "http"), (":path", path), (":authority", "resources.example")];
+    encode(&[&pseudo, fields].concat())
 }
 
 /// The HEADERS frame of a GET.

@@ -34,24 +34,16 @@ pub(super) async fn run_all(
     target: Option<&Target>,
 ) -> Vec<ReportRow> {
     let rows: Vec<&ClientFault> = harness.cases.client_faults(protocol).collect();
-    let skip_all = |reason: &str| rows.iter().map(|row| skipped(row, reason)).collect();
+    let skip_all = |reason: &str| rows.iter().map(|row| row_of(row).skipped(reason)).collect();
     let Some((probe, profile)) = target else { return skip_all("no route accepts an ordinary request") };
-    let (gateway, listener) = match protocol {
-        ClientProtocol::Http1 => (&harness.client_gateway, Ok(harness.connect(&harness.client_gateway))),
-        ClientProtocol::Tls => {
-            let listener = harness.connect_second(&harness.client_gateway);
-            (&harness.client_gateway, listener.ok_or("no listener uses TLS"))
-        }
-        ClientProtocol::Http2 => {
-            let listener = harness.connect_second(&harness.h2_client_gateway);
-            (&harness.h2_client_gateway, listener.ok_or("no listener uses HTTP/2"))
-        }
+    let (gateway, missing) = match protocol {
+        ClientProtocol::Http1 => (&harness.client_gateway, ""),
+        ClientProtocol::Tls => (&harness.client_gateway, "no listener uses TLS"),
+        ClientProtocol::Http2 => (&harness.h2_client_gateway, "no listener uses HTTP/2"),
     };
-    let connector = match listener {
-        Ok(connector) => connector,
-        Err(reason) => return skip_all(reason),
-    };
-    let target = RowTarget { harness, probe, get: parse_method(&profile.read_method) };
+    let first = (protocol == ClientProtocol::Http1).then(|| harness.connect(gateway));
+    let Some(connector) = first.or_else(|| harness.connect_second(gateway)) else { return skip_all(missing) };
+    let target = RowTarget { harness, probe };
     let check = |expected, request_kind, response: &ReceivedResponse| {
         target.check_response(expected, request_kind, response)
     };
@@ -68,7 +60,7 @@ pub(super) async fn run_all(
     let (regular, floods, target) = (&regular, &floods, &target);
     retry::run_rows(&rows, CONCURRENCY, |row| async move {
         if let Some(reason) = skip_reason(harness, probe, profile, row) {
-            return skipped(row, reason);
+            return row_of(row).skipped(reason);
         }
         let (context, gateway) = if row.nondeterministic { floods } else { regular };
         let result = run_client_fault(row, context).await;
@@ -78,17 +70,13 @@ pub(super) async fn run_all(
         let actual =
             if responses.is_empty() { "no response".to_owned() } else { collapse_repeats(&responses) };
         let row_result = result.violation.map_or(Ok(()), Err);
-        ReportRow::new(Section::Client, (row.name, row.description), None).judged(
-            target.describe(row),
-            actual,
-            row_result,
-        )
+        row_of(row).judged(target.describe(row), actual, row_result)
     })
     .await
 }
 
-fn skipped(row: &ClientFault, reason: impl Into<String>) -> ReportRow {
-    ReportRow::new(Section::Client, (row.name, row.description), None).skipped(reason)
+fn row_of(case: &ClientFault) -> ReportRow {
+    ReportRow::new(Section::Client, (case.name, case.description), None)
 }
 
 /// Chooses a route for the client faults of each contract. Slow, so call it before any row runs.
@@ -147,10 +135,6 @@ fn profile_for(harness: &Harness, probe: &RouteProbe, write: &Method) -> Gateway
     }
 }
 
-fn parse_method(name: &str) -> Method {
-    Method::from_bytes(name.as_bytes()).unwrap_or_default()
-}
-
 /// Why a row does not apply; `None` if its request reaches the route as it expects.
 fn skip_reason(
     harness: &Harness,
@@ -161,7 +145,7 @@ fn skip_reason(
     let routed = row.routed_request(profile)?;
     let (name, path) = (&routed.method, &routed.path);
     let route = harness.config.routes.get(probe.route_index)?;
-    let method = parse_method(name);
+    let method = Method::from_bytes(name.as_bytes()).unwrap_or_default();
     let is_ambiguous = check_path(path.as_bytes()).is_ok_and(|facts| facts.ambiguity.is_some());
     let host = if routed.without_host { "" } else { &profile.host };
     let matched = harness.probes.route_for(host, path, &method);
@@ -183,7 +167,6 @@ fn skip_reason(
 struct RowTarget<'a> {
     harness: &'a Harness,
     probe: &'a RouteProbe,
-    get: Method,
 }
 
 impl RowTarget<'_> {
@@ -214,7 +197,7 @@ impl RowTarget<'_> {
         let on_route = matches!(expected, ExpectedResponse::RejectedOnRoute(_));
         let route = self.harness.config.routes.get(self.probe.route_index).filter(|_| on_route);
         let unrouted = self.harness.probes.unrouted_rules(&self.harness.config, self.probe, false);
-        ExpectationContext { config: &self.harness.config, route, unrouted, method: &self.get }
+        ExpectationContext { config: &self.harness.config, route, unrouted, method: &self.probe.method }
     }
 
     /// The expectation of a row, for the report.

@@ -24,29 +24,33 @@ use crate::snapshot::error_context::{ErrorContext, RequestState};
 
 /// The expected response.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Expectation {
+pub(super) struct Expectation {
+    pub(super) status: u16,
+    pub(super) source: Source,
+}
+
+/// Where the expected response comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
     /// A local reply.
     LocalReply {
-        status: u16,
         /// The `cause` label of the metric.
         cause: &'static str,
         message: String,
         error_type: Option<String>,
         min_request_sent: RequestSent,
     },
-    /// The upstream's response.
+    /// The upstream.
     Forwarded {
-        status: u16,
         /// The body, if it is known.
         body: Option<Vec<u8>>,
         /// Alternatively a local reply with this status, for a response that is truncated before it is classified.
         or_replaced_with: Option<u16>,
     },
-    /// The upstream's error with what only the gateway knows, such as the request ID: it follows the contract.
-    Completed { status: u16 },
-    /// A truncated upstream response.
+    /// The upstream, with what only the gateway knows, such as the request ID: the error follows the contract.
+    Completed,
+    /// The upstream, truncated.
     Truncated {
-        status: u16,
         cause: Cause,
         /// The complete body, of which the client receives a prefix.
         body: Vec<u8>,
@@ -123,15 +127,12 @@ impl ExpectationContext<'_> {
 
     /// The expected response of a row.
     pub(super) fn for_row(&self, fault: &UpstreamFault) -> Expectation {
+        let body = || fault.expect.body.to_vec();
         match fault.expect.outcome {
             FaultOutcome::Aborted { code, cause } => {
-                Expectation::Truncated { status: code, cause, body: fault.expect.body.to_vec() }
+                Expectation { status: code, source: Source::Truncated { cause, body: body() } }
             }
-            FaultOutcome::Forwarded { code } if code < 400 => Expectation::Forwarded {
-                status: code,
-                body: Some(fault.expect.body.to_vec()),
-                or_replaced_with: None,
-            },
+            FaultOutcome::Forwarded { code } if code < 400 => Expectation::forwarded(code, Some(body())),
             FaultOutcome::Forwarded { code } => self.for_conforming(code, fault),
             FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. } => {
                 self.for_fault(self.shorter_timeout_cause(cause), fault.expect.request_sent)
@@ -154,25 +155,23 @@ impl ExpectationContext<'_> {
     }
 
     fn for_conforming(&self, status: u16, fault: &UpstreamFault) -> Expectation {
-        let has_coding = has_content_coding(fault);
+        let body = fault.expect.body.to_vec();
         if self.error_rules().mode != ErrorMode::Enforce {
             // The gateway removes an unaccepted content coding only in mode `enforce`.
-            let body = (!has_coding).then(|| fault.expect.body.to_vec());
-            return Expectation::Forwarded { status, body, or_replaced_with: None };
+            return Expectation::forwarded(status, Some(body).filter(|_| !has_content_coding(fault)));
         }
-        let forwarded =
-            Expectation::Forwarded { status, body: Some(fault.expect.body.to_vec()), or_replaced_with: None };
         let decision = self.error_context().decide(Trigger::UpstreamStatus(status));
         let media_type = Some(&b"application/json"[..]);
         let plain = fault.expect.decoded.as_ref().unwrap_or(&fault.expect.body);
-        let body = ErrorBody { status, media_type, body: plain };
+        let error = ErrorBody { status, media_type, body: plain };
         let messages = self.error_rules().upstream_messages;
         let contract = self.contract();
         let conforms = plain.is_empty()
-            || conform::check_conformance(contract, &body, messages) == Conformance::Conforms;
+            || conform::check_conformance(contract, &error, messages) == Conformance::Conforms;
         if contract.code(status).is_some() && conforms && decision.allows_upstream_body() {
             let is_completed = contract.template().completes() && !plain.is_empty();
-            return if is_completed { Expectation::Completed { status } } else { forwarded };
+            let completed = Expectation { status, source: Source::Completed };
+            return if is_completed { completed } else { Expectation::forwarded(status, Some(body)) };
         }
         let error_context = self.error_context();
         let extraction = error_context.extraction(status, &decision);
@@ -194,11 +193,8 @@ impl ExpectationContext<'_> {
         let response = WrittenResponse::of(fault)?;
         let error = ErrorBody { status, media_type: Some(response.media_type), body: &response.body };
         let conforms = conform::check_conformance(contract, &error, messages) == Conformance::Conforms;
-        (conforms && decision.allows_upstream_body()).then(|| Expectation::Forwarded {
-            status,
-            body: Some(response.body.into_owned()),
-            or_replaced_with: None,
-        })
+        (conforms && decision.allows_upstream_body())
+            .then(|| Expectation::forwarded(status, Some(response.body.into_owned())))
     }
 
     fn for_status(&self, status: u16, fault: &UpstreamFault) -> Expectation {
@@ -210,25 +206,19 @@ impl ExpectationContext<'_> {
                 if let Some(forwarded) = self.if_conforming_here(status, fault, &decision) {
                     return forwarded;
                 }
-                let message = match &fault.expect.message {
-                    // The rows know the messages of 4xx alone.
-                    None if status >= 500 && extraction.message => {
-                        WrittenResponse::of(fault).and_then(|response| {
-                            extract::extract_with(self.contract(), &response.body, &extraction).message
-                        })
-                    }
-                    None => None,
-                    Some(message) => Some(message.clone()),
-                };
+                // The rows know the messages of 4xx alone.
+                let message = fault.expect.message.clone().or_else(|| {
+                    let response = WrittenResponse::of(fault).filter(|_| status >= 500)?;
+                    extract::extract_with(self.contract(), &response.body, &extraction).message
+                });
                 let message = message.filter(|_| extraction.message);
                 self.replaced(&decision, &ExtractedError { message, ..ExtractedError::default() })
             }
-            ErrorMode::Observe => Expectation::Forwarded {
-                status,
-                body: None,
-                or_replaced_with: Some(decision.code().status()),
-            },
-            ErrorMode::Pass => Expectation::Forwarded { status, body: None, or_replaced_with: None },
+            ErrorMode::Observe => {
+                let or_replaced_with = Some(decision.code().status());
+                Expectation { status, source: Source::Forwarded { body: None, or_replaced_with } }
+            }
+            ErrorMode::Pass => Expectation::forwarded(status, None),
         }
     }
 }
@@ -275,32 +265,24 @@ fn local_reply(
     sent_at_least: RequestSent,
 ) -> Expectation {
     let (message, error_type) = contract_check::message_and_type(reply.body(), contract);
-    Expectation::LocalReply {
-        status: decision.code().status(),
-        cause,
-        message: message.unwrap_or_default(),
-        error_type,
-        min_request_sent: sent_at_least,
-    }
+    let message = message.unwrap_or_default();
+    let source = Source::LocalReply { cause, message, error_type, min_request_sent: sent_at_least };
+    Expectation { status: decision.code().status(), source }
 }
 
 impl Expectation {
-    pub(super) const fn status(&self) -> u16 {
-        match self {
-            Expectation::LocalReply { status, .. }
-            | Expectation::Forwarded { status, .. }
-            | Expectation::Completed { status }
-            | Expectation::Truncated { status, .. } => *status,
-        }
+    const fn forwarded(status: u16, body: Option<Vec<u8>>) -> Expectation {
+        Expectation { status, source: Source::Forwarded { body, or_replaced_with: None } }
     }
 
     /// A short description for the report.
     pub(super) fn describe(&self) -> String {
-        match self {
-            Expectation::LocalReply { status, cause, .. } => format!("{status} {cause}"),
-            Expectation::Forwarded { status, .. } => format!("{status} from the upstream"),
-            Expectation::Completed { status } => format!("{status} from the upstream, completed"),
-            Expectation::Truncated { status, cause, .. } => format!("{status}, truncated: {cause}"),
+        let status = self.status;
+        match &self.source {
+            Source::LocalReply { cause, .. } => format!("{status} {cause}"),
+            Source::Forwarded { .. } => format!("{status} from the upstream"),
+            Source::Completed => format!("{status} from the upstream, completed"),
+            Source::Truncated { cause, .. } => format!("{status}, truncated: {cause}"),
         }
     }
 
@@ -314,19 +296,16 @@ impl Expectation {
         request_kind: RequestKind,
         contract: &Contract,
     ) -> Result<(), String> {
-        match self {
-            Expectation::LocalReply {
-                status,
-                message,
-                error_type: kind,
-                min_request_sent: sent_at_least,
-                ..
-            } => {
+        let check_error = || contract_check::check_error_response(response, request_kind, contract);
+        let has_status = response.status == self.status;
+        let differs = || Err(format!("expected {}, got {}", self.status, response.status));
+        match &self.source {
+            Source::LocalReply { message, error_type, min_request_sent, .. } => {
                 if response.status >= 400 {
-                    contract_check::check_error_response(response, request_kind, contract)?;
+                    check_error()?;
                 }
-                if response.status != *status {
-                    return Err(format!("expected {status}, got {}", response.status));
+                if !has_status {
+                    return differs();
                 }
                 if request_kind.head {
                     return Ok(());
@@ -335,63 +314,48 @@ impl Expectation {
                 if body.message != *message {
                     return Err(format!("expected message {message:?}, got {:?}", body.message));
                 }
-                if kind.is_some() && body.error_type.is_none() {
+                if error_type.is_some() && body.error_type.is_none() {
                     return Err("error body without type, which errors.include requires".to_owned());
                 }
-                if body.request_sent.is_some_and(|sent| sent < *sent_at_least) {
-                    return Err(format!("expected request_sent {} or more", sent_at_least.name()));
+                if body.request_sent.is_some_and(|sent| sent < *min_request_sent) {
+                    return Err(format!("expected request_sent {} or more", min_request_sent.name()));
                 }
                 Ok(())
             }
-            Expectation::Forwarded { status, body, or_replaced_with } => {
-                if response.status != *status {
-                    return match or_replaced_with {
-                        Some(replacement) if response.status == *replacement => {
-                            contract_check::check_error_response(response, request_kind, contract)
-                        }
-                        Some(_) | None => Err(format!("expected {status}, got {}", response.status)),
-                    };
-                }
-                match body {
-                    Some(body) if response.end != BodyEnd::Complete || response.body != *body => {
-                        Err("body differs from the upstream's".to_owned())
-                    }
-                    Some(_) | None => Ok(()),
-                }
+            Source::Forwarded { or_replaced_with: Some(other), .. }
+                if response.status == *other && !has_status =>
+            {
+                check_error()
             }
-            Expectation::Completed { status } if response.status != *status => {
-                Err(format!("expected {status}, got {}", response.status))
+            Source::Forwarded { .. } | Source::Completed | Source::Truncated { .. } if !has_status => {
+                differs()
             }
-            Expectation::Completed { .. } => {
-                contract_check::check_error_response(response, request_kind, contract)
+            Source::Forwarded { body: Some(body), .. }
+                if response.end != BodyEnd::Complete || response.body != *body =>
+            {
+                Err("body differs from the upstream's".to_owned())
             }
-            Expectation::Truncated { status, body, .. } => {
-                if response.status != *status {
-                    return Err(format!("expected {status}, got {}", response.status));
-                }
-                if response.end != BodyEnd::Truncated {
-                    return Err("expected a truncated response, got a complete one".to_owned());
-                }
-                if !body.starts_with(&response.body) {
-                    return Err("body is not a prefix of the upstream's".to_owned());
-                }
-                Ok(())
+            Source::Forwarded { .. } => Ok(()),
+            Source::Completed => check_error(),
+            Source::Truncated { .. } if response.end != BodyEnd::Truncated => {
+                Err("expected a truncated response, got a complete one".to_owned())
             }
+            Source::Truncated { body, .. } if !body.starts_with(&response.body) => {
+                Err("body is not a prefix of the upstream's".to_owned())
+            }
+            Source::Truncated { .. } => Ok(()),
         }
     }
 
     /// Records a response; without its cause if the row did not pass.
     pub(super) fn record(&self, observed: &Tally, response: &ReceivedResponse, passed: bool) {
-        let (cause, truncation_cause) = match self {
-            Expectation::LocalReply { cause, .. } => (Some(*cause), None),
-            Expectation::Forwarded { status, .. } | Expectation::Completed { status }
-                if response.status == *status =>
-            {
-                (Some(UPSTREAM_RESPONSE), None)
-            }
+        let (cause, truncation_cause) = match &self.source {
+            Source::LocalReply { cause, .. } => (Some(*cause), None),
+            Source::Truncated { cause, .. } => (None, Some(*cause)),
             // A local reply instead of a forwarded response: its cause depends on the gateway.
-            Expectation::Forwarded { .. } | Expectation::Completed { .. } => (None, None),
-            Expectation::Truncated { cause, .. } => (None, Some(*cause)),
+            Source::Forwarded { .. } | Source::Completed => {
+                (Some(UPSTREAM_RESPONSE).filter(|_| response.status == self.status), None)
+            }
         };
         observed.record_response(response.status, cause.filter(|_| passed));
         match truncation_cause.filter(|_| passed) {

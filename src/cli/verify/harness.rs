@@ -13,7 +13,7 @@ use tracing::Level;
 
 use super::load_factor::LoadFactor;
 use super::route_probe::RouteProbes;
-use super::unavailability::{self, Names, Unavailability};
+use super::unavailability::{self, Unavailability};
 use crate::config::{
     Config, ListenAddress, Listener, RouteConfig, Timeouts, UpstreamConfig as Servers, UpstreamServer,
 };
@@ -107,7 +107,7 @@ impl Harness {
         let http2_config = with_http2_upstreams(&config, &original, &mut changes);
         let tls_config = with_tls_upstreams(&config, faulty_upstream.ca_pem())?;
         let start_for = |server_kind: &ServerKind| {
-            if !original.upstreams.iter().any(|configured| supports(configured, *server_kind)) {
+            if original.upstreams.iter().all(|upstream| unsupported(upstream, *server_kind).is_some()) {
                 return Ok(None);
             }
             let config = if server_kind.requires_http2() {
@@ -132,10 +132,10 @@ impl Harness {
         let flood_gateway = start(&with_h2c, client_upstream.address())?;
         let low_limits_gateway = start(&with_low_limits(&config, &original), client_upstream.address())?;
         let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(start_error)?;
-        let names = Names { silent: silent.local_addr().map_err(start_error)? };
+        let silent_address = silent.local_addr().map_err(start_error)?;
         let start_unavailable = |kind: &Unavailability| {
             let mut config = with_server(&config, faulty_upstream.address(ServerKind::Refusing));
-            config.upstreams.iter_mut().for_each(|upstream| (kind.set_up)(upstream, names));
+            config.upstreams.iter_mut().for_each(|upstream| (kind.set_up)(upstream, silent_address));
             start_gateway(config, &shutdown)
         };
         let unavailable_gateways =
@@ -444,18 +444,20 @@ fn set_quota(settings: &mut LimiterSettings, (allowed, period, burst): (u32, Dur
     }
 }
 
-/// Whether faults of this kind of server apply to the upstream as configured in the file.
-pub(super) fn supports(upstream: &Servers, server_kind: ServerKind) -> bool {
+/// Why faults of this kind of server do not apply to the upstream as configured in the file; `None` if they do.
+pub(super) fn unsupported(upstream: &Servers, server_kind: ServerKind) -> Option<&'static str> {
     let verification = upstream.cert_verification.as_ref();
-    if server_kind.has_invalid_certificate() {
-        verification.is_some_and(|verification| verification.is_enabled())
+    let verifies = verification.is_some_and(|verification| verification.is_enabled());
+    let (applies, reason) = if server_kind.requires_http2() {
+        (supports_http2(upstream), "its upstream does not use HTTP/2")
+    } else if server_kind.has_invalid_certificate() && verification.is_some() {
+        (verifies, "its upstream does not verify certificates")
     } else if server_kind.requires_tls() {
-        verification.is_some()
-    } else if server_kind.requires_http2() {
-        supports_http2(upstream)
+        (verification.is_some(), "its upstream does not use TLS")
     } else {
-        server_kind != ServerKind::UnexpectedTls || verification.is_none()
-    }
+        (server_kind != ServerKind::UnexpectedTls || verification.is_none(), "its upstream uses TLS")
+    };
+    (!applies).then_some(reason)
 }
 
 /// Requires TLS with certificates of this authority for every upstream.

@@ -20,7 +20,7 @@ pub(super) fn render_text(report: &VerifyReport) -> String {
     for change in &report.changes {
         let _ = writeln!(text, "  {change}");
     }
-    for (section, title) in SECTION_TITLES {
+    for (section, _, title) in SECTIONS {
         let rows = report.rows.iter().filter(|row| row.section == section);
         let (skipped, played): (Vec<_>, Vec<_>) =
             rows.partition(|row| matches!(row.verdict, Verdict::NotApplicable(_)));
@@ -28,15 +28,16 @@ pub(super) fn render_text(report: &VerifyReport) -> String {
             continue;
         }
         let _ = writeln!(text, "\n{title}");
-        for group in group_by_key(&played, |row| (row.fault, &row.expected, &row.actual, word(&row.verdict)))
-        {
-            write_group(&mut text, &group);
+        for group in group_by_key(&played, |row| (row.fault, &row.expected, &row.actual, word(row))) {
+            let Some(row) = group.first() else { continue };
+            let (word, routes) = (word(row), describe_routes(&group));
+            let ReportRow { fault, expected, actual, .. } = row;
+            let _ = writeln!(text, "  {word:<7} {fault:<32} {expected:<46} {actual}{routes}");
         }
         for group in group_by_key(&skipped, |row| (row.fault, reason(row))) {
             let Some(row) = group.first() else { continue };
-            let (word, reason) = (word(&row.verdict), reason(row));
-            let _ =
-                writeln!(text, "  {:<7} {:<32} {word}: {reason}{}", "-", row.fault, describe_routes(&group));
+            let (word, reason, routes) = (word(row), reason(row), describe_routes(&group));
+            let _ = writeln!(text, "  {:<7} {:<32} {word}: {reason}{routes}", "-", row.fault);
         }
     }
     reasons(&mut text, report, "Failed:", |verdict| matches!(verdict, Verdict::Failed(_)));
@@ -65,9 +66,9 @@ pub(super) fn render_json(report: &VerifyReport) -> String {
         .iter()
         .map(|row| {
             json!({
-                "side": section_name(row.section), "fault": row.fault, "description": row.description, "route": row.route,
-                "expected": row.expected, "actual": row.actual, "verdict": word(&row.verdict),
-                "reason": verdict_reason(&row.verdict), "retried": row.retried,
+                "side": section_name(row), "fault": row.fault, "description": row.description, "route": row.route,
+                "expected": row.expected, "actual": row.actual, "verdict": word(row),
+                "reason": row.verdict.parts().1, "retried": row.retried,
             })
         })
         .collect();
@@ -88,41 +89,36 @@ pub(super) fn render_json(report: &VerifyReport) -> String {
     format!("{document:#}\n")
 }
 
-const SECTION_TITLES: [(Section, &str); 4] = [
-    (Section::Upstream, "Upstream faults:"),
-    (Section::Client, "Client faults:"),
-    (Section::Rejections, "Requests that the configuration rejects:"),
-    (Section::Metrics, "Metrics:"),
+/// The sections, with their names in JSON and their titles in the table.
+const SECTIONS: [(Section, &str, &str); 4] = [
+    (Section::Upstream, "upstream", "Upstream faults:"),
+    (Section::Client, "client", "Client faults:"),
+    (Section::Rejections, "rejections", "Requests that the configuration rejects:"),
+    (Section::Metrics, "metrics", "Metrics:"),
 ];
 
-const fn section_name(section: Section) -> &'static str {
-    match section {
-        Section::Upstream => "upstream",
-        Section::Client => "client",
-        Section::Rejections => "rejections",
-        Section::Metrics => "metrics",
+fn section_name(row: &ReportRow) -> &'static str {
+    SECTIONS.iter().find(|section| section.0 == row.section).map_or("", |section| section.1)
+}
+
+impl Verdict {
+    /// The name in both formats, and the reason.
+    fn parts(&self) -> (&'static str, Option<&str>) {
+        match self {
+            Verdict::Passed => ("passed", None),
+            Verdict::Failed(reason) => ("failed", Some(reason)),
+            Verdict::Flaky(reason) => ("flaky", Some(reason)),
+            Verdict::NotApplicable(reason) => ("not applicable", Some(reason)),
+        }
     }
 }
 
-/// The name of a verdict in both formats.
-const fn word(verdict: &Verdict) -> &'static str {
-    match verdict {
-        Verdict::Passed => "passed",
-        Verdict::Failed(_) => "failed",
-        Verdict::Flaky(_) => "flaky",
-        Verdict::NotApplicable(_) => "not applicable",
-    }
-}
-
-fn verdict_reason(verdict: &Verdict) -> Option<&str> {
-    match verdict {
-        Verdict::Passed => None,
-        Verdict::Failed(reason) | Verdict::Flaky(reason) | Verdict::NotApplicable(reason) => Some(reason),
-    }
+fn word(row: &ReportRow) -> &'static str {
+    row.verdict.parts().0
 }
 
 fn reason(row: &ReportRow) -> &str {
-    verdict_reason(&row.verdict).unwrap_or_default()
+    row.verdict.parts().1.unwrap_or_default()
 }
 
 /// Groups rows by key, in the order of the first row of each group.
@@ -139,19 +135,6 @@ fn group_by_key<'a, K: PartialEq>(
         }
     }
     groups.into_iter().map(|(_, group)| group).collect()
-}
-
-fn write_group(text: &mut String, group: &[&ReportRow]) {
-    let Some(row) = group.first() else { return };
-    let word = word(&row.verdict);
-    let _ = writeln!(
-        text,
-        "  {word:<7} {:<32} {:<46} {}{}",
-        row.fault,
-        row.expected,
-        row.actual,
-        describe_routes(group)
-    );
 }
 
 /// The route of a group, or the number of its routes.

@@ -229,13 +229,13 @@ async fn check_rate_limit(harness: &Harness, route: &RouteConfig, probe: &RouteP
         .then(|| rules.for_fault(Cause::RouteResponse, RequestSent::None));
     if own_error
         .as_ref()
-        .is_some_and(|own| own.status() == rules.for_fault(Cause::RateLimited, RequestSent::None).status())
+        .is_some_and(|own| own.status == rules.for_fault(Cause::RateLimited, RequestSent::None).status)
     {
         let row = ReportRow::new(Section::Rejections, RATE_LIMITED, Some(&route.name));
         return row.skipped("its respond.code is that of a denied request");
     }
     let is_own_error =
-        |response: &ReceivedResponse| own_error.as_ref().is_some_and(|own| own.status() == response.status);
+        |response: &ReceivedResponse| own_error.as_ref().is_some_and(|own| own.status == response.status);
     let cause_of = |response: &ReceivedResponse| {
         Some(if is_own_error(response) { Cause::RouteResponse } else { Cause::RateLimited })
     };

@@ -17,8 +17,8 @@ pub(super) struct Unavailability {
     pub(super) fault: (&'static str, &'static str),
     /// The cause of the response.
     pub(super) cause: Cause,
-    /// Configures an upstream.
-    pub(super) set_up: fn(&mut UpstreamConfig, Names),
+    /// Configures an upstream, with the address of a name server that never answers.
+    pub(super) set_up: fn(&mut UpstreamConfig, SocketAddr),
     /// The cause of the request that makes an upstream unavailable, if a request does.
     pub(super) provoked_by: Option<Cause>,
     /// Both are in the series that is 1 for an unavailable upstream.
@@ -69,8 +69,8 @@ pub(super) const ALL: [Unavailability; 4] = [
     Unavailability {
         fault: ("silent-name-server", "arrives before a name server has answered"),
         cause: Cause::DnsTimeout,
-        set_up: |upstream, names| {
-            upstream.names = NameSource::NameServers(vec![names.silent]);
+        set_up: |upstream, silent| {
+            upstream.names = NameSource::NameServers(vec![silent]);
             set_host(upstream, "verify.example");
         },
         provoked_by: None,
@@ -85,11 +85,4 @@ fn set_host(upstream: &mut UpstreamConfig, host: &str) {
     for server in &mut upstream.servers {
         server.host = host.to_owned();
     }
-}
-
-/// What the ways need.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Names {
-    /// A name server that never answers.
-    pub(super) silent: SocketAddr,
 }

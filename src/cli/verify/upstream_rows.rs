@@ -3,10 +3,12 @@
 //! A header field of the request selects the fault, because the paths belong to the routes. Faults of pooled
 //! connections run once per upstream and sequentially, so that rows do not share a connection.
 
+use std::collections::HashSet;
+
 use http::Method;
 
 use super::exchange::{self, ReadLimits};
-use super::expectation::{Expectation, ExpectationContext, describe_response};
+use super::expectation::{Expectation, ExpectationContext, Source, describe_response};
 use super::harness::{self, Harness, RunningGateway};
 use super::route_probe::RouteProbe;
 use super::{ReportRow, Section, retry};
@@ -36,36 +38,13 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
     let faults = harness.cases.upstream_faults();
     let mut rows = Vec::new();
     let (mut concurrent, mut sequential) = (Vec::new(), Vec::new());
-    let mut pooled = Vec::new();
-    for (index, probe) in harness.probes.probes.iter().enumerate() {
-        let Some(route) = harness.config.routes.get(index) else { continue };
-        let skipped = |fault: &UpstreamFault, reason: String| {
-            let row = ReportRow::new(Section::Upstream, (fault.name, fault.description), Some(&route.name));
-            row.skipped(reason)
-        };
-        let probe = match probe {
-            Ok(probe) => probe,
-            Err(reason) => {
-                rows.extend(faults.iter().map(|fault| skipped(fault, reason.clone())));
-                continue;
-            }
-        };
+    let mut pooled = HashSet::new();
+    for target in harness.config.routes.iter().zip(&harness.probes.probes) {
         for fault in faults {
-            let gateway = harness.gateway_for(fault.server_kind).ok_or("no gateway for this kind of server");
-            match skip_reason(harness, probe, fault).map_or(gateway.map_err(str::to_owned), Err) {
-                Err(reason) => rows.push(skipped(fault, reason)),
-                Ok(_) if pooled.contains(&(route.upstream, fault.name)) => {
-                    rows.push(skipped(fault, "tested on another route of the same upstream".to_owned()));
-                }
-                Ok(gateway) => {
-                    let planned = PlannedRow { fault, probe, route, gateway };
-                    if fault.server_kind == ServerKind::Pooled {
-                        pooled.push((route.upstream, fault.name));
-                        sequential.push(planned);
-                    } else {
-                        concurrent.push(planned);
-                    }
-                }
+            match plan(harness, fault, target, &mut pooled) {
+                Err(reason) => rows.push(row_of(fault, target.0).skipped(reason)),
+                Ok(planned) if fault.server_kind == ServerKind::Pooled => sequential.push(planned),
+                Ok(planned) => concurrent.push(planned),
             }
         }
     }
@@ -76,62 +55,59 @@ pub(super) async fn run_all(harness: &Harness) -> Vec<ReportRow> {
     [rows, concurrent, sequential].concat()
 }
 
-/// Why a row does not apply to a route; `None` if it does.
-fn skip_reason(harness: &Harness, probe: &RouteProbe, fault: &UpstreamFault) -> Option<String> {
-    let method = request_method(probe, fault);
-    let route = harness.config.routes.get(probe.route_index)?;
-    if route.upstream.is_none() {
-        return Some("the route forwards nothing".to_owned());
-    }
+fn row_of(fault: &UpstreamFault, route: &RouteConfig) -> ReportRow {
+    ReportRow::new(Section::Upstream, (fault.name, fault.description), Some(&route.name))
+}
+
+/// Plans a row for a route.
+///
+/// # Errors
+/// Why it does not apply.
+fn plan<'a>(
+    harness: &'a Harness,
+    fault: &'a UpstreamFault,
+    (route, probe): (&'a RouteConfig, &'a Result<RouteProbe, String>),
+    pooled: &mut HashSet<(Option<usize>, &'static str)>,
+) -> Result<PlannedRow<'a>, String> {
+    let probe = probe.as_ref().map_err(String::clone)?;
+    let upstream = route.upstream.and_then(|index| harness.original_config.upstreams.get(index));
+    let upstream = upstream.ok_or("the route forwards nothing")?;
     if fault.is_upgrade() && !route.upgrades.iter().any(|name| name == WEBSOCKET) {
-        return Some("the route does not allow WebSocket upgrades".to_owned());
+        return Err("the route does not allow WebSocket upgrades".to_owned());
     }
-    let configured = route.upstream.and_then(|index| harness.original_config.upstreams.get(index));
-    if !configured.is_some_and(|configured| harness::supports(configured, fault.server_kind)) {
-        let uses_tls = configured.is_some_and(|configured| configured.cert_verification.is_some());
-        let reason = if fault.server_kind.requires_http2() {
-            "its upstream does not use HTTP/2"
-        } else if fault.server_kind.has_invalid_certificate() && uses_tls {
-            "its upstream does not verify certificates"
-        } else if uses_tls {
-            "its upstream uses TLS"
-        } else {
-            "its upstream does not use TLS"
-        };
-        return Some(reason.to_owned());
-    }
-    if requires_own_method(fault) {
-        let required = Method::from_bytes(fault.request.method.as_bytes()).unwrap_or_default();
-        if !harness.probes.accepts(probe, &required) || route.deny_methods.contains(&required) {
-            return Some(format!("the route does not accept {required}"));
-        }
+    harness::unsupported(upstream, fault.server_kind).map_or(Ok(()), Err)?;
+    let method = request_method(probe, fault);
+    if !harness.probes.accepts(probe, &method) || route.deny_methods.contains(&method) {
+        return Err(format!("the route does not accept {method}"));
     }
     if fault.request.body.len() as u64 > route.max_body {
-        return Some("the body of the row is larger than the route's max_body".to_owned());
+        return Err("the body of the row is larger than the route's max_body".to_owned());
     }
-    let method = Method::from_bytes(method.as_bytes()).unwrap_or_default();
-    (!harness.probes.accepts(probe, &method)).then(|| format!("the route does not accept {method}"))
+    let gateway = harness.gateway_for(fault.server_kind).ok_or("no gateway for this kind of server")?;
+    if fault.server_kind == ServerKind::Pooled && !pooled.insert((route.upstream, fault.name)) {
+        return Err("tested on another route of the same upstream".to_owned());
+    }
+    Ok(PlannedRow { fault, probe, route, gateway })
 }
 
 /// The row's method if the outcome depends on it, else the probe's.
-fn request_method<'a>(probe: &'a RouteProbe, fault: &UpstreamFault) -> &'a str {
-    if requires_own_method(fault) { fault.request.method } else { probe.method.as_str() }
-}
-
-/// Whether the outcome of the row depends on its method.
-fn requires_own_method(fault: &UpstreamFault) -> bool {
-    fault.request.method != "GET" || fault.server_kind == ServerKind::Pooled || fault.is_upgrade()
+fn request_method(probe: &RouteProbe, fault: &UpstreamFault) -> Method {
+    let own = fault.request.method;
+    if own != "GET" || fault.server_kind == ServerKind::Pooled || fault.is_upgrade() {
+        Method::from_bytes(own.as_bytes()).unwrap_or_default()
+    } else {
+        probe.method.clone()
+    }
 }
 
 async fn run_row(harness: &Harness, planned: &PlannedRow<'_>) -> ReportRow {
     let PlannedRow { fault, probe, route, gateway } = *planned;
-    let name = request_method(probe, fault);
-    let method = Method::from_bytes(name.as_bytes()).unwrap_or_default();
+    let method = request_method(probe, fault);
     let context = ExpectationContext::on_route(&harness.config, route, &method);
     let expectation = context.for_row(fault);
     let request_kind = RequestKind { head: method == Method::HEAD, http10: false };
-    let row = ReportRow::new(Section::Upstream, (fault.name, fault.description), Some(&route.name));
-    match send_requests(harness, planned, name, request_kind).await {
+    let row = row_of(fault, route);
+    match send_requests(harness, planned, &method, request_kind).await {
         Err(error) => row.judged(expectation.describe(), error.clone(), Err(error)),
         Ok(response) => {
             let result = expectation
@@ -149,7 +125,7 @@ async fn run_row(harness: &Harness, planned: &PlannedRow<'_>) -> ReportRow {
 async fn send_requests(
     harness: &Harness,
     planned: &PlannedRow<'_>,
-    method: &str,
+    method: &Method,
     request_kind: RequestKind,
 ) -> Result<ReceivedResponse, String> {
     let PlannedRow { fault, probe, route, gateway } = *planned;
@@ -194,7 +170,7 @@ fn check_documented_code(
     if !has_default_codes || !harness.config.overrides.is_empty() {
         return Ok(());
     }
-    let (status, documented) = (expectation.status(), fault.expect.outcome.status());
+    let (status, documented) = (expectation.status, fault.expect.outcome.status());
     if status == documented { Ok(()) } else { Err(format!("expected {documented}, got {status}")) }
 }
 
@@ -213,9 +189,9 @@ fn check_headers(
     response: &ReceivedResponse,
     route: &RouteConfig,
 ) -> Result<(), String> {
-    let Expectation::LocalReply { status, .. } = expectation else { return Ok(()) };
     // The row's fields apply to its own outcome only, which this configuration may change.
-    if *status != fault.expect.outcome.status()
+    if !matches!(expectation.source, Source::LocalReply { .. })
+        || expectation.status != fault.expect.outcome.status()
         || matches!(fault.expect.outcome, FaultOutcome::Forwarded { .. })
     {
         return Ok(());

@@ -45,20 +45,19 @@ impl Http1Runner<'_> {
         let (run, context) = (self.run, self.run.context);
         let Some(reader) = &mut self.reader else { return Ok(()) };
         reader.deadline = Instant::now() + context.limit;
+        // A failed write is not a violation: the gateway may have responded and closed. The read steps decide.
         match step {
-            ClientStep::Write(payload) => write_all(reader, &run.bytes(payload)).await,
+            ClientStep::Write(payload) => _ = write_all(reader, &run.bytes(payload)).await,
             ClientStep::WriteUntilResponse { bytes, interval } => {
-                send_slowly(reader, &run.bytes(bytes), run.scale(*interval)).await
+                send_slowly(reader, &run.bytes(bytes), run.scale(*interval)).await;
             }
             ClientStep::ReadInterim(status) => {
-                let received = reader
-                    .read_interim(RequestKind::DEFAULT)
-                    .await
-                    .map_err(|read_error| describe_read_error("an interim response", &read_error))?;
+                let received = reader.read_interim(RequestKind::DEFAULT).await;
+                let received =
+                    received.map_err(|error| describe_read_error("an interim response", &error))?;
                 if received != *status {
                     return Err(format!("expected {status}, got {received}"));
                 }
-                true
             }
             ClientStep::ReadResponse(request_kind) => return self.read_response(*request_kind, None).await,
             ClientStep::ReadResponseSlowly { bytes, interval } => {
@@ -71,53 +70,42 @@ impl Http1Runner<'_> {
                     }
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                true
             }
-            ClientStep::WaitForData => !reader.wait_for_data().await,
-            ClientStep::Pause(time) => {
-                tokio::time::sleep(run.scale(*time)).await;
-                true
-            }
+            ClientStep::WaitForData => _ = reader.wait_for_data().await,
+            ClientStep::Pause(time) => tokio::time::sleep(run.scale(*time)).await,
             ClientStep::OutlastWriteTimeout => {
                 tokio::time::sleep(context.profile.write_timeout.saturating_mul(2)).await;
-                true
             }
-            ClientStep::ShutdownWrite => reader.stream.shutdown().await.is_ok(),
-            ClientStep::Close => self.reader.take().is_some(),
+            ClientStep::ShutdownWrite => _ = reader.stream.shutdown().await,
+            ClientStep::Close => self.reader = None,
             ClientStep::Reset => {
-                let reader = self.reader.take();
-                reader.is_some_and(|mut reader| {
-                    gateway_stream::tcp_stream(&mut reader.stream).set_zero_linger().is_ok()
-                })
+                let _ = gateway_stream::tcp_stream(&mut reader.stream).set_zero_linger();
+                self.reader = None;
             }
             ClientStep::TlsHandshake(hello) => return self.tls_handshake(hello).await,
             ClientStep::WriteBelowTls(bytes) => {
                 let (tcp_stream, bytes) = (gateway_stream::tcp_stream(&mut reader.stream), run.bytes(bytes));
-                let written = with_timeout(context.limit, tcp_stream.write_all(&bytes)).await;
-                written.is_some_and(|written| written.is_ok())
+                with_timeout(context.limit, tcp_stream.write_all(&bytes)).await;
             }
             ClientStep::ExpectAlert(alert) => {
-                let name = alert.name();
-                match with_timeout(context.limit, gateway_stream::read_fatal_alert(&mut reader.stream)).await
-                {
-                    Some(Ok(received)) if received == alert.code() => true,
-                    Some(Ok(received)) => {
-                        return Err(format!("expected TLS alert {name}, got alert {received}"));
-                    }
-                    Some(Err(error)) => return Err(format!("expected TLS alert {name}: {error}")),
-                    None => return Err(format!("expected TLS alert {name}: timed out")),
-                }
+                let received = gateway_stream::read_fatal_alert(&mut reader.stream);
+                let difference = match with_timeout(context.limit, received).await {
+                    Some(Ok(received)) if received == alert.code() => return Ok(()),
+                    Some(Ok(received)) => format!(", got alert {received}"),
+                    Some(Err(error)) => format!(": {error}"),
+                    None => ": timed out".to_owned(),
+                };
+                return Err(format!("expected TLS alert {}{difference}", alert.name()));
             }
             ClientStep::ReadUntilClose => {
                 if !reader.discard_until_close().await {
                     return Err("expected a connection close: timed out".to_owned());
                 }
-                self.reader.take().is_some()
+                self.reader = None;
             }
             // The steps of HTTP/2.
-            ClientStep::SuppressAcks | ClientStep::WaitForStreamEnd(_) => true,
-        };
-        // A failed write is not a violation: the gateway may have responded and closed. The read steps decide.
+            ClientStep::SuppressAcks | ClientStep::WaitForStreamEnd(_) => {}
+        }
         Ok(())
     }
 
@@ -251,15 +239,15 @@ async fn with_timeout<T>(limit: Duration, waited_for: impl Future<Output = T>) -
     }
 }
 
-async fn send_slowly(reader: &mut ResponseReader, bytes: &[u8], every: Duration) -> bool {
+async fn send_slowly(reader: &mut ResponseReader, bytes: &[u8], every: Duration) {
     loop {
         tokio::select! {
             biased;
-            _ = reader.wait_for_data() => return true,
+            _ = reader.wait_for_data() => return,
             () = tokio::time::sleep(every) => {}
         }
         if Instant::now() > reader.deadline || !write_all(reader, bytes).await {
-            return true;
+            return;
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use super::super::case::{ConnectionOutcome, ExpectedResponse};
 use super::super::frames::{self, ACK, END_HEADERS, END_STREAM, Frame, PREFACE, frame_type, setting_id};
 use super::super::hpack;
-use super::super::payload::GatewayProfile;
+use super::super::payload::request_block;
 use super::super::recorder::append_capped;
 use super::super::response_reader::{BodyEnd, ReceivedResponse, ResponseBodyFraming};
 use super::super::step::{ClientStep, RequestKind};
@@ -175,32 +175,29 @@ impl Http2Runner<'_> {
             return Ok(());
         }
         let case = self.run.case;
-        let streams: Vec<u32> = case
-            .streams()
-            .filter(|(_, outcome)| *outcome != ExpectedResponse::NoResponse)
-            .map(|(number, _)| number)
-            .collect();
-        for number in streams {
-            self.wait_until(&format!("a response on stream {number}"), |runner| {
-                runner.is_stream_ended(number) || runner.connection_closed
-            })
-            .await?;
+        for (number, outcome) in case.streams() {
+            if outcome != ExpectedResponse::NoResponse {
+                self.wait_until(&format!("a response on stream {number}"), |runner| {
+                    runner.is_stream_ended(number) || runner.connection_closed
+                })
+                .await?;
+            }
         }
         for (number, outcome) in case.streams() {
             self.check_stream(number, outcome)
                 .map_err(|violation| format!("stream {number}: {violation}"))?;
         }
-        match case.connection() {
+        let is_error_expected = match case.connection() {
             ConnectionOutcome::KeptOpen => return self.follow_up().await,
-            ConnectionOutcome::ErrorGoaway | ConnectionOutcome::Goaway => {}
+            ConnectionOutcome::ErrorGoaway => true,
+            ConnectionOutcome::Goaway => false,
             ConnectionOutcome::AnnouncedClose
             | ConnectionOutcome::Closed
             | ConnectionOutcome::Dropped
             | ConnectionOutcome::Truncated
             | ConnectionOutcome::ClientClosed => return Ok(()),
-        }
+        };
         self.wait_until("a connection close", |runner| runner.connection_closed).await?;
-        let is_error_expected = case.connection() == ConnectionOutcome::ErrorGoaway;
         match self.goaway_code {
             None => Err("expected GOAWAY, got a connection close without it".to_owned()),
             Some(0) if is_error_expected => Err("expected GOAWAY with an error, got NO_ERROR".to_owned()),
@@ -215,43 +212,39 @@ impl Http2Runner<'_> {
     fn check_stream(&mut self, number: u32, outcome: ExpectedResponse) -> Result<(), String> {
         let stream = self.streams.remove(&number).unwrap_or_default();
         let description = format!("{}{}", describe_stream(&stream), self.describe_end());
-        match outcome {
-            ExpectedResponse::NoResponse if stream.response.is_none() => Ok(()),
-            ExpectedResponse::Reset
-                if stream.response.is_none() && stream.reset_code.is_some_and(|code| code != 0) =>
-            {
-                Ok(())
+        let expected = match (outcome, stream.response) {
+            (ExpectedResponse::NoResponse, None) => return Ok(()),
+            (ExpectedResponse::Reset, None) if stream.reset_code.is_some_and(|code| code != 0) => {
+                return Ok(());
             }
-            ExpectedResponse::Empty431 => match stream.response {
-                Some(response) if response.status == 431 && response.body_length == 0 => Ok(()),
-                Some(_) | None => Err(format!("expected an empty 431, got {description}")),
-            },
-            ExpectedResponse::HeadersOnly(cause) => match stream.response {
-                Some(response) if response.body_length == 0 && response.end == BodyEnd::Truncated => {
-                    // Check it like a response to HEAD: headers without a body.
-                    let head = ReceivedResponse { end: BodyEnd::Complete, ..response };
-                    let verdict = self.run.check(
-                        ExpectedResponse::Rejected(cause),
-                        RequestKind { head: true, http10: false },
-                        &head,
-                    );
-                    self.result.responses.push(head);
-                    verdict
-                }
-                Some(_) | None => Err(format!("expected response headers only, got {description}")),
-            },
-            ExpectedResponse::Reset => Err(format!("expected RST_STREAM, got {description}")),
-            ExpectedResponse::NoResponse => Err(format!("expected no response, got {description}")),
-            expected => {
-                let Some(response) = stream.response else {
-                    return Err(format!("expected a response, got {description}"));
-                };
+            (ExpectedResponse::Empty431, Some(response))
+                if response.status == 431 && response.body_length == 0 =>
+            {
+                return Ok(());
+            }
+            (ExpectedResponse::HeadersOnly(cause), Some(response))
+                if response.body_length == 0 && response.end == BodyEnd::Truncated =>
+            {
+                // Check it like a response to HEAD: headers without a body.
+                let head = ReceivedResponse { end: BodyEnd::Complete, ..response };
+                let request_kind = RequestKind { head: true, http10: false };
+                let verdict = self.run.check(ExpectedResponse::Rejected(cause), request_kind, &head);
+                self.result.responses.push(head);
+                return verdict;
+            }
+            (ExpectedResponse::NoResponse, _) => "no response",
+            (ExpectedResponse::Reset, _) => "RST_STREAM",
+            (ExpectedResponse::Empty431, _) => "an empty 431",
+            (ExpectedResponse::HeadersOnly(_), _) => "response headers only",
+            (_, None) => "a response",
+            (expected, Some(response)) => {
                 let verdict = check_content_length(&response)
                     .and_then(|()| self.run.check(expected, RequestKind::DEFAULT, &response));
                 self.result.responses.push(response);
-                verdict
+                return verdict;
             }
-        }
+        };
+        Err(format!("expected {expected}, got {description}"))
     }
 
     /// The state of the connection, appended to a violation.
@@ -460,34 +453,17 @@ impl ReceivedStream {
     }
 }
 
-/// The header block of an ordinary request with this marker.
-fn request_block(profile: &GatewayProfile, method: &str, marker: &str) -> Vec<u8> {
-    let target = format!("{}?row={marker}", profile.path);
-    hpack::HeaderList::default()
-        .with(":method", method)
-        .with(":scheme", "http")
-        .with(":path", target)
-        .with(":authority", &profile.host)
-        .encode()
-}
-
 /// Fields that HTTP/2 forbids (RFC 9113, section 8.2.2).
 const CONNECTION_SPECIFIC: [&str; 5] =
     ["connection", "transfer-encoding", "keep-alive", "upgrade", "proxy-connection"];
 
 /// Checks that the body has the length of Content-Length.
 fn check_content_length(response: &ReceivedResponse) -> Result<(), String> {
-    match response.framing {
-        ResponseBodyFraming::Length(length)
-            if response.end == BodyEnd::Complete && length != response.body_length =>
-        {
-            Err(format!("expected {length} bytes (Content-Length), got {}", response.body_length))
-        }
-        ResponseBodyFraming::Length(_)
-        | ResponseBodyFraming::Bodiless
-        | ResponseBodyFraming::Chunked
-        | ResponseBodyFraming::CloseDelimited => Ok(()),
+    let ResponseBodyFraming::Length(length) = response.framing else { return Ok(()) };
+    if response.end == BodyEnd::Complete && length != response.body_length {
+        return Err(format!("expected {length} bytes (Content-Length), got {}", response.body_length));
     }
+    Ok(())
 }
 
 fn describe_stream(stream: &ReceivedStream) -> String {
