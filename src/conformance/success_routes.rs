@@ -104,3 +104,7 @@ fn keep_header_section(step: &mut Step) -> bool {
 
 /// 1,024 bytes of text, repeated in the body of `/bytes/N`, so that a test can check a download byte for byte.
 pub const PATTERN: &str = include_str!("pattern.txt");
+
+#[cfg(test)]
+#[path = "success_routes_tests.rs"]
+mod tests;

@@ -26,12 +26,12 @@ use crate::snapshot::error_context::{ErrorContext, RequestState};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Expectation {
     pub(super) status: u16,
-    pub(super) source: Source,
+    pub(super) source: ResponseSource,
 }
 
 /// Where the expected response comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Source {
+pub(super) enum ResponseSource {
     /// A local reply.
     LocalReply {
         /// The `cause` label of the metric.
@@ -130,7 +130,7 @@ impl ExpectationContext<'_> {
         let body = || fault.expect.body.to_vec();
         match fault.expect.outcome {
             FaultOutcome::Aborted { code, cause } => {
-                Expectation { status: code, source: Source::Truncated { cause, body: body() } }
+                Expectation { status: code, source: ResponseSource::Truncated { cause, body: body() } }
             }
             FaultOutcome::Forwarded { code } if code < 400 => Expectation::forwarded(code, Some(body())),
             FaultOutcome::Forwarded { code } => self.for_conforming(code, fault),
@@ -170,7 +170,7 @@ impl ExpectationContext<'_> {
             || conform::check_conformance(contract, &error, messages) == Conformance::Conforms;
         if contract.code(status).is_some() && conforms && decision.allows_upstream_body() {
             let is_completed = contract.template().completes() && !plain.is_empty();
-            let completed = Expectation { status, source: Source::Completed };
+            let completed = Expectation { status, source: ResponseSource::Completed };
             return if is_completed { completed } else { Expectation::forwarded(status, Some(body)) };
         }
         let error_context = self.error_context();
@@ -216,7 +216,7 @@ impl ExpectationContext<'_> {
             }
             ErrorMode::Observe => {
                 let or_replaced_with = Some(decision.code().status());
-                Expectation { status, source: Source::Forwarded { body: None, or_replaced_with } }
+                Expectation { status, source: ResponseSource::Forwarded { body: None, or_replaced_with } }
             }
             ErrorMode::Pass => Expectation::forwarded(status, None),
         }
@@ -266,23 +266,23 @@ fn local_reply(
 ) -> Expectation {
     let (message, error_type) = contract_check::message_and_type(reply.body(), contract);
     let message = message.unwrap_or_default();
-    let source = Source::LocalReply { cause, message, error_type, min_request_sent: sent_at_least };
+    let source = ResponseSource::LocalReply { cause, message, error_type, min_request_sent: sent_at_least };
     Expectation { status: decision.code().status(), source }
 }
 
 impl Expectation {
     const fn forwarded(status: u16, body: Option<Vec<u8>>) -> Expectation {
-        Expectation { status, source: Source::Forwarded { body, or_replaced_with: None } }
+        Expectation { status, source: ResponseSource::Forwarded { body, or_replaced_with: None } }
     }
 
     /// A short description for the report.
     pub(super) fn describe(&self) -> String {
         let status = self.status;
         match &self.source {
-            Source::LocalReply { cause, .. } => format!("{status} {cause}"),
-            Source::Forwarded { .. } => format!("{status} from the upstream"),
-            Source::Completed => format!("{status} from the upstream, completed"),
-            Source::Truncated { cause, .. } => format!("{status}, truncated: {cause}"),
+            ResponseSource::LocalReply { cause, .. } => format!("{status} {cause}"),
+            ResponseSource::Forwarded { .. } => format!("{status} from the upstream"),
+            ResponseSource::Completed => format!("{status} from the upstream, completed"),
+            ResponseSource::Truncated { cause, .. } => format!("{status}, truncated: {cause}"),
         }
     }
 
@@ -300,7 +300,7 @@ impl Expectation {
         let has_status = response.status == self.status;
         let differs = || Err(format!("expected {}, got {}", self.status, response.status));
         match &self.source {
-            Source::LocalReply { message, error_type, min_request_sent, .. } => {
+            ResponseSource::LocalReply { message, error_type, min_request_sent, .. } => {
                 if response.status >= 400 {
                     check_error()?;
                 }
@@ -322,38 +322,42 @@ impl Expectation {
                 }
                 Ok(())
             }
-            Source::Forwarded { or_replaced_with: Some(other), .. }
+            ResponseSource::Forwarded { or_replaced_with: Some(other), .. }
                 if response.status == *other && !has_status =>
             {
                 check_error()
             }
-            Source::Forwarded { .. } | Source::Completed | Source::Truncated { .. } if !has_status => {
+            ResponseSource::Forwarded { .. }
+            | ResponseSource::Completed
+            | ResponseSource::Truncated { .. }
+                if !has_status =>
+            {
                 differs()
             }
-            Source::Forwarded { body: Some(body), .. }
+            ResponseSource::Forwarded { body: Some(body), .. }
                 if response.end != BodyEnd::Complete || response.body != *body =>
             {
                 Err("body differs from the upstream's".to_owned())
             }
-            Source::Forwarded { .. } => Ok(()),
-            Source::Completed => check_error(),
-            Source::Truncated { .. } if response.end != BodyEnd::Truncated => {
+            ResponseSource::Forwarded { .. } => Ok(()),
+            ResponseSource::Completed => check_error(),
+            ResponseSource::Truncated { .. } if response.end != BodyEnd::Truncated => {
                 Err("expected a truncated response, got a complete one".to_owned())
             }
-            Source::Truncated { body, .. } if !body.starts_with(&response.body) => {
+            ResponseSource::Truncated { body, .. } if !body.starts_with(&response.body) => {
                 Err("body is not a prefix of the upstream's".to_owned())
             }
-            Source::Truncated { .. } => Ok(()),
+            ResponseSource::Truncated { .. } => Ok(()),
         }
     }
 
     /// Records a response; without its cause if the row did not pass.
     pub(super) fn record(&self, observed: &Tally, response: &ReceivedResponse, passed: bool) {
         let (cause, truncation_cause) = match &self.source {
-            Source::LocalReply { cause, .. } => (Some(*cause), None),
-            Source::Truncated { cause, .. } => (None, Some(*cause)),
+            ResponseSource::LocalReply { cause, .. } => (Some(*cause), None),
+            ResponseSource::Truncated { cause, .. } => (None, Some(*cause)),
             // A local reply instead of a forwarded response: its cause depends on the gateway.
-            Source::Forwarded { .. } | Source::Completed => {
+            ResponseSource::Forwarded { .. } | ResponseSource::Completed => {
                 (Some(UPSTREAM_RESPONSE).filter(|_| response.status == self.status), None)
             }
         };

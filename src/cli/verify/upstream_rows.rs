@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use http::Method;
 
 use super::exchange::{self, ReadLimits};
-use super::expectation::{Expectation, ExpectationContext, Source, describe_response};
+use super::expectation::{Expectation, ExpectationContext, ResponseSource, describe_response};
 use super::harness::{self, Harness, RunningGateway};
 use super::route_probe::RouteProbe;
 use super::{ReportRow, Section, retry};
@@ -190,7 +190,7 @@ fn check_headers(
     route: &RouteConfig,
 ) -> Result<(), String> {
     // The row's fields apply to its own outcome only, which this configuration may change.
-    if !matches!(expectation.source, Source::LocalReply { .. })
+    if !matches!(expectation.source, ResponseSource::LocalReply { .. })
         || expectation.status != fault.expect.outcome.status()
         || matches!(fault.expect.outcome, FaultOutcome::Forwarded { .. })
     {
