@@ -1,15 +1,9 @@
 //! The access log: whole lines, with their fields in order, over both HTTP versions, with and without TLS.
 
 use serde_json::{Map, Value};
-use statusquo::conformance::{Gate, ScriptedUpstream, Step, http_response, write_bytes};
 
-use super::gateway::{Gateway, GatewaySetup};
 use super::h2_client::H2Client;
-use super::load::limit;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{
-    by_request, html_upstream, ok_upstream, refusing_port, script, static_response,
-};
+use super::prelude::*;
 use super::tls_client::TlsClient;
 use super::tls_listener::{tls_gateway, tls_gateway_with_alpn};
 

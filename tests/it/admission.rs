@@ -2,12 +2,8 @@
 //!
 //! Periods are hours, so that no quota is replenished during a test.
 
-use statusquo::conformance::ScriptedUpstream;
-
-use super::gateway::Gateway;
+use super::prelude::*;
 use super::redis_server::RedisServer;
-use super::response_reader::HttpResponse;
-use super::scripted_upstreams::ok_upstream;
 
 const JSON_FIELD: &str = "content-type: application/json\r\n";
 

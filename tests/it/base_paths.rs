@@ -1,12 +1,9 @@
 //! Servers with a base path: what they receive, byte for byte, and which requests do not get there.
 
-use statusquo::conformance::{RecordedHead, ScriptedUpstream, Step, http_response, write_bytes};
+use statusquo::conformance::RecordedHead;
 
-use super::gateway::GatewaySetup;
 use super::http2_upstream::echo_server;
-use super::load::limit;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{by_request, refusing_port};
+use super::prelude::*;
 
 /// Responds with the request line that it got.
 fn echo() -> ScriptedUpstream {

@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::flaky_server::FlakyServer;
-use super::gateway::Gateway;
-use super::load::limit;
 use super::metrics_parser::Series;
+use super::prelude::*;
 
 /// A response as a client received it.
 #[derive(Debug)]

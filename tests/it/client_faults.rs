@@ -8,18 +8,17 @@ use std::time::{Duration, Instant};
 
 use statusquo::conformance::{
     CheckedMetric, ClientFault, ClientProtocol, ConnectionOutcome, ExpectedResponse, GatewayConnector,
-    GatewayProfile, ReceivedResponse, RequestKind, RunResult, ScriptedUpstream, Tally, TestContext,
-    client_faults, contract_check, run_client_fault,
+    GatewayProfile, ReceivedResponse, RequestKind, RunResult, Tally, TestContext, client_faults,
+    contract_check, run_client_fault,
 };
 use statusquo::conformance::{runner::check_served, success_routes::upstream_script};
 use statusquo::contract::{Cause, Contract, RequestSent};
 use tokio::sync::Semaphore;
 
 use super::contract_check::{check_contract, default_message};
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::{factor, limit, millis};
+use super::load::factor;
+use super::prelude::*;
 use super::response_reader::{self, StrictReader};
-use super::scripted_upstreams::by_request;
 use super::tls_listener::tls_gateway;
 
 /// Concurrent rows: enough to overlap their waits, few enough to meet their timeouts.

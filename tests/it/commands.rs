@@ -4,9 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-use super::gateway::{TestFolder, run};
-use super::http1_client::Client;
-use super::response_reader::SentRequest;
+use super::gateway::run;
+use super::prelude::*;
 
 const VALID_CONFIG: &str = "\
 version: 1

@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 use statusquo::conformance::{
-    FaultOutcome, FaultyUpstream, ReplyReason, ScriptedUpstream, ServerKind, Step, UpstreamFault,
-    upstream_faults, write_bytes,
+    FaultOutcome, FaultyUpstream, ReplyReason, ServerKind, UpstreamFault, upstream_faults,
 };
 use statusquo::contract::Cause;
 
 use super::connections::hold_place;
-use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
-use super::response_reader::{HttpResponse, SentRequest, StrictReader};
-use super::scripted_upstreams::{ok_upstream, script};
+use super::gateway::run;
+use super::prelude::*;
+use super::response_reader::StrictReader;
 use super::upstream_faults::with_server_kinds;
 
 const REQUEST_ID_PLACEHOLDER: &str = "00000000-0000-7000-8000-000000000000";

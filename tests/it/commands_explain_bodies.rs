@@ -4,13 +4,11 @@
 use std::net::TcpStream;
 
 use serde_json::Value;
-use statusquo::conformance::{http_response, write_bytes};
 
 use super::commands_explain::{assert_explained, explain, explained_response, response_json};
-use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
-use super::load::limit;
-use super::response_reader::{HttpResponse, SentRequest, StrictReader};
-use super::scripted_upstreams::{by_request, ok_upstream};
+use super::gateway::run;
+use super::prelude::*;
+use super::response_reader::StrictReader;
 
 /// Status, Content-Type and body of the upstream's errors.
 const ERRORS: &[(u16, &str, &str)] = &[

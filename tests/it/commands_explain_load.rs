@@ -1,13 +1,9 @@
 //! `explain` compared with the wire under exhaustion: concurrency, queue, descriptors and a write-blocked upstream.
 //! [`super::commands_explain`] covers the other causes.
 
-use statusquo::conformance::{Gate, ScriptedUpstream, Step, http_response};
-
 use super::commands_explain::{assert_explained, explain};
-use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
-use super::http1_client::Client;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{by_request, refusing_port, script};
+use super::gateway::run;
+use super::prelude::*;
 
 const ALL_MEMBERS: &str = "[type, request_id, retryable, request_sent]";
 

@@ -10,15 +10,10 @@ use h2::server::SendResponse;
 use http::Request;
 use statusquo::conformance::RecordedRequest;
 
-use super::gateway::Gateway;
-use super::gateway::GatewaySetup;
 use super::h2_client::H2Client;
 use super::h2_upstream::H2Server;
-use super::http1_client::Client;
-use super::load::limit;
 use super::ntlm_server::{NtlmServer, TYPE1, response_to};
-use super::response_reader::HttpResponse;
-use super::scripted_upstreams::ok_upstream;
+use super::prelude::*;
 
 /// `Authorization` values that authenticate a connection, in the spellings that servers accept.
 const BINDING_CREDENTIALS: [&str; 6] = [

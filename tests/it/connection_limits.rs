@@ -4,14 +4,8 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
-use statusquo::conformance::{Gate, ScriptedUpstream, Step, http_response};
-
 use super::connections::hold_place;
-use super::gateway::Gateway;
-use super::http1_client::Client;
-use super::load::limit;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{by_request, ok_upstream};
+use super::prelude::*;
 
 const EVICTED: [(&str, &str); 1] = [("cause", "evicted")];
 

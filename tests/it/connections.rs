@@ -1,15 +1,10 @@
 //! Client connections: keep-alive, close and its announcement, in HTTP/1.1 and HTTP/1.0, with single and pipelined
 //! requests.
 
-use statusquo::conformance::{Gate, PeerClose, Step, http_response, write_bytes};
+use statusquo::conformance::PeerClose;
 
-use super::gateway::{Gateway, GatewaySetup};
-use super::http1_client::Client;
-use super::load::{limit, millis};
-use super::response_reader::{MessageFraming, NoResponse, SentRequest};
-use super::scripted_upstreams::{
-    by_request, html_upstream, ok_upstream, refusing_port, script, static_response,
-};
+use super::prelude::*;
+use super::response_reader::MessageFraming;
 
 #[test]
 fn refused_upstream_keeps_the_client_connection_open() {

@@ -9,12 +9,9 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use statusquo::conformance::{Step, http_response};
 
-use super::gateway::{Gateway, TestFolder};
-use super::load::limit;
-use super::response_reader::{HttpResponse, SentRequest, StrictReader};
-use super::scripted_upstreams::by_request;
+use super::prelude::*;
+use super::response_reader::StrictReader;
 
 const APIS: [&str; 10] = [
     "anthropic",

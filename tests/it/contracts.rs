@@ -6,11 +6,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
-use statusquo::conformance::{ScriptedUpstream, http_response};
-
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::limit;
-use super::scripted_upstreams::static_response;
+use super::prelude::*;
 
 const SHOP: &str = r#"{ shop: { body: { error: { code: "{type}", message: "{message}", param: "{param|null}", request_id: "{request_id}" }, live: false },
   values: { param: string }, keep_headers: ["x-shop-*"], statuses: { 422: 404 },

@@ -6,9 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use http::Request;
 
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::limit;
-use super::scripted_upstreams::ok_upstream;
+use super::prelude::*;
 
 /// Contracts whose bodies name them.
 const CONTRACTS: &str = r#"{ one: { body: { one: "{message}", type: "{type}" }, codes: [{ code: 400 }, { code: 405 }, { code: 404, message: "One lacks it." }, { code: 431 }, { code: 500 }] },

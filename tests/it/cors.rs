@@ -3,13 +3,10 @@
 //! `tests/browser.rs` tests the effect in a real browser.
 
 use bytes::Bytes;
-use statusquo::conformance::{ScriptedUpstream, Step, http_response};
 
 use super::connections::hold_place;
 use super::contract_check::check_local_reply;
-use super::gateway::{Gateway, GatewaySetup};
-use super::response_reader::{HttpResponse, SentRequest};
-use super::scripted_upstreams::{by_request, ok_upstream, refusing_port};
+use super::prelude::*;
 
 const ALLOWED_ORIGIN: &str = "https://app.example.com";
 const EXPOSED_HEADERS: &str = "access-control-expose-headers: X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset, RateLimit, RateLimit-Policy, Retry-After, X-Request-Id";

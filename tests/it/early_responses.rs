@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::gateway::{Gateway, GatewaySetup};
 use super::h2_upstream::{RST_STREAM, RawH2Connection, RawH2Server};
 use super::http2_upstream::raw_server_setup;
-use super::load::limit;
-use super::response_reader::{ResponseEnd, SentRequest, StrictReader};
+use super::prelude::*;
+use super::response_reader::StrictReader;
 
 /// How a server ends a stream or connection whose request it does not read further.
 #[derive(Clone, Copy, Debug)]

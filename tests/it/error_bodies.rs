@@ -2,11 +2,7 @@
 //!
 //! [`super::upstream_faults`] covers the simple cases; these tests cover exact bytes and connections.
 
-use statusquo::conformance::{Step, http_response, write_bytes};
-
-use super::gateway::Gateway;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{by_request, html_upstream, script, static_response};
+use super::prelude::*;
 
 #[test]
 fn conforming_error_is_forwarded_byte_for_byte_without_server_names() {

@@ -3,12 +3,10 @@
 use bytes::Bytes;
 use h2::server::SendResponse;
 use http::Request;
-use statusquo::conformance::{RecordedHead, Step, http_response, write_bytes};
+use statusquo::conformance::RecordedHead;
 
-use super::gateway::{Gateway, GatewaySetup};
 use super::h2_upstream::H2Server;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{by_request, ok_upstream, static_response};
+use super::prelude::*;
 
 const TRUSTED: (&str, &str) = ("client.trusted_proxies", "[127.0.0.0/8]");
 

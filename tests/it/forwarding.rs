@@ -2,9 +2,7 @@
 
 use statusquo::conformance::RecordedHead;
 
-use super::gateway::Gateway;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::ok_upstream;
+use super::prelude::*;
 
 /// The request as the upstream received it.
 #[track_caller]

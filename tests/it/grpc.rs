@@ -6,12 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 
 use super::connections::hold_place;
-use super::gateway::GatewaySetup;
 use super::h2_client::H2Client;
 use super::h2_upstream::{H2Server, RST_STREAM, RawH2Server};
 use super::http2_upstream::{h2_server_setup, raw_server_setup};
-use super::response_reader::HttpResponse;
-use super::scripted_upstreams::refusing_port;
+use super::prelude::*;
 
 #[test]
 fn trailers_are_forwarded_from_http2_to_http2() {

@@ -4,14 +4,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use statusquo::conformance::{Gate, Step, http_response, write_bytes};
 
 use super::contract_check::check_local_reply;
-use super::gateway::Gateway;
-use super::http1_client::Client;
-use super::load::limit;
-use super::response_reader::{ResponseEnd, SentRequest};
-use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, refusing_port, script};
+use super::prelude::*;
 
 #[test]
 fn successful_response_is_forwarded() {

@@ -16,10 +16,9 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::gateway::Gateway;
 use super::h2_upstream::H2Server;
 use super::http2_upstream::{echo_server, h2_server_setup};
-use super::load::limit;
+use super::prelude::*;
 use super::tls_listener::tls_gateway_with_alpn;
 
 /// Stream receive window of this client.

@@ -6,13 +6,10 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use statusquo::conformance::frames::{END_HEADERS, END_STREAM, encode_frame, frame_type, leading_u32};
-use statusquo::conformance::{Gate, Step, http_response};
 
 use super::connections::hold_place;
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::{limit, millis, scaled};
+use super::prelude::*;
 use super::raw_h2_client::{RawH2Client, get_frame, request_block};
-use super::scripted_upstreams::{ok_upstream, script};
 
 const HEADER_TIMEOUT: Duration = Duration::from_millis(1200);
 

@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::h2_upstream::{DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, RawH2Server, STATUS_200};
 use super::http2_upstream::raw_server_setup;
-use super::load::limit;
-use super::response_reader::{ResponseEnd, SentRequest};
+use super::prelude::*;
 
 const GET: SentRequest = SentRequest::Http11("GET");
 

@@ -6,12 +6,11 @@
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr};
 
+use statusquo::conformance::FullBacklog;
 use statusquo::conformance::frames::{ACK, encode_frame, frame_type, rst_stream_frame};
-use statusquo::conformance::{FullBacklog, Step};
 
-use super::gateway::{Gateway, GatewaySetup};
+use super::prelude::*;
 use super::raw_h2_client::{RawH2Client, get_frame};
-use super::scripted_upstreams::script;
 
 /// Sends all frames at once and shuts down its side; returns when the gateway has closed the other.
 fn send_and_leave(address: SocketAddr, frames: &[u8]) {

@@ -8,13 +8,11 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tokio::sync::Barrier;
 
-use super::gateway::GatewaySetup;
 use super::h2_upstream::{
     DATA, END_HEADERS, END_STREAM, GOAWAY, H2Server, HEADERS, PING, RST_STREAM, RawH2Connection, RawH2Server,
     STATUS_200, WINDOW_UPDATE, encode_frame,
 };
-use super::load::{limit, millis};
-use super::response_reader::ResponseEnd;
+use super::prelude::*;
 
 pub fn raw_server_setup(raw: &RawH2Server) -> GatewaySetup {
     GatewaySetup::with_servers(&[raw.address()]).set("upstream.http2", "always")

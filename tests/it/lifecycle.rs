@@ -3,12 +3,7 @@
 use std::net::TcpStream;
 use std::time::Instant;
 
-use statusquo::conformance::{Gate, Step, http_response, write_bytes};
-
-use super::gateway::Gateway;
-use super::load::limit;
-use super::response_reader::{NoResponse, SentRequest};
-use super::scripted_upstreams::{ok_upstream, script};
+use super::prelude::*;
 
 #[test]
 fn livez_and_readyz_respond() {

@@ -6,14 +6,9 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use statusquo::conformance::{Gate, Step, http_response};
-
-use super::gateway::{Gateway, GatewaySetup, TestFolder};
-use super::http1_client::{Client, StatusTally};
-use super::load::limit;
+use super::http1_client::StatusTally;
 use super::metrics_parser::parse_metrics;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{ok_upstream, script};
+use super::prelude::*;
 
 /// A gateway whose standard error is not writable: its listen addresses are not logged.
 struct UnloggedGateway {

@@ -28,6 +28,7 @@ mod log;
 mod metrics_parser;
 mod name_resolution;
 mod ntlm_server;
+mod prelude;
 mod raw_h2_client;
 mod redis_relay;
 mod redis_server;

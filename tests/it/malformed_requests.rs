@@ -4,10 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::gateway::Gateway;
-use super::load::limit;
-use super::response_reader::{NoResponse, SentRequest};
-use super::scripted_upstreams::ok_upstream;
+use super::prelude::*;
 
 #[test]
 fn unfinished_header_section_gets_400_at_the_header_timeout() {

@@ -12,12 +12,10 @@ use statusquo::conformance::success_routes::upstream_script;
 use statusquo::conformance::{ClientProtocol, FAULT_HEADER, GatewayProfile, client_faults};
 
 use super::client_faults::run_all;
-use super::gateway::{Gateway, GatewaySetup};
 use super::h2_upstream::H2Server;
 use super::http2_upstream::h2_server_setup;
-use super::load::limit;
+use super::prelude::*;
 use super::raw_h2_client::{RawH2Client, request_block};
-use super::scripted_upstreams::by_request;
 
 /// Largest accepted growth of resident memory, in bytes.
 const MAX_MEMORY: f64 = 64.0 * 1024.0 * 1024.0;

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use statusquo::conformance::{FaultyUpstream, ServerKind, Step, http_response, upstream_faults, write_bytes};
+use statusquo::conformance::{FaultyUpstream, ServerKind, upstream_faults};
 
-use super::gateway::{Gateway, GatewaySetup};
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{html_upstream, ok_upstream, refusing_port, script, static_response};
+use super::prelude::*;
 
 #[test]
 fn counters_match_client_responses_for_every_code_under_concurrency() {

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use statusquo::conformance::{NameQuestionType, NameReply, ScriptedNameServer, ScriptedUpstream};
+use statusquo::conformance::{NameQuestionType, NameReply, ScriptedNameServer};
 
 use super::commands_explain::{assert_explained, explain};
-use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
-use super::load::limit;
-use super::scripted_upstreams::ok_upstream;
+use super::gateway::run;
+use super::prelude::*;
 
 const SERVFAIL: u8 = 2;
 const NXDOMAIN: u8 = 3;

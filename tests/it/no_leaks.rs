@@ -10,12 +10,11 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use serde_json::Value;
 use statusquo::conformance::{
-    FaultOutcome, FaultyUpstream, INTERNAL_HOSTNAME, Step, UpstreamFault, upstream_faults,
+    FaultOutcome, FaultyUpstream, INTERNAL_HOSTNAME, UpstreamFault, upstream_faults,
 };
 
 use super::contract_check::default_message;
-use super::gateway::Gateway;
-use super::response_reader::HttpResponse;
+use super::prelude::*;
 use super::upstream_faults::{run_concurrently, send_requests, upstream_fault_setup, wait_for_dns};
 
 /// The random words of a run.

@@ -6,13 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::{Gate, ScriptedUpstream, Step, http_response, write_bytes};
-
-use super::gateway::{Gateway, GatewaySetup};
 use super::h2_upstream::H2Server;
-use super::load::limit;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, refusing_port, script};
+use super::prelude::*;
 
 /// Longer than any test: no timeout may end a wait here.
 const LONG_TIMEOUT: &str = "60s";

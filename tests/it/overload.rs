@@ -3,14 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::{Gate, Script, ScriptedUpstream, Step, http_response, write_bytes};
+use statusquo::conformance::Script;
 
 use super::connections::hold_place;
-use super::gateway::{Gateway, GatewaySetup};
-use super::http1_client::Client;
-use super::load::limit;
-use super::response_reader::{HttpResponse, ResponseEnd, SentRequest};
-use super::scripted_upstreams::{by_request, ok_upstream};
+use super::prelude::*;
 
 /// Waits for the gate under `/held`; responds to all other requests immediately with their path.
 fn upstream_behind_gate(gate: &Gate) -> ScriptedUpstream {

@@ -3,14 +3,10 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 
-use super::gateway::Gateway;
 use super::h2_client::H2Client;
-use super::http1_client::Client;
-use super::response_reader::{NoResponse, SentRequest};
-use super::scripted_upstreams::{by_request, ok_upstream};
+use super::prelude::*;
 use super::tls_client::TlsClient;
 use super::tls_listener::tls_gateway;
-use statusquo::conformance::{ScriptedUpstream, Step, http_response};
 
 const V1: &[u8] = b"PROXY TCP4 192.0.2.7 192.0.2.8 4000 443\r\n";
 const V2: &[u8] =

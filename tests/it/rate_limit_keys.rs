@@ -7,13 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
-use statusquo::conformance::{Step, http_response};
 
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::millis;
+use super::prelude::*;
 use super::rate_limits::window_around_now;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{by_request, ok_upstream, script, scripts, static_response};
 
 /// A route `/v1/{team}/x` and a fallback route with this rule.
 fn with_rule(setup: GatewaySetup, rule: &str) -> GatewaySetup {

@@ -6,13 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use statusquo::conformance::{Step, http_response};
 
 use super::contract_check::check_local_reply;
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::millis;
-use super::response_reader::{HttpResponse, MessageFraming, ResponseEnd, SentRequest};
-use super::scripted_upstreams::{by_request, ok_upstream, refusing_port, static_response};
+use super::prelude::*;
+use super::response_reader::MessageFraming;
 
 const LIMITED_ROUTE: &str = "name: all, upstream: main, rate_limits: ";
 

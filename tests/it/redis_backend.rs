@@ -7,14 +7,11 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
-use statusquo::conformance::ScriptedUpstream;
-
 use super::certificates::Authority;
-use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
-use super::load::limit;
+use super::gateway::run;
+use super::prelude::*;
 use super::rate_limits::window_around_now;
 use super::redis_server::{self, RedisServer, free_port};
-use super::scripted_upstreams::{by_request, ok_upstream};
 
 /// Enough for a busy machine; other tests cover the timeout.
 const LONG_TIMEOUT: &str = "timeout: 2s";

@@ -9,14 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::ScriptedUpstream;
-
 use super::commands_explain::{explain, explained_response, response_json};
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::{limit, millis};
+use super::prelude::*;
 use super::redis_relay::{RedisRelay, RelayBehavior};
 use super::redis_server::{self, RedisServer};
-use super::scripted_upstreams::ok_upstream;
 
 const SECRET: &str = "secret: sixteen-or-more-letters";
 

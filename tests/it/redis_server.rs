@@ -6,8 +6,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::gateway::TestFolder;
-use super::load::{limit, millis};
+use super::prelude::*;
 
 /// A running server, or a killed one that can be restarted.
 pub struct RedisServer {

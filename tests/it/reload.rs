@@ -3,13 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use statusquo::conformance::{Gate, ScriptedUpstream, Step, http_response};
-
 use super::connections::hold_place;
-use super::gateway::{Gateway, GatewaySetup, TestFolder};
-use super::load::limit;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, script};
+use super::prelude::*;
 
 /// One route to the upstream.
 fn with_route(upstream: &ScriptedUpstream, name: &str, path: &str) -> GatewaySetup {

@@ -10,8 +10,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use statusquo::conformance::{FaultRequest, FaultyUpstream, UpstreamFault, upstream_faults};
 
-use super::gateway::Gateway;
-use super::response_reader::HttpResponse;
+use super::prelude::*;
 use super::upstream_faults::{run_concurrently, send_requests, upstream_fault_setup};
 
 /// The response of a client.

@@ -7,11 +7,8 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use http::Request;
 
-use super::gateway::{Gateway, GatewaySetup};
 use super::h2_upstream::H2Server;
-use super::load::millis;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::ok_upstream;
+use super::prelude::*;
 
 const AMBIGUOUS: &str = "The path of the request is malformed or ambiguous.";
 

@@ -1,13 +1,10 @@
 //! Ejection, health checks and the breaker where they meet: long responses, repeated statuses, and how long a client that
 //! is refused has to wait.
 
-use statusquo::conformance::{FullBacklog, Gate, ScriptedUpstream, Step, http_response, write_bytes};
+use statusquo::conformance::FullBacklog;
 
 use super::flaky_server::{Behavior, FlakyServer, Received};
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::limit;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{by_request, ok_upstream, static_response};
+use super::prelude::*;
 
 const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\n\
     sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";

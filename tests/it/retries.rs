@@ -1,11 +1,8 @@
 //! Retries and server selection, asserted by what the upstream received.
 
 use serde_json::Value;
-use statusquo::conformance::{ScriptedUpstream, Step, http_response};
 
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::limit;
-use super::scripted_upstreams::{ok_upstream, refusing_port, script, scripts};
+use super::prelude::*;
 
 /// One successful response on a kept connection, then `second`, then successful responses.
 fn first_succeeds_then(second: Vec<Step>) -> ScriptedUpstream {

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::chaos_load::{Reply, exchange};
 use super::flaky_server::{Behavior, FlakyServer, Received};
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::limit;
+use super::prelude::*;
 
 /// What refuses the clients, and how its upstreams are configured.
 struct Refusal {

@@ -1,11 +1,6 @@
 //! What a route does besides forwarding: conditions, path rewrites, header edits, redirects, maintenance, access rules.
 
-use statusquo::conformance::{ScriptedUpstream, Step, http_response, write_bytes};
-
-use super::gateway::{Gateway, GatewaySetup};
-use super::http1_client::Client;
-use super::response_reader::HttpResponse;
-use super::scripted_upstreams::{by_request, refusing_port};
+use super::prelude::*;
 
 /// Responds with its name, the request line and the `x-` fields that it got.
 fn echo(name: &'static str) -> ScriptedUpstream {

@@ -1,12 +1,8 @@
 //! Attacks on what routes do besides forwarding: redirects to another host, fields that a client splits, adds or forges,
 //! paths that leave their rewritten part.
 
-use statusquo::conformance::{ScriptedUpstream, Step, http_response, write_bytes};
-
-use super::gateway::{Gateway, GatewaySetup};
+use super::prelude::*;
 use super::property::random::SeededRandom;
-use super::response_reader::{HttpResponse, SentRequest};
-use super::scripted_upstreams::by_request;
 
 /// Responds with the fields that it got whose names begin with `x-t`, in hyphens or underscores, and its target.
 fn echo() -> ScriptedUpstream {

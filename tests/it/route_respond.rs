@@ -1,11 +1,8 @@
 //! `respond` of a route: errors of the contract and fixed responses, on both protocols, without an upstream.
 
 use bytes::Bytes;
-use statusquo::conformance::ScriptedUpstream;
 
-use super::gateway::{Gateway, GatewaySetup};
-use super::response_reader::{HttpResponse, ResponseEnd, SentRequest};
-use super::scripted_upstreams::ok_upstream;
+use super::prelude::*;
 
 fn responding(upstream: &ScriptedUpstream) -> GatewaySetup {
     Gateway::with_upstream(upstream)

@@ -10,12 +10,9 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use statusquo::conformance::{ScriptedUpstream, Step, http_response, write_bytes};
-
 use super::certificates::Authority;
-use super::gateway::{Gateway, TestFolder};
-use super::load::{self, limit};
-use super::scripted_upstreams::by_request;
+use super::load::{self};
+use super::prelude::*;
 
 /// The fields of a request that the upstreams print.
 const PRINTED: [&str; 5] = ["host", "x-tenant", "x-internal", "x-forwarded-for", "x-forwarded-proto"];

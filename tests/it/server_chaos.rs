@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::chaos_load::{Load, RequestResult, assert_accounts_agree};
 use super::flaky_server::{Behavior, FlakyServer, Received};
-use super::gateway::{Gateway, GatewaySetup, TestFolder};
-use super::load::{limit, millis, scaled};
+use super::prelude::*;
 
 /// Three servers that count together.
 struct Servers {

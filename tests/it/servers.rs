@@ -2,11 +2,9 @@
 
 use std::net::TcpListener;
 
-use statusquo::conformance::{FullBacklog, ScriptedUpstream, Step, http_response, write_bytes};
+use statusquo::conformance::FullBacklog;
 
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::limit;
-use super::scripted_upstreams::{by_request, ok_upstream, refusing_port, script, static_response};
+use super::prelude::*;
 
 /// Responds with 200, except to requests for `/fail`, which get this status.
 fn failing_upstream(status: &'static str) -> ScriptedUpstream {

@@ -8,14 +8,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use statusquo::conformance::{Gate, Step, http_response, write_bytes};
 
 use super::connections::hold_place;
-use super::gateway::Gateway;
-use super::load::{limit, millis};
+use super::prelude::*;
 use super::raw_h2_client::{RawH2Client, get_frame};
-use super::response_reader::{NoResponse, SentRequest};
-use super::scripted_upstreams::{ok_upstream, script};
 
 /// More than the kernel buffers of both sides hold.
 fn endless_body() -> Vec<Step> {

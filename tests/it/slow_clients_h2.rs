@@ -6,12 +6,10 @@ use statusquo::conformance::frames::{
     END_HEADERS, END_STREAM, encode_frame, frame_type, rst_stream_frame, setting_id, window_update_frame,
 };
 
-use super::gateway::Gateway;
 use super::h2_upstream::RawH2Server;
 use super::http2_upstream::raw_server_setup;
-use super::load::limit;
+use super::prelude::*;
 use super::raw_h2_client::{RawH2Client, request_block};
-use super::scripted_upstreams::ok_upstream;
 
 const CANCEL: u32 = 8;
 

@@ -1,11 +1,8 @@
 //! Streaming: bodies and interim responses are forwarded without buffering, in both directions.
 
-use statusquo::conformance::{FaultyUpstream, Gate, ServerKind, Step, http_response, write_bytes};
+use statusquo::conformance::{FaultyUpstream, ServerKind};
 
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::limit;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::script;
+use super::prelude::*;
 
 #[test]
 fn request_and_response_bodies_stream_concurrently() {

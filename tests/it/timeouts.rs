@@ -2,13 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::{FullBacklog, Step, http_response, write_bytes};
+use statusquo::conformance::FullBacklog;
 
-use super::gateway::{Gateway, GatewaySetup};
-use super::http1_client::Client;
-use super::load::millis;
-use super::response_reader::HttpResponse;
-use super::scripted_upstreams::{ok_upstream, script, scripts};
+use super::prelude::*;
 
 /// Asserts the error and that it arrived not before this time. The upper bound is left to `make bench`: the machine may
 /// be busy.

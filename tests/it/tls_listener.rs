@@ -6,14 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
-use statusquo::conformance::{Step, http_response, write_bytes};
 
 use super::certificates::{Authority, EXPIRED, Issued};
-use super::gateway::{Gateway, GatewaySetup, TestFolder};
 use super::h2_client::H2Client;
-use super::load::limit;
-use super::response_reader::{NoResponse, ResponseEnd, SentRequest};
-use super::scripted_upstreams::{by_request, html_upstream, ok_upstream, refusing_port, static_response};
+use super::prelude::*;
 use super::tls_client::TlsClient;
 
 /// A folder with the files of one certificate, and its `listen[0].tls` configuration.

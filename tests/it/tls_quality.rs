@@ -10,8 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::certificates::Authority;
-use super::gateway::{Gateway, TestFolder};
-use super::scripted_upstreams::ok_upstream;
+use super::prelude::*;
 
 /// The cipher suite that OpenSSL negotiated with these options, if any.
 fn negotiated_suite(server: SocketAddr, options: &[&str]) -> Option<String> {

@@ -2,11 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::{ScriptedUpstream, Step, http_response, write_bytes};
-
 use super::certificates::{Authority, EXPIRED, Issued, self_signed};
-use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
-use super::scripted_upstreams::{ok_upstream, script};
+use super::gateway::run;
+use super::prelude::*;
 use super::tls_server::TlsServer;
 
 fn ok_response() -> bytes::Bytes {

@@ -1,10 +1,7 @@
 //! Faults after the response headers were sent: the response is detectably truncated, and JSON is never appended.
 
-use statusquo::conformance::{Gate, Step, write_bytes};
-
-use super::gateway::Gateway;
-use super::response_reader::{MessageFraming, ResponseEnd, SentRequest};
-use super::scripted_upstreams::script;
+use super::prelude::*;
+use super::response_reader::MessageFraming;
 
 const LENGTH_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 20\r\n\r\n";
 const CHUNKED_HEAD: &str =

@@ -7,15 +7,12 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::{Gate, PeerClose, ScriptedUpstream, Step, http_response, write_bytes};
+use statusquo::conformance::PeerClose;
 
 use super::certificates::Authority;
 use super::connections::hold_place;
-use super::gateway::{Gateway, GatewaySetup, TestFolder};
 use super::h2_upstream::H2Server;
-use super::load::{limit, millis};
-use super::response_reader::{NoResponse, SentRequest};
-use super::scripted_upstreams::{ok_upstream, script};
+use super::prelude::*;
 use super::tls_client::TlsClient;
 use super::tls_server::TlsServer;
 

@@ -7,12 +7,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use statusquo::conformance::{RecordedRequest, ScriptedUpstream, Step, http_response};
+use statusquo::conformance::RecordedRequest;
 
-use super::gateway::{Gateway, GatewaySetup, TestFolder, run};
-use super::http1_client::Client;
-use super::load::limit;
-use super::scripted_upstreams::{by_request, ok_upstream, refusing_port};
+use super::gateway::run;
+use super::prelude::*;
 
 /// Serves a scripted upstream at a Unix socket, by copying the bytes of both directions.
 fn bridge(path: &Path, upstream: &ScriptedUpstream) {

@@ -1,10 +1,6 @@
 //! Which upgrades reach the upstream, and the 101 that the client receives. `tunnel.rs` has what follows the 101.
 
-use statusquo::conformance::{Step, write_bytes};
-
-use super::gateway::Gateway;
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{by_request, ok_upstream, script};
+use super::prelude::*;
 
 const HANDSHAKE: &str = "GET /chat HTTP/1.1\r\nhost: test\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
     sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";

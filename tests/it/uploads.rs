@@ -4,12 +4,7 @@ use std::io::Write;
 use std::thread;
 use std::time::Duration;
 
-use statusquo::conformance::{Step, http_response};
-
-use super::gateway::{Gateway, GatewaySetup};
-use super::load::{limit, millis};
-use super::response_reader::SentRequest;
-use super::scripted_upstreams::{ok_upstream, refusing_port, script};
+use super::prelude::*;
 
 const TOO_LARGE_MESSAGE: &str = "The request body is too large.";
 

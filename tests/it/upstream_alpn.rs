@@ -17,9 +17,7 @@ use tokio::sync::Barrier;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::{Authority, Issued, self_signed};
-use super::gateway::{Gateway, GatewaySetup, TestFolder};
-use super::load::millis;
-use super::response_reader::ResponseEnd;
+use super::prelude::*;
 
 /// A TLS server that uses the negotiated protocol. Connections are numbered from 0.
 struct AlpnServer {

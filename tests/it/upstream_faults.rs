@@ -12,11 +12,8 @@ use statusquo::conformance::{
 };
 
 use super::contract_check::{check_local_reply, default_body, default_message};
-use super::gateway::{Gateway, GatewaySetup, TestFolder};
-use super::http1_client::Client;
-use super::load::limit;
 use super::metrics_parser::Series;
-use super::response_reader::{HttpResponse, ResponseEnd, SentRequest};
+use super::prelude::*;
 
 #[test]
 fn upstream_faults_all_have_their_expected_outcome() {

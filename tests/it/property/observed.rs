@@ -8,10 +8,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::super::gateway::Gateway;
-use super::super::load::limit;
 use super::super::metrics_parser::Series;
-use super::super::response_reader::{HttpResponse, ResponseEnd};
+use super::super::prelude::*;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientCounts {

@@ -3,13 +3,12 @@
 //! A 101 has no content whatever its fields say: what follows belongs to the tunnel, in both directions, and is never
 //! read as a message. A request whose upgrade is refused is an ordinary one, and the next request begins behind its body.
 
-use statusquo::conformance::{Script, ScriptedUpstream, Step, write_bytes};
+use statusquo::conformance::Script;
 
-use super::super::gateway::{Gateway, GatewaySetup};
-use super::super::response_reader::SentRequest;
-use super::super::scripted_upstreams::{by_request, scripts};
 use super::lenient_readers::{self, DuplicatePolicy, LenientRequest};
 use super::request_reader::{MessageSource, ReadResult, read};
+
+use super::super::prelude::*;
 
 /// Fields of a 101 that say how long its content is.
 const FRAMING: [&str; 10] = [

@@ -13,9 +13,8 @@ use rustls::ClientConfig;
 use statusquo::conformance::{FaultyUpstream, ServerKind, upstream_faults};
 
 use super::super::certificates::{Authority, Issued};
-use super::super::gateway::{Gateway, GatewaySetup, TestFolder};
-use super::super::load::limit;
-use super::super::response_reader::{SentRequest, StrictReader};
+use super::super::prelude::*;
+use super::super::response_reader::StrictReader;
 use super::client_bytes::{ClientProperty, connect};
 use super::contract::{check_settled, short_timeouts};
 use super::observed::ObservedResponses;

@@ -9,10 +9,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::super::contract_check;
-use super::super::load::limit;
-use super::super::response_reader::{
-    HttpResponse, MessageFraming, NoResponse, ResponseEnd, SentRequest, StrictReader,
-};
+use super::super::prelude::*;
+use super::super::response_reader::{MessageFraming, StrictReader};
 use super::generators::{self, Fragment};
 use super::observed::ObservedResponses;
 use super::random::SeededRandom;
