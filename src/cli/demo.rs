@@ -90,7 +90,7 @@ fn build_configuration(faulty_upstream: &FaultyUpstream, faults: &[UpstreamFault
          telemetry: {{ address: \"127.0.0.1:0\" }}\nclient: {{ header_timeout: 3s }}\n\
          timeouts: {{ connect: 1s, response_headers: 2s, deadline: 3s, body_idle: 2s }}\nupstreams:\n"
     );
-    for (server_kind, address) in faulty_upstream.addresses() {
+    for (server_kind, server) in faulty_upstream.servers() {
         let scheme = if server_kind.requires_tls() { "https://" } else { "" };
         let options = if server_kind.requires_http2() {
             ", http2: always".to_owned()
@@ -103,7 +103,7 @@ fn build_configuration(faulty_upstream: &FaultyUpstream, faults: &[UpstreamFault
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "  {}: {{ servers: [\"{scheme}{address}\"]{options} }}",
+            "  {}: {{ servers: [\"{scheme}{server}\"]{options} }}",
             server_kind.upstream_name()
         );
     }

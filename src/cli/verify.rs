@@ -2,22 +2,22 @@
 //! response.
 //!
 //! [`harness`] adapts the configuration and starts the gateways, [`route_probe`] finds a request for each route, and
-//! [`expectation`] computes the expected response. [`upstream_rows`], [`unavailable`], [`client_rows`] and
-//! [`rejections`] run the rows. [`metrics_check`] compares what the clients counted with the gateway's metrics, and [`mod@print`] renders the report. [`crate::conformance`] checks the bytes of the responses;
+//! [`expectation`] computes the expected response. [`upstream_rows`], [`client_rows`] and [`route_rows`]
+//! run the rows. [`metrics_check`] compares what the clients counted with the gateway's metrics, and [`mod@print`] renders the report. [`crate::conformance`] checks the bytes of the responses;
 //! only the expected code comes from the error policy, as for `explain`.
 
 mod client_rows;
 mod exchange;
 mod expectation;
+mod gateway_states;
 mod harness;
 mod load_factor;
 mod metrics_check;
 mod print;
-mod rejections;
 mod retry;
 mod route_probe;
-mod unavailability;
-mod unavailable;
+mod route_rows;
+mod special_gateways;
 mod upstream_rows;
 
 use std::io::Write as _;
@@ -279,12 +279,9 @@ async fn run_rows(
                 clients.extend(rows);
             }
         }
-        let (upstreams, unavailable, limits) = tokio::join!(
-            upstream_rows::run_all(&harness),
-            unavailable::run_all(&harness),
-            rejections::run_all(&harness)
-        );
-        [upstreams, unavailable, clients, limits].concat()
+        let (upstreams, routes) =
+            tokio::join!(upstream_rows::run_all(&harness), route_rows::run_all(&harness));
+        [upstreams, clients, routes].concat()
     };
     let longest = load.scale(TIMEOUT);
     tokio::select! {

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::net::Ipv4Addr;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
@@ -64,6 +65,22 @@ pub struct ClientFault {
     #[serde(default)]
     pub(crate) settings: Vec<(u16, u32)>,
     background: Option<bool>,
+    /// The routes on which the case of a route runs.
+    pub(crate) on: Option<RouteFeature>,
+    /// The gateway of the case of a route.
+    #[serde(default)]
+    pub(crate) gateway: GatewayKind,
+    /// The client's address, if it is not the one that every route allows.
+    pub(crate) from: Option<Ipv4Addr>,
+    /// Connections that the client opens before.
+    #[serde(default)]
+    pub(crate) others: OtherConnections,
+    /// The response to the next request on a connection that stays open; by default that of the upstream or, on a route,
+    /// the last expected one.
+    next: Option<ExpectedResponse>,
+    /// The names of header fields that the last response must have.
+    #[serde(default)]
+    pub(crate) fields: Vec<String>,
     /// More events may be counted: how many streams become requests depends on how the bytes arrive.
     #[serde(default)]
     pub nondeterministic: bool,
@@ -92,6 +109,74 @@ pub enum ClientProtocol {
     Http2,
     /// A TLS listener.
     Tls,
+    /// HTTP/1 without TLS, to the routes of a configuration that have a feature.
+    Route,
+}
+
+/// What a route must have so that a case of routes runs on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RouteFeature {
+    /// Nothing: the case is about a listener, and runs on the first route that every client may use.
+    Listener,
+    /// An upstream.
+    Upstream,
+    /// Methods: the request has another one.
+    Methods,
+    /// `deny.methods`: the request has each of them.
+    DenyMethods,
+    /// `allow_from`.
+    AllowFrom,
+    /// `deny_from`.
+    DenyFrom,
+    /// `maintenance`.
+    Maintenance,
+    /// `redirect`.
+    Redirect,
+    /// `respond`.
+    Respond,
+    /// `rate_limits` that are enforced.
+    RateLimits,
+    /// A rate limit with a `body:` part, which rejects bodies that it cannot read.
+    BodyKey,
+}
+
+/// The gateway of a case of routes: what differs from the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GatewayKind {
+    /// Nothing.
+    #[default]
+    Ordinary,
+    /// The second request exceeds every rate limit.
+    LowLimits,
+    /// `client.max_connections` is 3.
+    FewConnections,
+    /// `client.max_connections_per_client` is 3.
+    FewConnectionsPerClient,
+    /// It listens on a Unix socket.
+    UnixSocket,
+    /// Its listener requires the PROXY protocol.
+    ProxyProtocol,
+    /// No server of any upstream passes its health checks.
+    NoHealthyServer,
+    /// The circuit breakers of the upstreams are open.
+    BreakerOpen,
+    /// No name of the upstreams' servers has an address.
+    NameWithoutAddress,
+    /// The name server does not answer.
+    SilentNameServer,
+}
+
+/// Connections of the client beside that of the case.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OtherConnections {
+    /// How many.
+    pub(crate) count: usize,
+    /// Each waits for a response; otherwise each is idle after one.
+    #[serde(default)]
+    pub(crate) busy: bool,
 }
 
 /// The part of a request that selects its route.
@@ -117,6 +202,10 @@ pub enum ExpectedResponse {
     RejectedOnRoute(#[serde(deserialize_with = "cause")] Cause),
     /// The upstream's response: 200 with [`SERVED_BODY`].
     Served,
+    /// What the route declares: its redirect, its `respond`, or the upstream's response.
+    Ordinary,
+    /// [`ExpectedResponse::Ordinary`], or a documented error for this cause.
+    OrdinaryOrRejected(#[serde(deserialize_with = "cause")] Cause),
     /// The upstream's long response: 200 with this many bytes.
     ServedBytes(u64),
     /// The upstream's endless response, truncated for this cause.
@@ -189,6 +278,8 @@ impl ExpectedResponse {
             | ExpectedResponse::HeadersOnly(cause) => Some(cause),
             ExpectedResponse::Served
             | ExpectedResponse::ServedBytes(_)
+            | ExpectedResponse::Ordinary
+            | ExpectedResponse::OrdinaryOrRejected(_)
             | ExpectedResponse::Truncated(_)
             | ExpectedResponse::Prefix
             | ExpectedResponse::Reset
@@ -208,6 +299,8 @@ impl ExpectedResponse {
             | ExpectedResponse::RejectedOnRoute(_)
             | ExpectedResponse::Served
             | ExpectedResponse::ServedBytes(_)
+            | ExpectedResponse::Ordinary
+            | ExpectedResponse::OrdinaryOrRejected(_)
             | ExpectedResponse::Reset
             | ExpectedResponse::Empty431
             | ExpectedResponse::NoResponse => None,
@@ -231,6 +324,10 @@ impl ClientFault {
         section: &'static str,
     ) -> Result<ClientFault, (String, &'static str)> {
         (self.protocol, self.section) = (protocol, section);
+        if self.on.is_some() != (protocol == ClientProtocol::Route) {
+            let message = "a case of `route` has the key `on`, others do not";
+            return Err((message.to_owned(), "write on: listener, for example, below `route`"));
+        }
         self.expected = self.expected.repeat(self.times);
         let is_http2 = protocol == ClientProtocol::Http2;
         if let Some(bytes) = self.send.take() {
@@ -266,6 +363,18 @@ impl ClientFault {
         Some(RoutedRequest { method, path, without_host: routed.without_host })
     }
 
+    /// The targets of the requests that the case writes, and of the next one on its connection.
+    pub(crate) fn request_targets(&self, profile: &GatewayProfile) -> Vec<String> {
+        let written = self.steps.iter().filter_map(|step| match step {
+            ClientStep::Write(bytes) => Some(bytes.bytes(self.scope(profile))),
+            _ => None,
+        });
+        let text = String::from_utf8_lossy(&written.collect::<Vec<_>>().concat()).into_owned();
+        let lines = text.lines().filter_map(|line| line.strip_suffix(" HTTP/1.1")?.split_once(' '));
+        let next = format!("{}?row=follow-up", profile.path);
+        lines.map(|(_, target)| target.to_owned()).chain([next]).collect()
+    }
+
     /// The expected outcomes with their streams.
     pub(crate) fn streams(&self) -> impl Iterator<Item = (u32, ExpectedResponse)> {
         (self.first_stream..).step_by(2).zip(self.expected.iter().copied())
@@ -290,6 +399,12 @@ impl ClientFault {
         })
     }
 
+    /// The response to the next request on the connection.
+    pub(super) fn next(&self) -> ExpectedResponse {
+        let last = self.expected.last().filter(|_| self.protocol == ClientProtocol::Route).copied();
+        self.next.or(last).unwrap_or(ExpectedResponse::Served)
+    }
+
     /// HTTP/2: run an upload on another stream of the connection, which must be served.
     pub fn has_background_stream(&self) -> bool {
         let kept_open = self.connection() == ConnectionOutcome::KeptOpen;
@@ -302,7 +417,13 @@ impl ClientFault {
             |matches: fn(&ExpectedResponse) -> bool| self.expected.iter().filter(|e| matches(e)).count();
         self.upstream.unwrap_or_else(|| {
             match count_of(|outcome| {
-                matches!(outcome, ExpectedResponse::Truncated(_) | ExpectedResponse::Prefix)
+                matches!(
+                    outcome,
+                    ExpectedResponse::Truncated(_)
+                        | ExpectedResponse::Prefix
+                        | ExpectedResponse::Ordinary
+                        | ExpectedResponse::OrdinaryOrRejected(_)
+                )
             }) {
                 0 => UpstreamSaw::Complete(count_of(|outcome| {
                     matches!(outcome, ExpectedResponse::Served | ExpectedResponse::ServedBytes(_))

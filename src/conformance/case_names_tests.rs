@@ -9,11 +9,12 @@ use super::cases::{client_faults, upstream_faults};
 /// Each table with its names in documentation order.
 fn case_names() -> String {
     let names = |protocol| client_faults(protocol).iter().map(|case| case.name).collect();
-    let tables: [(&str, Vec<&str>); 4] = [
+    let tables: [(&str, Vec<&str>); 5] = [
         ("upstream", upstream_faults().iter().map(|case| case.name).collect()),
         ("client, HTTP/1", names(ClientProtocol::Http1)),
         ("client, HTTP/2", names(ClientProtocol::Http2)),
         ("client, TLS", names(ClientProtocol::Tls)),
+        ("route", names(ClientProtocol::Route)),
     ];
     let tables = tables.iter().map(|(title, names)| format!("# {title}\n{}\n", names.join("\n")));
     tables.collect::<Vec<_>>().join("\n")

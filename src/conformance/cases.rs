@@ -1,6 +1,6 @@
 //! Reads the cases from `cases/*.yaml`, and from a file of an operator (`verify --cases`).
 //!
-//! A file lists cases for `upstream`, `client` (HTTP/1), `client_http2` and `client_tls`, in sections that become the
+//! A file lists cases for `upstream`, `client` (HTTP/1), `client_http2`, `client_tls` and `route`, in sections that become the
 //! headings of `docs/faults.md`. [`super::case`] has their keys, [`super::step`] the steps, [`super::payload`] the bytes.
 //! Payloads of upstreams are made when a file is read; those of clients when they run, because they contain the paths and
 //! limits of a gateway.
@@ -41,6 +41,7 @@ pub(super) const FILES: &[&str] = &[
     include_str!("cases/client.yaml"),
     include_str!("cases/client_http2.yaml"),
     include_str!("cases/client_tls.yaml"),
+    include_str!("cases/routes.yaml"),
 ];
 
 /// Read once. A test checks that every file is valid.
@@ -79,7 +80,8 @@ impl CaseSet {
             if case.script.is_empty() == case.server_kind.runs_scripts() {
                 let message =
                     format!("the server {:?} does not fit the steps", case.server_kind.upstream_name());
-                let help = "give steps to the servers scripted, pooled and h2-scripted, and to no other";
+                let help =
+                    "give steps to the servers scripted, pooled, unix and h2-scripted, and to no other";
                 return Err(error_at(location, message, help));
             }
             self.upstream.push(UpstreamFault { section, ..case });
@@ -88,6 +90,7 @@ impl CaseSet {
             (ClientProtocol::Http1, file.client),
             (ClientProtocol::Http2, file.client_http2),
             (ClientProtocol::Tls, file.client_tls),
+            (ClientProtocol::Route, file.route),
         ] {
             for (section, case, location) in in_sections(sections) {
                 check_unique(case.name, self.client.iter().map(|case| case.name), location)?;
@@ -116,6 +119,7 @@ struct CaseFile {
     client: Vec<Section<ClientFault>>,
     client_http2: Vec<Section<ClientFault>>,
     client_tls: Vec<Section<ClientFault>>,
+    route: Vec<Section<ClientFault>>,
 }
 
 #[derive(Debug, Deserialize)]

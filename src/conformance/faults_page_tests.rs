@@ -18,102 +18,40 @@ use crate::contract::builtin::DEFAULT_CONTRACT;
 use crate::contract::{Cause, Contract};
 use crate::telemetry::CloseReason;
 
-/// Events for which no documented response is possible: description, metric and `cause` label.
-const KNOWN_LIMITS: &[(&str, &str, &str)] = &[
-    (
-        "The client closed the connection, or its sending side, before the response",
-        "closed_without_response_total",
-        "client_gone",
-    ),
-    (
-        "An idle connection received no further request in time",
-        "closed_without_response_total",
-        "idle_timeout",
-    ),
-    (
-        "The client connected and closed without sending a byte, as health probes do",
-        "closed_without_response_total",
-        "no_request",
-    ),
-    ("Draining closed the connection", "closed_without_response_total", "drain"),
-    (
-        "An HTTP/2 connection error on the client side: GOAWAY",
-        "closed_without_response_total",
-        "http2_connection_error",
-    ),
-    (
-        "A malformed HTTP/2 stream, or a request target that the HTTP/2 library refuses (raw quotation marks, angle brackets, or bytes that are not UTF-8): RST_STREAM",
-        "closed_without_response_total",
-        "http2_stream_error",
-    ),
-    (
-        "An HTTP/2 header list above 256 KiB: the HTTP/2 library sends an empty 431",
-        "closed_without_response_total",
-        "http2_header_list",
-    ),
-    (
-        "An idle connection gave its place to another one, because `client.max_connections` was reached",
-        "closed_without_response_total",
-        "evicted",
-    ),
-    (
-        "A TLS handshake failed: the client receives an alert where TLS defines one",
-        "closed_without_response_total",
-        "tls_handshake_failed",
-    ),
-    ("A TLS handshake timed out", "closed_without_response_total", "tls_handshake_timeout"),
-    (
-        "A client sent something other than TLS to a TLS listener",
-        "closed_without_response_total",
-        "plaintext_on_tls",
-    ),
-    (
-        "A listener with `proxy_protocol` received no valid PROXY protocol header, or the peer may not send one",
-        "closed_without_response_total",
-        "proxy_protocol_error",
-    ),
-    (
-        "A TLS error after the handshake, between requests or inside request headers: the client receives an alert",
-        "closed_without_response_total",
-        "tls_connection_error",
-    ),
-    ("The client closed the connection during the response", "aborted_total", "client_gone"),
-    (
-        "The upstream truncated a response after its headers were sent",
-        "aborted_total",
-        "http_response_incomplete",
-    ),
-    ("The upstream stalled after the response headers were sent", "aborted_total", "connection_read_timeout"),
-    (
-        "The upstream sent invalid framing after the response headers were sent",
-        "aborted_total",
-        "http_protocol_error",
-    ),
-    ("A tunnel was idle for `timeouts.tunnel_idle`", "aborted_total", "tunnel_idle"),
-];
+/// The page without the tables that are made from the cases.
+const TEMPLATE: &str = include_str!("cases/page.md");
+
+/// The known limits in the page: metric and `cause` label.
+fn known_limits() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let counters = TEMPLATE.split("| `statusquo_").skip(1);
+    counters.filter_map(|text| text.split_once("\"}` |")?.0.split_once("{cause=\""))
+}
+
+const PROTOCOLS: [ClientProtocol; 4] =
+    [ClientProtocol::Http1, ClientProtocol::Http2, ClientProtocol::Tls, ClientProtocol::Route];
 
 /// The content of `docs/faults.md`.
 fn render() -> String {
     let faults = upstream_faults();
-    let mut page = PAGE_HEADER.replace("{count}", &faults.len().to_string());
-    page.push('\n');
-    page.push_str(&summary(&faults));
+    let mut upstream = String::new();
     for section in sections(&faults) {
         // Writing to a String cannot fail.
-        let _ = write!(page, "\n## {}\n\n{TABLE_HEADER}", section[0].section);
+        let _ = write!(upstream, "\n## {}\n\n{TABLE_HEADER}", section[0].section);
         for fault in section.iter().filter(|fault| !is_status_row(fault)) {
-            fault_row(&mut page, fault);
+            fault_row(&mut upstream, fault);
         }
-        status_rows(&mut page, section);
+        status_rows(&mut upstream, section);
     }
-    client_table(&mut page, CLIENT_HEADER, ClientProtocol::Http1);
-    client_table(&mut page, HTTP2_HEADER, ClientProtocol::Http2);
-    client_table(&mut page, TLS_HEADER, ClientProtocol::Tls);
-    page.push_str(LIMITS_HEADER);
-    for (outcome, metric, cause) in KNOWN_LIMITS {
-        let _ = writeln!(page, "| {outcome} | `statusquo_{metric}{{cause=\"{cause}\"}}` |");
+    let count = |number: usize| number.to_string();
+    let mut page = TEMPLATE
+        .replace("{upstream_count}", &count(faults.len()))
+        .replace("{summary}", &summary(&faults))
+        .replace("{upstream}", &upstream);
+    for (name, protocol) in ["http1", "http2", "tls", "route"].into_iter().zip(PROTOCOLS) {
+        page = page
+            .replace(&format!("{{{name}_count}}"), &count(client_faults(protocol).len()))
+            .replace(&format!("{{{name}}}"), &client_table(protocol));
     }
-    page.push_str(LIMITS_FOOTER);
     page
 }
 
@@ -260,9 +198,9 @@ fn escape_cell(text: &str) -> String {
 }
 
 /// A table of client cases for each section.
-fn client_table(page: &mut String, header: &str, protocol: ClientProtocol) {
+fn client_table(protocol: ClientProtocol) -> String {
+    let mut page = String::new();
     let rows = client_faults(protocol);
-    page.push_str(&header.replace("{count}", &rows.len().to_string()));
     for rows in rows.chunk_by(|row, next| row.section == next.section) {
         let _ = write!(page, "\n### {}\n\n{CLIENT_TABLE_HEADER}", rows[0].section);
         for row in rows {
@@ -278,6 +216,7 @@ fn client_table(page: &mut String, header: &str, protocol: ClientProtocol) {
             );
         }
     }
+    page
 }
 
 /// The outcomes in order; equal consecutive ones are merged with a count.
@@ -311,6 +250,10 @@ fn describe_response(expected: ExpectedResponse) -> String {
             format!("{}, `{cause}`", builtin_status(cause))
         }
         ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) => "the upstream's response".to_owned(),
+        ExpectedResponse::Ordinary => "what the route declares".to_owned(),
+        ExpectedResponse::OrdinaryOrRejected(cause) => {
+            format!("what the route declares, or {}, `{cause}`", builtin_status(cause))
+        }
         ExpectedResponse::Truncated(cause) => format!("a truncated response, `{cause}`"),
         ExpectedResponse::Prefix => "the first part of the response".to_owned(),
         ExpectedResponse::Reset => "RST_STREAM".to_owned(),
@@ -356,73 +299,9 @@ fn describe_upstream_saw(upstream_saw: UpstreamSaw) -> String {
     }
 }
 
-const PAGE_HEADER: &str = "\
-<!-- Generated from src/conformance/cases; regenerate with: UPDATE_DOCS=1 cargo test faults_page -->
-# Faults and responses
-
-`statusquo demo` provides {count} upstream faults, each at `/NAME`. The tests run every one of them against the
-executable and compare status code, body, header fields, connection and counters with this table.
-
-A status code with a cause is a response of the gateway: the documented body with the default message of the code, or
-with the upstream's message if one is quoted. `upstream_response` means that the gateway replaced the upstream's error.
-The cause is a label of `statusquo_errors_total`, or of `statusquo_aborted_total` if the response was truncated. The
-client connection stays open after every fault except a truncated response. A \"forwarded\" response has the upstream's
-status code, body and header fields, without hop-by-hop fields and without a content coding that the client does not
-accept. The last column is the minimum value of `request_sent`.
-";
-
 const TABLE_HEADER: &str = "\
 | name | the upstream | the client receives | header fields | `request_sent` |
 |---|---|---|---|---|
-";
-
-const LIMITS_HEADER: &str = "
-## Known limits
-
-In these cases no documented response is possible. Each is counted by its cause; any other connection without a response
-is a defect.
-
-| event | counted as |
-|---|---|
-";
-
-const LIMITS_FOOTER: &str = "
-Every other cause that can truncate a response is also a label of `statusquo_aborted_total`.
-
-On HTTP/2 a truncated response ends with RST_STREAM and the error code CANCEL, after the bytes that were received. The
-HTTP/2 library has no other way to end a stream without discarding the data that is queued for it.
-
-A client may reset its HTTP/2 streams immediately after it opens them. The HTTP/2 library ends the connection at 1,000
-such resets in a burst (`h2-rapid-reset`); a slower client keeps its connection. Its requests count in the rate limits
-like any others, and the gateway cancels their work immediately: it abandons pending connection attempts and keeps no
-connection open. A request that is reset immediately costs the gateway half the processor time of a short request with a
-response. A request that already reached an HTTP/1 upstream costs twice that of a short request, because its upstream
-connection is closed, as for every client that disconnects. All are counted as `client_gone`.
-";
-
-const CLIENT_HEADER: &str = "
-## HTTP/1 client faults
-
-`statusquo verify` and the tests send {count} client faults on HTTP/1 to a gateway, byte for byte. A status code with a
-cause is the documented error under the default rules. A connection that closes without a response is counted in
-`statusquo_closed_without_response_total` under the cause in the fifth column.
-";
-
-const HTTP2_HEADER: &str = "
-## HTTP/2 client faults
-
-{count} faults, sent frame by frame. The HTTP/2 library handles violations of HTTP/2 itself: it resets the stream or
-closes the connection. These are known limits (see below), each counted in `statusquo_closed_without_response_total`
-under the cause in the fifth column. If the connection stays open, a concurrent upload on it completes, and the next
-request is served.
-";
-
-const TLS_HEADER: &str = "
-## TLS client faults
-
-{count} faults. Before the handshake is complete, the only possible response is a TLS alert. After it, everything above
-applies inside TLS too. `close_notify` inside a request is treated like a half-closed connection. A connection that
-closes without `close_notify` is truncated: the gateway treats no unfinished message on it as complete.
 ";
 
 const CLIENT_TABLE_HEADER: &str = "\
@@ -448,7 +327,7 @@ fn faults_page_matches_the_tables() {
 #[test]
 fn close_reasons_are_known_limits_and_every_limit_has_a_counter() {
     let named = |metric: &str| {
-        KNOWN_LIMITS.iter().filter(|limit| limit.1 == metric).map(|limit| limit.2).collect::<Vec<_>>()
+        known_limits().filter(|limit| limit.0 == metric).map(|limit| limit.1).collect::<Vec<_>>()
     };
     let mut reasons: Vec<_> = CloseReason::ALL.iter().map(|reason| reason.name()).collect();
     let mut limits = named("closed_without_response_total");
@@ -470,7 +349,7 @@ fn adjacent_statuses_become_ranges() {
 #[test]
 fn cases_name_known_causes_and_consistent_counts() {
     let reasons: BTreeSet<&str> = CloseReason::ALL.iter().map(|reason| reason.name()).collect();
-    for protocol in [ClientProtocol::Http1, ClientProtocol::Http2, ClientProtocol::Tls] {
+    for protocol in PROTOCOLS {
         for case in client_faults(protocol) {
             let counted = case.counted();
             let unknown: Vec<_> = counted.iter().filter(|(name, _)| !reasons.contains(name)).collect();
@@ -503,7 +382,7 @@ fn status_cases_list_every_error_status_once() {
 fn request_targets_carry_the_name_of_their_case() {
     let profile = GatewayProfile::example();
     let mut smuggling = 0;
-    for protocol in [ClientProtocol::Http1, ClientProtocol::Http2, ClientProtocol::Tls] {
+    for protocol in PROTOCOLS {
         for case in client_faults(protocol) {
             let bytes: Vec<u8> = case
                 .steps

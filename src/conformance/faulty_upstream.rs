@@ -1,13 +1,15 @@
 //! All servers of the upstream fault table, as `demo` and `verify` use them.
 //!
 //! One scripted upstream selects faults by path and serves the success routes; a second one has the faults of pooled
-//! connections, a third one those of HTTP/2. Other servers accept and close, refuse, never accept, or send nothing. The
-//! gateway's configuration decides which paths go to which server: see [`FaultyUpstream::addresses`] and
+//! connections, a third one those of HTTP/2, a fourth one those of Unix sockets. Other servers accept and close, refuse, never accept, or send nothing. The
+//! gateway's configuration decides which paths go to which server: see [`FaultyUpstream::servers`] and
 //! [`UpstreamFault::server_kind`].
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
 use super::cases::upstream_faults;
 use super::frames::frame_type::{DATA, HEADERS};
@@ -15,7 +17,7 @@ use super::frames::{END_HEADERS, END_STREAM, STREAM_PLACEHOLDER, encode_frame};
 use super::payload::http_response;
 use super::recorder::RecordedHead;
 use super::scripted_upstream::ScriptedUpstream;
-use super::server_thread::ServerThread;
+use super::server_thread::{ServerThread, SocketFolder};
 use super::step::{Script, Step, write_bytes};
 use super::success_routes::success_script;
 use super::tls_servers::{self, Authorities};
@@ -26,6 +28,9 @@ use super::upstream_case::{POOLED_BODY, ServerKind, UpstreamFault};
 pub struct FaultyUpstream {
     /// In the order of [`ServerKind::ALL`].
     servers: Vec<FaultyServer>,
+    sockets: SocketFolder,
+    _bridge: ServerThread,
+    _full_socket: FullBacklog,
     ca_pem: String,
 }
 
@@ -53,13 +58,13 @@ impl FaultyUpstream {
         faults: &[UpstreamFault],
         name: impl Fn(&RecordedHead) -> &str + Copy + Send + Sync + 'static,
     ) -> io::Result<FaultyUpstream> {
-        let authorities = Authorities::generate()?;
+        let (authorities, sockets) = (Authorities::generate()?, SocketFolder::create()?);
         let start = |server_kind: &ServerKind| -> io::Result<FaultyServer> {
             let selected = faults.iter().filter(|fault| fault.server_kind == *server_kind);
             let scripts: HashMap<&'static str, Script> =
                 selected.map(|fault| (fault.name, fault.script.clone())).collect();
             let upstream = match server_kind {
-                ServerKind::Scripted | ServerKind::Http1InsteadOfHttp2 => {
+                ServerKind::Scripted | ServerKind::Http1InsteadOfHttp2 | ServerKind::UnixScripted => {
                     ScriptedUpstream::by_request(move |request| {
                         scripts.get(name(request)).cloned().unwrap_or_else(|| success_script(request))
                     })
@@ -74,9 +79,11 @@ impl FaultyUpstream {
                 ServerKind::Http2Scripted => ScriptedUpstream::by_h2_request(move |request| {
                     scripts.get(name(request)).cloned().unwrap_or_else(success_frames)
                 }),
-                ServerKind::Closing | ServerKind::Http2Closing | ServerKind::TlsClosed => {
-                    ScriptedUpstream::script([Step::Close])
-                }
+                ServerKind::Closing
+                | ServerKind::Http2Closing
+                | ServerKind::TlsClosed
+                | ServerKind::UnixStale
+                | ServerKind::UnixFullBacklog => ScriptedUpstream::script([Step::Close]),
                 ServerKind::Http2Silent | ServerKind::TlsStalled => {
                     ScriptedUpstream::script([Step::ReadUntilClose])
                 }
@@ -104,25 +111,32 @@ impl FaultyUpstream {
             };
             upstream.map(FaultyServer::Scripted)
         };
-        let servers = ServerKind::ALL.iter().map(start).collect::<io::Result<_>>()?;
-        Ok(FaultyUpstream { servers, ca_pem: authorities.trusted_pem() })
+        let servers = ServerKind::ALL.iter().map(start).collect::<io::Result<Vec<_>>>()?;
+        let socket = |server_kind: ServerKind| sockets.socket(server_kind.upstream_name());
+        let address = address_of(&servers, ServerKind::UnixScripted);
+        let bridge = ServerThread::on_socket(&socket(ServerKind::UnixScripted), address)?;
+        let full_socket = FullBacklog::on_socket(&socket(ServerKind::UnixFullBacklog))?;
+        drop(UnixListener::bind(socket(ServerKind::UnixStale))?);
+        let ca_pem = authorities.trusted_pem();
+        Ok(FaultyUpstream { servers, sockets, _bridge: bridge, _full_socket: full_socket, ca_pem })
     }
 
     /// The address of this kind of server.
     pub fn address(&self, server_kind: ServerKind) -> SocketAddr {
-        let found = self.addresses().find(|(kind, _)| *kind == server_kind);
-        found.map_or(SocketAddr::from(([127, 0, 0, 1], 0)), |(_, address)| address)
+        address_of(&self.servers, server_kind)
     }
 
-    /// The addresses of all kinds of servers.
-    pub fn addresses(&self) -> impl Iterator<Item = (ServerKind, SocketAddr)> {
-        let addresses = self.servers.iter().map(|server| match server {
-            FaultyServer::Scripted(upstream) => upstream.address(),
-            FaultyServer::Refusing(port) => port.address(),
-            FaultyServer::FullBacklog(port) => port.address(),
-            FaultyServer::Tls(server) => server.address(),
-        });
-        ServerKind::ALL.iter().copied().zip(addresses)
+    /// The socket of this kind of server, if it is not at [`FaultyUpstream::address`].
+    pub fn socket(&self, server_kind: ServerKind) -> Option<PathBuf> {
+        server_kind.uses_socket().then(|| self.sockets.socket(server_kind.upstream_name()))
+    }
+
+    /// All kinds of servers as a configuration lists them: `HOST:PORT` or `unix:PATH`.
+    pub fn servers(&self) -> impl Iterator<Item = (ServerKind, String)> {
+        ServerKind::ALL.iter().map(|kind| match self.socket(*kind) {
+            Some(path) => (*kind, format!("unix:{}", path.display())),
+            None => (*kind, self.address(*kind).to_string()),
+        })
     }
 
     /// The PEM certificate of the authority to trust; the server name is [`super::tls_servers::SERVER_NAME`].
@@ -141,6 +155,18 @@ impl FaultyUpstream {
             FaultyServer::Scripted(upstream) => Some(upstream),
             FaultyServer::Refusing(_) | FaultyServer::FullBacklog(_) | FaultyServer::Tls(_) => None,
         })
+    }
+}
+
+/// Servers at a Unix socket have an address too, which no gateway uses.
+fn address_of(servers: &[FaultyServer], server_kind: ServerKind) -> SocketAddr {
+    let server = ServerKind::ALL.iter().zip(servers).find(|(kind, _)| **kind == server_kind);
+    match server.map(|(_, server)| server) {
+        Some(FaultyServer::Scripted(upstream)) => upstream.address(),
+        Some(FaultyServer::Refusing(port)) => port.address(),
+        Some(FaultyServer::FullBacklog(port)) => port.address(),
+        Some(FaultyServer::Tls(server)) => server.address(),
+        None => SocketAddr::from(([127, 0, 0, 1], 0)),
     }
 }
 

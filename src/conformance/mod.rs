@@ -28,6 +28,7 @@ pub mod runner;
 pub(crate) mod scripted_name_server;
 pub(crate) mod scripted_upstream;
 pub(crate) mod scripted_upstream_h2;
+pub(crate) mod server_thread;
 pub(crate) mod step;
 pub mod success_routes;
 mod tally;
@@ -43,7 +44,6 @@ mod case_names_tests;
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod faults_page_tests;
 mod script_runner;
-mod server_thread;
 
 pub use case::{ClientFault, ClientProtocol, ConnectionOutcome, ExpectedResponse, FAULT_HEADER};
 pub use cases::{client_faults, upstream_faults};

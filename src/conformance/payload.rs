@@ -52,6 +52,8 @@ pub(crate) enum Generated {
     },
     /// The first half.
     Half(Payload),
+    /// A chunk of a chunked body.
+    Chunk(Payload),
     /// Zero bytes.
     Zeros(Count),
     /// This many nested JSON arrays.
@@ -169,6 +171,8 @@ pub struct GatewayProfile {
     pub path: String,
     /// The host for both methods.
     pub host: String,
+    /// The JSON member of the route's rate-limit key.
+    pub member: String,
     /// `client.max_header_bytes`.
     pub max_header_bytes: usize,
     /// The route's `max_body`.
@@ -188,6 +192,7 @@ impl GatewayProfile {
             write_method: "POST".to_owned(),
             path: "/verify".to_owned(),
             host: "verify.example".to_owned(),
+            member: "email".to_owned(),
             max_header_bytes: 32 * 1024,
             max_body: 1024 * 1024,
             write_timeout: Duration::from_secs(1),
@@ -245,7 +250,7 @@ impl Scope<'_> {
     }
 
     /// Replaces the placeholders of a client: `<GET>` and `<POST>` (methods), `<path>`, `<row>` (the marker), `<host>`,
-    /// `<get>`, `<post>`, `<head>` (method and target), `<over-max-body>` and `<upload>` (lengths).
+    /// `<member>`, `<get>`, `<post>`, `<head>` (method and target), `<over-max-body>` and `<upload>` (lengths).
     pub(super) fn substitute(&self, text: &str) -> String {
         let Some(profile) = self.profile.filter(|_| text.contains('<')) else { return text.to_owned() };
         let line = |method: &str| format!("{method} {}?row={}", profile.path, self.name);
@@ -263,6 +268,7 @@ impl Scope<'_> {
                 "path" => profile.path.clone(),
                 "row" => format!("row={}", self.name),
                 "host" => profile.host.clone(),
+                "member" => profile.member.clone(),
                 "over-max-body" => profile.max_body.saturating_add(1).to_string(),
                 "upload" => (self.upload_pieces() * PIECE).to_string(),
                 _ => {
@@ -306,6 +312,10 @@ impl Generated {
             Generated::Half(of) => {
                 let bytes = of.bytes(scope);
                 bytes.get(..bytes.len() / 2).unwrap_or_default().to_vec()
+            }
+            Generated::Chunk(of) => {
+                let bytes = of.bytes(scope);
+                [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat()
             }
             Generated::Zeros(count) => vec![0; scope.count(*count)],
             Generated::Nested(levels) => ["[".repeat(*levels), "]".repeat(*levels)].concat().into_bytes(),

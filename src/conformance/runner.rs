@@ -9,15 +9,18 @@ mod h2;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::case::{ClientFault, ClientProtocol, ExpectedResponse, SERVED_BODY, UpstreamSaw};
+use super::case::{
+    ClientFault, ClientProtocol, ExpectedResponse, FAULT_HEADER, OtherConnections, SERVED_BODY, UpstreamSaw,
+};
+use super::gateway_stream::GatewayStream;
 use super::payload::{GatewayProfile, Payload};
-use super::response_reader::{BodyEnd, ReceivedResponse};
+use super::response_reader::{BodyEnd, ReceivedResponse, ResponseReader};
 use super::scripted_upstream::ScriptedUpstream;
 use super::step::RequestKind;
 
@@ -90,11 +93,20 @@ pub async fn run_client_fault(case: &ClientFault, context: &TestContext<'_>) -> 
     let earlier = UpstreamRequestCount::count(&case.marker(), context.upstream);
     let run = CaseRun { case, context, earlier };
     let mut result = RunResult::default();
+    let (others, other_responses) = match run.open_others().await {
+        Ok(others) => others.into_iter().unzip(),
+        Err(violation) => return RunResult { violation: Some(violation), ..result },
+    };
+    let _others: Vec<ResponseReader> = others;
     let outcome = match (context.connector.connect(case.small_receive_buffer).await, case.protocol) {
         (Err(error), _) => Err(format!("cannot connect to the gateway: {error}")),
-        (Ok(stream), ClientProtocol::Http1 | ClientProtocol::Tls) => h1::run(run, stream, &mut result).await,
         (Ok(stream), ClientProtocol::Http2) => h2::run(run, stream, &mut result).await,
+        (Ok(stream), ClientProtocol::Http1 | ClientProtocol::Tls | ClientProtocol::Route) => {
+            h1::run(run, stream, &mut result).await
+        }
     };
+    let other_responses: Vec<Option<ReceivedResponse>> = other_responses;
+    result.responses.extend(other_responses.into_iter().flatten());
     result.violation = outcome.and_then(|()| run.requests().check(earlier, case.upstream_saw())).err();
     result
 }
@@ -111,6 +123,39 @@ struct CaseRun<'a> {
 impl CaseRun<'_> {
     fn bytes(&self, payload: &Payload) -> Bytes {
         payload.bytes(self.case.scope(self.context.profile)).into()
+    }
+
+    /// Opens the connections beside that of the case.
+    async fn open_others(&self) -> Result<Vec<(ResponseReader, Option<ReceivedResponse>)>, String> {
+        let (OtherConnections { count, busy }, context) = (self.case.others, self.context);
+        let field = if busy { format!("{FAULT_HEADER}: hang\r\n") } else { String::new() };
+        let text = format!("<get> HTTP/1.1\r\nhost: <host>\r\n{field}\r\n");
+        let mut others = Vec::new();
+        for number in 1..=count {
+            let failed = |error: String| format!("connection {number} before that of the case: {error}");
+            let stream = context.connector.connect(false).await.map_err(|error| failed(error.to_string()))?;
+            let mut reader = ResponseReader::new(GatewayStream::Left(stream), context.limit);
+            let request = self.bytes(&Payload::Text(text.clone()));
+            reader.stream.write_all(&request).await.map_err(|error| failed(error.to_string()))?;
+            let response = if busy {
+                let arrived = |run: &Self| run.requests().total >= run.earlier.total + number;
+                while !arrived(self) && Instant::now() < reader.deadline {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                None
+            } else {
+                let response = reader.read_response(RequestKind::DEFAULT).await;
+                Some(response.map_err(|error| failed(format!("{error:?}")))?)
+            };
+            others.push((reader, response));
+        }
+        Ok(others)
+    }
+
+    /// How a response is parsed: the method of a case of routes is that of the route.
+    fn kind(&self, kind: RequestKind) -> RequestKind {
+        let of_route = self.case.protocol == ClientProtocol::Route;
+        RequestKind { head: kind.head || (of_route && self.context.profile.read_method == "HEAD"), ..kind }
     }
 
     /// A pause, multiplied by the factor of the gateway's timeouts.
@@ -194,7 +239,9 @@ pub fn check_served(expected: ExpectedResponse, response: &ReceivedResponse) -> 
             return Err(format!("expected a truncated response, got a complete {}", response.status));
         }
         ExpectedResponse::Truncated(_) => true,
-        ExpectedResponse::Rejected(_)
+        ExpectedResponse::Ordinary
+        | ExpectedResponse::OrdinaryOrRejected(_)
+        | ExpectedResponse::Rejected(_)
         | ExpectedResponse::RejectedOnRoute(_)
         | ExpectedResponse::Reset
         | ExpectedResponse::Empty431

@@ -184,7 +184,7 @@ fn faulty_upstream_serves_faults_and_success_routes_by_path() {
     assert!(get("/nothing").starts_with("HTTP/1.1 404 "));
     assert!(get("/bytes/3000").len() > 3000);
     assert_eq!(
-        faulty_upstream.addresses().nth(2).unwrap(),
-        (ServerKind::Closing, faulty_upstream.address(ServerKind::Closing))
+        faulty_upstream.servers().nth(2).unwrap(),
+        (ServerKind::Closing, faulty_upstream.address(ServerKind::Closing).to_string())
     );
 }

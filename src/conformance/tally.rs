@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::contract::Cause;
 
-use super::case::ClientFault;
+use super::case::{ClientFault, ClientProtocol};
 use super::runner::RunResult;
 
 /// The counts of one gateway.
@@ -89,10 +89,16 @@ impl Tally {
             return self.record_unknown(case.expected.len() + closes + 3);
         }
         self.0.lock().allows_extra |= case.nondeterministic;
-        // The background upload and the follow-up request get 200: errors belong to the case.
+        // HTTP/2: the background upload and the follow-up request get 200, errors belong to the case.
         let mut causes = case.expected.iter().filter_map(|expected| expected.error_cause());
-        for response in &result.responses {
-            let cause = if response.status >= 400 { causes.next() } else { None };
+        for (index, response) in result.responses.iter().enumerate() {
+            let cause = match case.protocol {
+                _ if response.status < 400 => None,
+                ClientProtocol::Http2 => causes.next(),
+                ClientProtocol::Http1 | ClientProtocol::Tls | ClientProtocol::Route => {
+                    case.expected.get(index).copied().unwrap_or(case.next()).error_cause()
+                }
+            };
             self.record_response(response.status, cause.map(Cause::name));
         }
         for cause in case.expected.iter().filter_map(|expected| expected.aborted_cause()) {

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -41,13 +42,23 @@ impl FullBacklog {
     /// Binds a port and fills its accept queue. Fails if the system is out of ports, or if the queue does not fill up.
     pub fn start() -> io::Result<FullBacklog> {
         let (listener, address) = bind_loopback()?;
+        FullBacklog::fill(listener, &SockAddr::from(address), address)
+    }
+
+    /// The same at a Unix socket: further connection attempts fail at once, or wait.
+    pub(super) fn on_socket(path: &Path) -> io::Result<FullBacklog> {
+        let (listener, target) = (Socket::new(Domain::UNIX, Type::STREAM, None)?, SockAddr::unix(path)?);
+        listener.bind(&target)?;
+        FullBacklog::fill(listener, &target, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+
+    fn fill(listener: Socket, target: &SockAddr, address: SocketAddr) -> io::Result<FullBacklog> {
         // The kernel makes this a queue of one.
         listener.listen(0)?;
-        let target = SockAddr::from(address);
         let mut waiting = Vec::new();
         for _ in 0..MAX_PENDING {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            let connected = socket.connect_timeout(&target, CONNECT_TIMEOUT);
+            let socket = Socket::new(target.domain(), Type::STREAM, None)?;
+            let connected = socket.connect_timeout(target, CONNECT_TIMEOUT);
             // Keep the socket even without a reply: its SYN retries keep the queue full.
             waiting.push(socket);
             if connected.is_err() {

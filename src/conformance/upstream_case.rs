@@ -181,6 +181,8 @@ enum Uses {
     Tls,
     /// TLS whose certificates are verified.
     VerifiedTls,
+    /// A Unix socket.
+    Unix,
 }
 
 server_kinds! {
@@ -225,12 +227,19 @@ server_kinds! {
     TlsReset "tls-reset" Tls;
     /// Stalls inside the TLS handshake.
     TlsStalled "tls-stalled" Tls;
+    /// Listens on a Unix socket, reads the request and runs the script.
+    UnixScripted "unix" Unix;
+    /// A Unix socket of a process that has ended.
+    UnixStale "unix-stale" Unix;
+    /// A Unix socket with a full backlog.
+    UnixFullBacklog "unix-full-backlog" Unix;
 }
 
 impl ServerKind {
     /// Whether the server runs the script of the case.
     pub const fn runs_scripts(self) -> bool {
-        matches!(self, ServerKind::Scripted | ServerKind::Pooled | ServerKind::Http2Scripted)
+        use ServerKind::{Http2Scripted, Pooled, Scripted, UnixScripted};
+        matches!(self, Scripted | Pooled | Http2Scripted | UnixScripted)
     }
 
     /// Whether its upstream must be configured with prior-knowledge HTTP/2 (`http2: always`).
@@ -241,6 +250,11 @@ impl ServerKind {
     /// Whether its upstream must be configured with TLS (`https://`).
     pub const fn requires_tls(self) -> bool {
         matches!(self.uses(), Uses::Tls | Uses::VerifiedTls)
+    }
+
+    /// Whether its address is the path of a socket (`unix:PATH`).
+    pub const fn uses_socket(self) -> bool {
+        matches!(self.uses(), Uses::Unix)
     }
 
     /// Whether the fault is an invalid certificate.

@@ -85,6 +85,8 @@ pub fn with_server_kinds(
             // The unusual spelling of the host is not a valid certificate name, so TLS servers use the address.
             let server = format!("https://127.0.0.1:{port}");
             setup.named_upstream(name, &[&server]).set(&format!("upstream {name}.tls"), &tls)
+        } else if let Some(socket) = faulty_upstream.socket(server_kind) {
+            setup.named_upstream(name, &[&format!("unix:{}", socket.display())])
         } else {
             setup.named_upstream(name, &[&format!("{host}:{port}")])
         };

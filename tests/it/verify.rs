@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use statusquo::conformance::{ClientProtocol, client_faults};
+use statusquo::conformance::{ClientProtocol, client_faults, upstream_faults};
 
 use super::certificates::Authority;
 use super::gateway::TestFolder;
@@ -151,9 +151,12 @@ fn cases_of_a_file_run_under_a_contract_of_400_and_500() {
 const CUSTOM_CONFIG: &str = "version: 1
 listen: [{ address: \"127.0.0.1:1\" }, { address: \"127.0.0.1:3\", SECOND }]
 telemetry: { address: \"127.0.0.1:2\" }
-rate_limits: { few: { key: [host], allow: 3 per 1h } }
+rate_limits:
+  few: { key: [host], allow: 3 per 1h }
+  login: { key: [client_ip, \"body:email\"], allow: 5 per 1h }
 upstreams:
   shop: { servers: [shop.invalid:80], concurrency: { max: 1 } }
+  local: { servers: [\"unix:/run/app.sock\"] }
   calls: { servers: [calls.invalid:50051], http2: always }
   vault: { servers: [\"https://vault.invalid:443\"] }
   trusting: { servers: [\"https://10.0.0.7:443\"], tls: { verify: false }, http2: off }
@@ -166,6 +169,7 @@ routes:
   - { name: watched, match: { path: \"/watched/{id}\", methods: [PATCH] }, upstream: shop, errors: observe }
   - { name: own, match: { host: \"*.shop.example\", path: \"/own/{*rest}\" }, upstream: shop, errors: pass }
   - { name: quiet, match: { path: /quiet }, upstream: shop, errors: { upstream_messages: none }, rate_limits: [few] }
+  - { name: local, match: { path: \"/local/{*rest}\", methods: [GET, POST] }, upstream: local, rate_limits: [login] }
   - { name: calls, match: { path: \"/calls/{*rest}\", methods: [POST] }, upstream: calls }
   - { name: vault, match: { path: /vault }, upstream: vault }
   - { name: trusting, match: { path: /trusting }, upstream: trusting }
@@ -190,8 +194,12 @@ fn verify_uses_the_choices_of_the_configuration() {
     let (status, report) = run_verify(file.to_str().unwrap(), None, &["--allow-flaky"]);
     assert_no_failures(&report, "own.yaml");
     let passed_rows = rows(&report, "passed");
-    for row in client_faults(ClientProtocol::Tls) {
-        assert!(passed_rows.iter().any(|(fault, _)| *fault == row.name), "{}", row.name);
+    let clients = [ClientProtocol::Tls, ClientProtocol::Route].map(client_faults).concat();
+    let unix = upstream_faults().into_iter().map(|row| row.name).filter(|name| name.starts_with("unix-"));
+    // Another route accepts every method of each path here.
+    let elsewhere = |name: &&str| *name != "method-not-allowed";
+    for name in clients.iter().map(|row| row.name).chain(unix).filter(elsewhere) {
+        assert!(passed_rows.iter().any(|(fault, _)| *fault == name), "{name}");
     }
     assert_eq!(status, Some(0));
     let row = |fault: &str, route: &str| {

@@ -1,4 +1,4 @@
-//! Runs the client faults against one route.
+//! Runs the client faults against one route, and checks the responses to clients.
 //!
 //! Most client faults are rejected before routing. The others use the route to which the most cases apply. A case that
 //! does not apply is reported with a reason. A fault that the HTTP/2 library handles has no response to check: it passes
@@ -9,15 +9,18 @@ use std::time::Duration;
 use http::Method;
 
 use super::expectation::{ExpectationContext, describe_response};
-use super::harness::Harness;
+use super::harness::{Harness, RunningGateway};
 use super::route_probe::RouteProbe;
 use super::{ReportRow, Section, retry};
+use crate::config::RouteAction;
+use crate::conformance::case::RouteFeature;
 use crate::conformance::runner::check_served;
 use crate::conformance::{
     ClientFault, ClientProtocol, ConnectionOutcome, ExpectedResponse, GatewayConnector, GatewayProfile,
     ReceivedResponse, RequestKind, TestContext, run_client_fault,
 };
-use crate::contract::{Contract, RequestSent};
+use crate::contract::{Cause, Contract, RequestSent};
+use crate::http::authority;
 use crate::http::target::check_path;
 
 const CONCURRENCY: usize = 48;
@@ -37,13 +40,13 @@ pub(super) async fn run_all(
     let skip_all = |reason: &str| rows.iter().map(|row| row_of(row).skipped(reason)).collect();
     let Some((probe, profile)) = target else { return skip_all("no route accepts an ordinary request") };
     let (gateway, missing) = match protocol {
-        ClientProtocol::Http1 => (&harness.client_gateway, ""),
+        ClientProtocol::Http1 | ClientProtocol::Route => (&harness.client_gateway, ""),
         ClientProtocol::Tls => (&harness.client_gateway, "no listener uses TLS"),
         ClientProtocol::Http2 => (&harness.h2_client_gateway, "no listener uses HTTP/2"),
     };
     let first = (protocol == ClientProtocol::Http1).then(|| harness.connect(gateway));
     let Some(connector) = first.or_else(|| harness.connect_second(gateway)) else { return skip_all(missing) };
-    let target = RowTarget { harness, probe };
+    let target = RowTarget { harness, probe, request_targets: Vec::new() };
     let check = |expected, request_kind, response: &ReceivedResponse| {
         target.check_response(expected, request_kind, response)
     };
@@ -51,7 +54,7 @@ pub(super) async fn run_all(
         connector,
         profile,
         upstream: &harness.client_upstream,
-        limit: harness.load.scale(RESPONSE_TIMEOUT),
+        limit: response_timeout(harness),
         check_response: &check,
     };
     // Rows whose events are not deterministic have a gateway of their own.
@@ -63,20 +66,42 @@ pub(super) async fn run_all(
             return row_of(row).skipped(reason);
         }
         let (context, gateway) = if row.nondeterministic { floods } else { regular };
-        let result = run_client_fault(row, context).await;
-        gateway.observed.record_client_fault(row, &result);
-        let checked = row.expected.iter().filter(|expected| expected.is_response()).count();
-        let responses: Vec<String> = result.responses.iter().take(checked).map(describe_response).collect();
-        let actual =
-            if responses.is_empty() { "no response".to_owned() } else { collapse_repeats(&responses) };
-        let row_result = result.violation.map_or(Ok(()), Err);
-        row_of(row).judged(target.describe(row), actual, row_result)
+        run_case(target, row, context, gateway).await
     })
     .await
 }
 
 fn row_of(case: &ClientFault) -> ReportRow {
     ReportRow::new(Section::Client, (case.name, case.description), None)
+}
+
+/// The time limit of each step.
+pub(super) fn response_timeout(harness: &Harness) -> Duration {
+    harness.load.scale(RESPONSE_TIMEOUT)
+}
+
+/// Runs one case.
+pub(super) async fn run_case(
+    target: &RowTarget<'_>,
+    row: &ClientFault,
+    context: &TestContext<'_>,
+    gateway: &RunningGateway,
+) -> ReportRow {
+    let result = run_client_fault(row, context).await;
+    gateway.observed.record_client_fault(row, &result);
+    let checked = row.expected.iter().filter(|expected| expected.is_response()).count();
+    let responses = result.responses.get(..checked).unwrap_or(&result.responses);
+    let route = target.harness.config.routes.get(target.probe.route_index);
+    let is_missing = |name: &&String| {
+        let edited = route.is_some_and(|route| route.response_edits.edits(name));
+        !edited && responses.last().is_none_or(|last| last.header(name).is_none())
+    };
+    let missing = row.fields.iter().find(is_missing).map(|name| format!("a response without {name}"));
+    let descriptions: Vec<String> = responses.iter().map(describe_response).collect();
+    let actual =
+        if responses.is_empty() { "no response".to_owned() } else { collapse_repeats(&descriptions) };
+    let result = result.violation.or(missing).map_or(Ok(()), Err);
+    row_of(row).judged(target.describe(row), actual, result)
 }
 
 /// Chooses a route for the client faults of each contract. Slow, so call it before any row runs.
@@ -120,7 +145,7 @@ fn choose_target(harness: &Harness, contract: &Contract) -> Option<Target> {
     })
 }
 
-fn profile_for(harness: &Harness, probe: &RouteProbe, write: &Method) -> GatewayProfile {
+pub(super) fn profile_for(harness: &Harness, probe: &RouteProbe, write: &Method) -> GatewayProfile {
     let client = &harness.config.client;
     let route = harness.config.routes.get(probe.route_index);
     GatewayProfile {
@@ -128,6 +153,7 @@ fn profile_for(harness: &Harness, probe: &RouteProbe, write: &Method) -> Gateway
         write_method: write.to_string(),
         path: probe.path.clone(),
         host: probe.host.clone(),
+        member: String::new(),
         max_header_bytes: client.max_header_bytes,
         max_body: route.map_or(client.max_body, |route| route.max_body),
         write_timeout: client.write_timeout,
@@ -136,7 +162,7 @@ fn profile_for(harness: &Harness, probe: &RouteProbe, write: &Method) -> Gateway
 }
 
 /// Why a row does not apply; `None` if its request reaches the route as it expects.
-fn skip_reason(
+pub(super) fn skip_reason(
     harness: &Harness,
     probe: &RouteProbe,
     profile: &GatewayProfile,
@@ -164,18 +190,29 @@ fn skip_reason(
 }
 
 /// What the expected responses depend on.
-struct RowTarget<'a> {
-    harness: &'a Harness,
-    probe: &'a RouteProbe,
+pub(super) struct RowTarget<'a> {
+    pub(super) harness: &'a Harness,
+    pub(super) probe: &'a RouteProbe,
+    /// The targets of the requests, which redirects depend on.
+    pub(super) request_targets: Vec<String>,
 }
 
 impl RowTarget<'_> {
-    fn check_response(
+    pub(super) fn check_response(
         &self,
         expected: ExpectedResponse,
         request_kind: RequestKind,
         response: &ReceivedResponse,
     ) -> Result<(), String> {
+        match expected {
+            ExpectedResponse::Ordinary => return self.check_ordinary(request_kind, response),
+            ExpectedResponse::OrdinaryOrRejected(cause) => {
+                let rejected = ExpectedResponse::RejectedOnRoute(cause);
+                let ordinary = self.check_ordinary(request_kind, response);
+                return ordinary.or_else(|_| self.check_response(rejected, request_kind, response));
+            }
+            _ => {}
+        }
         let Some(cause) = expected.error_cause() else { return check_served(expected, response) };
         let check = |context: ExpectationContext<'_>| {
             let expectation = context.for_fault(cause, RequestSent::None);
@@ -194,14 +231,53 @@ impl RowTarget<'_> {
     }
 
     fn context(&self, expected: ExpectedResponse) -> ExpectationContext<'_> {
-        let on_route = matches!(expected, ExpectedResponse::RejectedOnRoute(_));
-        let route = self.harness.config.routes.get(self.probe.route_index).filter(|_| on_route);
-        let unrouted = self.harness.probes.unrouted_rules(&self.harness.config, self.probe, false);
+        let off_route = matches!(expected, ExpectedResponse::Rejected(_) | ExpectedResponse::HeadersOnly(_));
+        let route = self.harness.config.routes.get(self.probe.route_index).filter(|_| !off_route);
+        let same_path = expected.error_cause() == Some(Cause::MethodNotAllowed);
+        let unrouted = self.harness.probes.unrouted_rules(&self.harness.config, self.probe, same_path);
         ExpectationContext { config: &self.harness.config, route, unrouted, method: &self.probe.method }
+    }
+
+    /// Compares a response with what the route declares.
+    fn check_ordinary(&self, request_kind: RequestKind, response: &ReceivedResponse) -> Result<(), String> {
+        let context = self.context(ExpectedResponse::Ordinary);
+        let is_expected = match context.route.map(|route| &route.action) {
+            None | Some(RouteAction::Forward) if request_kind.head => response.status == 200,
+            None | Some(RouteAction::Forward) => return check_served(ExpectedResponse::Served, response),
+            Some(RouteAction::RespondWithError) => {
+                let expectation = context.for_fault(Cause::RouteResponse, RequestSent::None);
+                return expectation.check(response, request_kind, context.contract());
+            }
+            Some(RouteAction::Redirect(redirect)) => {
+                let host = authority::routing_host(self.probe.host.as_bytes());
+                let location = response.header("location").unwrap_or_default().as_bytes();
+                response.status == redirect.status.code()
+                    && self.request_targets.iter().any(|target| {
+                        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+                        redirect.target.location(&host, path.as_bytes(), query.as_bytes()) == location
+                    })
+            }
+            Some(RouteAction::Respond(fixed)) => {
+                let media_type = fixed.media_type().and_then(|value| value.to_str().ok());
+                response.status == fixed.status().code()
+                    && response.header("content-type") == media_type
+                    && (request_kind.head || response.body == fixed.body().as_ref())
+            }
+        };
+        let location = response.header("location").unwrap_or("without Location");
+        let (status, text) = (response.status, response.text());
+        if is_expected {
+            Ok(())
+        } else {
+            Err(format!("not what the route declares: {status} {location} {text:.80}"))
+        }
     }
 
     /// The expectation of a row, for the report.
     fn describe(&self, row: &ClientFault) -> String {
+        if row.on.is_some_and(|on| on != RouteFeature::Listener) {
+            return row.expected.last().and_then(|last| self.describe_outcome(*last)).unwrap_or_default();
+        }
         let outcomes = row.expected.iter().filter_map(|expected| self.describe_outcome(*expected));
         let mut parts = vec![collapse_repeats(&outcomes.collect::<Vec<_>>())];
         let counted: Vec<String> = row
@@ -231,6 +307,14 @@ impl RowTarget<'_> {
             ExpectedResponse::Rejected(cause) | ExpectedResponse::RejectedOnRoute(cause) => error(cause),
             ExpectedResponse::HeadersOnly(cause) => error(cause) + ", headers only",
             ExpectedResponse::Truncated(cause) => format!("200, truncated: {cause}"),
+            ExpectedResponse::Ordinary | ExpectedResponse::OrdinaryOrRejected(_) => {
+                match self.context(expected).route.map(|route| &route.action) {
+                    Some(RouteAction::Redirect(redirect)) => redirect.status.code().to_string(),
+                    Some(RouteAction::Respond(fixed)) => fixed.status().code().to_string(),
+                    Some(RouteAction::RespondWithError) => error(Cause::RouteResponse),
+                    Some(RouteAction::Forward) | None => "200 from the upstream".to_owned(),
+                }
+            }
             ExpectedResponse::Served | ExpectedResponse::ServedBytes(_) | ExpectedResponse::Prefix => {
                 "200 from the upstream".to_owned()
             }

@@ -4,6 +4,7 @@
 //! The gateways run in this process, each on its own threads, and end with it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -13,12 +14,13 @@ use tracing::Level;
 
 use super::load_factor::LoadFactor;
 use super::route_probe::RouteProbes;
-use super::unavailability::{self, Unavailability};
+use super::special_gateways::{self, Means, SpecialGateway, set_quota};
 use crate::config::{
     Config, ListenAddress, Listener, RouteConfig, Timeouts, UpstreamConfig as Servers, UpstreamServer,
 };
-use crate::conformance::case::FAULT_HEADER;
+use crate::conformance::case::{FAULT_HEADER, GatewayKind};
 use crate::conformance::cases::CaseSet;
+use crate::conformance::server_thread::{ServerThread, SocketFolder};
 use crate::conformance::success_routes::upstream_script;
 use crate::conformance::tls_servers;
 use crate::conformance::{
@@ -26,8 +28,8 @@ use crate::conformance::{
 };
 use crate::contract::Contract;
 use crate::contract::builtin::DEFAULT_CONTRACT;
+use crate::http::peer::{Peer, PeerRange};
 use crate::http::route_conditions::RouteConditions;
-use crate::limit::{LimiterSettings, Quota};
 use crate::server::boot;
 use crate::telemetry::formatter::LineFormat;
 use crate::telemetry::{Metrics, log};
@@ -54,11 +56,10 @@ pub(super) struct Harness {
     pub(super) h2_client_gateway: RunningGateway,
     /// For rows whose number of requests is not deterministic.
     pub(super) flood_gateway: RunningGateway,
-    /// Its rate limits are reached at the second request.
-    pub(super) low_limits_gateway: RunningGateway,
-    /// No server of their upstreams gets a request, in the order of [`unavailability::ALL`].
-    pub(super) unavailable_gateways: Vec<RunningGateway>,
+    /// In the order of [`special_gateways::ALL`].
+    special_gateways: Vec<RunningGateway>,
     _silent_name_server: UdpSocket,
+    _sockets: SocketFolder,
     pub(super) changes: Vec<String>,
     /// The factor of all timeouts.
     pub(super) load: LoadFactor,
@@ -76,12 +77,14 @@ pub(super) struct RunningGateway {
     pub(super) metrics: Arc<Metrics>,
     /// The responses that its clients received.
     pub(super) observed: Tally,
+    /// Forward connections to its Unix sockets.
+    _bridges: Vec<ServerThread>,
 }
 
 /// The client address, which every route allows.
 const CLIENT_ADDRESS: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// A client address that routes with `allow_from` deny.
-pub(super) const UNTRUSTED_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+const UNTRUSTED_CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 impl Harness {
     /// Starts all servers and gateways.
@@ -103,7 +106,7 @@ impl Harness {
         let probes = RouteProbes::build(&config)?;
         let shutdown = Arc::new(Notify::new());
         let start =
-            |config: &Config, server: SocketAddr| start_gateway(with_server(config, server), &shutdown);
+            |config: &Config, server: SocketAddr| start_gateway(with_server(config, server, None), &shutdown);
         let http2_config = with_http2_upstreams(&config, &original, &mut changes);
         let tls_config = with_tls_upstreams(&config, faulty_upstream.ca_pem())?;
         let start_for = |server_kind: &ServerKind| {
@@ -117,7 +120,9 @@ impl Harness {
             } else {
                 &config
             };
-            start(config, faulty_upstream.address(*server_kind)).map(Some)
+            let address = faulty_upstream.address(*server_kind);
+            let socket = faulty_upstream.socket(*server_kind);
+            start_gateway(with_server(config, address, socket), &shutdown).map(Some)
         };
         let upstream_gateways = ServerKind::ALL.iter().map(start_for).collect::<Result<_, _>>()?;
         // The certificates of the file's first TLS listener, if there is one.
@@ -130,16 +135,22 @@ impl Harness {
         let with_h2c = with_second_listener(&config, |listener| listener.h2c = true);
         let h2_client_gateway = start(&with_h2c, client_upstream.address())?;
         let flood_gateway = start(&with_h2c, client_upstream.address())?;
-        let low_limits_gateway = start(&with_low_limits(&config, &original), client_upstream.address())?;
         let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(start_error)?;
-        let silent_address = silent.local_addr().map_err(start_error)?;
-        let start_unavailable = |kind: &Unavailability| {
-            let mut config = with_server(&config, faulty_upstream.address(ServerKind::Refusing));
-            config.upstreams.iter_mut().for_each(|upstream| (kind.set_up)(upstream, silent_address));
+        let sockets = SocketFolder::create().map_err(start_error)?;
+        let means = Means {
+            original: &original,
+            client: CLIENT_ADDRESS,
+            silent_name_server: silent.local_addr().map_err(start_error)?,
+            socket: sockets.socket("gateway"),
+        };
+        let start_special = |special: &SpecialGateway| {
+            let refusing = faulty_upstream.address(ServerKind::Refusing);
+            let server = special.unavailable.as_ref().map_or(client_upstream.address(), |_| refusing);
+            let mut config = with_server(&config, server, None);
+            (special.set_up)(&mut config, &means);
             start_gateway(config, &shutdown)
         };
-        let unavailable_gateways =
-            unavailability::ALL.iter().map(start_unavailable).collect::<Result<_, _>>()?;
+        let special_gateways = special_gateways::ALL.iter().map(start_special).collect::<Result<_, _>>()?;
         let changes = changes.lines;
         Ok(Harness {
             cases,
@@ -153,9 +164,9 @@ impl Harness {
             client_gateway,
             h2_client_gateway,
             flood_gateway,
-            low_limits_gateway,
-            unavailable_gateways,
+            special_gateways,
             _silent_name_server: silent,
+            _sockets: sockets,
             changes,
             load,
             relay,
@@ -171,6 +182,12 @@ impl Harness {
             .and_then(|index| self.upstream_gateways.get(index)?.as_ref())
     }
 
+    /// The gateway of a case of routes.
+    pub(super) fn gateway(&self, kind: GatewayKind) -> &RunningGateway {
+        let special = special_gateways::ALL.iter().position(|special| special.kind == kind);
+        special.and_then(|index| self.special_gateways.get(index)).unwrap_or(&self.client_gateway)
+    }
+
     /// A connector to a gateway. The source address is [`CLIENT_ADDRESS`] without a bind: binding tens of thousands of
     /// sockets takes 30 s, because the kernel searches for a free port each time.
     pub(super) fn connect(&self, gateway: &RunningGateway) -> GatewayConnector {
@@ -183,15 +200,19 @@ impl Harness {
     }
 
     /// All gateways with their names in the report.
-    pub(super) fn gateways(&self) -> impl Iterator<Item = (&'static str, &RunningGateway)> {
+    pub(super) fn gateways(&self) -> impl Iterator<Item = (String, &RunningGateway)> {
         let upstream_gateways = ServerKind::ALL.iter().zip(&self.upstream_gateways);
         let upstream_gateways = upstream_gateways
             .filter_map(|(server_kind, started)| Some((server_kind.upstream_name(), started.as_ref()?)));
-        let client_gateway = [("clients", &self.client_gateway), ("HTTP/2 clients", &self.h2_client_gateway)];
-        upstream_gateways
-            .chain(client_gateway)
-            .chain([("floods", &self.flood_gateway), ("limits", &self.low_limits_gateway)])
-            .chain(unavailability::ALL.iter().map(|kind| kind.fault.0).zip(&self.unavailable_gateways))
+        let client_gateways = [
+            ("clients", &self.client_gateway),
+            ("HTTP/2 clients", &self.h2_client_gateway),
+            ("floods", &self.flood_gateway),
+        ];
+        let special = special_gateways::ALL.iter().map(|special| format!("{:?}", special.kind));
+        let named =
+            upstream_gateways.chain(client_gateways).map(|(name, gateway)| (name.to_owned(), gateway));
+        named.chain(special.zip(&self.special_gateways))
     }
 
     /// Waits until a gateway ends, which happens on a signal to this process. Returns the message to print.
@@ -221,8 +242,7 @@ fn start_gateway(config: Config, shutdown: &Arc<Notify>) -> Result<RunningGatewa
             verbosity,
             panic_path: None,
             on_listening: Box::new(move |bound| {
-                let gateway: Vec<_> = bound.gateway.iter().filter_map(ListenAddress::tcp).collect();
-                let addresses = bound.telemetry.tcp().map(|telemetry| (gateway, telemetry));
+                let addresses = bound.telemetry.tcp().map(|telemetry| (bound.gateway.clone(), telemetry));
                 let _ = addresses_tx.send(addresses.ok_or_else(|| "the gateway has no listener".to_owned()));
             }),
         };
@@ -233,8 +253,20 @@ fn start_gateway(config: Config, shutdown: &Arc<Notify>) -> Result<RunningGatewa
     };
     let thread = std::thread::Builder::new().name("gateway".to_owned()).spawn(serve);
     thread.map_err(|error| format!("cannot start a thread: {error}"))?;
-    let (addresses, telemetry) =
+    let (listening, telemetry) =
         addresses_rx.recv().map_err(|_| "the gateway did not start".to_owned())??;
+    let (mut addresses, mut bridges) = (Vec::new(), Vec::new());
+    for address in listening {
+        match address {
+            ListenAddress::Tcp(address) => addresses.push(address),
+            ListenAddress::Unix(path, _) => {
+                let bridge = ServerThread::of_socket(path.to_path_buf())
+                    .map_err(|error| format!("cannot forward connections to a Unix socket: {error}"))?;
+                addresses.push(bridge.address());
+                bridges.push(bridge);
+            }
+        }
+    }
     let address = addresses.first().copied().ok_or("the gateway has no listener")?;
     Ok(RunningGateway {
         address,
@@ -242,6 +274,7 @@ fn start_gateway(config: Config, shutdown: &Arc<Notify>) -> Result<RunningGatewa
         telemetry,
         metrics,
         observed: Tally::default(),
+        _bridges: bridges,
     })
 }
 
@@ -325,6 +358,11 @@ fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
     if client.max_connections < MIN_CONNECTIONS {
         changes.record(format!("client.max_connections: {MIN_CONNECTIONS} (was {})", client.max_connections));
         client.max_connections = MIN_CONNECTIONS;
+    }
+    let has_second = |range: &PeerRange| Peer::from(IpAddr::V4(UNTRUSTED_CLIENT)).is_one_of(&[*range]);
+    if client.trusted_proxies.iter().any(has_second) {
+        changes.record(format!("client.trusted_proxies: without the networks of {UNTRUSTED_CLIENT}"));
+        client.trusted_proxies.retain(|range| !has_second(range));
     }
     // All clients of the cases have one address.
     client.max_connections_per_client = usize::MAX;
@@ -427,23 +465,6 @@ fn with_second_listener(config: &Config, change: impl FnOnce(&mut Listener)) -> 
     config
 }
 
-/// Lowers every rate limit so that the second request exceeds it, and removes exemptions.
-fn with_low_limits(config: &Config, original_config: &Config) -> Config {
-    let mut config = config.clone();
-    for (limit, configured) in config.rate_limits.iter_mut().zip(&original_config.rate_limits) {
-        let period = configured.settings.quota.period().max(Duration::from_secs(60));
-        set_quota(&mut limit.settings, (1, period, 1));
-        limit.settings.exempt.clear();
-    }
-    config
-}
-
-fn set_quota(settings: &mut LimiterSettings, (allowed, period, burst): (u32, Duration, u32)) {
-    if let Ok(quota) = Quota::new(allowed, period, burst) {
-        settings.quota = quota;
-    }
-}
-
 /// Why faults of this kind of server do not apply to the upstream as configured in the file; `None` if they do.
 pub(super) fn unsupported(upstream: &Servers, server_kind: ServerKind) -> Option<&'static str> {
     let verification = upstream.cert_verification.as_ref();
@@ -454,6 +475,8 @@ pub(super) fn unsupported(upstream: &Servers, server_kind: ServerKind) -> Option
         (verifies, "its upstream does not verify certificates")
     } else if server_kind.requires_tls() {
         (verification.is_some(), "its upstream does not use TLS")
+    } else if server_kind.uses_socket() {
+        (upstream.servers.iter().any(|server| server.socket.is_some()), "its upstream uses no Unix socket")
     } else {
         (server_kind != ServerKind::UnexpectedTls || verification.is_none(), "its upstream uses TLS")
     };
@@ -494,14 +517,16 @@ fn with_http2_upstreams(config: &Config, original_config: &Config, changes: &mut
 }
 
 /// Sets this server as the only one of every upstream.
-fn with_server(config: &Config, server: SocketAddr) -> Config {
+fn with_server(config: &Config, server: SocketAddr, socket: Option<PathBuf>) -> Config {
     let mut config = config.clone();
+    let socket: Option<Arc<Path>> = socket.map(Arc::from);
     for upstream in &mut config.upstreams {
         let host = server.ip().to_string();
         let name =
             upstream.cert_verification.as_ref().and_then(|_| server_name(tls_servers::SERVER_NAME).ok());
         let port = server.port();
-        let server = UpstreamServer { host, port, socket: None, base_path: None, weight: 1, tls_name: name };
+        let socket = socket.clone();
+        let server = UpstreamServer { host, port, socket, base_path: None, weight: 1, tls_name: name };
         upstream.servers = vec![server];
     }
     config

@@ -36,7 +36,7 @@ async fn check_metric(harness: &Harness, metric: CheckedMetric) -> ReportRow {
     let gateways = || harness.gateways();
     let deadline = Instant::now() + harness.load.scale(SETTLE_TIMEOUT);
     let differences = loop {
-        let differences_of = |(name, gateway): (&str, &RunningGateway)| -> Vec<String> {
+        let differences_of = |(name, gateway): (String, &RunningGateway)| -> Vec<String> {
             let page = String::from_utf8(gateway.metrics.render()).unwrap_or_default();
             let differences = gateway.observed.differences(metric, &page);
             differences.iter().map(|difference| format!("gateway {name}: {difference}")).collect()

@@ -59,7 +59,9 @@ impl Http1Runner<'_> {
                     return Err(format!("expected {status}, got {received}"));
                 }
             }
-            ClientStep::ReadResponse(request_kind) => return self.read_response(*request_kind, None).await,
+            ClientStep::ReadResponse(request_kind) => {
+                return self.read_response(run.kind(*request_kind), None).await;
+            }
             ClientStep::ReadResponseSlowly { bytes, interval } => {
                 return self.read_response(RequestKind::DEFAULT, Some((*bytes, *interval))).await;
             }
@@ -171,7 +173,7 @@ impl Http1Runner<'_> {
     }
 
     async fn check_connection_outcome(&mut self) -> Result<(), String> {
-        let request_kind = self.run.case.reads().next_back().unwrap_or_default();
+        let request_kind = self.run.kind(self.run.case.reads().next_back().unwrap_or_default());
         let kept_open =
             self.result.responses.last().is_none_or(|response| response.keeps_connection_open(request_kind));
         let Some(reader) = &mut self.reader else { return Ok(()) };
@@ -198,7 +200,7 @@ impl Http1Runner<'_> {
         }
     }
 
-    /// Checks that the connection is usable: the next request on it must be served.
+    /// Checks that the connection is usable: the next request on it must get a response.
     async fn follow_up(&mut self) -> Result<(), String> {
         let Some(reader) = &mut self.reader else { return Ok(()) };
         if !reader.unread().is_empty() {
@@ -210,10 +212,10 @@ impl Http1Runner<'_> {
         write_all(reader, request.as_bytes()).await;
         let waited_for = "a response to the next request on the connection";
         let response = reader
-            .read_response(RequestKind::DEFAULT)
+            .read_response(self.run.kind(RequestKind::DEFAULT))
             .await
             .map_err(|read_error| describe_read_error(waited_for, &read_error))?;
-        let verdict = self.run.check(ExpectedResponse::Served, RequestKind::DEFAULT, &response);
+        let verdict = self.run.check(self.run.case.next(), self.run.kind(RequestKind::DEFAULT), &response);
         self.result.responses.push(response);
         verdict.map_err(|violation| format!("next request on the connection: {violation}"))
     }

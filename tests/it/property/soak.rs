@@ -227,9 +227,9 @@ fn start_gateway(faulty_upstream: &FaultyUpstream, limit: Duration, issued: &Iss
         .with_tls_listener(&format!("{{ cert: \"{cert}\", key: \"{key}\" }}"))
         .keep_folder(folder)
         .limit(limit);
-    for (server_kind, address) in faulty_upstream.addresses().skip(1) {
+    for (server_kind, server) in faulty_upstream.servers().skip(1) {
         let scheme = if server_kind.requires_tls() { "https://" } else { "" };
-        setup = setup.named_upstream(server_kind.upstream_name(), &[&format!("{scheme}{address}")]);
+        setup = setup.named_upstream(server_kind.upstream_name(), &[&format!("{scheme}{server}")]);
         if server_kind.requires_tls() {
             setup = setup.set(&format!("upstream {}.tls", server_kind.upstream_name()), "{ verify: false }");
         }
