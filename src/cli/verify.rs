@@ -206,7 +206,7 @@ fn load_cases(file: Option<&Path>) -> Result<CaseSet, ExitCode> {
     };
     let text = std::fs::read_to_string(file).map_err(|error| {
         let problem = Problem::for_file(format!("cannot read the file: {error}"), "name a file of cases");
-        refuse(Problems::for_file(&name, problem))
+        refuse(Problems::new(&name, "", vec![problem]))
     })?;
     cases.add(&text).map_err(|error| {
         let location = Location { file: 0, line: error.line, column: error.column };

@@ -474,25 +474,29 @@ impl<'de> de::MapAccess<'de> for EntryAccess<'_> {
 /// The message for keys and values that are planned.
 pub(crate) const NOT_YET: &str = "not supported yet";
 
-/// The keys of the section at this path, in the order of its struct; `[]` is an item of a list.
 #[cfg(test)]
-pub(super) fn key_order(path: &[&str]) -> &'static [&'static str] {
-    use super::problem::Location;
-    let location = Location { file: 0, line: 1, column: 1 };
-    let mapping = |key: &str, value: Node| Node {
-        location,
-        kind: NodeKind::Mapping(vec![Entry { key: key.to_owned(), location, value }]),
-    };
-    let mut node =
-        mapping("?", Node { location, kind: NodeKind::Scalar { text: "x".to_owned(), plain: false } });
-    for step in path.iter().rev() {
-        node = match *step {
-            "[]" => Node { location, kind: NodeKind::Sequence(vec![node]) },
-            key => mapping(key, node),
+pub(super) mod tests {
+    use super::super::problem::Location;
+    use super::*;
+
+    /// The keys of the section at this path, in the order of its struct; `[]` is an item of a list.
+    pub(in crate::config) fn key_order(path: &[&str]) -> &'static [&'static str] {
+        let location = Location { file: 0, line: 1, column: 1 };
+        let mapping = |key: &str, value: Node| Node {
+            location,
+            kind: NodeKind::Mapping(vec![Entry { key: key.to_owned(), location, value }]),
         };
-    }
-    match read(&node).map_err(|error| error.kind) {
-        Err(TypeErrorKind::UnknownKey(_, known)) => known,
-        Ok(_) | Err(_) => &[],
+        let mut node =
+            mapping("?", Node { location, kind: NodeKind::Scalar { text: "x".to_owned(), plain: false } });
+        for step in path.iter().rev() {
+            node = match *step {
+                "[]" => Node { location, kind: NodeKind::Sequence(vec![node]) },
+                key => mapping(key, node),
+            };
+        }
+        match read(&node).map_err(|error| error.kind) {
+            Err(TypeErrorKind::UnknownKey(_, known)) => known,
+            Ok(_) | Err(_) => &[],
+        }
     }
 }

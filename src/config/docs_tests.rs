@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::deserialize;
+use super::deserialize::tests::key_order;
 use super::keys::Keys;
 
 /// A key of the file, its path as in the page, and the keys that lead to it.
@@ -27,7 +27,7 @@ fn keys_of(section: Keys, path: &str, steps: &[&'static str]) -> Vec<PageKey> {
         keys: section.key(name),
         required: required.contains(&name),
     };
-    deserialize::key_order(steps).iter().map(|name| key(name)).collect()
+    key_order(steps).iter().map(|name| key(name)).collect()
 }
 
 /// The section below a key: its path, the steps that lead to it, and its keys. A list of one or many sections counts as

@@ -4,6 +4,8 @@
 //! checks the values against each other. Larger sections are in [`contract`] (contracts), [`errors`], [`cors`], [`limits`]
 //! (rate limits), [`routing`] (timeouts, upstreams) and [`route`] (routes).
 
+use std::net::SocketAddr;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -26,7 +28,7 @@ use errors::ErrorsForm;
 use forms::{Named, OneOrMany};
 use limits::{LimitHeaders, RateLimitFile, StoreFile};
 use route::RouteFile;
-use routing::{TimeoutsFile, UpstreamFile};
+use routing::{Timeouts, UpstreamFile};
 use syntaxes::{
     FieldName, FileMode, ListenAddress, PeerNetwork, Resolver, Size, SizeOrOff, SizeOrZero, TcpAddress, Time,
     TimeOrZero, Workers,
@@ -80,11 +82,11 @@ pub(crate) struct ConfigFile {
 
     /// The endpoint that serves `/metrics`, `/livez` and `/readyz`.
     #[schemars(extend("default" = {}))]
-    pub telemetry: TelemetryFile,
+    pub telemetry: TelemetryConfig,
 
     /// The log: format, level, and which requests are logged.
     #[schemars(extend("default" = {}))]
-    pub log: LogFile,
+    pub log: LogConfig,
 
     /// Limits for clients: sizes, timeouts, connections; and which proxies are trusted to report the client address.
     #[schemars(extend("default" = {}))]
@@ -110,7 +112,7 @@ pub(crate) struct ConfigFile {
 
     /// Upstream timeouts for every route. An upstream may override each key, and a route may override both.
     #[schemars(extend("default" = {}))]
-    pub timeouts: TimeoutsFile,
+    pub timeouts: Timeouts,
 
     /// Where the names of servers are looked up: `dns`, `system`, or the addresses of name servers.
     ///
@@ -245,21 +247,23 @@ pub(crate) struct CertificateFile {
 }
 
 /// The read-only telemetry endpoint.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-short" = "address"))]
-pub(crate) struct TelemetryFile {
+#[schemars(rename = "TelemetryFile", extend("x-short" = "address"))]
+pub struct TelemetryConfig {
     /// The address and port for Prometheus scrapes and health probes.
     ///
     /// Do not expose it to clients: metrics contain the names of routes and upstreams.
     #[schemars(extend("default" = "127.0.0.1:9464", "x-reload" = "no"))]
-    pub address: TcpAddress,
+    #[serde(with = "TcpAddress")]
+    pub address: SocketAddr,
 }
 
 /// Log settings.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct LogFile {
+#[schemars(rename = "LogFile")]
+pub struct LogConfig {
     /// The format of log lines.
     #[schemars(extend("default" = "auto", "x-reload" = "no"))]
     pub format: LogFormat,
@@ -277,7 +281,8 @@ pub(crate) struct LogFile {
     /// It is logged instead of a malformed response or of an error body that was replaced; clients never receive it.
     /// With 0 no line has `evidence`, not even the gateway's own explanation of a failure.
     #[schemars(extend("default" = "256B", "x-max" = "2KiB"))]
-    pub evidence: SizeOrZero,
+    #[serde(with = "SizeOrZero")]
+    pub evidence: usize,
 }
 
 /// The format of log lines.

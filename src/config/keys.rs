@@ -51,7 +51,7 @@ impl Keys {
 
     /// Whether the keys are names that the operator chooses.
     pub(crate) fn are_names(self) -> bool {
-        self.forms().into_iter().any(|form| named_section(form).is_some())
+        self.in_forms(named_section).next().is_some()
     }
 
     /// Whether these names are metric labels.
@@ -61,31 +61,25 @@ impl Keys {
 
     /// The keys of this section, in alphabetical order.
     pub(crate) fn names(self) -> Vec<&'static str> {
-        let sections = self.forms().into_iter().filter_map(|form| form.get("properties")?.as_object());
-        sections.flatten().map(|(name, _)| name.as_str()).collect()
+        self.properties().map(|(name, _)| name.as_str()).collect()
     }
 
     /// The keys that a section must have.
     pub(crate) fn required(self) -> Vec<&'static str> {
-        let lists = self.forms().into_iter().filter_map(|form| form.get("required")?.as_array());
-        lists.flatten().filter_map(Value::as_str).filter(|name| self.default_of(name).is_none()).collect()
+        let names = self.in_forms(|form| form.get("required")?.as_array()).flatten();
+        names.filter_map(Value::as_str).filter(|name| self.default_of(name).is_none()).collect()
     }
 
     /// The keys of this section that have a default, and the default as it would be written.
     pub(crate) fn defaults(self) -> Vec<(&'static str, Node)> {
-        let sections = self.forms().into_iter().filter_map(|form| form.get("properties")?.as_object());
-        sections
-            .flatten()
+        self.properties()
             .filter_map(|(name, key)| Some((name.as_str(), to_node(key.get("default")?))))
             .collect()
     }
 
     /// The default of a key of this section.
     pub(crate) fn default_of(self, name: &str) -> Option<Node> {
-        self.forms()
-            .into_iter()
-            .find_map(|form| form.get("properties")?.get(name)?.get("default"))
-            .map(to_node)
+        self.in_forms(|form| form.get("properties")?.get(name)?.get("default")).next().map(to_node)
     }
 
     /// The range of a number.
@@ -112,13 +106,12 @@ impl Keys {
 
     /// The help for a planned key of this section, or a planned value.
     pub(crate) fn planned(self, word: &str) -> Option<&'static str> {
-        let tables = self.forms().into_iter().filter_map(|form| form.get("x-planned"));
-        tables.filter_map(|table| table.get(word)?.as_str()).next()
+        self.in_forms(|form| form.get("x-planned")?.get(word)?.as_str()).next()
     }
 
     /// A member of the key's own schema, or else of the schema of its type.
     pub(crate) fn annotation(self, name: &str) -> Option<&'static Value> {
-        self.0.get(name).or_else(|| self.forms().into_iter().find_map(|form| form.get(name)))
+        self.0.get(name).or_else(|| self.in_forms(|form| form.get(name)).next())
     }
 
     /// The alternatives of this value, with references resolved: a short and a long form, one or a list of them.
@@ -129,7 +122,15 @@ impl Keys {
     }
 
     fn find(self, child: impl Fn(&'static Value) -> Option<&'static Value>) -> Keys {
-        Keys(self.forms().into_iter().find_map(child).unwrap_or(&Value::Null))
+        Keys(self.in_forms(child).next().unwrap_or(&Value::Null))
+    }
+
+    fn in_forms<T>(self, part: impl Fn(&'static Value) -> Option<T>) -> impl Iterator<Item = T> {
+        self.forms().into_iter().filter_map(part)
+    }
+
+    fn properties(self) -> impl Iterator<Item = (&'static String, &'static Value)> {
+        self.in_forms(|form| form.get("properties")?.as_object()).flatten()
     }
 }
 

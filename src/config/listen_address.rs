@@ -1,34 +1,25 @@
 //! Where a listener accepts connections, as written: a TCP address or a Unix socket, and the permissions of the socket.
 
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
-
+use super::ListenAddress;
 use super::problem::{Diagnostic, quoted, refuse};
 use super::socket_path::socket_path;
 use super::units::{network, tcp_address};
 use crate::http::peer::PeerRange;
 
-/// What is written as a listen address.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ListenTarget {
-    /// A TCP address.
-    Tcp(SocketAddr),
-    /// The path of a Unix socket.
-    Unix(Arc<Path>),
-}
+/// The permissions of a socket: its owner and group may connect, whatever the umask.
+const DEFAULT_SOCKET_MODE: u32 = 0o660;
 
 /// A listen address: a TCP address, or `unix:/path`.
 ///
 /// # Errors
 /// Neither of the two.
-pub(crate) fn listen_address(text: &str) -> Result<ListenTarget, Diagnostic> {
+pub(crate) fn listen_address(text: &str) -> Result<ListenAddress, Diagnostic> {
     if text.starts_with('/') {
         return refuse(text, "is the path of a socket without unix:", format!("write \"unix:{text}\""));
     }
     match text.strip_prefix("unix:") {
-        Some(path) => socket_path(path).map(ListenTarget::Unix),
-        None => tcp_address(text).map(ListenTarget::Tcp),
+        Some(path) => socket_path(path).map(|path| ListenAddress::Unix(path, DEFAULT_SOCKET_MODE)),
+        None => tcp_address(text).map(ListenAddress::Tcp),
     }
 }
 
@@ -73,9 +64,9 @@ mod tests {
 
     #[test]
     fn listen_address_is_tcp_or_the_path_of_a_socket() {
-        assert_eq!(listen_address(":80"), Ok(ListenTarget::Tcp("0.0.0.0:80".parse().unwrap())));
+        assert_eq!(listen_address(":80"), Ok(ListenAddress::Tcp("0.0.0.0:80".parse().unwrap())));
         let path = |text: &str| match listen_address(text) {
-            Ok(ListenTarget::Unix(path)) => path.display().to_string(),
+            Ok(ListenAddress::Unix(path, 0o660)) => path.display().to_string(),
             other => panic!("{text}: {other:?}"),
         };
         assert_eq!(path("unix:/run/app.sock"), "/run/app.sock");

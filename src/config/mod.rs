@@ -75,7 +75,8 @@ use crate::upstream::settings::{Balance, NameSource};
 pub use crate::contract::{Include, UpstreamMessages};
 pub use file::errors::ErrorMode;
 pub use file::limits::LimitHeaders;
-pub use file::{LogFormat, LogLevel, LogRequests};
+pub use file::routing::Timeouts;
+pub use file::{LogConfig, LogFormat, LogLevel, LogRequests, TelemetryConfig};
 pub use problem::{Location, Problem, Problems};
 pub use validate::{load_file, load_str};
 
@@ -199,26 +200,6 @@ pub struct Certificate {
     pub validity: Validity,
 }
 
-/// The read-only endpoint for Prometheus and health probes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TelemetryConfig {
-    /// Address and port.
-    pub address: SocketAddr,
-}
-
-/// Log settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogConfig {
-    /// Text or JSON lines.
-    pub format: LogFormat,
-    /// The least severe level that is logged.
-    pub level: LogLevel,
-    /// Which requests are logged.
-    pub requests: LogRequests,
-    /// How many bytes of an upstream's output a line may contain.
-    pub evidence: usize,
-}
-
 /// Limits for clients. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientLimits {
@@ -309,27 +290,6 @@ pub struct ErrorRules {
     pub route_response: Option<DocumentedCode>,
     /// Upstream header fields that replaced errors keep in addition to the built-in list.
     pub keep_headers: Vec<http::HeaderName>,
-}
-
-/// Timeouts, resolved for one route from the defaults, the top level, the upstream and the route.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// One TCP attempt.
-    pub connect: Duration,
-    /// One TLS handshake.
-    pub tls: Duration,
-    /// One attempt: from the sent request to the complete response headers.
-    pub response_headers: Duration,
-    /// From the request headers to the accepted response headers; paused while waiting for the client.
-    pub deadline: Duration,
-    /// Idle time of the upstream within a body.
-    pub body_idle: Duration,
-    /// The same for `text/event-stream` and gRPC.
-    pub stream_idle: Duration,
-    /// A tunnel that is idle in both directions.
-    pub tunnel_idle: Duration,
-    /// The whole request, body included; `None` is off.
-    pub max_duration: Option<Duration>,
 }
 
 /// A group of equivalent servers.
@@ -455,7 +415,7 @@ pub struct RouteConfig {
     pub errors: ErrorRules,
     /// CORS policy; with `None`, the fields of the upstream are forwarded.
     pub cors: Option<Arc<cors::CorsPolicy>>,
-    /// Resolved timeouts.
+    /// Resolved for the route from the defaults, the top level, the upstream and the route.
     pub timeouts: Timeouts,
     /// The maximum request body in bytes.
     pub max_body: u64,

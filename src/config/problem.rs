@@ -117,12 +117,6 @@ impl Problems {
         Problems { files, list, total_count }
     }
 
-    /// The single problem of a file that could not be read.
-    pub fn for_file(file: &str, problem: Problem) -> Self {
-        let files = vec![Source { name: file.to_owned(), text: String::new() }];
-        Problems { files, list: vec![problem], total_count: 1 }
-    }
-
     /// The problems, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.list.iter()

@@ -19,8 +19,8 @@ use super::validate_contracts::Contracts;
 use super::validate_errors::{ErrorScope, OverrideTarget};
 use super::validator::{Place, Validator};
 use super::{
-    ClientLimits, Config, LogConfig, RateLimit, TelemetryConfig, validate_cors, validate_errors,
-    validate_limits, validate_listen, validate_routing, validate_stores, validate_upstreams,
+    ClientLimits, Config, RateLimit, validate_cors, validate_errors, validate_limits, validate_listen,
+    validate_routing, validate_stores, validate_upstreams,
 };
 use crate::contract::Contract;
 use crate::http::cors::CorsPolicy;
@@ -39,7 +39,7 @@ pub fn load_file(
 ) -> Result<Config, Problems> {
     let name = path.display().to_string();
     let text = read_text(path).map_err(|Diagnostic { message, help }| {
-        Problems::for_file(&name, Problem::for_file(message, help))
+        Problems::new(&name, "", vec![Problem::for_file(message, help)])
     })?;
     load(Sources::new(&name, &text, env), parallelism, now)
 }
@@ -89,8 +89,7 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
         root.key("version").report(message, "write version: 1");
     }
     let (listen_at, routes_at, errors_at) = (root.key("listen"), root.key("routes"), root.key("errors"));
-    let telemetry = TelemetryConfig { address: *file.telemetry.address };
-    let mut listen = validate_listen::listeners(&listen_at, file.listen.as_ref(), telemetry.address);
+    let mut listen = validate_listen::listeners(&listen_at, file.listen.as_ref(), file.telemetry.address);
     let client = client(&root.key("client"), &file.client);
 
     let contracts = Contracts::read(root, file)?;
@@ -105,12 +104,9 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
         .collect();
     let upstreams_of_routes = file.routes.iter().flatten().map(|route| route.upstream.as_deref());
     let unrouted = listener_contracts.iter().chain([&default]).map(|contract| (contract, None));
-    let targets: Vec<OverrideTarget<'_>> = route_contracts
-        .iter()
-        .zip(upstreams_of_routes)
-        .chain(unrouted)
-        .map(|(contract, upstream)| OverrideTarget { contract: Arc::clone(contract), upstream })
-        .collect();
+    let targets = route_contracts.iter().zip(upstreams_of_routes).chain(unrouted);
+    let targets: Vec<OverrideTarget<'_>> =
+        targets.map(|(contract, upstream)| (&**contract, upstream)).collect();
     let scope = ErrorScope { contract: &default, targets: &targets };
     let mut global_errors = validate_errors::rules(&errors_at, &file.errors, &scope)?;
     let overrides = std::mem::take(&mut global_errors.overrides);
@@ -142,13 +138,8 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
         drain_delay: *file.drain_delay,
         drain: *file.drain,
         listeners: listen,
-        telemetry,
-        log: LogConfig {
-            format: file.log.format,
-            level: file.log.level,
-            requests: file.log.requests,
-            evidence: usize::try_from(*file.log.evidence).unwrap_or(usize::MAX),
-        },
+        telemetry: file.telemetry.clone(),
+        log: file.log.clone(),
         client,
         contract: default,
         errors: global_errors,

@@ -22,14 +22,8 @@ pub(crate) struct ErrorScope<'a> {
     pub targets: &'a [OverrideTarget<'a>],
 }
 
-/// A contract that an override can apply to.
-#[derive(Clone, Debug)]
-pub(crate) struct OverrideTarget<'a> {
-    /// The contract.
-    pub contract: Arc<Contract>,
-    /// The upstream; `None` for requests that reach no route.
-    pub upstream: Option<&'a str>,
-}
+/// A contract that an override can apply to, and the upstream; `None` for requests that reach no route.
+pub(crate) type OverrideTarget<'a> = (&'a Contract, Option<&'a str>);
 
 /// One `errors` section, top-level or of a route, with its own overrides.
 pub(crate) fn rules(at: &Place<'_>, form: &ErrorsForm, scope: &ErrorScope<'_>) -> Option<ErrorRules> {
@@ -89,12 +83,8 @@ fn build_override(at: &Place<'_>, file: &OverrideFile, scope: &ErrorScope<'_>) -
     let message = file.message.as_deref().filter(|text| at.key("message").message(text));
     let matcher = build_matcher(&at.key("when"), file.when.as_ref());
     let upstream = matcher.upstream.as_deref();
-    let targets: Vec<&Contract> = scope
-        .targets
-        .iter()
-        .filter(|target| upstream.is_none() || target.upstream == upstream)
-        .map(|target| &*target.contract)
-        .collect();
+    let targets = scope.targets.iter().filter(|(_, of)| upstream.is_none() || *of == upstream);
+    let targets: Vec<&Contract> = targets.map(|(contract, _)| *contract).collect();
     check_code(&at.key("code"), file.code, &targets);
     check_type(&at.key("type"), file.kind.as_deref(), &targets);
     let section = at.key("values");

@@ -8,14 +8,10 @@ use std::sync::Arc;
 
 use super::file::forms::Text;
 use super::file::{ListenFile, ProxyProtocolFile};
-use super::listen_address::ListenTarget;
 use super::problem::Diagnostic;
 use super::validator::Place;
 use super::{ListenAddress, Listener, validate_tls};
 use crate::http::peer::PeerRange;
-
-/// The permissions of a socket: its owner and group may connect, whatever the umask.
-const DEFAULT_SOCKET_MODE: u32 = 0o660;
 
 /// The listeners, in the order of the file. Their contracts are checked later.
 pub(super) fn listeners(
@@ -51,20 +47,15 @@ pub(super) fn listeners(
 
 /// The address of a listener, with the permissions of a socket.
 fn listen_address(item: &Place<'_>, file: &ListenFile) -> ListenAddress {
-    match &*file.address {
-        ListenTarget::Tcp(address) => {
-            item.key("mode").pointless("mode has no effect without a Unix socket", "remove it");
-            ListenAddress::Tcp(*address)
-        }
-        ListenTarget::Unix(path) => {
-            // Other commands may run where the directory does not exist, such as `verify` in CI.
-            if item.validator.now.is_some() {
-                item.key("address").check(check_socket(path));
-            }
-            let mode = file.mode.as_ref().map_or(DEFAULT_SOCKET_MODE, |mode| **mode);
-            ListenAddress::Unix(Arc::clone(path), mode)
-        }
+    let ListenAddress::Unix(path, default) = &*file.address else {
+        item.key("mode").pointless("mode has no effect without a Unix socket", "remove it");
+        return file.address.0.clone();
+    };
+    // Other commands may run where the directory does not exist, such as `verify` in CI.
+    if item.validator.now.is_some() {
+        item.key("address").check(check_socket(path));
     }
+    ListenAddress::Unix(Arc::clone(path), file.mode.map_or(*default, |mode| *mode))
 }
 
 /// Whether a socket could be made at this path. A socket may exist: it is stale, or the gateway is running.

@@ -18,7 +18,7 @@ use super::validate_cors;
 use super::validate_errors::{self, ErrorScope, OverrideTarget};
 use super::validate_limits::{self, ValidatedLimit};
 use super::validate_respond;
-use super::validate_upstreams::{check_timeouts, timeouts};
+use super::validate_upstreams::check_timeouts;
 use super::validator::Place;
 use super::{ErrorRules, RouteConfig, UpstreamConfig};
 use crate::contract::Contract;
@@ -109,7 +109,7 @@ fn check(route: &Route<'_>, context: &RouteContext<'_>, table: &mut RouteTable) 
         pattern,
         path,
         methods,
-        timeouts: timeouts(&file.timeouts),
+        timeouts: file.timeouts.clone(),
         max_body: file.max_body.map_or(context.max_body, |size| *size),
         rate_limits: validate_limits::route_rules(&at.key("rate_limits"), &file.rate_limits, context.limits),
         deny_methods: distinct(file.deny.as_ref().map(|deny| &*deny.methods)),
@@ -144,7 +144,7 @@ fn upstream(at: &Place<'_>, file: &RouteFile, context: &RouteContext<'_>) -> Opt
 fn errors(at: &Place<'_>, route: &Route<'_>, context: &RouteContext<'_>) -> ErrorRules {
     let Route { file, contract, .. } = route;
     // An override with another upstream is reported below, and only there.
-    let targets = [OverrideTarget { contract: Arc::clone(contract), upstream: file.upstream.as_deref() }];
+    let targets: [OverrideTarget<'_>; 1] = [(contract, file.upstream.as_deref())];
     let rules = validate_errors::rules(at, &file.errors, &ErrorScope { contract, targets: &targets });
     let upstreams = at.validator.root().key("upstreams");
     for (item, rule) in at.key("overrides").items(rules.iter().flat_map(|rules| &rules.overrides)) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::HeaderName;
 use proptest::prelude::*;
 
-use super::super::{ErrorMode, LogFormat, LogLevel, LogRequests, Timeouts};
+use super::super::{ErrorMode, LogConfig, LogFormat, LogLevel, LogRequests, Timeouts};
 use super::*;
 
 fn load(text: &str) -> Result<Config, Problems> {

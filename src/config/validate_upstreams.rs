@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::file::forms::{Either, OneOrMany};
-use super::file::routing::{EjectionFile, HealthFile, Off, ServerFile, TimeoutsFile, UpstreamFile, ViaWord};
+use super::file::routing::{EjectionFile, HealthFile, Off, ServerFile, Timeouts, UpstreamFile, ViaWord};
 use super::file::syntaxes::{Resolver, Server};
 use super::file::{ConfigFile, not_a_name_server};
 use super::keys::Keys;
@@ -11,7 +11,7 @@ use super::tree::Node;
 use super::units::duration_text;
 use super::validate_tls;
 use super::validator::Place;
-use super::{Timeouts, UpstreamConfig, UpstreamServer};
+use super::{UpstreamConfig, UpstreamServer};
 use crate::upstream::breaker::BreakerSettings;
 use crate::upstream::concurrency::ConcurrencyLimits;
 use crate::upstream::ejection::EjectionSettings;
@@ -19,12 +19,12 @@ use crate::upstream::health::{HealthCheck, HealthSettings};
 use crate::upstream::settings::{Balance, NameSource};
 
 /// Only within one section: a route may shorten `deadline` and inherit the rest.
-pub(super) fn check_timeouts(at: &Place<'_>, file: &TimeoutsFile) {
-    let deadline = ("deadline", *file.deadline);
+pub(super) fn check_timeouts(at: &Place<'_>, file: &Timeouts) {
+    let deadline = ("deadline", file.deadline);
     let pairs = [
-        (("connect", *file.connect), deadline),
-        (("tls", *file.tls), deadline),
-        (("response_headers", *file.response_headers), deadline),
+        (("connect", file.connect), deadline),
+        (("tls", file.tls), deadline),
+        (("response_headers", file.response_headers), deadline),
         (deadline, ("max_duration", file.max_duration.unwrap_or(Duration::MAX))),
     ];
     for ((inner, short), (outer, long)) in pairs {
@@ -33,20 +33,6 @@ pub(super) fn check_timeouts(at: &Place<'_>, file: &TimeoutsFile) {
             let message = format!("{short} is longer than {outer} ({long}), so it would never take effect");
             at.key(inner).pointless(message, format!("shorten {inner} or lengthen {outer}"));
         }
-    }
-}
-
-/// The timeouts of a section that has inherited its outer ones.
-pub(super) fn timeouts(file: &TimeoutsFile) -> Timeouts {
-    Timeouts {
-        connect: *file.connect,
-        tls: *file.tls,
-        response_headers: *file.response_headers,
-        deadline: *file.deadline,
-        body_idle: *file.body_idle,
-        stream_idle: *file.stream_idle,
-        tunnel_idle: *file.tunnel_idle,
-        max_duration: *file.max_duration,
     }
 }
 

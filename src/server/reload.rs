@@ -68,7 +68,7 @@ impl Reload {
             Ok(Ok(config)) => self.prepare(config).map_err(|list| Problems::new("", "", list)),
             Ok(Err(problems)) => Err(problems),
             Err(panic) => {
-                Err(Problems::for_file("", Problem::for_file(panic.to_string(), "please report it")))
+                Err(Problems::new("", "", vec![Problem::for_file(panic.to_string(), "please report it")]))
             }
         };
         let (config, fd_budget, snapshot) = match loaded {

@@ -1,7 +1,6 @@
 //! The listener of a request: its contract applies where the host is unknown.
 
-use crate::config::listen_address::{self, ListenTarget};
-use crate::config::{Config, ErrorRules, ListenAddress, Listener};
+use crate::config::{Config, ErrorRules, Listener, listen_address};
 use crate::contract::Cause;
 
 /// The listener with this address.
@@ -9,15 +8,10 @@ use crate::contract::Cause;
 /// # Errors
 /// A message for the user: the file has no such listener.
 pub(super) fn find<'a>(text: &str, config: &'a Config) -> Result<&'a Listener, String> {
-    let target = listen_address::listen_address(text)
+    let wanted = listen_address::listen_address(text)
         .map_err(|error| format!("--listener {text}: {}; {}", error.message, error.help))?;
-    let is_at = |listener: &&Listener| match (&listener.address, &target) {
-        (ListenAddress::Tcp(address), ListenTarget::Tcp(wanted)) => address == wanted,
-        (ListenAddress::Unix(path, _), ListenTarget::Unix(wanted)) => path == wanted,
-        (ListenAddress::Tcp(_), ListenTarget::Unix(_)) | (ListenAddress::Unix(..), ListenTarget::Tcp(_)) => {
-            false
-        }
-    };
+    // As text, because the permissions of a socket do not matter here.
+    let is_at = |listener: &&Listener| listener.address.to_string() == wanted.to_string();
     config.listeners.iter().find(is_at).ok_or_else(|| {
         let addresses: Vec<String> =
             config.listeners.iter().map(|listener| listener.address.to_string()).collect();

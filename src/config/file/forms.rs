@@ -39,6 +39,11 @@ pub(crate) trait Syntax {
 pub(crate) struct Text<S: Syntax>(pub S::Value);
 
 impl<S: Syntax> Text<S> {
+    /// The value, for a field of its type: `#[serde(with = "Time")]`.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<S::Value, D::Error> {
+        S::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+
     /// The values of a list.
     pub(crate) fn values(list: &[Text<S>]) -> Vec<S::Value> {
         list.iter().map(|text| text.0.clone()).collect()
@@ -55,8 +60,7 @@ impl<S: Syntax> Deref for Text<S> {
 
 impl<'de, S: Syntax> Deserialize<'de> for Text<S> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        S::parse(&text).map(Text).map_err(serde::de::Error::custom)
+        Text::<S>::deserialize(deserializer).map(Text)
     }
 }
 

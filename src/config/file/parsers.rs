@@ -57,11 +57,11 @@ pub(super) fn or_off<T>(
     }
 }
 
-pub(super) fn size_or_zero(text: &str) -> Result<u64, Diagnostic> {
+pub(super) fn size_or_zero(text: &str) -> Result<usize, Diagnostic> {
     match text {
         "0" => Ok(0),
         "off" | "false" => refuse(text, "is not a size", "write 0"),
-        text => units::size(text),
+        text => units::size(text).map(|size| usize::try_from(size).unwrap_or(usize::MAX)),
     }
 }
 

@@ -9,7 +9,7 @@ use super::actions::{HeaderEditsFile, MaintenanceFile, RedirectFile, RespondFile
 use super::cors::CorsForm;
 use super::errors::ErrorsForm;
 use super::forms::Named;
-use super::routing::TimeoutsFile;
+use super::routing::Timeouts;
 use super::syntaxes::{HostPattern, MethodName, Network, Size, UpgradeName};
 
 /// A route: the requests that it matches, their upstream, and the rules for them.
@@ -87,7 +87,7 @@ pub(crate) struct RouteFile {
 
     /// Timeouts of this route. They override those of its upstream and the top-level ones.
     #[schemars(extend("default" = {}))]
-    pub timeouts: TimeoutsFile,
+    pub timeouts: Timeouts,
 
     /// The maximum size of a request body.
     ///

@@ -2,6 +2,8 @@
 //!
 //! [`super::super::validate_routing`] checks them against each other.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -11,62 +13,71 @@ use crate::upstream::http2::HttpVersionPolicy;
 use crate::upstream::settings::Balance;
 
 /// Upstream timeouts.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct TimeoutsFile {
+#[schemars(rename = "TimeoutsFile")]
+pub struct Timeouts {
     /// How long one TCP connection attempt may take.
     ///
     /// After that, the next address of the server is tried, then another server; without one, the client gets 504 (cause
     /// `connection_timeout`).
+    #[serde(with = "Time")]
     #[schemars(extend("default" = "2s"))]
-    pub connect: Time,
+    pub connect: Duration,
 
     /// How long one TLS handshake with a server may take, after the TCP connection is established.
     ///
     /// After that, the next address of the server is tried, then another server; without one, the client gets 504 (cause
     /// `tls_timeout`).
+    #[serde(with = "Time")]
     #[schemars(extend("default" = "3s"))]
-    pub tls: Time,
+    pub tls: Duration,
 
     /// How long one attempt may wait for the complete response headers after the request was sent.
     ///
     /// After that, the client gets 504 (cause `http_response_timeout`). The request is not retried.
+    #[serde(with = "Time")]
     #[schemars(extend("default" = "15s"))]
-    pub response_headers: Time,
+    pub response_headers: Duration,
 
     /// How long a request may take from its parsed request headers until the upstream's response headers are received.
     ///
     /// This includes the queue, connecting and retries. Time spent waiting for the request body does not count. After
     /// that, the client gets 504 (cause `deadline_exceeded`). The body of an upstream's error is buffered within the same
     /// deadline; an error that is incomplete by then is replaced.
+    #[serde(with = "Time")]
     #[schemars(extend("default" = "30s"))]
-    pub deadline: Time,
+    pub deadline: Duration,
 
     /// How long an upstream may be idle while it sends a response body or receives a request body.
     ///
     /// An idle response body is aborted: the client sees that it is truncated. A request body that the upstream does
     /// not accept ends with 504 (cause `connection_write_timeout`), unless `deadline` expires first.
+    #[serde(with = "Time")]
     #[schemars(extend("default" = "60s"))]
-    pub body_idle: Time,
+    pub body_idle: Duration,
 
     /// The idle timeout for `text/event-stream` and gRPC, where pauses are normal. It replaces `body_idle`.
     ///
     /// For gRPC it applies in both directions, also before the response starts.
+    #[serde(with = "Time")]
     #[schemars(extend("default" = "5m"))]
-    pub stream_idle: Time,
+    pub stream_idle: Duration,
 
     /// How long a tunnel may be idle in both directions.
     ///
     /// A tunnel is the connection after a 101 response. After this time both of its connections are reset, and
     /// `aborted_total` counts cause `tunnel_idle`. Of the other timeouts only `max_duration` applies to tunnels.
+    #[serde(with = "Time")]
     #[schemars(extend("default" = "1h"))]
-    pub tunnel_idle: Time,
+    pub tunnel_idle: Duration,
 
     /// How long a request may take in total, including its response body or tunnel.
     ///
     /// After that, a response that has started is aborted.
+    #[serde(with = "TimeOrOff")]
     #[schemars(extend("default" = "off"))]
-    pub max_duration: TimeOrOff,
+    pub max_duration: Option<Duration>,
 }
 
 /// A group of equivalent servers.
@@ -162,7 +173,7 @@ pub(crate) struct UpstreamFile {
 
     /// Timeouts of this upstream. They override the top-level ones.
     #[schemars(extend("default" = {}))]
-    pub timeouts: TimeoutsFile,
+    pub timeouts: Timeouts,
 }
 
 /// Whether requests have `Via`.

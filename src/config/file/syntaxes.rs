@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
-use super::super::listen_address::{self, ListenTarget};
+use super::super::listen_address;
 use super::super::problem::Diagnostic;
 use super::super::route_patterns;
 use super::super::server_address::{self, ServerAddress};
@@ -75,7 +75,7 @@ syntaxes! {
     /// A size in bytes: `512B`, `32KiB`, `10MiB`.
     Size(SizeSyntax) = u64, "size", "[0-9]+(B|KiB|MiB|GiB|KB|MB|GB)", "10MiB", units::size;
     /// A size in bytes, or `0`.
-    SizeOrZero(SizeOrZeroSyntax) = u64, "size, or `0`", "0|[0-9]+(B|KiB|MiB|GiB|KB|MB|GB)", "256B", parsers::size_or_zero;
+    SizeOrZero(SizeOrZeroSyntax) = usize, "size, or `0`", "0|[0-9]+(B|KiB|MiB|GiB|KB|MB|GB)", "256B", parsers::size_or_zero;
     /// A size in bytes; `None` is `off`.
     SizeOrOff(SizeOrOffSyntax) = Option<u64>, "size, or `off`", "off|[0-9]+(B|KiB|MiB|GiB|KB|MB|GB)", "10MiB", |text| or_off(text, "10MiB", units::size);
     /// A share in whole percent: `20%`.
@@ -89,7 +89,7 @@ syntaxes! {
     /// A network, an address, or `unix` for the peers of Unix sockets.
     PeerNetwork(PeerNetworkSyntax) = PeerRange, "network such as `10.0.0.0/8`, address, or `unix`", "unix|[0-9A-Fa-f:.]+(/[0-9]{1,3})?", "10.0.0.0/8", listen_address::peer_range;
     /// The address of a listener.
-    ListenAddress(ListenSyntax) = ListenTarget, "`ADDRESS:PORT` or `unix:/path`", r"unix:/.{1,106}|(\[[0-9A-Fa-f:.]+(%[0-9]+)?\]|[0-9]+(\.[0-9]+){3}|localhost)?:[0-9]{1,5}", "0.0.0.0:8080", listen_address::listen_address;
+    ListenAddress(ListenSyntax) = super::super::ListenAddress, "`ADDRESS:PORT` or `unix:/path`", r"unix:/.{1,106}|(\[[0-9A-Fa-f:.]+(%[0-9]+)?\]|[0-9]+(\.[0-9]+){3}|localhost)?:[0-9]{1,5}", "0.0.0.0:8080", listen_address::listen_address;
     /// The address of the telemetry endpoints.
     TcpAddress(TcpAddressSyntax) = SocketAddr, "`ADDRESS:PORT`", r"(\[[0-9A-Fa-f:.]+(%[0-9]+)?\]|[0-9]+(\.[0-9]+){3}|localhost)?:[0-9]{1,5}", "0.0.0.0:8080", units::tcp_address;
     /// The permissions of a socket.
