@@ -369,7 +369,7 @@ fn reply_headers(
         retry_after_count += 1;
         retry_after_count == 1 && decision.retry_after().is_none()
     });
-    headers.reserve(6);
+    headers.reserve(COMMON_REPLY_FIELDS);
     headers.push((CONTENT_TYPE, media_type));
     headers.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
     headers.push((X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
@@ -377,12 +377,31 @@ fn reply_headers(
         headers.push((REQUEST_ID, id.clone()));
     }
     if let Some(RetryAfter::Added(seconds)) = retry_after {
-        headers.push((RETRY_AFTER, HeaderValue::from(seconds)));
+        headers.push((RETRY_AFTER, decimal(seconds)));
     }
     if context.format.is_negotiated() {
         headers.push((VARY, HeaderValue::from_static("Accept")));
     }
     headers
+}
+
+/// How many fields [`reply_headers`] adds at most.
+pub(crate) const COMMON_REPLY_FIELDS: usize = 6;
+
+/// A number as field value, in one allocation; the conversion of the `http` crate needs two.
+pub(crate) fn decimal(mut value: u64) -> HeaderValue {
+    let mut digits = [b'0'; 20];
+    let mut start = digits.len();
+    for slot in digits.iter_mut().rev() {
+        *slot += (value % 10) as u8;
+        value /= 10;
+        start -= 1;
+        if value == 0 {
+            break;
+        }
+    }
+    let digits = digits.get(start..).unwrap_or_default();
+    HeaderValue::from_bytes(digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 /// The media type of problem documents.

@@ -73,8 +73,8 @@ async fn reply_to_fault(
     let snapshot = gateway.snapshot.load_full();
     let context =
         RequestContext::unrouted(gateway, &snapshot, snapshot.default_rules(), received, Peer::Unix);
-    let exchange = Exchange::begin(&context, client);
-    let reply = reply_builder::for_fault(&exchange, fault);
+    let mut exchange = Exchange::begin(&context, client);
+    let reply = reply_builder::for_fault(&mut exchange, fault);
     if let Some(sender) = exchange.client.response_sender() {
         local_reply::send(sender, &reply, snapshot.client.write_timeout).await;
     }

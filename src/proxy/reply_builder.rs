@@ -9,15 +9,13 @@ use http::{HeaderName, HeaderValue};
 
 use super::classify::Replacement;
 use super::context::Exchange;
-use super::message::HeaderFields;
-use super::response_headers::ResponseHeaderMutations;
 use super::upstream_conn::UpstreamResponseHead;
 use crate::contract::header_filter::{self, HeaderFilterContext};
 use crate::contract::{Fault, LocalReply, Trigger};
 use crate::snapshot::error_context::RequestState;
 
 /// The local reply for a fault.
-pub(super) fn for_fault(exchange: &Exchange<'_>, fault: &Fault) -> LocalReply {
+pub(super) fn for_fault(exchange: &mut Exchange<'_>, fault: &Fault) -> LocalReply {
     let error_context = exchange.context.error_context();
     let decision = error_context.decide(Trigger::Fault(fault.cause()));
     let request_state = RequestState {
@@ -28,38 +26,22 @@ pub(super) fn for_fault(exchange: &Exchange<'_>, fault: &Fault) -> LocalReply {
         now: UNIX_EPOCH,
         message: fault.message(),
     };
-    let fields = with_response_headers(Vec::with_capacity(6), &exchange.response_headers, None);
+    let fields = exchange.response_headers.take_fields(None);
     error_context.local_reply(&decision, &request_state, fields)
-}
-
-/// The fields that every response of this request gets, for a reply that is not an error.
-pub(super) fn response_fields(exchange: &Exchange<'_>) -> Vec<(HeaderName, HeaderValue)> {
-    with_response_headers(Vec::with_capacity(6), &exchange.response_headers, None)
 }
 
 /// The reply that replaces an upstream's error.
 pub(super) fn for_replacement(
-    exchange: &Exchange<'_>,
+    exchange: &mut Exchange<'_>,
     response_head: &UpstreamResponseHead,
     replacement: &Replacement,
 ) -> LocalReply {
     let Replacement { decision, extracted, evidence: _ } = replacement;
     let now = SystemTime::now();
-    let kept = kept_fields(exchange, response_head, decision.code().status(), now);
-    let fields = with_response_headers(kept, &exchange.response_headers, Some(&response_head.fields));
+    let mut fields = kept_fields(exchange, response_head, decision.code().status(), now);
+    fields.append(&mut exchange.response_headers.take_fields(Some(&response_head.fields)));
     let request_id = &exchange.context.request_id;
     exchange.context.error_context().replacement_reply(decision, extracted, (request_id, now), fields)
-}
-
-/// Adds the fields that every response of this request gets.
-fn with_response_headers(
-    mut fields: Vec<(HeaderName, HeaderValue)>,
-    response_headers: &ResponseHeaderMutations,
-    upstream_fields: Option<&HeaderFields>,
-) -> Vec<(HeaderName, HeaderValue)> {
-    fields.extend(response_headers.fields().iter().cloned());
-    fields.extend(response_headers.merged_fields(upstream_fields));
-    fields
 }
 
 /// The upstream's fields that are kept on a replaced error.

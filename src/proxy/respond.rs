@@ -130,13 +130,13 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
             Prepared::without_error(reply, end)
         }
         FinalResponse::Redirect(status, location) => {
-            let fields = reply_builder::response_fields(exchange);
+            let fields = exchange.response_headers.take_fields(None);
             let reply = LocalReply::redirect(status, location, fields, &exchange.context.request_id);
             let end = RequestEnd::Redirected { status: reply.status() };
             Prepared::without_error(reply, end)
         }
         FinalResponse::Fixed(fixed) => {
-            let fields = reply_builder::response_fields(exchange);
+            let fields = exchange.response_headers.take_fields(None);
             let context = exchange.context;
             let is_head = context.error_context().method == Method::HEAD;
             let reply = LocalReply::fixed(fixed, is_head, fields, &context.request_id);

@@ -13,11 +13,14 @@ pub(crate) mod tracker;
 
 use std::fmt;
 use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use rustls::ServerConfig;
@@ -198,6 +201,9 @@ impl ListenerService {
     }
 }
 
+/// Ready once draining has begun, and then no more.
+type DrainSignal<'a> = Pin<&'a mut (dyn FusedFuture<Output = ()> + Send + 'a)>;
+
 /// One open client connection.
 pub(super) struct Connection<'a> {
     pub(super) listener: &'a Arc<ListenerService>,
@@ -228,10 +234,14 @@ enum NextInput {
 impl Connection<'_> {
     async fn serve(&mut self, io: BufferedStream) {
         let mut client = Downstream::h1(DownstreamH1::new(io, self.shutdown.clone()), self.listener_origin);
+        // One registration for the whole connection: to register takes a lock that all connections share.
+        let mut shutdown = self.shutdown.clone();
+        let drain = async move { drop(shutdown.wait_for(|shutting_down| *shutting_down).await) };
+        let mut drain: DrainSignal<'_> = pin!(drain.fuse());
         let mut is_first = true;
         loop {
             let Some(h1) = client.as_h1() else { return };
-            match self.read_request_head(&mut h1.io, is_first).await {
+            match self.read_request_head(&mut h1.io, is_first, &mut drain).await {
                 NextInput::Closed(close_reason) => {
                     if let Some(close_reason) = close_reason {
                         self.listener.gateway.metrics.closed_without_response(close_reason);
@@ -346,10 +356,18 @@ impl Connection<'_> {
 
     /// Waits for the first byte of a request, within the idle timeout. Between requests the connection may be evicted.
     /// Returns `None` if bytes arrived, otherwise why the connection closes.
-    async fn wait_for_request(&mut self, io: &mut BufferedStream, is_first: bool) -> Option<NextInput> {
+    async fn wait_for_request(
+        &mut self,
+        io: &mut BufferedStream,
+        is_first: bool,
+        drain: &mut DrainSignal<'_>,
+    ) -> Option<NextInput> {
         let started = Instant::now();
         let mut idle_deadline = started + self.clamp_timeout(self.client_config.idle_timeout);
-        let (mut idle, mut draining) = (false, false);
+        let (mut idle, mut draining) = (false, drain.is_terminated());
+        if draining {
+            idle_deadline = idle_deadline.min(started + DRAIN_IDLE_GRACE);
+        }
         // Empty lines (RFC 9112 2.2) do not end the idle time. They stay in the buffer: they count towards the size limit.
         let mut blank = 0;
         loop {
@@ -367,7 +385,7 @@ impl Connection<'_> {
             let read_result = tokio::select! {
                 biased;
                 read = timeout_at(idle_deadline, io.fill(HEADER_BUFFER_SIZE)) => read,
-                _ = self.shutdown.wait_for(|shutting_down| *shutting_down), if !draining => {
+                () = drain.as_mut(), if !draining => {
                     draining = true;
                     idle_deadline = idle_deadline.min(Instant::now() + DRAIN_IDLE_GRACE);
                     continue;
@@ -396,8 +414,13 @@ impl Connection<'_> {
 
     /// Reads a request header section. The idle timeout limits the wait for the first byte; one deadline limits the
     /// time for all other bytes.
-    async fn read_request_head(&mut self, io: &mut BufferedStream, is_first: bool) -> NextInput {
-        if let Some(closed) = self.wait_for_request(io, is_first).await {
+    async fn read_request_head(
+        &mut self,
+        io: &mut BufferedStream,
+        is_first: bool,
+        drain: &mut DrainSignal<'_>,
+    ) -> NextInput {
+        if let Some(closed) = self.wait_for_request(io, is_first, drain).await {
             return closed;
         }
         // A reload may have changed the limits since the connection was opened.

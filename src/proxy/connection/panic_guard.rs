@@ -3,6 +3,7 @@
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 
 use super::{ListenerRole, ListenerService};
 use crate::contract::{Cause, Fault, Phase};
@@ -50,23 +51,23 @@ async fn run_guarded(listener: &ListenerService, peer: Peer, client: &mut Downst
         }
     };
     let arrival = Arrival { listener: listener.index, peer };
-    // Boxed because the future is large: idle connections should not reserve memory for it.
-    let guarded_task = Box::pin(async {
-        match (&listener.role, work) {
-            (ListenerRole::Gateway, GuardedWork::Serve(request)) => {
-                request::serve(&listener.gateway, arrival, client, request).await
-            }
-            (ListenerRole::Gateway, GuardedWork::Reject(rejected)) => {
-                request::reject(&listener.gateway, arrival, client, *rejected).await
-            }
-            (ListenerRole::Pages(pages, _), GuardedWork::Serve(request)) => {
-                pages::serve(&listener.gateway, pages.as_ref(), client, request).await;
-            }
-            (ListenerRole::Pages(..), GuardedWork::Reject(rejected)) => {
-                pages::reject(&listener.gateway, client, rejected.fault).await
-            }
+    // Boxed because the futures are large: idle connections should not reserve memory for one. Each has its own box:
+    // one future around all of them would be copied twice.
+    let gateway = &listener.gateway;
+    let guarded_task: BoxFuture<'_, ()> = match (&listener.role, work) {
+        (ListenerRole::Gateway, GuardedWork::Serve(request)) => {
+            Box::pin(request::serve(gateway, arrival, client, request))
         }
-    });
+        (ListenerRole::Gateway, GuardedWork::Reject(rejected)) => {
+            Box::pin(request::reject(gateway, arrival, client, *rejected))
+        }
+        (ListenerRole::Pages(pages, _), GuardedWork::Serve(request)) => {
+            Box::pin(pages::serve(gateway, pages.as_ref(), client, request))
+        }
+        (ListenerRole::Pages(..), GuardedWork::Reject(rejected)) => {
+            Box::pin(pages::reject(gateway, client, rejected.fault))
+        }
+    };
     if AssertUnwindSafe(guarded_task).catch_unwind().await.is_ok() {
         return;
     }

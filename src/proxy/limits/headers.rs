@@ -72,6 +72,9 @@ fn ceil_seconds(time: Duration) -> u64 {
 /// A delay to add to Retry-After, so that denied clients do not all return in the same second: 0 to `max_seconds`
 /// seconds, from an FNV-1a hash of the request id.
 pub(crate) fn jitter(request_id: &HeaderValue, max_seconds: u32) -> Duration {
+    if max_seconds == 0 {
+        return Duration::ZERO;
+    }
     let mix = |hash: u64, octet: &u8| (hash ^ u64::from(*octet)).wrapping_mul(0x0100_0000_01B3);
     let hash = request_id.as_bytes().iter().fold(0xCBF2_9CE4_8422_2325, mix) >> 16;
     Duration::from_secs(hash % (u64::from(max_seconds) + 1))

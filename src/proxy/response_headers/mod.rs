@@ -11,6 +11,7 @@ use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, VARY};
 use http::{HeaderName, HeaderValue};
 
 use super::message::HeaderFields;
+use crate::contract::reply::{COMMON_REPLY_FIELDS, decimal};
 use crate::http::cors::{CallKind, CorsPolicy};
 use crate::http::header_edits::RenderedEdits;
 
@@ -59,10 +60,11 @@ impl ResponseHeaderMutations {
     /// Sets `X-RateLimit-*`: the quota, what remains of it, and the Unix time in seconds at which it is replenished.
     pub(super) fn set_x_ratelimit(&mut self, limit: u32, remaining: u32, reset: u64) {
         self.removed_prefixes.push("x-ratelimit-");
+        self.fields.reserve(3 + COMMON_REPLY_FIELDS);
         self.fields.extend([
-            (X_RATELIMIT_LIMIT, HeaderValue::from(limit)),
-            (X_RATELIMIT_REMAINING, HeaderValue::from(remaining)),
-            (X_RATELIMIT_RESET, HeaderValue::from(reset)),
+            (X_RATELIMIT_LIMIT, decimal(limit.into())),
+            (X_RATELIMIT_REMAINING, decimal(remaining.into())),
+            (X_RATELIMIT_RESET, decimal(reset)),
         ]);
     }
 
@@ -85,6 +87,17 @@ impl ResponseHeaderMutations {
     /// Sets `Allow`: the methods that the routes of this path accept.
     pub(super) fn set_allow(&mut self, methods: HeaderValue) {
         self.fields.push((ALLOW, methods));
+    }
+
+    /// The fields of a local reply: moved, because a request gets one response. `upstream_fields` are those of the
+    /// response that it replaces.
+    pub(super) fn take_fields(
+        &mut self,
+        upstream_fields: Option<&HeaderFields>,
+    ) -> Vec<(HeaderName, HeaderValue)> {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.extend(self.merged_fields(upstream_fields));
+        fields
     }
 
     /// The fields to add, in order. Without [`Self::merged_fields`].
