@@ -15,7 +15,7 @@ use statusquo::conformance::{runner::check_served, success_routes::upstream_scri
 use statusquo::contract::{Cause, Contract, RequestSent};
 use tokio::sync::Semaphore;
 
-use super::contract_check::{check_contract, default_message};
+use super::contract_check::check_contract;
 use super::load::factor;
 use super::prelude::*;
 use super::response_reader::{self, StrictReader};
@@ -176,27 +176,15 @@ fn check_response(
     }
 }
 
-/// The documented status code and message of the causes in the table; 400 has one message per cause.
+/// The committed decisions of the built-in contracts, one per line.
+const DECISIONS: &str = include_str!("../../src/contract/decisions.txt");
+
+/// The documented status code and message of a cause, as committed.
 fn documented_error(cause: Cause) -> (u16, &'static str) {
-    let explained = match cause.name() {
-        "destination_not_found" => return (404, default_message(404)),
-        "http_request_error" => "The request is not a valid HTTP request.",
-        "malformed_request_line" => "The request line is malformed.",
-        "malformed_header" => "A header field of the request is malformed.",
-        "ambiguous_framing" => "The length of the request body is not stated clearly.",
-        "invalid_host" => "The Host of the request is missing, repeated or malformed.",
-        "ambiguous_path" => "The path of the request is malformed or ambiguous.",
-        "unsupported_version" => "The HTTP version of the request is not supported.",
-        "unsupported_method" => "The method of the request is not supported.",
-        "unsupported_expectation" => "The expectation of the request cannot be met.",
-        "malformed_body" => "The request body is malformed or incomplete.",
-        "header_too_large" => "The header fields of the request are too large.",
-        "uri_too_long" => "The URI of the request is too long.",
-        "body_too_large" => "The request body is too large.",
-        "client_too_slow" => "The request was not received in time.",
-        other => panic!("no row expects {other}"),
-    };
-    (400, explained)
+    let start = format!("appwrite {cause} -> ");
+    let decision = DECISIONS.lines().find_map(|line| line.strip_prefix(start.as_str()));
+    let (code, message) = decision.and_then(|decision| decision.split_once(' ')).unwrap();
+    (code.parse().unwrap(), message)
 }
 
 /// Parses the received bytes a second time, with the strict reader.

@@ -45,6 +45,7 @@ mod client_faults;
 mod commands;
 mod commands_explain;
 mod commands_explain_bodies;
+mod commands_explain_cases;
 mod commands_explain_load;
 mod commands_files;
 mod connection_authentication;
