@@ -177,8 +177,7 @@ impl HostRoutes {
         let by_method = methods
             .into_iter()
             .map(|method| {
-                let tree =
-                    build_tree(host_routes.iter().filter(|(_, route)| route.accepts(&method)))?;
+                let tree = build_tree(host_routes.iter().filter(|(_, route)| route.accepts(&method)))?;
                 Ok((method, tree))
             })
             .collect::<Result<_, String>>()?;

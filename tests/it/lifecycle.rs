@@ -116,6 +116,40 @@ fn sighup_without_a_config_file_is_logged_and_ignored() {
     gateway.client().get("/").assert_response(200, "still here");
 }
 
+/// Scripts for nginx or HAProxy send them; by default each ends a process at once.
+#[test]
+fn unsupported_signals_are_logged_and_ignored_also_during_a_drain() {
+    let gate = Gate::new();
+    let upstream = script([
+        Step::ReadRequestHead,
+        Step::WaitForGate(gate.clone()),
+        Step::Write(http_response("200 OK", "still here")),
+    ]);
+    let gateway = Gateway::with_upstream(&upstream).set("drain", "60s").start();
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
+    let send_all = |count| {
+        for name in ["USR1", "USR2", "ALRM"] {
+            gateway.send_signal(name);
+            let prefix = format!("ignored SIG{name}: ");
+            let line_count = || gateway.log_text().matches(&prefix).count();
+            let deadline = Instant::now() + limit();
+            while line_count() < count {
+                assert!(Instant::now() < deadline, "{}", gateway.log_text());
+                std::thread::yield_now();
+            }
+        }
+    };
+    send_all(1);
+    gateway.send_sigterm();
+    gateway.log_line(|line| line["message"] == "draining");
+    send_all(2);
+    gate.open();
+    client.read(SentRequest::Http11("GET")).assert_response(200, "still here");
+    assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
+}
+
 #[test]
 fn connection_accepted_before_the_drain_gets_a_response() {
     let upstream = ok_upstream("still here");
