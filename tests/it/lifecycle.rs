@@ -3,7 +3,10 @@
 use std::net::TcpStream;
 use std::time::Instant;
 
+use statusquo::conformance::frames::{PREFACE, frame_type, settings_frame};
+
 use super::prelude::*;
+use super::raw_h2_client::{RawH2Client, get_frame};
 
 #[test]
 fn livez_and_readyz_respond() {
@@ -33,8 +36,13 @@ fn sigterm_completes_requests_in_flight_and_exits_0() {
         Step::WaitForGate(gate.clone()),
         write_bytes("half"),
     ]);
-    let gateway = Gateway::with_upstream(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream)
+        .route("name: local, match: { path: /local }, respond: { status: 200, body: local, media_type: text/plain }")
+        .route("name: all, upstream: main")
+        .start();
+    // Without a request it would stay open until the end of the drain.
     let mut idle = gateway.client();
+    idle.get("/local").assert_response(200, "local");
     let mut busy = gateway.client();
     busy.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     busy.wait_for("half");
@@ -147,6 +155,38 @@ fn unsupported_signals_are_logged_and_ignored_also_during_a_drain() {
     send_all(2);
     gate.open();
     client.read(SentRequest::Http11("GET")).assert_response(200, "still here");
+    assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
+}
+
+/// Its client knows only that it was accepted. The close of a keep-alive connection, one second into the drain, marks the
+/// time when connections without a request were closed too.
+#[test]
+fn connection_without_a_request_is_served_until_the_drain_ends() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).set("drain", "60s").with_h2c_listener().start();
+    let mut silent = gateway.client();
+    let mut silent_h2c = RawH2Client::of(TcpStream::connect(gateway.h2_address()).unwrap());
+    let mut silent_h2 = RawH2Client::connect(gateway.h2_address(), &[], &[]);
+    silent_h2.read_until(frame_type::SETTINGS);
+    let mut kept = gateway.client();
+    kept.get("/").assert_response(200, "fine");
+    for listener in [gateway.address(), gateway.h2_address()] {
+        gateway.expect_metric("connections", &[("listener", &listener.to_string())], 2.0);
+    }
+    gateway.send_sigterm();
+    kept.expect_close();
+    gateway.expect_metric("closed_without_response_total", &[], 1.0);
+    let response = silent.get("/");
+    response.assert_response(200, "fine");
+    assert!(response.has_connection_close());
+    silent.expect_close();
+    silent_h2c.send([PREFACE, &settings_frame(&[])].concat());
+    for h2 in [&mut silent_h2, &mut silent_h2c] {
+        h2.send(get_frame(1));
+        let data = h2.read_until_frame(|frame| (frame.frame_type, frame.stream) == (frame_type::DATA, 1));
+        assert_eq!(data.payload, b"fine");
+    }
+    drop((silent_h2, silent_h2c));
     assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
 }
 

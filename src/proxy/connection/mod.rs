@@ -63,7 +63,8 @@ const OVER_LIMIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for sending the TLS close_notify alert on an idle connection.
 const CLOSE_NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An idle connection stays open for this long after draining has begun: a request may already be in transit.
+/// An idle connection that has served a request stays open for this long after draining has begun: a request may
+/// already be in transit. One without a request stays open: its client knows only that it was accepted.
 const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// Maximum number of bytes of a malformed request line that are logged.
@@ -387,7 +388,9 @@ impl Connection<'_> {
                 read = timeout_at(idle_deadline, io.fill(HEADER_BUFFER_SIZE)) => read,
                 () = drain.as_mut(), if !draining => {
                     draining = true;
-                    idle_deadline = idle_deadline.min(Instant::now() + DRAIN_IDLE_GRACE);
+                    if !is_first {
+                        idle_deadline = idle_deadline.min(Instant::now() + DRAIN_IDLE_GRACE);
+                    }
                     continue;
                 }
                 () = evicted(self.slot.as_ref().ok()), if idle => {
@@ -400,7 +403,7 @@ impl Connection<'_> {
                 Some(Ok(0) | Err(_)) if is_first => Some(CloseReason::NoRequest),
                 // A client may close a keep-alive connection at any time.
                 Some(Ok(0) | Err(_)) => None,
-                None if draining => Some(CloseReason::Drain),
+                None if draining && !is_first => Some(CloseReason::Drain),
                 None => Some(CloseReason::IdleTimeout),
             };
             return Some(NextInput::Closed(close_reason));
