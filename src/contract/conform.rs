@@ -15,7 +15,7 @@ use super::code::Contract;
 use super::json::{self, ReadError, Value};
 
 /// Size limit of an error body, in bytes after content decoding.
-pub const BODY_LIMIT: usize = 64 * 1024;
+pub(crate) const BODY_LIMIT: usize = 64 * 1024;
 
 /// For which errors the upstream's message may be sent to the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::status_label;
 
 /// The prefix of every name except `process_*`, which Prometheus prescribes.
-pub const PREFIX: &str = "statusquo_";
+pub(crate) const PREFIX: &str = "statusquo_";
 
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
