@@ -184,8 +184,8 @@ pub struct ClientAddress(pub IpAddr);
 const VISITOR: ClientAddress = ClientAddress(IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)));
 
 impl KeySource for ClientAddress {
-    fn client_ip(&self) -> IpAddr {
-        self.0
+    fn client_ip(&self) -> Option<IpAddr> {
+        Some(self.0)
     }
 
     fn path(&self, _: &str) -> Option<Cow<'_, [u8]>> {

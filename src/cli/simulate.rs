@@ -17,6 +17,7 @@ use serde_json::json;
 use super::check::ReportFormat;
 use super::run::print_message;
 use crate::config::Config;
+use crate::http::peer::Peer;
 use crate::limit::KeyPart;
 use log_lines::LoggedRequest;
 use replay::{DeniedRequest, ReplayResult};
@@ -34,7 +35,7 @@ pub(crate) struct SimulateOptions {
     /// standard input.
     #[arg(long, value_name = "LOG")]
     log: PathBuf,
-    /// The host of every request, if routes or rules depend on it; a host in the log is not read.
+    /// The host of requests whose line has none, if routes or rules depend on it.
     #[arg(long, value_name = "HOST", default_value = "")]
     host: String,
     /// The output format.
@@ -136,7 +137,7 @@ fn write_text(out: &mut dyn Write, replayed: &ReplayResult<'_>, requests: usize)
         let verb = if *shadow { "would deny" } else { "denied" };
         // A log contains client input, which must not control a terminal.
         let (method, target) = (request.method.escape_debug(), request.target.escape_debug());
-        let client = request.client_ip;
+        let client = request.client_ip.map_or(Peer::Unix, Peer::from);
         writeln!(
             out,
             "{time} {verb} {client} {method} {target} route={route} rule={rule} retry_after={retry_after}"

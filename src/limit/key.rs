@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::hash::Hasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use http::HeaderName;
 use siphasher::sip128::{Hasher128, SipHasher13};
@@ -36,7 +36,7 @@ pub enum KeyPart {
 
 impl KeyPart {
     /// Whether the client chooses the value, and so could use another client's.
-    pub(crate) const fn is_client_controlled(&self) -> bool {
+    pub const fn is_client_controlled(&self) -> bool {
         match self {
             KeyPart::Header(_)
             | KeyPart::Path(_)
@@ -51,8 +51,8 @@ impl KeyPart {
 /// Provides the values of a key's parts. A part that is missing or not a single value is `None`; the client's address
 /// replaces it.
 pub trait KeySource {
-    /// The client's address.
-    fn client_ip(&self) -> IpAddr;
+    /// The client's address; `None` for peers of Unix sockets, which are one client together.
+    fn client_ip(&self) -> Option<IpAddr>;
     /// The prefix length by which IPv6 clients are counted.
     fn ipv6_prefix(&self) -> u8;
     /// The value of a header field that occurs once.
@@ -190,8 +190,11 @@ fn hash_part(hasher: &mut SipHasher13, kind: PartKind, bytes: &[u8]) {
     hasher.write(bytes);
 }
 
+/// Stands for clients without an address. No client has this one.
+const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 fn hash_client_ip(hasher: &mut SipHasher13, source: &impl KeySource) {
-    match source.client_ip().to_canonical() {
+    match source.client_ip().unwrap_or(NO_ADDRESS).to_canonical() {
         IpAddr::V4(address) => hash_part(hasher, PartKind::Ipv4, &address.octets()),
         IpAddr::V6(address) => {
             let prefix_len = u32::from(source.ipv6_prefix()).min(128);

@@ -1,7 +1,7 @@
 //! Which requests share a key and which do not.
 
 use std::collections::HashSet;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 use super::*;
 
@@ -19,8 +19,8 @@ struct TestRequest {
 }
 
 impl KeySource for TestRequest {
-    fn client_ip(&self) -> IpAddr {
-        self.client
+    fn client_ip(&self) -> Option<IpAddr> {
+        Some(self.client)
     }
 
     fn ipv6_prefix(&self) -> u8 {
@@ -168,8 +168,8 @@ fn ipv6_clients_group_by_prefix_and_mapped_ipv4_is_unmapped() {
     assert_ne!(key_for("::ffff:192.0.2.7"), key_for("::ffff:192.0.2.8"));
     struct PrefixedClient(u8);
     impl KeySource for PrefixedClient {
-        fn client_ip(&self) -> IpAddr {
-            IpAddr::V6(Ipv6Addr::LOCALHOST)
+        fn client_ip(&self) -> Option<IpAddr> {
+            Some(IpAddr::V6(Ipv6Addr::LOCALHOST))
         }
         fn ipv6_prefix(&self) -> u8 {
             self.0

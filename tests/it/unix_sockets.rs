@@ -9,8 +9,11 @@ use std::thread;
 
 use statusquo::conformance::RecordedRequest;
 
+use super::certificates::Authority;
 use super::gateway::run;
+use super::h2_client::H2Client;
 use super::prelude::*;
+use super::tls_client::TlsClient;
 
 /// Serves a scripted upstream at a Unix socket, by copying the bytes of both directions.
 fn bridge(path: &Path, upstream: &ScriptedUpstream) {
@@ -126,30 +129,67 @@ fn unix_sockets_are_checked_and_ejected_like_other_servers() {
 impl GatewaySetup {
     /// Adds a listener on a Unix socket, with further keys such as `mode: 0600`.
     fn socket(mut self, path: &Path, keys: &str) -> GatewaySetup {
-        self.further_listeners = format!("  - {{ address: \"unix:{}\", {keys} }}\n", path.display());
+        self.further_listeners += &format!("  - {{ address: \"unix:{}\", {keys} }}\n", path.display());
         self
     }
 }
 
-/// A client of a listener on this socket, through a TCP connection whose bytes are copied.
+/// An address for clients of TCP, whose bytes are copied to this socket and back.
+fn address_of(socket: &Path) -> SocketAddr {
+    let (listener, socket) = (TcpListener::bind("127.0.0.1:0").unwrap(), socket.to_owned());
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for accepted in listener.incoming() {
+            let (Ok(mut to_client), Ok(mut to_gateway)) = (accepted, UnixStream::connect(&socket)) else {
+                return;
+            };
+            let (mut from_client, mut from_gateway) =
+                (to_client.try_clone().unwrap(), to_gateway.try_clone().unwrap());
+            thread::spawn(move || {
+                let _ = io::copy(&mut from_client, &mut to_gateway);
+                let _ = to_gateway.shutdown(Shutdown::Write);
+            });
+            thread::spawn(move || {
+                let _ = io::copy(&mut from_gateway, &mut to_client);
+                let _ = to_client.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    address
+}
+
+/// A client of a listener on this socket.
 fn client_of(socket: &Path) -> Client {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (mut to_client, mut from_client) = {
-        let accepted = listener.accept().unwrap().0;
-        (accepted.try_clone().unwrap(), accepted)
-    };
-    let mut to_gateway = UnixStream::connect(socket).unwrap();
-    let mut from_gateway = to_gateway.try_clone().unwrap();
-    thread::spawn(move || {
-        let _ = io::copy(&mut from_client, &mut to_gateway);
-        let _ = to_gateway.shutdown(Shutdown::Write);
-    });
-    thread::spawn(move || {
-        let _ = io::copy(&mut from_gateway, &mut to_client);
-        let _ = to_client.shutdown(Shutdown::Both);
-    });
-    Client::over(client)
+    Client::over(TcpStream::connect(address_of(socket)).unwrap())
+}
+
+#[test]
+fn tls_and_http2_are_served_over_sockets() {
+    let (folder, upstream) = (TestFolder::new(), ok_upstream("fine"));
+    let authority = Authority::new();
+    let issued = authority.issue(&["test"]);
+    let (cert, key) = (folder.write("gateway.crt", &issued.cert), folder.write("gateway.key", &issued.key));
+    let tls = format!("tls: {{ cert: \"{}\", key: \"{}\" }}", cert.display(), key.display());
+    let (encrypted, plain) = (folder.path("tls.sock"), folder.path("h2c.sock"));
+    let gateway = Gateway::with_upstream(&upstream)
+        .socket(&encrypted, &tls)
+        .socket(&plain, "h2c: true")
+        .route("name: all, upstream: main")
+        .route("name: local, match: { path: /local }, upstream: main, allow_from: [\"0.0.0.0/0\"]")
+        .start();
+    let (address, trusting) = (address_of(&encrypted), authority.trusting_client(&["h2"]));
+    let mut over_tls = H2Client::connect_tls(address, "test", &trusting);
+    let mut over_h2c = H2Client::over(TcpStream::connect(address_of(&plain)).unwrap());
+    for client in [&mut over_tls, &mut over_h2c] {
+        client.get("/a").assert_response(200, "fine");
+        client.get("/local").assert_local_reply(403);
+    }
+    let http1 = authority.trusting_client(&["http/1.1"]);
+    TlsClient::connect(address, "test", &http1).get("/a").assert_response(200, "fine");
+    // Neither protocol is taken for the other.
+    assert_eq!(client_of(&encrypted).get("/a").status, 400);
+    drop((over_tls, over_h2c));
+    drop(gateway);
 }
 
 #[test]
@@ -197,19 +237,26 @@ fn listener_on_a_socket_serves_peers_without_an_address() {
 #[test]
 fn peers_of_sockets_are_one_client_unless_they_are_trusted_proxies() {
     let (folder, upstream) = (TestFolder::new(), ok_upstream("fine"));
-    for (trusted, expected) in [("[]", [200, 429, 429]), ("[unix]", [200, 200, 429])] {
+    let everybody = "[0.0.0.0/0, \"::/0\"]";
+    for (trusted, exempt, expected) in [
+        ("[]", "[]", [200, 429, 429]),
+        ("[unix]", "[]", [200, 200, 429]),
+        // They have no address, so no network has them.
+        ("[]", everybody, [200, 429, 429]),
+        ("[unix]", everybody, [200, 200, 200]),
+    ] {
         let socket = folder.path("gateway.sock");
         let gateway = Gateway::with_upstream(&upstream)
             .socket(&socket, "")
             .set("client.trusted_proxies", trusted)
-            .set("rate_limits", "{ one: { allow: 1 per 1h } }")
+            .set("rate_limits", &format!("{{ one: {{ allow: 1 per 1h, exempt: {exempt} }} }}"))
             .route("name: all, upstream: main, rate_limits: [one]")
             .start();
         let statuses = ["192.0.2.1", "192.0.2.2", "192.0.2.2"].map(|client| {
             let field = format!("x-forwarded-for: {client}\r\n");
             client_of(&socket).request("GET", "/", &field, "").status
         });
-        assert_eq!(statuses, expected, "{trusted}");
+        assert_eq!(statuses, expected, "{trusted} {exempt}");
         gateway.client().get("/").assert_response(200, "fine");
         gateway.send_sigterm();
         assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));

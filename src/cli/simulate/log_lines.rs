@@ -5,6 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::Value;
 
+use crate::http::authority;
+
 /// The request of a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LoggedRequest {
@@ -12,8 +14,11 @@ pub(super) struct LoggedRequest {
     pub started: Duration,
     /// When it ended, since the epoch.
     pub ended: Duration,
-    pub client_ip: IpAddr,
+    /// `None` for the peer of a Unix socket.
+    pub client_ip: Option<IpAddr>,
     pub method: String,
+    /// The host for routing, if the line contains it.
+    pub host: Option<String>,
     /// Path and query, if the line contains them.
     pub target: String,
     /// The name of the route, if the line contains it.
@@ -44,8 +49,10 @@ fn parse_json_line(line: &str) -> Option<LoggedRequest> {
     Some(LoggedRequest {
         started: ended.saturating_sub(elapsed),
         ended,
-        client_ip: text("client_ip")?.parse().ok()?,
+        // Every other client has an address.
+        client_ip: text("client_ip").map(|ip| ip.parse().map_err(drop)).transpose().ok()?,
         method: text("method")?.to_owned(),
+        host: text("host").map(|host| authority::routing_host(host.as_bytes()).into_owned()),
         target: text("path")?.to_owned(),
         // Every request that matched a route has its name.
         route: Some(text("route").unwrap_or_default().to_owned()),
@@ -57,7 +64,7 @@ fn parse_json_line(line: &str) -> Option<LoggedRequest> {
 
 /// `ADDRESS - USER [10/Oct/2000:13:55:36 -0700] "GET /x HTTP/1.1" 200 2326`, and perhaps `"REFERER" "USER AGENT"`.
 fn parse_common_line(line: &str) -> Option<LoggedRequest> {
-    let (client_ip, rest) = line.split_once(' ')?;
+    let (client, rest) = line.split_once(' ')?;
     let (_, rest) = rest.split_once('[')?;
     let (time, rest) = rest.split_once("] \"")?;
     let (request, rest) = rest.split_once("\" ")?;
@@ -70,8 +77,10 @@ fn parse_common_line(line: &str) -> Option<LoggedRequest> {
     Some(LoggedRequest {
         started,
         ended: started,
-        client_ip: client_ip.parse().ok()?,
+        // nginx writes `unix:`.
+        client_ip: if client == "unix:" { None } else { Some(client.parse().ok()?) },
         method: method.to_owned(),
+        host: None,
         target: target.to_owned(),
         route: None,
         status: status.parse().ok(),
@@ -119,6 +128,15 @@ mod tests {
         assert_eq!(request.user_agent, None);
         let line_with_agent = line.replace(r#""code""#, r#""user_agent":"curl/8","code""#);
         assert_eq!(parse(&line_with_agent).unwrap().user_agent.as_deref(), Some("curl/8"));
+        assert_eq!((request.client_ip, request.host), (Some([192, 0, 2, 7].into()), None));
+        let request =
+            parse(&line.replace(r#""client_ip":"192.0.2.7""#, r#""host":"Shop.example:8080""#)).unwrap();
+        assert_eq!(
+            (request.client_ip, request.host.as_deref()),
+            (None, Some("shop.example")),
+            "a Unix socket"
+        );
+        assert_eq!(parse(&line.replace("192.0.2.7", "elsewhere")), None);
         assert_eq!(parse(&line.replace("replaced", "preflight")), None);
         assert_eq!(parse(r#"{"time":"2026-01-01T00:00:02Z","message":"serving"}"#), None);
     }
@@ -133,6 +151,8 @@ mod tests {
             ("GET", "/a?b=c", Some(201))
         );
         assert_eq!((request.user_agent, request.referer), (None, None));
+        assert_eq!(request.client_ip, Some([192, 0, 2, 7].into()));
+        assert_eq!(parse(&line.replace("192.0.2.7", "unix:")).unwrap().client_ip, None);
         let request = parse(&format!(r#"{line} "-" "curl/8 (x)""#)).unwrap();
         assert_eq!((request.referer, request.user_agent.as_deref()), (None, Some("curl/8 (x)")));
         let request = parse(&format!(r#"{line} "http://x/" "curl/8""#)).unwrap();

@@ -40,7 +40,7 @@ pub(super) struct ReplayResult<'a> {
     pub unlimited: u64,
 }
 
-/// Replays `requests`, with `host` as the host of each.
+/// Replays `requests`, with `host` as the host of those whose line has none.
 ///
 /// # Errors
 /// The routes of the configuration cannot be compiled, which is a bug.
@@ -68,6 +68,7 @@ pub(super) fn replay<'a>(
             }
             continue;
         }
+        let host = request.host.as_deref().unwrap_or(host);
         let Some(route) = matched_route(config, &router, host, request) else {
             replayed.unlimited += 1;
             continue;
@@ -174,7 +175,7 @@ struct LogSubject<'a> {
 }
 
 impl KeySource for LogSubject<'_> {
-    fn client_ip(&self) -> IpAddr {
+    fn client_ip(&self) -> Option<IpAddr> {
         self.request.client_ip
     }
 

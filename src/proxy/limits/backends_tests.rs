@@ -216,8 +216,13 @@ async fn all_rules_are_debited_or_none_across_backends() {
     let local_rule = &snapshot.routes[0].rate_limits[1];
     let request = request();
     let (route, ipv6_prefix) = (&snapshot.routes[0], snapshot.client.ipv6_prefix);
-    let subject =
-        RequestSubject { request: &request, client_ip: CLIENT_IP, ipv6_prefix, route, body: KeyBody::Absent };
+    let subject = RequestSubject {
+        request: &request,
+        client_ip: Some(CLIENT_IP),
+        ipv6_prefix,
+        route,
+        body: KeyBody::Absent,
+    };
     let checks = applicable_rules(&subject);
     let now = timestamp(Instant::now());
     assert_eq!(

@@ -10,7 +10,6 @@ pub(super) mod buffer_body;
 pub(super) mod headers;
 mod subject;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -154,9 +153,6 @@ pub(super) fn add_current_state(
     headers::write(response_headers, context.snapshot.limit_headers, results, now, SystemTime::now());
 }
 
-/// Stands for all peers of Unix sockets, which have no address: together they are one client. No peer has this address.
-const UNIX_PEERS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-
 fn subject<'a>(
     context: &RequestContext<'_>,
     route: &'a Route,
@@ -164,7 +160,7 @@ fn subject<'a>(
     body: KeyBody<'a>,
 ) -> RequestSubject<'a> {
     let ipv6_prefix = context.snapshot.client.ipv6_prefix;
-    RequestSubject { request, client_ip: context.client.ip().unwrap_or(UNIX_PEERS), ipv6_prefix, route, body }
+    RequestSubject { request, client_ip: context.client.ip(), ipv6_prefix, route, body }
 }
 
 /// A rule that applies to the request, and its decision.

@@ -17,7 +17,8 @@ use crate::snapshot::rate_limits::RateLimitRule;
 #[derive(Clone, Copy)]
 pub(super) struct RequestSubject<'a> {
     pub request: &'a Request,
-    pub client_ip: IpAddr,
+    /// `None` for peers of Unix sockets.
+    pub client_ip: Option<IpAddr>,
     pub ipv6_prefix: u8,
     pub route: &'a Route,
     /// The body.
@@ -63,7 +64,7 @@ impl RequestSubject<'_> {
 }
 
 impl KeySource for RequestSubject<'_> {
-    fn client_ip(&self) -> IpAddr {
+    fn client_ip(&self) -> Option<IpAddr> {
         self.client_ip
     }
 
