@@ -72,8 +72,7 @@ pub(crate) struct ConfigFile {
     /// How long open connections may take to finish after the listeners have closed.
     ///
     /// The next response on each HTTP/1 connection carries `Connection: close`; HTTP/2 connections get a GOAWAY.
-    /// A connection that was accepted and has not sent a request yet gets its first request served. Connections that are
-    /// still open when this time has passed are closed.
+    /// Connections that are still open when this time has passed are closed.
     #[schemars(extend("default" = "30s"))]
     pub drain: TimeOrZero,
 
@@ -231,6 +230,10 @@ pub(crate) struct ProxyProtocolFile {
 
 /// A certificate and its private key.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[schemars(extend("x-planned" = {
+    "client_ca": "remove it; let the load balancer in front verify certificates of clients",
+    "client_auth": "remove it; let the load balancer in front verify certificates of clients",
+}))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CertificateFile {
     /// The certificate chain: a PEM file with the server certificate first, then the intermediate certificates.
