@@ -58,5 +58,6 @@ fn read_file(path: &str) -> String {
 #[track_caller]
 fn load_config(path: &str) -> statusquo::config::Config {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    statusquo::config::load_file(&path, &|_| None, 2, None).unwrap_or_else(|problems| panic!("{problems}"))
+    statusquo::config::load_file(&path, &|_| None, 2, statusquo::config::Purpose::Use)
+        .unwrap_or_else(|problems| panic!("{problems}"))
 }

@@ -34,7 +34,7 @@ pub(crate) fn run(file: &Path, format: ReportFormat) -> ExitCode {
         file,
         &|name| std::env::var(name).ok(),
         parallelism,
-        Some(std::time::SystemTime::now()),
+        config::Purpose::Check(std::time::SystemTime::now()),
     );
     let written = report(file, format, &loaded, &mut io::stdout().lock(), &mut io::stderr().lock());
     match (written, loaded) {
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn missing_file_is_reported_in_one_sentence() {
         let path = Path::new("no-such-directory/statusquo.yaml");
-        let problems = config::load_file(path, &|_| None, 1, None).unwrap_err();
+        let problems = config::load_file(path, &|_| None, 1, config::Purpose::Use).unwrap_err();
         assert_eq!(
             problems.to_string(),
             "cannot read no-such-directory/statusquo.yaml: no such file; pass the path of a configuration file, or create one \

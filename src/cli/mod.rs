@@ -140,7 +140,7 @@ fn reloader(file: &Path) -> ConfigLoader {
 
 fn read_config(file: &Path) -> Result<Config, Problems> {
     #[expect(clippy::disallowed_methods, reason = "only cli reads the environment")]
-    config::load_file(file, &|name| std::env::var(name).ok(), parallelism(), None)
+    config::load_file(file, &|name| std::env::var(name).ok(), parallelism(), config::Purpose::Use)
 }
 
 /// The value of `workers: auto`.

@@ -1,5 +1,7 @@
 //! The path of a Unix socket, as written behind `unix:`.
 
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,6 +34,34 @@ pub(crate) fn socket_path(path: &str) -> Result<Arc<Path>, Diagnostic> {
         return Err(Diagnostic::new(message, format!("use a shorter path, for example {EXAMPLE}")));
     }
     Ok(Arc::from(Path::new(path)))
+}
+
+/// Whether a socket could be made at this path. A socket may exist: it is stale, or the gateway is running.
+///
+/// # Errors
+/// The path is something else, or its directory is missing.
+pub(crate) fn check_socket(path: &Path) -> Result<(), Diagnostic> {
+    let directory = path.parent().unwrap_or(path).display();
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.file_type().is_socket() => Ok(()),
+        Ok(_) => Err(Diagnostic::new(
+            format!("{} exists and is not a socket", path.display()),
+            "remove that file, or use another path",
+        )),
+        Err(_) => match fs::metadata(path.parent().unwrap_or(path)) {
+            Ok(metadata) if metadata.is_dir() => Ok(()),
+            Ok(_) => Err(Diagnostic::new(
+                format!("{directory} is not a directory"),
+                "use a path in a directory, for example \"unix:/run/app.sock\"",
+            )),
+            // This user may see less than the one that runs the gateway.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+            Err(_) => Err(Diagnostic::new(
+                format!("the directory {directory} does not exist"),
+                "create it (systemd: RuntimeDirectory=), or use another path",
+            )),
+        },
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::super::{Config, Problems, load_file};
+use super::super::{Config, Problems, Purpose, load_file};
 
 /// Writes the files to a new directory and loads `main.yaml`, which begins with `include`.
 fn load(test: &str, include: &str, files: &[(&str, &str)]) -> (Result<Config, Problems>, String) {
@@ -16,7 +16,7 @@ fn load(test: &str, include: &str, files: &[(&str, &str)]) -> (Result<Config, Pr
     for (name, text) in files {
         fs::write(folder.join(name), text).unwrap();
     }
-    let loaded = load_file(&folder.join("main.yaml"), &|_| None, 1, None);
+    let loaded = load_file(&folder.join("main.yaml"), &|_| None, 1, Purpose::Use);
     fs::remove_dir_all(&folder).unwrap();
     (loaded, format!("{}/", folder.display()))
 }

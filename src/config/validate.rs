@@ -7,7 +7,6 @@
 use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use super::file::forms::Text;
 use super::file::{ClientFile, ConfigFile, TrustedHeader};
@@ -17,7 +16,7 @@ use super::sources::{Sources, read_text};
 use super::structure::read_file;
 use super::validate_contracts::Contracts;
 use super::validate_errors::{ErrorScope, OverrideTarget};
-use super::validator::{Place, Validator};
+use super::validator::{Place, Purpose, Validator};
 use super::{
     ClientLimits, Config, RateLimit, validate_cors, validate_errors, validate_limits, validate_listen,
     validate_routing, validate_stores, validate_upstreams,
@@ -26,8 +25,7 @@ use crate::contract::Contract;
 use crate::http::cors::CorsPolicy;
 use crate::http::reported_origin::TrustedHeaders;
 
-/// Loads a configuration from a file. `parallelism` is the value of `workers: auto`, at least 1. Certificates must be valid
-/// at `now`; `run` passes `None`, because serving an expired certificate is better than not serving at all.
+/// Loads a configuration from a file. `parallelism` is the value of `workers: auto`, at least 1.
 ///
 /// # Errors
 /// All problems; an unreadable file is a single problem.
@@ -35,13 +33,13 @@ pub fn load_file(
     path: &Path,
     env: Environment<'_>,
     parallelism: usize,
-    now: Option<SystemTime>,
+    purpose: Purpose,
 ) -> Result<Config, Problems> {
     let name = path.display().to_string();
     let text = read_text(path).map_err(|Diagnostic { message, help }| {
         Problems::new(&name, "", vec![Problem::for_file(message, help)])
     })?;
-    load(Sources::new(&name, &text, env), parallelism, now)
+    load(Sources::new(&name, &text, env), parallelism, purpose)
 }
 
 /// Loads a configuration from its text. `name` is the file name in problems; relative paths start at its directory.
@@ -54,10 +52,10 @@ pub fn load_str(
     env: Environment<'_>,
     parallelism: usize,
 ) -> Result<Config, Problems> {
-    load(Sources::new(name, text, env), parallelism, None)
+    load(Sources::new(name, text, env), parallelism, Purpose::Use)
 }
 
-fn load(mut sources: Sources<'_>, parallelism: usize, now: Option<SystemTime>) -> Result<Config, Problems> {
+fn load(mut sources: Sources<'_>, parallelism: usize, purpose: Purpose) -> Result<Config, Problems> {
     let tree = sources.read();
     let Sources { files, mut problems, warnings, .. } = sources;
     let Some(mut tree) = tree else { return Err(Problems::of_files(files, problems)) };
@@ -69,7 +67,7 @@ fn load(mut sources: Sources<'_>, parallelism: usize, now: Option<SystemTime>) -
         problems: RefCell::new(problems),
         warnings: RefCell::new(warnings),
         files: &files,
-        now,
+        purpose,
         system_trust: OnceCell::new(),
     };
     let config = build_config(&validator.root(), &file, parallelism);

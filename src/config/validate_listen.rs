@@ -1,15 +1,12 @@
 //! Checks the section `listen`.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::file::forms::Text;
 use super::file::{ListenFile, ProxyProtocolFile};
-use super::problem::Diagnostic;
-use super::validator::Place;
+use super::socket_path::check_socket;
+use super::validator::{Place, Purpose};
 use super::{ListenAddress, Listener, validate_tls};
 use crate::http::peer::PeerRange;
 
@@ -52,35 +49,10 @@ fn listen_address(item: &Place<'_>, file: &ListenFile) -> ListenAddress {
         return file.address.0.clone();
     };
     // Other commands may run where the directory does not exist, such as `verify` in CI.
-    if item.validator.now.is_some() {
+    if matches!(item.validator.purpose, Purpose::Check(_)) {
         item.key("address").check(check_socket(path));
     }
     ListenAddress::Unix(Arc::clone(path), file.mode.map_or(*default, |mode| *mode))
-}
-
-/// Whether a socket could be made at this path. A socket may exist: it is stale, or the gateway is running.
-fn check_socket(path: &Path) -> Result<(), Diagnostic> {
-    let directory = path.parent().unwrap_or(path).display();
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.file_type().is_socket() => Ok(()),
-        Ok(_) => Err(Diagnostic::new(
-            format!("{} exists and is not a socket", path.display()),
-            "remove that file, or use another path",
-        )),
-        Err(_) => match fs::metadata(path.parent().unwrap_or(path)) {
-            Ok(metadata) if metadata.is_dir() => Ok(()),
-            Ok(_) => Err(Diagnostic::new(
-                format!("{directory} is not a directory"),
-                "use a path in a directory, for example \"unix:/run/app.sock\"",
-            )),
-            // This user may see less than the one that runs the gateway.
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
-            Err(_) => Err(Diagnostic::new(
-                format!("the directory {directory} does not exist"),
-                "create it (systemd: RuntimeDirectory=), or use another path",
-            )),
-        },
-    }
 }
 
 /// The peers of a Unix socket are `unix`, all others have an address.
@@ -123,7 +95,9 @@ fn tcp_addresses_conflict(a: SocketAddr, b: SocketAddr) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::fs;
     use std::os::unix::net::UnixListener;
+    use std::path::Path;
     use std::time::SystemTime;
 
     use super::super::validate::{load_file, load_str};
@@ -143,6 +117,17 @@ mod tests {
 
     fn messages(problems: &Problems) -> Vec<String> {
         problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message_and_help())).collect()
+    }
+
+    #[test]
+    fn client_certificates_are_not_supported_yet() {
+        let tls = "{ cert: a.crt, key: a.key, client_ca: clients.pem, client_auth: required }";
+        let found = messages(&load(&format!("[{{ address: \":443\", tls: {tls} }}]")).unwrap_err());
+        for key in ["client_ca", "client_auth"] {
+            let expected =
+                format!("listen[0].tls.{key}: not supported yet; remove it; let the load balancer");
+            assert!(found.iter().any(|message| message.starts_with(&expected)), "{found:?}");
+        }
     }
 
     #[test]
@@ -196,7 +181,7 @@ mod tests {
             let text = text(&format!("[{{ address: \"unix:{name}/{path}\" }}]"));
             fs::write(&config, &text).unwrap();
             assert!(load_str("statusquo.yaml", &text, &|_| None, 1).is_ok(), "{path}: only check looks");
-            load_file(&config, &|_| None, 1, Some(SystemTime::now()))
+            load_file(&config, &|_| None, 1, Purpose::Check(SystemTime::now()))
                 .map_or_else(|list| messages(&list), |_| Vec::new())
         };
         for good in ["new.sock", "a.sock"] {

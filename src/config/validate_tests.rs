@@ -463,7 +463,7 @@ fn every_product_key_is_supported_or_rejected() {
 
 #[test]
 fn unreadable_file_is_one_problem() {
-    let error_text = |path: &Path| load_file(path, &|_| None, 1, None).unwrap_err().to_string();
+    let error_text = |path: &Path| load_file(path, &|_| None, 1, Purpose::Use).unwrap_err().to_string();
     let temp_dir = std::env::temp_dir();
     let expected =
         format!("cannot read {}: it is a directory; pass the path of a file in it\n", temp_dir.display());

@@ -10,7 +10,7 @@ use super::file::CertificateFile;
 use super::file::forms::OneOrMany;
 use super::file::routing::UpstreamTlsFile;
 use super::problem::{Diagnostic, quoted};
-use super::validator::Place;
+use super::validator::{Place, Purpose};
 use super::{Certificate, ListenerTls, UpstreamServer};
 use crate::tls::cert_verification::{CertVerification, server_name};
 use crate::tls::identity::{Identity, IdentityError};
@@ -43,7 +43,11 @@ fn certificate(at: &Place<'_>, file: &CertificateFile) -> Option<(Certificate, I
     match Identity::new(&cert?, &key?) {
         Ok(identity) => {
             let validity = identity.validity();
-            if let Some(expiry_problem) = at.validator.now.and_then(|now| validity.problem(now)) {
+            let expiry_problem = match at.validator.purpose {
+                Purpose::Check(now) => validity.problem(now),
+                Purpose::Use => None,
+            };
+            if let Some(expiry_problem) = expiry_problem {
                 let message = format!("the certificate of {} {expiry_problem}", file.cert);
                 cert_at.report(message, "renew it; until then clients reject it");
             }

@@ -14,6 +14,15 @@ use super::tree::{Node, NodeKind, child_path, index_in_file};
 use crate::contract::text;
 use crate::tls::cert_verification::CertVerification;
 
+/// What a configuration is loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To be used, here or elsewhere: serving an expired certificate is better than not serving at all.
+    Use,
+    /// To be checked, at this time and on this machine: certificates must be valid, and sockets possible.
+    Check(SystemTime),
+}
+
 /// The file and the problems found so far.
 pub(crate) struct Validator<'t> {
     /// The file with all locations.
@@ -22,8 +31,8 @@ pub(crate) struct Validator<'t> {
     pub problems: RefCell<Vec<Problem>>,
     /// The files, for the places in messages; relative paths start at the directory of their file.
     pub files: &'t [Source],
-    /// The time at which certificates must be valid; `None` skips this check.
-    pub now: Option<SystemTime>,
+    /// What the file is loaded for.
+    pub purpose: Purpose,
     /// Valid settings that are probably mistakes.
     pub warnings: RefCell<Vec<Problem>>,
     /// The trusted authorities of the system, loaded on first use.

@@ -6,13 +6,15 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::config::{Diagnostic, check_socket};
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -45,8 +47,8 @@ type FileIdentity = (u64, u64);
 pub(crate) enum UnixBindError {
     /// A process accepts connections on it.
     InUse,
-    /// The path is something other than a socket.
-    NotASocket,
+    /// The path is something other than a socket, or its directory is missing.
+    Unusable(Diagnostic),
     /// The system refused it.
     System(io::Error),
 }
@@ -57,13 +59,8 @@ impl fmt::Display for UnixBindError {
             UnixBindError::InUse => f.write_str(
                 "another process accepts connections on it; help: stop that process (ss -lxp shows it) or use another path",
             ),
-            UnixBindError::NotASocket => {
-                f.write_str("the path exists and is not a socket; help: remove it, or use another path")
-            }
+            UnixBindError::Unusable(Diagnostic { message, help }) => write!(f, "{message}; help: {help}"),
             UnixBindError::System(error) => match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-                    f.write_str("its directory does not exist; help: create it, or use another path")
-                }
                 io::ErrorKind::PermissionDenied => f.write_str(
                     "permission denied; help: use a directory in which this user may create files, such as its own in /run",
                 ),
@@ -79,6 +76,7 @@ impl UnixSocket {
     /// # Errors
     /// A process answers on it, the path is something else, or the system refuses it.
     pub(crate) fn bind(path: &Arc<Path>, mode: u32) -> Result<Self, UnixBindError> {
+        check_socket(path).map_err(UnixBindError::Unusable)?;
         let _lock = lock_directory(path);
         remove_stale(path)?;
         let bind = || -> io::Result<UnixSocket> {
@@ -114,8 +112,7 @@ fn remove_stale(path: &Path) -> Result<(), UnixBindError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(UnixBindError::System(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => return Err(UnixBindError::NotASocket),
-        Ok(_) => {}
+        Ok(_) => check_socket(path).map_err(UnixBindError::Unusable)?,
     }
     let connected = socket().and_then(|socket| socket.connect(&SockAddr::unix(path)?));
     match connected {
@@ -207,10 +204,14 @@ mod tests {
         drop(other);
         let file = folder.path("file");
         fs::write(&file, "text").unwrap();
-        assert!(matches!(UnixSocket::bind(&file, 0o660), Err(UnixBindError::NotASocket)));
+        let error = UnixSocket::bind(&file, 0o660).unwrap_err().to_string();
+        let expected = format!("{} exists and is not a socket; help: remove that file, or ", file.display());
+        assert!(error.starts_with(&expected), "{error}");
         assert_eq!(fs::read_to_string(&file).unwrap(), "text");
         let error = UnixSocket::bind(&folder.path("missing/a.sock"), 0o660).unwrap_err().to_string();
-        assert!(error.starts_with("its directory does not exist; help: "), "{error}");
+        let missing = folder.path("missing");
+        let expected = format!("the directory {} does not exist; help: create it", missing.display());
+        assert!(error.starts_with(&expected), "{error}");
     }
     #[test]
     fn live_socket_with_a_full_backlog_is_in_use() {
@@ -236,7 +237,7 @@ mod tests {
         let (target, link) = (folder.path("target"), folder.path("link"));
         drop(UnixListener::bind(&target).unwrap());
         std::os::unix::fs::symlink(&target, &link).unwrap();
-        assert!(matches!(UnixSocket::bind(&link, 0o660), Err(UnixBindError::NotASocket)));
+        assert!(matches!(UnixSocket::bind(&link, 0o660), Err(UnixBindError::Unusable(_))));
         let datagram = folder.path("datagram");
         let _open = UnixDatagram::bind(&datagram).unwrap();
         assert!(matches!(UnixSocket::bind(&datagram, 0o660), Err(UnixBindError::System(_))));

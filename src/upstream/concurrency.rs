@@ -24,7 +24,7 @@ pub struct ConcurrencyLimits {
 
 impl ConcurrencyLimits {
     /// No limit.
-    pub(crate) const UNLIMITED: ConcurrencyLimits =
+    pub const UNLIMITED: ConcurrencyLimits =
         ConcurrencyLimits { max: u32::MAX, queue: 0, queue_timeout: Duration::ZERO };
 }
 

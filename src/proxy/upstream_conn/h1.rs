@@ -47,9 +47,8 @@ pub(in crate::proxy) struct UpstreamH1 {
     server_timeout: Option<Duration>,
     /// The request offered a protocol upgrade, so a 101 is allowed.
     upgrade_offered: bool,
-    /// This request, or an earlier one, authenticates the connection (NTLM, Negotiate). It is pinned to its client, or
-    /// closed after the response; it never returns to the pool.
-    never_pooled: bool,
+    /// This request, or an earlier one, authenticates the connection (NTLM, Negotiate): it never returns to the pool.
+    is_pinned: bool,
 }
 
 /// A connection that can take another request.
@@ -76,7 +75,7 @@ impl UpstreamH1 {
             head_received: false,
             server_timeout: None,
             upgrade_offered: false,
-            never_pooled: false,
+            is_pinned: false,
         }
     }
 
@@ -88,7 +87,7 @@ impl UpstreamH1 {
         self.upgrade_offered = forwarding_info.offer.is_some();
         // A route may add credentials too.
         let added = forwarding_info.added_fields();
-        self.never_pooled |= request.authenticates_connection
+        self.is_pinned |= request.authenticates_connection
             || added.iter().any(|(name, value)| {
                 *name == AUTHORIZATION && authentication::authenticates_connection(value.as_bytes())
             });
@@ -284,7 +283,7 @@ impl UpstreamH1 {
     /// Returns the connection to the pool if it can take another request; closes it otherwise. A connection that a
     /// request has authenticated would give the next client that user's access.
     pub(in crate::proxy) fn release(self, upstream: &UpstreamRuntime) {
-        if self.never_pooled {
+        if self.is_pinned {
             return;
         }
         if let Some(idle) = self.into_idle() {
@@ -292,9 +291,9 @@ impl UpstreamH1 {
         }
     }
 
-    /// The connection for the next request of the same client, if it is not for a pool and can take another request.
+    /// The connection for the next request of the same client, if it is pinned and can take another request.
     pub(in crate::proxy) fn into_pinned(self) -> Option<IdleConnection> {
-        if self.never_pooled { self.into_idle() } else { None }
+        if self.is_pinned { self.into_idle() } else { None }
     }
 
     /// The connection, if the request and the response are complete and no input is left: bytes after the response could
@@ -306,8 +305,8 @@ impl UpstreamH1 {
     }
 
     /// Marks a connection that earlier requests of the client have authenticated.
-    pub(in crate::proxy) fn set_never_pooled(&mut self) {
-        self.never_pooled = true;
+    pub(in crate::proxy) fn set_pinned(&mut self) {
+        self.is_pinned = true;
     }
 }
 
