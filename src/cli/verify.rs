@@ -30,7 +30,7 @@ use super::run::print_message;
 use super::{ConfigArg, load_or_exit};
 use crate::config::{Config, Location, Problem, Problems};
 use crate::conformance::ClientProtocol;
-use crate::conformance::cases::CaseSet;
+use crate::conformance::cases::{CaseError, CaseSet};
 use harness::Harness;
 use load_factor::LoadFactor;
 
@@ -205,18 +205,16 @@ fn load_cases(file: Option<&Path>) -> Result<CaseSet, ExitCode> {
         ExitCode::from(super::check::INVALID_CONFIG)
     };
     let text = std::fs::read_to_string(file).map_err(|error| {
-        let problem = Problem::for_file(format!("cannot read the file: {error}"), "name a file of cases");
+        let problem =
+            Problem::for_file(format!("cannot read {name}: {error}"), "pass the path of a file of cases");
         refuse(Problems::new(&name, "", vec![problem]))
     })?;
-    cases.add(&text).map_err(|error| {
-        let location = Location { file: 0, line: error.line, column: error.column };
-        let problem = Problem {
-            path: String::new(),
-            location: Some(location),
-            message: error.message,
-            help: error.help,
-        };
-        refuse(Problems::new(&name, &text, vec![problem]))
+    let to_problem = |error: CaseError| {
+        let location = Some(Location { file: 0, line: error.line, column: error.column });
+        Problem { path: String::new(), location, message: error.message, help: error.help }
+    };
+    cases.add(&text).map_err(|errors| {
+        refuse(Problems::new(&name, &text, errors.into_iter().map(to_problem).collect()))
     })?;
     Ok(cases)
 }

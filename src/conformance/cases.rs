@@ -8,6 +8,7 @@
 use std::sync::LazyLock;
 
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_saphyr::{Location, Spanned};
 
 use super::case::{ClientFault, ClientProtocol};
@@ -72,19 +73,26 @@ impl CaseSet {
     /// Adds the cases of a file.
     ///
     /// # Errors
-    /// The first problem of the file.
-    pub(crate) fn add(&mut self, text: &str) -> Result<(), CaseError> {
-        let file: CaseFile = serde_saphyr::from_str(text).map_err(|error| to_case_error(&error))?;
+    /// The problems of the file, at most one for each case.
+    pub(crate) fn add(&mut self, text: &str) -> Result<(), Vec<CaseError>> {
+        let file: CaseFile<UpstreamFault, ClientFault> =
+            serde_saphyr::from_str(text).map_err(|error| all_errors(text, &error))?;
+        let mut errors = Vec::new();
         for (section, case, location) in in_sections(file.upstream) {
-            check_unique(case.name, self.upstream.iter().map(|case| case.name), location)?;
-            if case.script.is_empty() == case.server_kind.runs_scripts() {
-                let message =
-                    format!("the server {:?} does not fit the steps", case.server_kind.upstream_name());
+            let mut refuse = |message, help| errors.push(error_at(location, message, help));
+            if self.upstream.iter().any(|other| other.name == case.name) {
+                refuse(
+                    format!("there is a case with the name {:?} already", case.name),
+                    "choose another name",
+                );
+            } else if case.script.is_empty() == case.server_kind.runs_scripts() {
+                let server = case.server_kind.upstream_name();
                 let help =
                     "give steps to the servers scripted, pooled, unix and h2-scripted, and to no other";
-                return Err(error_at(location, message, help));
+                refuse(format!("the server {server:?} does not fit the steps"), help);
+            } else {
+                self.upstream.push(UpstreamFault { section, ..case });
             }
-            self.upstream.push(UpstreamFault { section, ..case });
         }
         for (protocol, sections) in [
             (ClientProtocol::Http1, file.client),
@@ -93,12 +101,19 @@ impl CaseSet {
             (ClientProtocol::Route, file.route),
         ] {
             for (section, case, location) in in_sections(sections) {
-                check_unique(case.name, self.client.iter().map(|case| case.name), location)?;
-                let case = case.complete(protocol, section);
-                self.client.push(case.map_err(|(message, help)| error_at(location, message, help))?);
+                let mut refuse = |message, help| errors.push(error_at(location, message, help));
+                if self.client.iter().any(|other| other.name == case.name) {
+                    let message = format!("there is a case with the name {:?} already", case.name);
+                    refuse(message, "choose another name");
+                    continue;
+                }
+                match case.complete(protocol, section) {
+                    Ok(case) => self.client.push(case),
+                    Err((message, help)) => refuse(message, help),
+                }
             }
         }
-        Ok(())
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     /// The upstream faults in the order of the files.
@@ -112,14 +127,19 @@ impl CaseSet {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct CaseFile {
-    upstream: Vec<Section<UpstreamFault>>,
-    client: Vec<Section<ClientFault>>,
-    client_http2: Vec<Section<ClientFault>>,
-    client_tls: Vec<Section<ClientFault>>,
-    route: Vec<Section<ClientFault>>,
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, bound(deserialize = "U: Deserialize<'de>, C: Deserialize<'de>"))]
+struct CaseFile<U, C> {
+    #[serde(default = "Vec::new")]
+    upstream: Vec<Section<U>>,
+    #[serde(default = "Vec::new")]
+    client: Vec<Section<C>>,
+    #[serde(default = "Vec::new")]
+    client_http2: Vec<Section<C>>,
+    #[serde(default = "Vec::new")]
+    client_tls: Vec<Section<C>>,
+    #[serde(default = "Vec::new")]
+    route: Vec<Section<C>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -137,17 +157,33 @@ fn in_sections<T>(sections: Vec<Section<T>>) -> impl Iterator<Item = (&'static s
     })
 }
 
-/// Names are unique on each side of the gateway.
-fn check_unique<'a>(
-    name: &str,
-    mut existing: impl Iterator<Item = &'a str>,
-    location: Location,
-) -> Result<(), CaseError> {
-    if existing.any(|other| other == name) {
-        let message = format!("there is a case with the name {name:?} already");
-        return Err(error_at(location, message, "choose another name"));
+/// The error that ended reading a file, and the first error of every other case.
+fn all_errors(text: &str, first: &serde_saphyr::Error) -> Vec<CaseError> {
+    let mut errors = vec![to_case_error(first)];
+    // An error outside the cases hides theirs.
+    if let Ok(outline) = serde_saphyr::from_str::<CaseFile<IgnoredAny, IgnoredAny>>(text) {
+        let upstream = in_sections(outline.upstream);
+        errors.extend(upstream.filter_map(|(.., location)| error_in_case::<UpstreamFault>(text, location)));
+        let clients = [outline.client, outline.client_http2, outline.client_tls, outline.route];
+        let clients = clients.into_iter().flat_map(in_sections);
+        errors.extend(clients.filter_map(|(.., location)| error_in_case::<ClientFault>(text, location)));
     }
-    Ok(())
+    errors.sort_by_key(|error| (error.line, error.column));
+    errors.dedup();
+    errors
+}
+
+/// Reads one case alone, at its place: the lines before it are empty.
+fn error_in_case<T: DeserializeOwned>(text: &str, location: Location) -> Option<CaseError> {
+    let CaseError { line, column, .. } = error_at(location, String::new(), "");
+    let indent = column.checked_sub(1)?;
+    let mut lines = text.lines().skip(line.checked_sub(1)?);
+    let mut document = "\n".repeat(line - 1) + &" ".repeat(indent) + lines.next()?.get(indent..)?;
+    let is_inside = |line: &&str| line.trim().is_empty() || line.starts_with(&" ".repeat(indent));
+    lines.take_while(is_inside).for_each(|line| document.extend(["\n", line]));
+    let error = to_case_error(&serde_saphyr::from_str::<T>(&document).err()?);
+    // What the file defines elsewhere is not known here.
+    (!error.message.contains("anchor") && !error.message.contains("alias")).then_some(error)
 }
 
 fn error_at(location: Location, message: String, help: &str) -> CaseError {

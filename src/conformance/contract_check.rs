@@ -60,6 +60,8 @@ pub struct ParsedErrorBody {
     pub message: String,
     /// The type.
     pub error_type: Option<String>,
+    /// `cause`.
+    pub cause: Option<String>,
     /// `request_sent`.
     pub request_sent: Option<RequestSent>,
 }
@@ -97,7 +99,8 @@ fn parse_templated_body(response: &ReceivedResponse, contract: &Contract) -> Res
         }
     }
     let (message, error_type) = message_and_type(&response.body, contract);
-    Ok(ParsedErrorBody { message: message.unwrap_or_default(), error_type, request_sent: None })
+    let message = message.unwrap_or_default();
+    Ok(ParsedErrorBody { message, error_type, cause: None, request_sent: None })
 }
 
 fn parse_flat_body(response: &ReceivedResponse) -> Result<ParsedErrorBody, String> {
@@ -127,12 +130,14 @@ fn parse_flat_body(response: &ReceivedResponse) -> Result<ParsedErrorBody, Strin
     Ok(ParsedErrorBody {
         message: message.to_owned(),
         error_type: text_of("type").flatten().map(str::to_owned),
+        cause: text_of("cause").map(|cause| cause.unwrap_or_default().to_owned()),
         request_sent: request_sent.transpose()?,
     })
 }
 
-const ALLOWED_MEMBERS: [&str; 7] =
-    ["message", "code", "type", "version", "request_id", "retryable", "request_sent"];
+/// Those of the flat body, of the built-in contracts, and of `errors.include`.
+const ALLOWED_MEMBERS: [&str; 9] =
+    ["message", "code", "type", "version", "details", "request_id", "cause", "retryable", "request_sent"];
 
 /// Fields that an error must not repeat.
 const SINGLE_FIELDS: [&str; 7] =

@@ -437,7 +437,7 @@ fn invalid_files_of_cases_are_refused_with_position_and_help() {
         (case("        steps: [jump]\n        expect: { forwarded: 200 }\n"), 6, "jump", "read_request"),
         ("upstream: [".to_owned(), 1, "", ""),
     ] {
-        let error = CaseSet::default().add(&text).unwrap_err();
+        let error = CaseSet::default().add(&text).unwrap_err().remove(0);
         assert_eq!(error.line, line, "{text}: {error:?}");
         assert!(error.message.contains(message) && error.help.contains(help), "{text}: {error:?}");
         assert!(!error.help.is_empty(), "{error:?}");
@@ -446,7 +446,15 @@ fn invalid_files_of_cases_are_refused_with_position_and_help() {
         case("        steps: [close]\n        expect: { reply: 504, cause: connection_terminated }\n");
     let mut cases = CaseSet::builtin();
     cases.add(&twice).unwrap();
-    assert!(cases.add(&twice).unwrap_err().message.contains("already"));
+    assert!(cases.add(&twice).unwrap_err()[0].message.contains("already"));
+    let third = "      - { name: third, shows: x, steps: [fly], expect: { forwarded: 200 } }\n";
+    let several = case("        steps: [jump]\n        # hidden\n        expect: {}\n") + third;
+    let errors = CaseSet::default().add(&several).unwrap_err();
+    let found: Vec<_> = errors.iter().map(|error| (error.line, error.message.as_str())).collect();
+    assert!(
+        matches!(&*found, [(6, first), (9, second)] if first.contains("jump") && second.contains("fly")),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -137,6 +137,10 @@ fn cases_of_a_file_run_under_a_contract_of_400_and_500() {
     assert_eq!(row("method-not-allowed")["expected"], "400 method_not_allowed");
     assert_eq!(row("method-not-allowed")["verdict"], "passed");
 
+    let output = run(file, None, &["--cases", "nope.yaml"]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.starts_with("cannot read nope.yaml: "), "{message}");
+    assert_eq!(output.status.code(), Some(78), "{message}");
     let wrong = folder.write("wrong.yaml", &example.replace("status: 503", "cause: out_of_memory"));
     let output = run(file, None, &["--cases", wrong.to_str().unwrap()]);
     let message = String::from_utf8(output.stderr).unwrap();
@@ -151,6 +155,7 @@ fn cases_of_a_file_run_under_a_contract_of_400_and_500() {
 const CUSTOM_CONFIG: &str = "version: 1
 listen: [{ address: \"127.0.0.1:1\" }, { address: \"127.0.0.1:3\", SECOND }]
 telemetry: { address: \"127.0.0.1:2\" }
+client: { max_body: 10B }
 rate_limits:
   few: { key: [host], allow: 3 per 1h }
   login: { key: [client_ip, \"body:email\"], allow: 5 per 1h }
@@ -161,14 +166,14 @@ upstreams:
   vault: { servers: [\"https://vault.invalid:443\"] }
   trusting: { servers: [\"https://10.0.0.7:443\"], tls: { verify: false }, http2: off }
 errors:
-  include: [type, request_id, retryable, request_sent]
+  include: [type, details, request_id, cause, retryable, request_sent]
   overrides:
     - { when: { cause: connection_refused, upstream: shop }, code: 503, message: \"The shop is closed.\", retry_after: 9s }
     - { when: { upstream_status: [500] }, code: 504 }
 routes:
   - { name: watched, match: { path: \"/watched/{id}\", methods: [PATCH] }, upstream: shop, errors: observe }
   - { name: own, match: { host: \"*.shop.example\", path: \"/own/{*rest}\" }, upstream: shop, errors: pass }
-  - { name: quiet, match: { path: /quiet }, upstream: shop, errors: { upstream_messages: none }, rate_limits: [few] }
+  - { name: quiet, match: { path: /quiet }, upstream: shop, errors: { upstream_messages: none }, rate_limits: [few], response_headers: { remove: [x-ratelimit-remaining] } }
   - { name: local, match: { path: \"/local/{*rest}\", methods: [GET, POST] }, upstream: local, rate_limits: [login] }
   - { name: calls, match: { path: \"/calls/{*rest}\", methods: [POST] }, upstream: calls }
   - { name: vault, match: { path: /vault }, upstream: vault }

@@ -300,7 +300,7 @@ impl Expectation {
         let has_status = response.status == self.status;
         let differs = || Err(format!("expected {}, got {}", self.status, response.status));
         match &self.source {
-            ResponseSource::LocalReply { message, error_type, min_request_sent, .. } => {
+            ResponseSource::LocalReply { cause, message, error_type, min_request_sent } => {
                 if response.status >= 400 {
                     check_error()?;
                 }
@@ -316,6 +316,9 @@ impl Expectation {
                 }
                 if error_type.is_some() && body.error_type.is_none() {
                     return Err("error body without type, which errors.include requires".to_owned());
+                }
+                if let Some(other) = body.cause.filter(|other| other != cause) {
+                    return Err(format!("expected cause {cause}, got {other:?}"));
                 }
                 if body.request_sent.is_some_and(|sent| sent < *min_request_sent) {
                     return Err(format!("expected request_sent {} or more", min_request_sent.name()));

@@ -323,8 +323,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Some error bodies arrive byte by byte and take more than 500 ms.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_millis(1500);
-/// Some rows send a whole body above `max_body`.
+/// Some rows send a whole body above `max_body`, and others a body that must be accepted.
 const MAX_BODY: u64 = 10 * 1024 * 1024;
+const MIN_MAX_BODY: u64 = 128 * 1024;
 const MIN_CONNECTIONS: usize = 4096;
 const MIN_CONCURRENCY: u32 = 4096;
 
@@ -405,9 +406,14 @@ fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
             &mut route.errors.upstream_body_timeout,
             ERROR_BODY_TIMEOUT,
         );
-        if route.max_body > MAX_BODY {
-            changes.record(format!("routes.{}.max_body: 10MiB (was more)", route.name));
-            route.max_body = MAX_BODY;
+        for (limit, applies, text) in [
+            (MAX_BODY, route.max_body > MAX_BODY, "10MiB (was more)"),
+            (MIN_MAX_BODY, route.max_body < MIN_MAX_BODY, "128KiB (was less)"),
+        ] {
+            if applies {
+                changes.record(format!("routes.{}.max_body: {text}", route.name));
+                route.max_body = limit;
+            }
         }
         if !route.allow_from.is_empty() && !any_contains(&route.allow_from, CLIENT_ADDRESS) {
             changes.record(format!("routes.{}.allow_from: {CLIENT_ADDRESS}/32 added", route.name));
