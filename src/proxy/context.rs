@@ -304,6 +304,8 @@ pub(super) struct Forwarding<'a> {
     pub(super) route: &'a Route,
     pub(super) request: &'a Request,
     pub(super) upload: Upload,
+    /// Number of interim responses that the client has got, in all attempts.
+    pub(super) interim_responses: u32,
     pub(super) deadlines: RequestDeadlines,
     pub(super) forwarded_for: HeaderValue,
     /// The scheme, host and port that are reported to the upstream.
@@ -364,6 +366,7 @@ impl<'a> Forwarding<'a> {
             route,
             request,
             upload,
+            interim_responses: 0,
             deadlines,
             forwarded_for: forwarded_for(context, route, request),
             origin: request_origin(context, request, exchange.client.listener_origin()),

@@ -1,5 +1,7 @@
 //! Retries and server selection, asserted by what the upstream received.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use super::prelude::*;
@@ -198,4 +200,21 @@ fn record_of_an_attempt_has_nothing_of_the_one_before() {
     for field in ["upstream_status", "response_headers_ms"] {
         assert_eq!(line[field], Value::Null, "{line:#}");
     }
+}
+
+#[test]
+fn client_gets_at_most_16_interim_responses_of_all_attempts() {
+    let hints = Step::WriteRepeated {
+        bytes: "HTTP/1.1 103 Early Hints\r\nlink: <a>\r\n\r\n".into(),
+        count: 10,
+        interval: Duration::ZERO,
+    };
+    let attempt =
+        |status| vec![Step::ReadRequestHead, hints.clone(), Step::Write(http_response(status, "end"))];
+    let upstream = scripts([attempt("503 Service Unavailable"), attempt("200 OK")]);
+    let gateway = Gateway::with_upstream(&upstream).set("upstream.retry", "{ on_status: [503] }").start();
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    let response = client.read(SentRequest::Http11("GET"));
+    assert_eq!((response.status, response.interim.len()), (200, 16));
 }

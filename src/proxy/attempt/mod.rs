@@ -31,7 +31,7 @@ use crate::upstream::runtime::NoServer;
 use crate::upstream::timer::timeout_at;
 use crate::upstream::{Candidate, UpstreamRuntime};
 
-/// Maximum number of interim responses forwarded per attempt.
+/// Maximum number of interim responses that are read in an attempt, and forwarded for a request.
 const MAX_INTERIM_RESPONSES: u32 = 16;
 /// How often a request is sent again on another connection without counting an attempt.
 const MAX_RECONNECTS: u32 = 3;
@@ -360,7 +360,9 @@ async fn final_response_head(
                     ));
                 }
                 // A client that has received a 100 from the gateway gets no second one.
-                if response_head.parsed.status != 100 || !forwarding.upload.continue_sent() {
+                let is_repeated = response_head.parsed.status == 100 && forwarding.upload.continue_sent();
+                if !is_repeated && forwarding.interim_responses < MAX_INTERIM_RESPONSES {
+                    forwarding.interim_responses += 1;
                     relay::forward_interim(exchange.client, &response_head);
                 }
             }
