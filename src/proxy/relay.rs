@@ -18,7 +18,7 @@ use super::deadlines::TimeLimit;
 use super::downstream::Downstream;
 use super::error_body::ConformingBody;
 use super::forwarded_fields::{ConformingFields, conforming_length, forward_fields, write_response_headers};
-use super::local_reply;
+use super::local_reply::{self, SendResult};
 use super::message::{self, BodyLength, ResponseHeadParts};
 use super::record::DeliveryOutcome;
 use super::tunnel::{self, TunnelTimeouts};
@@ -56,11 +56,18 @@ pub(super) async fn forward(
     response: &mut UpstreamResponse,
     buffered: &[u8],
 ) -> DeliveryOutcome {
+    if !exchange.client.is_h2() {
+        response.conn.ignore_trailers();
+    }
     let response_head = &response.response_head;
     let status = response_head.parsed.status;
     let length = match (response_head.parsed.framing, response_head.parsed.content_length) {
         // Keep a trailers-only gRPC response as it is: HEADERS with END_STREAM, without Content-Length.
         _ if response_head.headers_only && exchange.client.is_h2() => BodyLength::Absent,
+        // Trailers may follow: without Content-Length, HEADERS has no END_STREAM.
+        (ResponseFraming::Length(0), _) if exchange.client.is_h2() && response.conn.expects_trailers() => {
+            BodyLength::Unknown
+        }
         (ResponseFraming::Length(length), _) | (ResponseFraming::NoBody, Some(length)) => {
             BodyLength::Exactly(length)
         }
@@ -98,8 +105,12 @@ pub(super) async fn forward(
         DeliveryOutcome::Aborted(fault) => {
             // Deliver the bytes already received, unless the deadline has passed or the client is too slow.
             if !matches!(fault.cause(), Cause::ClientTooSlow | Cause::DeadlineExceeded) {
-                let _ =
-                    local_reply::flush(exchange.client, exchange.context.snapshot.client.write_timeout).await;
+                let write_timeout = exchange.context.snapshot.client.write_timeout;
+                let sent = exchange.record.response_bytes;
+                if local_reply::flush(exchange.client, write_timeout).await == SendResult::Complete {
+                    let written = poll_fn(|cx| exchange.client.poll_written(sent, cx));
+                    let _ = timeout_at(Instant::now() + write_timeout, written).await;
+                }
             }
             exchange.client.abort();
         }

@@ -6,6 +6,7 @@
 //! headers, a reset by the gateway, or a disconnect. Streams above the last one of a GOAWAY get none.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 
@@ -30,6 +31,8 @@ struct Table {
     entries: Vec<Entry>,
     /// The last stream identifier of the GOAWAY that was written.
     goaway_last_stream: Option<u32>,
+    /// A complete header section has opened a stream.
+    has_opened: bool,
     connection_ended: bool,
 }
 
@@ -43,6 +46,10 @@ struct Entry {
     finished: bool,
     /// Number of interim responses that are queued and not yet written.
     pending_interim: u32,
+    /// Number of body bytes in the DATA frames that were written.
+    data_written: u64,
+    /// The task that waits in [`StreamTable::poll_data_written`].
+    waiting: Option<Waker>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,15 +68,28 @@ impl StreamTable {
     /// Records a complete header section that opened this stream.
     pub(super) fn opened(&self, stream: u32) {
         let mut table = self.0.lock();
+        table.has_opened = true;
         if table.connection_ended || table.goaway_last_stream.is_some_and(|last| stream > last) {
             return;
         }
-        let entry =
-            Entry { stream, state: State::Open, accepted: false, finished: false, pending_interim: 0 };
+        let entry = Entry {
+            stream,
+            state: State::Open,
+            accepted: false,
+            finished: false,
+            pending_interim: 0,
+            data_written: 0,
+            waiting: None,
+        };
         table.entries.push(entry);
         if table.entries.len() > MAX_ENTRIES {
             table.entries.remove(0);
         }
+    }
+
+    /// Whether a complete header section has opened a stream.
+    pub(super) fn has_opened(&self) -> bool {
+        self.0.lock().has_opened
     }
 
     /// Records a RST_STREAM from the client. Returns whether it preceded the response headers.
@@ -81,6 +101,7 @@ impl StreamTable {
             State::Open | State::Disconnected => State::Disconnected,
             State::HeadersWritten | State::Ended => State::Ended,
         };
+        entry.wake();
         if entry.finished {
             table.entries.remove(index);
         }
@@ -133,6 +154,32 @@ impl StreamTable {
         generated_by_library
     }
 
+    /// Records a written DATA frame without END_STREAM.
+    pub(super) fn data_written(&self, stream: u32, length: usize) {
+        if let Some((_, entry)) = self.0.lock().find(stream) {
+            entry.data_written += length as u64;
+            entry.wake();
+        }
+    }
+
+    /// Ready when this many body bytes were written, or no more will be.
+    pub(super) fn poll_data_written(&self, stream: u32, length: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let mut table = self.0.lock();
+        if table.connection_ended {
+            return Poll::Ready(());
+        }
+        match table.find(stream) {
+            Some((_, entry))
+                if matches!(entry.state, State::Open | State::HeadersWritten)
+                    && entry.data_written < length =>
+            {
+                entry.waiting = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(_) | None => Poll::Ready(()),
+        }
+    }
+
     /// Records a written END_STREAM.
     pub(super) fn end_written(&self, stream: u32) {
         self.0.lock().end(stream);
@@ -162,12 +209,21 @@ impl StreamTable {
         table.connection_ended = true;
         let mut disconnected = 0;
         for entry in &mut table.entries {
+            entry.wake();
             if entry.state == State::Open {
                 entry.state = State::Disconnected;
                 disconnected += 1;
             }
         }
         disconnected
+    }
+}
+
+impl Entry {
+    fn wake(&mut self) {
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
     }
 }
 
@@ -183,6 +239,7 @@ impl Table {
         if entry.state != State::Disconnected {
             entry.state = State::Ended;
         }
+        entry.wake();
         // `finish` is never called for a stream that is not accepted.
         if entry.finished || !entry.accepted {
             self.entries.remove(index);

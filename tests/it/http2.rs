@@ -7,6 +7,9 @@ use bytes::Bytes;
 
 use super::contract_check::check_local_reply;
 use super::prelude::*;
+use super::raw_h2_client::{RawH2Client, get_frame};
+use super::tls_client::TlsClient;
+use super::tls_listener::tls_gateway_with_alpn;
 
 #[test]
 fn successful_response_is_forwarded() {
@@ -234,4 +237,58 @@ fn interim_responses_precede_the_final_response() {
     response.assert_response(200, "fine");
     let link = ("link".to_owned(), "</a.css>; rel=preload".to_owned());
     assert_eq!(response.interim, [(103, vec![link]), (102, Vec::new())]);
+}
+
+#[test]
+fn http2_connection_that_ends_before_a_complete_request_is_counted_once() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
+    let closed = |cause, expected| {
+        gateway.expect_metric("closed_without_response_total", &[("cause", cause)], expected);
+    };
+    let get = get_frame(1);
+    let address = gateway.h2_address();
+    drop(RawH2Client::connect(address, &[], &[]));
+    closed("no_request", 1.0);
+    // Half a frame, and a complete frame of an incomplete header block.
+    drop(RawH2Client::connect(address, &[], &get[..get.len() / 2]));
+    closed("client_gone", 1.0);
+    let mut incomplete = get.clone();
+    incomplete[4] = 0;
+    drop(RawH2Client::connect(address, &[], &incomplete));
+    closed("client_gone", 2.0);
+    // After a response.
+    let mut client = RawH2Client::connect(address, &[], &get);
+    client.expect_fine(1);
+    let next = get_frame(3);
+    client.send(&next[..next.len() / 2]);
+    drop(client);
+    closed("client_gone", 3.0);
+    RawH2Client::connect(address, &[], &get).expect_fine(1);
+    gateway.client().get("/").assert_response(200, "fine");
+    closed("no_request", 1.0);
+    gateway.expect_metric("closed_without_response_total", &[], 4.0);
+}
+
+#[test]
+fn tls_connection_that_selects_http2_and_closes_has_sent_no_request() {
+    let upstream = ok_upstream("fine");
+    let (gateway, trusting) = tls_gateway_with_alpn(Gateway::with_upstream(&upstream), &["h2"]);
+    drop(TlsClient::connect(gateway.address(), "test", &trusting));
+    gateway.expect_metric("closed_without_response_total", &[("cause", "no_request")], 1.0);
+    gateway.expect_metric("closed_without_response_total", &[], 1.0);
+}
+
+/// The `h2` crate discards what it has not written when a stream is reset.
+#[test]
+fn bytes_received_before_a_truncation_reach_http2_clients() {
+    let body = "x".repeat(100_000);
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 200000\r\n\r\n";
+    let upstream = script([Step::ReadRequestHead, write_bytes(format!("{head}{body}")), Step::Close]);
+    let gateway = Gateway::with_upstream(&upstream).with_h2c_listener().start();
+    for _ in 0..20 {
+        let response = gateway.h2_client().get("/");
+        assert_eq!((response.status, response.body.len()), (200, body.len()));
+        assert_ne!(response.end, ResponseEnd::Complete);
+    }
 }

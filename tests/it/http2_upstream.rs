@@ -13,6 +13,7 @@ use super::h2_upstream::{
     STATUS_200, WINDOW_UPDATE, encode_frame,
 };
 use super::prelude::*;
+use super::raw_h2_client::{RawH2Client, get_frame};
 
 pub fn raw_server_setup(raw: &RawH2Server) -> GatewaySetup {
     GatewaySetup::with_servers(&[raw.address()]).set("upstream.http2", "always")
@@ -493,5 +494,27 @@ fn upstream_that_blocks_twice_for_a_moment_is_not_treated_as_non_reading() {
     client.send("12345678");
     wait_until(3);
     client.send("12345678");
-    client.read(super::response_reader::SentRequest::Http11("POST")).assert_response(200, "fine");
+    client.read(SentRequest::Http11("POST")).assert_response(200, "fine");
+}
+
+#[test]
+fn trailers_after_an_empty_body_of_declared_length_reach_http2_clients() {
+    let upstream = RawH2Server::with_script(|connection| {
+        connection.read_preface()?;
+        connection.send_settings(&[])?;
+        loop {
+            let stream = connection.next_request()?;
+            // `:status: 200`, `content-length: 0`; then trailers `grpc-status: 5`.
+            connection.send_frame(HEADERS, END_HEADERS, stream, b"\x88\x0f\x0d\x010")?;
+            let trailers = b"\x00\x0bgrpc-status\x015";
+            connection.send_frame(HEADERS, END_HEADERS | END_STREAM, stream, trailers)?;
+        }
+    });
+    let gateway = raw_server_setup(&upstream).with_h2c_listener().start();
+    let mut client = RawH2Client::connect(gateway.h2_address(), &[], &get_frame(1));
+    let head = client.read_until(HEADERS);
+    assert_eq!(head.flags & END_STREAM, 0, "{head:?}");
+    let trailers = client.read_until(HEADERS);
+    assert_ne!(trailers.flags & END_STREAM, 0, "{trailers:?}");
+    gateway.client().get("/").assert_response(200, "");
 }

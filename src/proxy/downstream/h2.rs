@@ -296,8 +296,16 @@ impl DownstreamH2 {
         Poll::Ready(Ok(()))
     }
 
-    /// Truncates the response. Dropping the stream before its end makes the `h2` crate send RST_STREAM (CANCEL) after
-    /// the queued frames; `send_reset` would discard them.
+    /// Ready when the `sent` body bytes, all flushed, are written or cannot be: the `h2` crate discards DATA frames that it has not written
+    /// when the stream is reset.
+    pub(in crate::proxy) fn poll_written(&self, sent: u64, cx: &mut Context<'_>) -> Poll<()> {
+        if self.send.is_none() {
+            return Poll::Ready(());
+        }
+        self.table.poll_data_written(self.respond.stream_id().as_u32(), sent, cx)
+    }
+
+    /// Truncates the response. Dropping the stream before its end makes the `h2` crate send RST_STREAM (CANCEL).
     pub(in crate::proxy) fn abort(&mut self) {
         self.send = None;
         self.output = BytesMut::new();

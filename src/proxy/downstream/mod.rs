@@ -396,6 +396,14 @@ impl Downstream {
         }
     }
 
+    /// Ready when the `sent` body bytes, all flushed, reach the client even if the response is aborted now, or cannot.
+    pub(super) fn poll_written(&self, sent: u64, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.protocol {
+            DownstreamProtocol::H1(_) => Poll::Ready(()),
+            DownstreamProtocol::H2(h2) => h2.poll_written(sent, cx),
+        }
+    }
+
     /// Writes the queued bytes.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.poll_flush(cx))

@@ -46,6 +46,8 @@ pub(in crate::proxy) struct UpstreamH2 {
     /// The part of the current response body chunk that the caller has not consumed.
     chunk: Bytes,
     body_done: bool,
+    /// The header section declares an empty body and has not ended the stream: only trailers may follow.
+    only_trailers: bool,
     response_trailers: Option<HeaderMap>,
     /// Request bytes that wait for flow control.
     output: BytesMut,
@@ -77,6 +79,7 @@ impl UpstreamH2 {
             stream_id: 0,
             chunk: Bytes::new(),
             body_done: false,
+            only_trailers: false,
             response_trailers: None,
             output: BytesMut::new(),
             end_pending: false,
@@ -254,8 +257,9 @@ impl UpstreamH2 {
             // END_STREAM delimits the body as reliably as a last chunk.
             None => ResponseFraming::Chunked,
         };
-        // The response is complete with its header section; ignore anything after it.
-        self.body_done = status >= 200 && (no_body || content_length == Some(0));
+        // The response is complete with its header section, or its trailers; ignore anything else after it.
+        self.only_trailers = content_length == Some(0) && !no_body && !end_stream;
+        self.body_done = status >= 200 && (no_body || (content_length == Some(0) && end_stream));
         let headers_only = end_stream && !no_body && content_length.is_none();
         let media_type = parts.headers.get(http::header::CONTENT_TYPE);
         let parsed = ResponseHead {
@@ -278,6 +282,16 @@ impl UpstreamH2 {
         })
     }
 
+    /// Whether trailers may follow a header section that declares an empty body.
+    pub(in crate::proxy) const fn expects_trailers(&self) -> bool {
+        self.only_trailers
+    }
+
+    /// Takes the response as complete if its header section declares an empty body.
+    pub(in crate::proxy) const fn ignore_trailers(&mut self) {
+        self.body_done |= self.only_trailers;
+    }
+
     pub(in crate::proxy) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, Fault>> {
         loop {
             if !self.chunk.is_empty() {
@@ -287,6 +301,8 @@ impl UpstreamH2 {
                 return Poll::Ready(Ok(None));
             };
             match ready!(body.poll_data(cx)) {
+                Some(Ok(chunk)) if self.only_trailers => self.body_done = !chunk.is_empty(),
+                Some(Err(_)) if self.only_trailers => self.body_done = true,
                 Some(Ok(chunk)) => self.chunk = chunk,
                 Some(Err(error)) => {
                     // A connection error after END_STREAM does not invalidate the response.

@@ -183,6 +183,22 @@ impl UpstreamConn {
         by_protocol!(UpstreamConn, self, side => side.queue_end())
     }
 
+    /// Whether trailers may follow a header section that declares an empty body.
+    pub(super) const fn expects_trailers(&self) -> bool {
+        match self {
+            UpstreamConn::H1(_) => false,
+            UpstreamConn::H2(h2) => h2.expects_trailers(),
+        }
+    }
+
+    /// Takes a response whose header section declares an empty body as complete: the client cannot receive trailers.
+    pub(super) const fn ignore_trailers(&mut self) {
+        match self {
+            UpstreamConn::H1(_) => {}
+            UpstreamConn::H2(h2) => h2.ignore_trailers(),
+        }
+    }
+
     /// Number of bytes queued and not written.
     pub(super) fn unsent(&self) -> usize {
         by_protocol!(UpstreamConn, self, side => side.unsent())

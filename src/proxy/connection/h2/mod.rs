@@ -97,7 +97,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     let table = StreamTable::default();
     let frame_progress = FrameProgress::default();
     let stream = ObservedStream::new(read, stream, table.clone(), frame_progress.clone(), metrics);
-    let h2 = match handshake(stream, header_timeout).await {
+    let h2 = match handshake(stream, &frame_progress, header_timeout).await {
         Ok(h2) => h2,
         Err(close_reason) => return metrics.closed_without_response(close_reason),
     };
@@ -129,7 +129,11 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
 }
 
 /// Receives the connection preface and SETTINGS within `timeout`.
-async fn handshake(stream: ObservedStream, timeout: Duration) -> Result<ServerConnection, CloseReason> {
+async fn handshake(
+    stream: ObservedStream,
+    frame_progress: &FrameProgress,
+    timeout: Duration,
+) -> Result<ServerConnection, CloseReason> {
     let mut options = default_h2_options();
     options
         .max_header_list_size(H2_CRATE_MAX_HEADER_LIST)
@@ -142,6 +146,8 @@ async fn handshake(stream: ObservedStream, timeout: Duration) -> Result<ServerCo
     match timeout_at(Instant::now() + timeout, options.handshake::<_, Bytes>(stream)).await {
         Some(Ok(h2)) => Ok(h2),
         Some(Err(error)) if is_tls_error(&error) => Err(CloseReason::TlsConnectionError),
+        Some(Err(_)) if !frame_progress.has_begun() => Err(CloseReason::NoRequest),
+        None if !frame_progress.has_begun() => Err(CloseReason::IdleTimeout),
         Some(Err(_)) | None => Err(CloseReason::Http2ConnectionError),
     }
 }
@@ -219,7 +225,9 @@ impl H2Connection<'_> {
             match self.next_event(shutdown.as_mut()).await {
                 Event::Request(request, respond) => self.accept(request, respond).await,
                 Event::Closed(error) => {
-                    self.close_reason = error.as_ref().and_then(close_reason_of).or(self.close_reason);
+                    let protocol_error = error.as_ref().and_then(close_reason_of);
+                    self.close_reason =
+                        protocol_error.or(self.close_reason).or_else(|| self.unfinished_request());
                     break;
                 }
                 Event::FrameTimeout => self.stop_stalled(),
@@ -240,6 +248,17 @@ impl H2Connection<'_> {
         // The streams observe the closed connection and finish, so that every request is logged.
         drop(self.h2);
         self.stream_tasks.wait().await;
+    }
+
+    /// The close reason of a client that closes before its first request, or within the header section of one. Open streams
+    /// are counted by [`ObservedStream`].
+    fn unfinished_request(&self) -> Option<CloseReason> {
+        let progress = self.read_timeout.progress();
+        let has_opened = self.table.has_opened();
+        if progress.is_within_other_than_data() || (!has_opened && progress.is_within_frame()) {
+            return Some(CloseReason::ClientGone);
+        }
+        (!has_opened).then_some(CloseReason::NoRequest)
     }
 
     async fn next_event(&mut self, shutdown: Pin<&mut impl Future>) -> Event {

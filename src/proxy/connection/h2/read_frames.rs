@@ -1,7 +1,7 @@
 //! Parses the frames that a client sends: which frame or header block is incomplete, for [`super::read_timeout`], and
 //! which streams the client opens and resets, for the [`StreamTable`]. It does not modify the bytes.
 
-use super::read_timeout::{FrameProgress, MAYBE_DATA, NONE_PENDING, SEQUENCE_STEP};
+use super::read_timeout::{FrameProgress, MAYBE_DATA, NONE_PENDING, NOTHING_READ, SEQUENCE_STEP};
 use crate::http::h2_frame::{FrameEvent, FrameHeader, FrameParser, flag, frame_type};
 use crate::proxy::stream_table::StreamTable;
 
@@ -37,7 +37,7 @@ impl ReadFrameObserver {
     pub(super) const fn new(progress: FrameProgress, table: StreamTable, preface_len: usize) -> Self {
         ReadFrameObserver {
             progress,
-            published: NONE_PENDING,
+            published: NOTHING_READ,
             sequence: SEQUENCE_STEP,
             // The handshake timeout covers the preface.
             frames: FrameParser::after_preface(preface_len),
@@ -51,6 +51,9 @@ impl ReadFrameObserver {
 
     /// Parses received bytes. Returns how many streams the client has reset before their response headers were sent.
     pub(super) fn observe(&mut self, mut read: &[u8]) -> usize {
+        if read.is_empty() {
+            return 0;
+        }
         let mut resets = 0;
         while let Some(event) = self.frames.next(&mut read) {
             if let FrameEvent::Header(header) = event {

@@ -14,17 +14,41 @@ use crate::upstream::timer::sleep;
 
 /// No frame or header block is incomplete.
 pub(super) const NONE_PENDING: u32 = 0;
+/// No byte was received.
+pub(super) const NOTHING_READ: u32 = u32::MAX;
 /// Flag: the incomplete frame may be DATA; its type has not been received yet.
 pub(super) const MAYBE_DATA: u32 = 1;
 /// Increment of the sequence number, which keeps the flag bit free.
 pub(super) const SEQUENCE_STEP: u32 = 2;
 
-/// The incomplete frame or header block of a connection: `NONE_PENDING`, or a sequence number with the flag `MAYBE_DATA`.
+/// The incomplete frame or header block of a connection: `NOTHING_READ`, `NONE_PENDING`, or a sequence number with the flag
+/// `MAYBE_DATA`.
 /// Shared by [`super::read_frames::ReadFrameObserver`] and [`FrameReadTimeout`].
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct FrameProgress(Arc<AtomicU32>);
 
+impl Default for FrameProgress {
+    fn default() -> Self {
+        FrameProgress(Arc::new(AtomicU32::new(NOTHING_READ)))
+    }
+}
+
 impl FrameProgress {
+    /// Whether the client has sent any byte.
+    pub(super) fn has_begun(&self) -> bool {
+        self.load() != NOTHING_READ
+    }
+
+    /// Whether a frame is incomplete, or a header block.
+    pub(super) fn is_within_frame(&self) -> bool {
+        self.has_begun() && self.load() != NONE_PENDING
+    }
+
+    /// Whether a frame is incomplete that is not DATA, or a header block.
+    pub(super) fn is_within_other_than_data(&self) -> bool {
+        self.is_within_frame() && self.load() & MAYBE_DATA == 0
+    }
+
     pub(super) fn store(&self, pending: u32) {
         self.0.store(pending, Ordering::Relaxed);
     }
@@ -48,11 +72,16 @@ impl FrameReadTimeout {
         FrameReadTimeout { progress, timeout, watched: NONE_PENDING, timer: None }
     }
 
+    /// Which frame or header block is incomplete.
+    pub(super) fn progress(&self) -> &FrameProgress {
+        &self.progress
+    }
+
     /// Ready when the same frame or header block has been incomplete for the timeout. Must be polled after each read. A
     /// frame that may be DATA times out only when the connection has no open stream (`connection_idle`).
     pub(super) fn poll_timeout(&mut self, cx: &mut Context<'_>, connection_idle: bool) -> Poll<()> {
         let pending = self.progress.load();
-        if pending == NONE_PENDING || pending & MAYBE_DATA != 0 && !connection_idle {
+        if !self.progress.is_within_frame() || (pending & MAYBE_DATA != 0 && !connection_idle) {
             self.watched = NONE_PENDING;
             self.timer = None;
             return Poll::Pending;

@@ -69,6 +69,7 @@ impl WrittenFrameObserver {
                 actions.responses += usize::from(self.table.headers_written(stream, end_stream));
             }
             frame_type::DATA if end_stream => self.table.end_written(stream),
+            frame_type::DATA => self.table.data_written(stream, self.parser.remaining()),
             _ => {}
         }
     }
