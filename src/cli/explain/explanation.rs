@@ -183,7 +183,9 @@ fn client_response(input: &ExplainInput<'_>, sent: Sent<'_>, end: ExplainedEnd) 
     }
     let closes = decision.cause().is_some_and(|cause| closes_connection(cause, input.defaults.phase));
     let bytes = render_h1(&reply, input.is_head, closes, now);
-    (ExplainedResponse::Bytes(bytes.to_vec()), reply.body().len() as u64)
+    // The reply to a request whose method is not known has a body, which a HEAD request does not get.
+    let body_length = if input.is_head { 0 } else { reply.body().len() as u64 };
+    (ExplainedResponse::Bytes(bytes.to_vec()), body_length)
 }
 
 fn rule_in_words(input: &ExplainInput<'_>, decision: &Decision) -> String {
