@@ -11,6 +11,7 @@ use super::check::INVALID_CONFIG;
 use super::parallelism;
 use super::run::{print_addresses, print_message, serve};
 use crate::config::{self, listen_address, problem::Diagnostic, server_address, units};
+use crate::server::signals;
 
 /// The options of `proxy`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +46,7 @@ Examples:
 
 /// Serves until a signal, as `run` does with the printed file.
 pub(crate) fn run(options: &ProxyOptions) -> ExitCode {
+    signals::block();
     let text = build_configuration(options);
     match config::load_str("proxy.yaml", &text, &|_| None, parallelism()) {
         Ok(_) if options.print_config => match std::io::stdout().lock().write_all(text.as_bytes()) {

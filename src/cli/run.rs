@@ -8,14 +8,14 @@ use std::sync::Arc;
 use super::{load_or_exit, reloader};
 use crate::config::{Config, LogFormat};
 use crate::server::boot::{self, Listening};
-use crate::server::drain::block_sighup;
 use crate::server::reload::ConfigLoader;
+use crate::server::signals;
 use crate::snapshot::logging;
 use crate::telemetry::{Metrics, log};
 
 /// Serves `file`. The exit status is 0 after an orderly shutdown, 78 for an invalid file, and 1 if it cannot be served.
 pub(crate) fn run(file: &Path) -> ExitCode {
-    block_sighup();
+    signals::block();
     match load_or_exit(file) {
         Ok(config) => serve(config, Some(reloader(file)), print_addresses),
         Err(exit_code) => exit_code,

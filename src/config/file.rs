@@ -72,7 +72,8 @@ pub(crate) struct ConfigFile {
     /// How long open connections may take to finish after the listeners have closed.
     ///
     /// The next response on each HTTP/1 connection carries `Connection: close`; HTTP/2 connections get a GOAWAY.
-    /// Connections that are still open when this time has passed are closed.
+    /// A connection that was accepted and has not sent a request yet gets its first request served. Connections that are
+    /// still open when this time has passed are closed.
     #[schemars(extend("default" = "30s"))]
     pub drain: TimeOrZero,
 

@@ -37,19 +37,13 @@ pub(crate) fn resolve(root: &Node) -> Node {
 
 /// The section as a mapping. `errors: pass` is short for `errors: { mode: pass }`.
 fn section(node: Option<&Node>) -> Node {
+    let mut section = Node { location: Location::NOWHERE, kind: NodeKind::Mapping(Vec::new()) };
     match node {
-        Some(node) if node.text().is_some() => {
-            let mut section = empty();
-            section.set("mode", node.clone());
-            section
-        }
-        Some(node) if matches!(node.kind, NodeKind::Mapping(_)) => node.clone(),
-        Some(_) | None => empty(),
+        Some(node) if node.text().is_some() => section.set("mode", node.clone()),
+        Some(node) if !node.entries().is_empty() => return node.clone(),
+        Some(_) | None => {}
     }
-}
-
-fn empty() -> Node {
-    Node { location: Location { file: 0, line: 0, column: 0 }, kind: NodeKind::Mapping(Vec::new()) }
+    section
 }
 
 /// The keys of `inner`, and those of `outer` that it does not contain. Sections are merged key by key.

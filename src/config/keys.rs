@@ -158,12 +158,13 @@ fn to_node(value: &Value) -> Node {
         Value::Object(members) => NodeKind::Mapping(
             members
                 .iter()
-                .map(|(key, value)| Entry { key: key.clone(), location: NOWHERE, value: to_node(value) })
+                .map(|(key, value)| Entry {
+                    key: key.clone(),
+                    location: Location::NOWHERE,
+                    value: to_node(value),
+                })
                 .collect(),
         ),
     };
-    Node { location: NOWHERE, kind }
+    Node { location: Location::NOWHERE, kind }
 }
-
-/// Defaults are not in the file.
-const NOWHERE: Location = Location { file: 0, line: 0, column: 0 };

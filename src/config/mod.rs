@@ -424,7 +424,7 @@ pub struct RouteConfig {
     pub max_body: u64,
     /// Indices into [`Config::rate_limits`]; each once.
     pub rate_limits: Vec<usize>,
-    /// Methods that get 403 (`deny.methods`).
+    /// Methods that get 403 (`deny.methods`). GET includes HEAD.
     pub deny_methods: Vec<Method>,
     /// Clients that may use the route; empty means all.
     pub allow_from: Vec<IpNet>,
@@ -436,6 +436,23 @@ pub struct RouteConfig {
     pub upgrades: Vec<String>,
     /// Whether X-Forwarded-For keeps the chain of trusted proxies (`forwarded: append`).
     pub append_forwarded: bool,
+}
+
+impl RouteConfig {
+    /// Whether `match.methods` includes the method.
+    pub(crate) fn accepts(&self, method: &Method) -> bool {
+        self.methods.is_empty() || includes_method(&self.methods, method)
+    }
+
+    /// Whether `deny.methods` includes the method.
+    pub(crate) fn denies(&self, method: &Method) -> bool {
+        includes_method(&self.deny_methods, method)
+    }
+}
+
+/// GET includes HEAD: a client could otherwise get by HEAD what it may not get by GET.
+fn includes_method(methods: &[Method], method: &Method) -> bool {
+    methods.contains(method) || (*method == Method::HEAD && methods.contains(&Method::GET))
 }
 
 /// What a route does with an admitted request.

@@ -31,6 +31,11 @@ pub struct Location {
     pub column: usize,
 }
 
+impl Location {
+    /// Of a value that is not in the file, such as a default.
+    pub(crate) const NOWHERE: Location = Location { file: 0, line: 0, column: 0 };
+}
+
 /// One file of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Source {

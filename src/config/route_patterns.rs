@@ -3,6 +3,7 @@
 //! [`crate::http`] normalises the hosts and paths of requests, so a pattern in another form could never match. It is
 //! rejected here, and the help contains the normalised form.
 
+use std::collections::HashMap;
 use std::net::Ipv6Addr;
 
 use http::Method;
@@ -129,11 +130,9 @@ fn anonymise_parameters(pattern: &str) -> (String, String) {
     (shape, example)
 }
 
-/// The routes accepted so far.
+/// The routes accepted so far, by host pattern.
 #[derive(Default)]
-pub(crate) struct RouteTable {
-    hosts: Vec<(Option<String>, HostRoutes)>,
-}
+pub(crate) struct RouteTable(HashMap<Option<String>, HostRoutes>);
 
 /// The routes of one host pattern, and their lookup trees: one for each method that a route names, and one (`None`) for
 /// all others. A route that names the method takes precedence over a route without methods.
@@ -168,16 +167,7 @@ impl RouteTable {
     /// # Errors
     /// A request could match this route and an earlier one equally.
     pub(crate) fn add(&mut self, host: &Option<String>, route: RoutePattern) -> Result<(), Diagnostic> {
-        let index = match self.hosts.iter().position(|(known, _)| known == host) {
-            Some(index) => index,
-            None => {
-                let all = HostRoutes { routes: Vec::new(), trees: vec![(None, Router::new())] };
-                self.hosts.push((host.clone(), all));
-                self.hosts.len() - 1
-            }
-        };
-        let Some((_, table)) = self.hosts.get_mut(index) else { return Ok(()) };
-        table.add(route)
+        self.0.entry(host.clone()).or_default().add(route)
     }
 }
 
@@ -192,8 +182,8 @@ impl HostRoutes {
             self.routes.push(row);
             return Ok(());
         }
-        for method in &row.methods {
-            if !self.trees.iter().any(|(known, _)| known.as_ref() == Some(method)) {
+        for method in [None].into_iter().chain(row.methods.iter().cloned().map(Some)) {
+            if !self.trees.iter().any(|(known, _)| *known == method) {
                 let mut tree = Router::new();
                 let in_trees =
                     |route: &&RoutePattern| route.methods.is_empty() && route.conditions.count() == 0;
@@ -201,15 +191,13 @@ impl HostRoutes {
                     // These shapes are in the tree of all methods, so they cannot conflict in an empty one.
                     let _ = tree.insert(all.shape.clone(), ());
                 }
-                self.trees.push((Some(method.clone()), tree));
+                self.trees.push((method, tree));
             }
         }
-        for (method, tree) in &mut self.trees {
-            let applies =
-                row.methods.is_empty() || method.as_ref().is_some_and(|method| row.methods.contains(method));
-            if !applies {
-                continue;
-            }
+        let applies = |method: &Option<Method>| {
+            row.methods.is_empty() || method.as_ref().is_some_and(|method| row.methods.contains(method))
+        };
+        for (_, tree) in self.trees.iter_mut().filter(|(method, _)| applies(method)) {
             match tree.insert(row.shape.clone(), ()) {
                 // A route for all methods has the same shape; the route that names the method takes precedence.
                 Err(InsertError::Conflict { with }) if with != row.shape => {
@@ -240,14 +228,12 @@ impl RoutePattern {
 }
 
 fn indistinguishable(route: &RoutePattern, other: &RoutePattern) -> Diagnostic {
+    let name = quoted(&other.name);
     if route.conditions == other.conditions {
-        let message = format!("the route matches the same requests as route {}", quoted(&other.name));
+        let message = format!("the route matches the same requests as route {name}");
         return Diagnostic::new(message, "change the host, path or methods of one of them");
     }
-    let message = format!(
-        "a request could match this route and route {}, which has as many conditions",
-        quoted(&other.name)
-    );
+    let message = format!("a request could match this route and route {name}, which has as many conditions");
     Diagnostic::new(message, "add a condition to one of them: the route with more conditions is tried first")
 }
 

@@ -30,14 +30,8 @@ pub(crate) struct ServerAddress {
 /// The port is missing, the path is none that all servers read alike, or port 443 is used without https.
 pub(crate) fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
     if let Some(path) = text.strip_prefix("unix:").filter(|rest| !is_digits(rest)) {
-        let socket = Some(socket_path(path)?);
-        return Ok(ServerAddress {
-            host: "localhost".to_owned(),
-            port: 80,
-            tls: false,
-            socket,
-            base_path: None,
-        });
+        let (host, socket) = ("localhost".to_owned(), Some(socket_path(path)?));
+        return Ok(ServerAddress { host, port: 80, tls: false, socket, base_path: None });
     }
     if let Some((authority, path)) = text.split_once('/').filter(|_| !text.contains("://"))
         && server(authority).is_ok()
@@ -59,18 +53,14 @@ pub(crate) fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
             let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
             (authority, path, Some(port), tls)
         }
-        None if text.contains("://") => {
-            return Err(unsupported_scheme(text));
-        }
+        None if text.contains("://") => return Err(unsupported_scheme(text)),
         None => (text, "", None, false),
     };
     let (host, port) = host_and_port(text, authority)?;
     let port = match (port, default_port) {
         ("", Some(port)) => port,
         ("", None) if authority.ends_with(':') => return Err(not_an_address(text)),
-        ("", None) => {
-            return refuse(text, "has no port", format!("write \"{authority}:8000\""));
-        }
+        ("", None) => return refuse(text, "has no port", format!("write \"{authority}:8000\"")),
         (digits, _) => digits.parse().ok().filter(|port| *port != 0).ok_or_else(|| not_an_address(text))?,
     };
     if port == 443 && !tls {
@@ -115,13 +105,8 @@ fn host_and_port<'a>(text: &str, authority: &'a str) -> Result<(String, &'a str)
         Some(rest) => {
             let (inside, after_bracket) = rest.split_once(']').ok_or_else(error)?;
             let address: Ipv6Addr = inside.parse().map_err(|_| error())?;
-            Ok((
-                address.to_string(),
-                after_bracket
-                    .strip_prefix(':')
-                    .or(after_bracket.is_empty().then_some(""))
-                    .ok_or_else(error)?,
-            ))
+            let port = after_bracket.strip_prefix(':').or(after_bracket.is_empty().then_some(""));
+            Ok((address.to_string(), port.ok_or_else(error)?))
         }
         None if authority.parse::<Ipv6Addr>().is_ok() => {
             let help = format!("write \"[{authority}]:8000\"");

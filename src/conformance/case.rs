@@ -308,7 +308,7 @@ impl ExpectedResponse {
     }
 
     /// Whether the client receives a response that is checked.
-    pub const fn is_response(self) -> bool {
+    pub(crate) const fn is_response(self) -> bool {
         !matches!(self, ExpectedResponse::Reset | ExpectedResponse::Empty431 | ExpectedResponse::NoResponse)
     }
 }

@@ -92,6 +92,7 @@ fn parse_templated_body(response: &ReceivedResponse, contract: &Contract) -> Res
         Conformance::Conforms => {}
         Conformance::NotJson => return Err("error body is not a JSON object".to_owned()),
         Conformance::WrongShape
+        | Conformance::MessageWithheld
         | Conformance::Undocumented
         | Conformance::TooLarge
         | Conformance::Incomplete => {

@@ -11,14 +11,10 @@ pub mod frame_type {
     pub const DATA: u8 = 0;
     /// The first fragment of a header block.
     pub const HEADERS: u8 = 1;
-    /// Stream priority, deprecated.
-    pub const PRIORITY: u8 = 2;
     /// Immediate termination of a stream.
     pub const RST_STREAM: u8 = 3;
     /// Connection parameters of the sender.
     pub const SETTINGS: u8 = 4;
-    /// Server push.
-    pub const PUSH_PROMISE: u8 = 5;
     /// Liveness check; the receiver returns the payload.
     pub const PING: u8 = 6;
     /// Shutdown of the connection.
@@ -29,7 +25,7 @@ pub mod frame_type {
     pub const CONTINUATION: u8 = 9;
 
     /// The names in files of cases, by type.
-    pub const NAMES: [&str; 10] = [
+    pub(crate) const NAMES: [&str; 10] = [
         "data",
         "headers",
         "priority",
@@ -49,19 +45,15 @@ pub const END_STREAM: u8 = 1;
 pub const ACK: u8 = 1;
 /// The last fragment of a header block.
 pub const END_HEADERS: u8 = 4;
-/// The frame has padding; its length is the first byte.
-pub const PADDED: u8 = 8;
 
 /// SETTINGS identifiers (RFC 9113, section 6.5.2).
 pub mod setting_id {
     /// Maximum size of the HPACK dynamic table, in bytes.
-    pub const HEADER_TABLE_SIZE: u16 = 1;
+    pub(crate) const HEADER_TABLE_SIZE: u16 = 1;
     /// Maximum number of concurrent streams.
-    pub const MAX_CONCURRENT_STREAMS: u16 = 3;
+    pub(crate) const MAX_CONCURRENT_STREAMS: u16 = 3;
     /// Initial flow-control window of a stream, in bytes.
     pub const INITIAL_WINDOW_SIZE: u16 = 4;
-    /// Maximum size of a frame payload, in bytes.
-    pub const MAX_FRAME_SIZE: u16 = 5;
 }
 
 /// Placeholder for the stream identifier of the request, in frame headers and payloads of an upstream's script.

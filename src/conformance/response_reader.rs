@@ -82,7 +82,7 @@ impl ReceivedResponse {
     }
 
     /// Whether the connection stays open after this response, by its header fields and framing.
-    pub fn keeps_connection_open(&self, request_kind: RequestKind) -> bool {
+    pub(crate) fn keeps_connection_open(&self, request_kind: RequestKind) -> bool {
         let stays = |option: &str| option.eq_ignore_ascii_case("keep-alive");
         self.end == BodyEnd::Complete
             && self.framing != ResponseBodyFraming::CloseDelimited

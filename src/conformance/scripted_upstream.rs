@@ -62,7 +62,7 @@ impl ScriptedUpstream {
     }
 
     /// Runs the script chosen by the headers of each HTTP/2 request.
-    pub fn by_h2_request(
+    pub(crate) fn by_h2_request(
         choose: impl Fn(&RecordedHead) -> Script + Send + Sync + 'static,
     ) -> io::Result<ScriptedUpstream> {
         ScriptedUpstream::start(ScriptSource::ByH2Request(Box::new(choose)))

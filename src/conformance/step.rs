@@ -207,7 +207,7 @@ impl Gate {
     }
 
     /// Whether it is open.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         *self.0.open.lock()
     }
 

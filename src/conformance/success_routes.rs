@@ -46,7 +46,7 @@ pub fn success_routes() -> &'static [SuccessRoute] {
 }
 
 /// The script for a request that selects no fault.
-pub fn success_script(request: &RecordedHead) -> Script {
+pub(crate) fn success_script(request: &RecordedHead) -> Script {
     let path = request.path();
     let written = success_routes().iter().find(|route| route.path == path && !route.steps.is_empty());
     let mut script = written.map_or_else(|| parameterised_response(path), |route| route.steps.clone());

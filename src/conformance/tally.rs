@@ -110,7 +110,7 @@ impl Tally {
     }
 
     /// Records a final response; `cause` is the cause of an error, if the row defines it.
-    pub fn record_response(&self, status: u16, cause: Option<&'static str>) {
+    pub(crate) fn record_response(&self, status: u16, cause: Option<&'static str>) {
         self.record(CheckedMetric::Responses, &status.to_string(), 1);
         match cause {
             _ if status < 400 => {}
@@ -130,7 +130,7 @@ impl Tally {
     }
 
     /// Records this many events with an unknown outcome, for a row that did not pass.
-    pub fn record_unknown(&self, events: usize) {
+    pub(crate) fn record_unknown(&self, events: usize) {
         self.0.lock().unknown += events as u64;
     }
 

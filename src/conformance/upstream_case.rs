@@ -237,7 +237,7 @@ server_kinds! {
 
 impl ServerKind {
     /// Whether the server runs the script of the case.
-    pub const fn runs_scripts(self) -> bool {
+    pub(crate) const fn runs_scripts(self) -> bool {
         use ServerKind::{Http2Scripted, Pooled, Scripted, UnixScripted};
         matches!(self, Scripted | Pooled | Http2Scripted | UnixScripted)
     }
@@ -253,12 +253,12 @@ impl ServerKind {
     }
 
     /// Whether its address is the path of a socket (`unix:PATH`).
-    pub const fn uses_socket(self) -> bool {
+    pub(crate) const fn uses_socket(self) -> bool {
         matches!(self.uses(), Uses::Unix)
     }
 
     /// Whether the fault is an invalid certificate.
-    pub const fn has_invalid_certificate(self) -> bool {
+    pub(crate) const fn has_invalid_certificate(self) -> bool {
         matches!(self.uses(), Uses::VerifiedTls)
     }
 }

@@ -253,12 +253,12 @@ impl Cause {
     }
 
     /// The preference list: the first of these status codes that the contract documents is sent.
-    pub const fn preferences(self) -> &'static [u16] {
+    pub(crate) const fn preferences(self) -> &'static [u16] {
         self.row().preferences
     }
 
     /// The phase in which the cause usually occurs. The log has the phase of the fault.
-    pub const fn usual_phase(self) -> Phase {
+    pub(crate) const fn usual_phase(self) -> Phase {
         self.row().phase
     }
 
@@ -268,27 +268,27 @@ impl Cause {
     }
 
     /// The client message in the built-in contracts, where the cause has its own.
-    pub const fn builtin_message(self) -> Option<&'static str> {
+    pub(crate) const fn builtin_message(self) -> Option<&'static str> {
         self.row().message
     }
 
     /// Whether the request may be sent again.
-    pub const fn retry_rule(self) -> RetryRule {
+    pub(crate) const fn retry_rule(self) -> RetryRule {
         self.row().retry
     }
 
     /// Whether the gateway works but cannot take the request now. Not a failure of the upstream.
-    pub const fn is_overload(self) -> bool {
+    pub(crate) const fn is_overload(self) -> bool {
         self.row().overload
     }
 
     /// Whether the upstream could not be reached, or did not answer correctly or in time.
-    pub const fn is_upstream_fault(self) -> bool {
+    pub(crate) const fn is_upstream_fault(self) -> bool {
         !self.is_overload() && matches!(self.preferences(), [.., 503, 500])
     }
 
     /// Whether the client caused it: the last resort of its preferences is 400.
-    pub const fn is_client_error(self) -> bool {
+    pub(crate) const fn is_client_error(self) -> bool {
         matches!(self.preferences(), [.., 400])
     }
 
@@ -306,7 +306,7 @@ impl fmt::Display for Cause {
 
 /// The preference list of an error status of the upstream that the contract does not document. A status outside 400-599
 /// is handled like `http_protocol_error`.
-pub const fn preferences_for_upstream(status: u16) -> &'static [u16] {
+pub(crate) const fn preferences_for_upstream(status: u16) -> &'static [u16] {
     match status {
         401 => &[401, 403, 400],
         402 | 403 | 451 => &[403, 400],

@@ -92,7 +92,7 @@ impl CodeEntry {
     }
 
     /// The `type` of local replies with this code: the declared one, or the title in snake case.
-    pub fn type_or_title(&self) -> &str {
+    pub(crate) fn type_or_title(&self) -> &str {
         self.kind.as_deref().unwrap_or(&self.title_kind)
     }
 }
@@ -245,7 +245,7 @@ impl Contract {
 
     /// This contract with these members of a flat body. Bodies of another form stay as they are.
     #[must_use]
-    pub fn with_include(&self, include: Include) -> Contract {
+    pub(crate) fn with_include(&self, include: Include) -> Contract {
         let template = match self.body {
             BodyForm::Preset(Preset::Flat) => Template::flat(include, UpstreamMembers::Refused),
             BodyForm::Appwrite => Template::flat(include, UpstreamMembers::Accepted),
@@ -256,7 +256,7 @@ impl Contract {
     }
 
     /// Whether `errors.include` may add members to its bodies.
-    pub fn is_flat(&self) -> bool {
+    pub(crate) fn is_flat(&self) -> bool {
         match self.body {
             BodyForm::Preset(Preset::Flat) | BodyForm::Appwrite => true,
             BodyForm::Preset(Preset::ErrorObject | Preset::ErrorsList | Preset::Problem)
@@ -346,21 +346,21 @@ impl Contract {
 
     /// Returns the client message: the cause's message if `code` is the cause's default, else the code's message. (An
     /// override that maps a cause to another code must not keep a message that explains the default code.)
-    pub fn message_for(&self, code: DocumentedCode, cause: Option<Cause>) -> &str {
+    pub(crate) fn message_for(&self, code: DocumentedCode, cause: Option<Cause>) -> &str {
         self.default_entry(code, cause)
             .and_then(|entry| entry.message.as_deref())
             .unwrap_or_else(|| self.entry(code).message())
     }
 
     /// Returns the type: the cause's if `code` is the cause's default, else the code's, else the title in snake case.
-    pub fn type_for(&self, code: DocumentedCode, cause: Option<Cause>) -> &str {
+    pub(crate) fn type_for(&self, code: DocumentedCode, cause: Option<Cause>) -> &str {
         self.default_entry(code, cause)
             .and_then(|entry| entry.kind.as_deref())
             .unwrap_or_else(|| self.entry(code).type_or_title())
     }
 
     /// Whether an upstream's `type` may be sent: it is on the closed list, or well-formed if there is none.
-    pub fn allows_type(&self, kind: &str) -> bool {
+    pub(crate) fn allows_type(&self, kind: &str) -> bool {
         self.types.accept(kind)
     }
 
@@ -394,21 +394,16 @@ impl Contract {
     }
 
     /// The code of a cause: its own, else the first of its preferences that is documented.
-    pub fn code_for_cause(&self, cause: Cause) -> DocumentedCode {
+    pub(crate) fn code_for_cause(&self, cause: Cause) -> DocumentedCode {
         self.causes.get(cause.index()).map_or(self.fallback.code, |entry| entry.code)
     }
 
     /// The code of a status of the upstream that is not documented: its own row, else the first of its preferences that
     /// is documented. There is one: [`Contract::declare`] checks every list.
-    pub fn code_for_upstream(&self, status: u16) -> DocumentedCode {
+    pub(crate) fn code_for_upstream(&self, status: u16) -> DocumentedCode {
         let row = self.statuses.iter().find(|(known, _)| *known == status);
         let preferred = || preferences_for_upstream(status).iter().find_map(|status| self.code(*status));
         row.map(|(_, code)| *code).or_else(preferred).unwrap_or(self.fallback.code)
-    }
-
-    /// Whether the contract declares its own code for a cause or a status of the upstream.
-    pub fn has_own_row(&self, status: u16) -> bool {
-        self.statuses.iter().any(|(known, _)| *known == status)
     }
 }
 

@@ -15,7 +15,7 @@ use super::code::Contract;
 use super::json::{self, ReadError, Value};
 
 /// Size limit of an error body, in bytes after content decoding.
-pub const BODY_LIMIT: usize = 64 * 1024;
+pub(crate) const BODY_LIMIT: usize = 64 * 1024;
 
 /// For which errors the upstream's message may be sent to the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -46,7 +46,10 @@ impl UpstreamMessages {
 pub enum Conformance {
     /// Conforms to the contract: may be forwarded unchanged.
     Conforms,
-    /// JSON, but not the documented object, or with a message that may not be sent.
+    /// Of the documented form, but with a message that may not be sent (`errors.upstream_messages`): no fault of the
+    /// upstream, and by default so for every 5xx.
+    MessageWithheld,
+    /// JSON, but not the documented object.
     WrongShape,
     /// Not valid JSON, or the media type is not JSON.
     NotJson,
@@ -62,6 +65,7 @@ impl Conformance {
     /// All values, for arrays of counters.
     pub const ALL: &'static [Conformance] = &[
         Conformance::Conforms,
+        Conformance::MessageWithheld,
         Conformance::WrongShape,
         Conformance::NotJson,
         Conformance::Undocumented,
@@ -73,6 +77,7 @@ impl Conformance {
     pub const fn label(self) -> &'static str {
         match self {
             Conformance::Conforms => "conforms",
+            Conformance::MessageWithheld => "message_withheld",
             Conformance::WrongShape => "wrong_shape",
             Conformance::NotJson => "not_json",
             Conformance::Undocumented => "undocumented",
@@ -126,12 +131,13 @@ pub(crate) fn check_body<'t>(
         ReadError::DuplicateMember => not_conforming(text),
         ReadError::TooDeep => not_conforming(text),
     })?;
-    let conforms = contract.template().conforms(&value, error.status, contract.allowed_types());
-    if conforms && messages.allowed(error.status, error.status) {
-        Ok(ConformingError { text, value })
-    } else {
-        Err(Conformance::WrongShape)
+    if !contract.template().conforms(&value, error.status, contract.allowed_types()) {
+        return Err(Conformance::WrongShape);
     }
+    if !messages.allowed(error.status, error.status) {
+        return Err(Conformance::MessageWithheld);
+    }
+    Ok(ConformingError { text, value })
 }
 
 /// A conforming body that has been read.
@@ -151,15 +157,22 @@ fn not_conforming(text: &str) -> Conformance {
     }
 }
 
-/// Whether the response to a HEAD request conforms. The caller has checked that its status is documented.
-pub(crate) fn head_response_conforms(
+/// Checks the response to a HEAD request, which has no body.
+pub(crate) fn check_head_response(
     contract: &Contract,
     status: u16,
     media_type: Option<&[u8]>,
     messages: UpstreamMessages,
-) -> bool {
-    let may_be_sent = status < 500 || messages == UpstreamMessages::All;
-    may_be_sent && media_type.is_none_or(|media_type| is_media_type(media_type, contract.media_type()))
+) -> Conformance {
+    if contract.code(status).is_none() {
+        Conformance::Undocumented
+    } else if !media_type.is_none_or(|media_type| is_media_type(media_type, contract.media_type())) {
+        Conformance::WrongShape
+    } else if status >= 500 && messages != UpstreamMessages::All {
+        Conformance::MessageWithheld
+    } else {
+        Conformance::Conforms
+    }
 }
 
 /// Whether a Content-Type is the contract's, without a charset or with `charset=utf-8`. Case-insensitive.

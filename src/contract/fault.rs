@@ -13,7 +13,7 @@ use super::causes::Cause;
 use super::phase::Phase;
 
 /// How many bytes of an upstream's output are kept for the log: the largest `log.evidence`.
-pub const EXCERPT_LIMIT: usize = 2048;
+pub(crate) const EXCERPT_LIMIT: usize = 2048;
 
 /// Details of a fault for the log, for example an error text or the invalid byte.
 ///
@@ -46,13 +46,13 @@ impl Evidence {
     }
 
     /// A text built at run time.
-    pub fn owned(text: impl Into<Box<str>>) -> Self {
+    pub(crate) fn owned(text: impl Into<Box<str>>) -> Self {
         Evidence(Some(EvidenceText::Owned(text.into())))
     }
 
     /// A sentence, followed by the first bytes that the upstream sent instead of a response (at most
     /// [`EXCERPT_LIMIT`], and in the log at most `log.evidence`).
-    pub fn with_excerpt(sentence: &str, excerpt: &[u8]) -> Self {
+    pub(crate) fn with_excerpt(sentence: &str, excerpt: &[u8]) -> Self {
         let (excerpt, truncated) = first_bytes(excerpt, EXCERPT_LIMIT);
         match (sentence, excerpt) {
             ("", []) => Evidence::none(),
@@ -67,7 +67,7 @@ impl Evidence {
 
     /// The text, with at most `limit` bytes of what the upstream sent; empty if `limit` is 0. Use it only in log
     /// records.
-    pub fn for_log(&self, limit: usize) -> Cow<'_, str> {
+    pub(crate) fn for_log(&self, limit: usize) -> Cow<'_, str> {
         if limit == 0 {
             return Cow::Borrowed("");
         }
@@ -114,14 +114,14 @@ impl Fault {
 
     /// Sets the evidence for the log.
     #[must_use]
-    pub fn with_evidence(mut self, evidence: Evidence) -> Self {
+    pub(crate) fn with_evidence(mut self, evidence: Evidence) -> Self {
         self.evidence = evidence;
         self
     }
 
     /// Sets the time after which the client may retry, rounded up to seconds, at least 1.
     #[must_use]
-    pub const fn with_retry_after(mut self, wait: Duration) -> Self {
+    pub(crate) const fn with_retry_after(mut self, wait: Duration) -> Self {
         let seconds = wait.as_secs().saturating_add((wait.subsec_nanos() > 0) as u64);
         self.retry_after = Some(if seconds == 0 { 1 } else { seconds });
         self
@@ -129,7 +129,7 @@ impl Fault {
 
     /// Sets the message that the configuration has for this case. It precedes those of the contract, not an override's.
     #[must_use]
-    pub fn with_message(mut self, message: Option<Arc<str>>) -> Self {
+    pub(crate) fn with_message(mut self, message: Option<Arc<str>>) -> Self {
         self.message = message;
         self
     }

@@ -28,7 +28,7 @@ impl GrpcFamily {
     }
 
     /// Whether browsers use it.
-    pub const fn is_web(self) -> bool {
+    pub(crate) const fn is_web(self) -> bool {
         match self {
             GrpcFamily::Grpc => false,
             GrpcFamily::Web | GrpcFamily::WebText => true,

@@ -37,13 +37,15 @@ pub mod text;
 pub(crate) mod types;
 
 pub use body::Include;
-pub use causes::{Cause, RetryRule, preferences_for_upstream};
+pub(crate) use causes::preferences_for_upstream;
+pub use causes::{Cause, RetryRule};
 pub use code::{CodeDeclaration, CodeEntry, Contract, ContractProblem, Declaration, DocumentedCode};
 pub use conform::{Conformance, ErrorBody, UpstreamMessages};
 pub use declaration::{BodyForm, CauseDeclaration, Constants, Owner};
 pub use decode::{ContentCoding, DecodeError};
 pub use extract::{ExtractedError, Extraction};
-pub use fault::{EXCERPT_LIMIT, Evidence, Fault, RequestSent};
+pub(crate) use fault::EXCERPT_LIMIT;
+pub use fault::{Evidence, Fault, RequestSent};
 pub use header_filter::HeaderFilterContext;
 pub use page_response::PageResponse;
 pub use path::JsonPath;

@@ -17,7 +17,7 @@ pub struct PageResponse {
 
 impl PageResponse {
     /// Creates a 200 response with `Cache-Control: no-store`, because pages show the current state.
-    pub fn uncached(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn uncached(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         PageResponse {
             status: 200,
             content_type,

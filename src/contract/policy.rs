@@ -176,23 +176,23 @@ impl Decision {
     }
 
     /// The message of an override; it precedes the upstream's message.
-    pub fn override_message(&self) -> Option<&str> {
+    pub(crate) fn override_message(&self) -> Option<&str> {
         self.message.as_deref()
     }
 
     /// The type of an override; it precedes the upstream's type.
-    pub fn override_type(&self) -> Option<&str> {
+    pub(crate) fn override_type(&self) -> Option<&str> {
         self.kind.as_deref()
     }
 
     /// The declared value of an override, as JSON.
-    pub fn override_value(&self, name: &str) -> Option<&str> {
+    pub(crate) fn override_value(&self, name: &str) -> Option<&str> {
         let (_, json) = self.values.as_ref()?.iter().find(|(known, _)| **known == *name)?;
         Some(json)
     }
 
     /// Whether the body is that of the contract for this cause: neither an override nor the route decides it.
-    pub fn has_default_body(&self) -> bool {
+    pub(crate) fn has_default_body(&self) -> bool {
         match self.rule {
             PolicyRule::Documented | PolicyRule::Default => true,
             PolicyRule::RouteResponse | PolicyRule::RouteOverride(_) | PolicyRule::GlobalOverride(_) => false,
@@ -209,7 +209,7 @@ impl Decision {
 
     /// Whether the upstream's body may be forwarded if it conforms: the upstream sent a response, its status is kept,
     /// and no override changes the body.
-    pub fn allows_upstream_body(&self) -> bool {
+    pub(crate) fn allows_upstream_body(&self) -> bool {
         match self.trigger {
             Trigger::Fault(_) => false,
             Trigger::UpstreamStatus(status) => {

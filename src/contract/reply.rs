@@ -36,7 +36,7 @@ pub enum BodyFormat {
 
 impl BodyFormat {
     /// Whether the format depends on the Accept of the request.
-    pub const fn is_negotiated(self) -> bool {
+    pub(crate) const fn is_negotiated(self) -> bool {
         match self {
             BodyFormat::Contract => false,
             BodyFormat::NegotiatedContract | BodyFormat::NegotiatedProblem => true,

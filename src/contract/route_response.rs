@@ -22,7 +22,7 @@ pub enum RedirectStatus {
 
 impl RedirectStatus {
     /// The status with this code; `None` if it is not a redirect to another location.
-    pub const fn from_code(code: u16) -> Option<RedirectStatus> {
+    pub(crate) const fn from_code(code: u16) -> Option<RedirectStatus> {
         match code {
             301 => Some(RedirectStatus::MovedPermanently),
             302 => Some(RedirectStatus::Found),
@@ -62,7 +62,7 @@ pub struct FixedStatus(u16);
 
 impl FixedStatus {
     /// The status with this code; `None` for redirects and outside 200 to 399.
-    pub const fn from_code(code: u16) -> Option<FixedStatus> {
+    pub(crate) const fn from_code(code: u16) -> Option<FixedStatus> {
         let allowed = matches!(code, 200..=399) && RedirectStatus::from_code(code).is_none();
         if allowed { Some(FixedStatus(code)) } else { None }
     }
@@ -73,7 +73,7 @@ impl FixedStatus {
     }
 
     /// Whether such a response may have a body (RFC 9110, sections 15.3.5, 15.3.6 and 15.4.5).
-    pub const fn allows_body(self) -> bool {
+    pub(crate) const fn allows_body(self) -> bool {
         !matches!(self.0, 204 | 205 | 304)
     }
 
@@ -103,7 +103,7 @@ impl FixedResponse {
 
     /// This response with a body of this media type.
     #[must_use]
-    pub fn with_body(self, body: String, media_type: HeaderValue) -> FixedResponse {
+    pub(crate) fn with_body(self, body: String, media_type: HeaderValue) -> FixedResponse {
         FixedResponse { body: Bytes::from(body), media_type: Some(media_type), ..self }
     }
 

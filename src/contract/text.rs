@@ -11,7 +11,7 @@ use memchr::memmem::Finder;
 use regex::Regex;
 
 /// Maximum length of a message, in characters.
-pub const MAX_CHARS: usize = 1000;
+pub(crate) const MAX_CHARS: usize = 1000;
 
 /// Why a text is not allowed. Its `Display` completes the sentence "the message ...".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +63,13 @@ pub fn is_allowed(text: &str) -> bool {
 
 /// Whether a text passes the text rule: no control characters but tab and line feed, nothing that looks like markup, a
 /// stack trace or credentials. It may be empty, and of any length.
-pub fn passes_rule(text: &str) -> bool {
+pub(crate) fn passes_rule(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() && c != '\t' && c != '\n') && !reveals_internals(text)
 }
 
 /// Takes the first line of an upstream's text, without control characters, and truncates it to [`MAX_CHARS`] characters.
 /// Returns `None` if nothing remains, or if the line fails the text rule. The result always passes [`is_allowed`].
-pub fn sanitize(text: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn sanitize(text: &str) -> Option<Cow<'_, str>> {
     // A lone CR ends a line on terminals and in some clients.
     let line = text.trim().split(['\n', '\r']).next().unwrap_or_default().trim();
     // The complete line is checked, not only the truncated one: it may continue as a stack frame.

@@ -14,7 +14,7 @@ use super::response_head::ResponseFraming;
 /// Maximum length of a chunk-size line with extensions, in bytes. Real ones have a few bytes.
 const MAX_CHUNK_LINE: usize = 1024;
 /// Maximum length of the trailer section, in bytes.
-pub const MAX_TRAILER_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_TRAILER_BYTES: usize = 16 * 1024;
 
 /// The result of one decoding step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,17 +68,17 @@ impl BodyDecoder {
     }
 
     /// Whether the body has ended.
-    pub const fn is_done(&self) -> bool {
+    pub(crate) const fn is_done(&self) -> bool {
         matches!(self.state, DecoderState::Done)
     }
 
     /// Whether the body ends when the connection closes.
-    pub const fn is_close_delimited(&self) -> bool {
+    pub(crate) const fn is_close_delimited(&self) -> bool {
         matches!(self.state, DecoderState::UntilClose)
     }
 
     /// Records that the connection was closed. Returns whether the body is complete.
-    pub fn finish_on_close(&mut self) -> bool {
+    pub(crate) fn finish_on_close(&mut self) -> bool {
         if self.is_close_delimited() {
             self.state = DecoderState::Done;
         }

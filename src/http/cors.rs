@@ -86,7 +86,7 @@ enum AllowedHeaders {
 
 /// What a page reads of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallKind {
+pub(crate) enum CallKind {
     /// Status, header fields and body.
     Http,
     /// The result of a gRPC-Web call.
@@ -183,7 +183,7 @@ impl CorsPolicy {
     }
 
     /// Returns `Access-Control-Expose-Headers`: the policy's names, then the upstream's additional names.
-    pub fn exposed_headers<'a>(
+    pub(crate) fn exposed_headers<'a>(
         &self,
         call: CallKind,
         upstream_values: impl Iterator<Item = &'a [u8]>,

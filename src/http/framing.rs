@@ -26,7 +26,7 @@ impl RequestFraming {
 
 /// Whether this is the name of a framing field with underscores instead of hyphens. CGI gateways cannot distinguish the
 /// two spellings.
-pub fn is_underscore_variant(name: &[u8]) -> bool {
+pub(crate) fn is_underscore_variant(name: &[u8]) -> bool {
     let normalise_byte = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
     let is = |lower: &[u8]| name.iter().map(normalise_byte).eq(lower.iter().copied());
     match name.len() {
@@ -54,7 +54,7 @@ pub fn content_length(value: &[u8]) -> Option<u64> {
 
 /// Whether one trimmed Transfer-Encoding value is exactly `chunked`, the only transfer coding that the gateway
 /// supports.
-pub fn is_chunked(value: &[u8]) -> bool {
+pub(crate) fn is_chunked(value: &[u8]) -> bool {
     value.eq_ignore_ascii_case(b"chunked")
 }
 

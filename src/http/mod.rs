@@ -55,7 +55,7 @@ mod property_tests;
 use crate::contract::Cause;
 
 /// Maximum number of fields in a header section. The codec fails on the 257th; checking here gives a precise cause.
-pub const MAX_FIELDS: usize = 256;
+pub(crate) const MAX_FIELDS: usize = 256;
 
 /// Why a request is rejected: the cause, and a constant text for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

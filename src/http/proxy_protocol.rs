@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use proxy_header::{ParseConfig, Protocol, ProxyHeader};
 
 /// Maximum length of a header in bytes, with its TLVs. A header with a client certificate is below 4 KiB.
-pub const MAX_PROXY_HEADER: usize = 4096;
+pub(crate) const MAX_PROXY_HEADER: usize = 4096;
 
 /// Maximum length of a version 1 header in bytes, with its CRLF (proxy-protocol.txt, section 2.1).
 const MAX_V1_HEADER: usize = 107;

@@ -134,7 +134,7 @@ pub fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
 /// # Errors
 /// `malformed_request_line` if it is not a token; `unsupported_method` for CONNECT and TRACE (case-insensitive, because
 /// some servers ignore case) and for names longer than [`MAX_METHOD_LEN`].
-pub fn check_method(name: &[u8]) -> Result<Method, Rejection> {
+pub(crate) fn check_method(name: &[u8]) -> Result<Method, Rejection> {
     if name.len() > MAX_METHOD_LEN {
         return Err(Rejection::new(Cause::UnsupportedMethod, "the method is longer than 32 bytes"));
     }

@@ -9,7 +9,7 @@ use super::{MAX_FIELDS, Rejection};
 use crate::contract::Cause;
 
 /// Maximum length of a method in bytes; the longest registered method (UPDATEREDIRECTREF) has 17 letters.
-pub const MAX_METHOD_LEN: usize = 32;
+pub(crate) const MAX_METHOD_LEN: usize = 32;
 
 /// The result of scanning the bytes received so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,7 +187,7 @@ impl RequestScanner {
 }
 
 /// The number of leading CR and LF.
-pub fn blank_len(octets: &[u8]) -> usize {
+pub(crate) fn blank_len(octets: &[u8]) -> usize {
     octets.iter().take_while(|octet| matches!(octet, b'\r' | b'\n')).count()
 }
 

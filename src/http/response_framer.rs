@@ -3,7 +3,7 @@
 //! It reads every byte once. [`super::response_head`] validates and parses the complete header section.
 
 /// Maximum size of a response header section, in bytes. Typical responses have a few hundred; Envoy's limit is 60 KiB.
-pub const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+pub(crate) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 
 const STATUS_LINE_START: &[u8] = b"HTTP/1.";
 

@@ -36,7 +36,7 @@ pub enum KeyPart {
 
 impl KeyPart {
     /// Whether the client chooses the value, and so could use another client's.
-    pub const fn is_client_controlled(&self) -> bool {
+    pub(crate) const fn is_client_controlled(&self) -> bool {
         match self {
             KeyPart::Header(_)
             | KeyPart::Path(_)

@@ -95,7 +95,7 @@ impl Limiter {
     }
 
     /// Whether the client is exempt, by its address or a credential.
-    pub fn exempts(&self, source: &impl KeySource) -> bool {
+    pub(crate) fn exempts(&self, source: &impl KeySource) -> bool {
         let client: Option<IpAddr> = source.client_ip();
         client.is_some_and(|client| self.settings.exempt.iter().any(|network| network.contains(&client)))
             || self.settings.credentials.iter().any(|credential| {
@@ -104,12 +104,12 @@ impl Limiter {
     }
 
     /// Whether the key has a member of the request body.
-    pub fn needs_body(&self) -> bool {
+    pub(crate) fn needs_body(&self) -> bool {
         self.body_members().next().is_some()
     }
 
     /// The members of the request body that the key has.
-    pub fn body_members(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn body_members(&self) -> impl Iterator<Item = &str> {
         self.settings.key.iter().filter_map(|part| match part {
             KeyPart::Body(name) => Some(&**name),
             KeyPart::ClientIp
@@ -124,7 +124,7 @@ impl Limiter {
     }
 
     /// Whether the rule rejects requests whose body cannot be read. Rules in shadow mode reject nothing.
-    pub fn rejects_unreadable(&self) -> bool {
+    pub(crate) fn rejects_unreadable(&self) -> bool {
         match (self.settings.mode, self.settings.unreadable) {
             (LimiterMode::Enforce, UnreadableBody::Reject) => true,
             (LimiterMode::Shadow, _) | (_, UnreadableBody::ClientIp) => false,
@@ -147,7 +147,7 @@ impl Limiter {
     }
 
     /// The current quota of the key; debits nothing.
-    pub fn current_state(&self, key: Key, now: Timestamp) -> QuotaDecision {
+    pub(crate) fn current_state(&self, key: Key, now: Timestamp) -> QuotaDecision {
         self.table.peek(key, &self.settings.quota, now, 0)
     }
 

@@ -91,7 +91,7 @@ impl Quota {
     }
 
     /// The time in which an empty bucket fills.
-    pub const fn fill_time(&self) -> Duration {
+    pub(crate) const fn fill_time(&self) -> Duration {
         Duration::from_nanos(self.fill_nanos)
     }
 

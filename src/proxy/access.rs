@@ -69,7 +69,7 @@ fn check_allow_from(route: &Route, client: Peer) -> Result<(), Fault> {
 
 /// `deny.methods`.
 fn check_method(route: &Route, method: &Method) -> Result<(), Fault> {
-    if route.config.deny_methods.contains(method) {
+    if route.config.denies(method) {
         return Err(denied(Cause::HttpRequestDenied, "the method is in deny.methods"));
     }
     Ok(())

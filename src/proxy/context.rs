@@ -56,9 +56,9 @@ pub(super) struct RequestContext<'a> {
     pub(super) rules: ResponseRules<'a>,
     pub(super) received: ReceivedRequest<'a>,
     /// The peer of the connection, or the client that its PROXY protocol header names.
-    pub(super) peer_address: Peer,
+    pub(super) peer: Peer,
     /// Whether the peer may report about its client.
-    pub(super) peer: PeerTrust,
+    pub(super) peer_trust: PeerTrust,
     /// The address of the client, which a trusted proxy may report.
     pub(super) client: Peer,
     pub(super) request_id: HeaderValue,
@@ -88,11 +88,11 @@ impl<'a> RequestContext<'a> {
         gateway: &'a Gateway,
         snapshot: &'a Snapshot,
         request: &'a Request,
-        peer_address: Peer,
+        peer: Peer,
     ) -> Self {
         let client_config = &snapshot.client;
-        let trusted = client_config.trusts(peer_address);
-        let peer = if trusted { PeerTrust::Trusted } else { PeerTrust::Untrusted };
+        let trusted = client_config.trusts(peer);
+        let peer_trust = if trusted { PeerTrust::Trusted } else { PeerTrust::Untrusted };
         let valid_request_id = if trusted { request.valid_request_id() } else { None };
         RequestContext {
             gateway,
@@ -100,9 +100,9 @@ impl<'a> RequestContext<'a> {
             route: None,
             rules: snapshot.default_rules(),
             received: ReceivedRequest::Valid(request),
-            peer_address,
             peer,
-            client: request.client(peer_address, client_config),
+            peer_trust,
+            client: request.client(peer, client_config),
             request_id: valid_request_id.unwrap_or_else(request_id::generate),
             started: Instant::now(),
         }
@@ -114,7 +114,7 @@ impl<'a> RequestContext<'a> {
         snapshot: &'a Snapshot,
         rules: ResponseRules<'a>,
         received: ReceivedRequest<'a>,
-        peer_address: Peer,
+        peer: Peer,
     ) -> Self {
         RequestContext {
             gateway,
@@ -122,9 +122,9 @@ impl<'a> RequestContext<'a> {
             route: None,
             rules,
             received,
-            peer_address,
-            peer: PeerTrust::Untrusted,
-            client: peer_address.to_canonical(),
+            peer,
+            peer_trust: PeerTrust::Untrusted,
+            client: peer.to_canonical(),
             request_id: request_id::generate(),
             started: Instant::now(),
         }
@@ -479,7 +479,7 @@ fn forwarded_for(context: &RequestContext<'_>, route: &Route, request: &Request)
     }
     let client_config = &context.snapshot.client;
     let values = request.reported_addresses(client_config);
-    forwarded::forwarded_for_chain(context.peer_address, values.into_iter(), &client_config.trusted_proxies)
+    forwarded::forwarded_for_chain(context.peer, values.into_iter(), &client_config.trusted_proxies)
 }
 
 /// The scheme, host and port that are reported to the upstream: the connection's, or those that a trusted proxy reports.
@@ -488,7 +488,7 @@ pub(super) fn request_origin<'a>(
     request: &'a Request,
     listener_origin: ListenerOrigin,
 ) -> RequestOrigin<'a> {
-    let reported = match context.peer {
+    let reported = match context.peer_trust {
         PeerTrust::Trusted => request.reported_origin(context.snapshot.client.trusted_headers),
         PeerTrust::Untrusted => ReportedOrigin::default(),
     };

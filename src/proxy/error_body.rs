@@ -71,13 +71,7 @@ impl ErrorResponse<'_> {
         let contract = self.context.contract;
         let status = self.head.parsed.status;
         let messages = self.context.error_config.upstream_messages;
-        let conformance = if !self.is_documented() {
-            Conformance::Undocumented
-        } else if conform::head_response_conforms(contract, status, self.media_type(), messages) {
-            Conformance::Conforms
-        } else {
-            Conformance::WrongShape
-        };
+        let conformance = conform::check_head_response(contract, status, self.media_type(), messages);
         let change = if self.context.format == BodyFormat::NegotiatedProblem {
             BodyChange::Problem
         } else if contract.template().completes() || !self.coding().is_some_and(|coding| self.accepts(coding))

@@ -21,14 +21,14 @@ pub(super) enum RequestEnd {
     Forwarded { status: u16 },
     /// The upstream's error was replaced.
     Replaced { status: u16 },
-    /// The gateway sent a local reply for a fault.
-    Replied { status: u16, fault: Fault },
+    /// The gateway sent the contract's error for a fault.
+    LocalError { status: u16, fault: Fault },
     /// The gateway responded to a preflight.
     Preflight { status: u16 },
     /// The gateway redirected the client.
     Redirected { status: u16 },
     /// The gateway sent the fixed response of the route.
-    Responded { status: u16 },
+    FixedResponse { status: u16 },
     /// The response was truncated after its headers were sent.
     Aborted { status: u16, fault: Fault },
     /// A tunnel was closed after its idle timeout.
@@ -56,10 +56,10 @@ impl RequestEnd {
         match self {
             RequestEnd::Forwarded { status }
             | RequestEnd::Replaced { status }
-            | RequestEnd::Replied { status, .. }
+            | RequestEnd::LocalError { status, .. }
             | RequestEnd::Preflight { status }
             | RequestEnd::Redirected { status }
-            | RequestEnd::Responded { status }
+            | RequestEnd::FixedResponse { status }
             | RequestEnd::Aborted { status, .. }
             | RequestEnd::TunnelIdle { status } => *status,
             RequestEnd::ClientDisconnected => 0,
@@ -146,16 +146,16 @@ pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd, now: Instant) {
     let (gateway, metrics) = (context.gateway, context.metrics());
     let elapsed = now.saturating_duration_since(context.started);
     // Requests of disconnected clients count too.
-    gateway.metrics.overhead(elapsed.saturating_sub(exchange.client.waited()));
+    gateway.metrics.overhead(elapsed.saturating_sub(exchange.client.total_wait()));
     let (status, fault, outcome) = match end {
         RequestEnd::Forwarded { status } => (Some(*status), None, Outcome::Forwarded),
         RequestEnd::Replaced { status } => (Some(*status), None, Outcome::Replaced),
-        RequestEnd::Replied { status, fault } => {
+        RequestEnd::LocalError { status, fault } => {
             (Some(*status), Some(fault), Outcome::for_reply(*status, fault.cause()))
         }
         RequestEnd::Preflight { status } => (Some(*status), None, Outcome::Preflight),
         RequestEnd::Redirected { status } => (Some(*status), None, Outcome::Redirected),
-        RequestEnd::Responded { status } => (Some(*status), None, Outcome::Responded),
+        RequestEnd::FixedResponse { status } => (Some(*status), None, Outcome::FixedResponse),
         RequestEnd::Aborted { status, fault } => {
             gateway.metrics.aborted(fault.cause());
             (Some(*status), Some(fault), Outcome::Aborted)
@@ -174,9 +174,11 @@ pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd, now: Instant) {
     }
     let is_error = match end {
         RequestEnd::Forwarded { status } => *status >= 400,
-        RequestEnd::Preflight { .. } | RequestEnd::Redirected { .. } | RequestEnd::Responded { .. } => false,
+        RequestEnd::Preflight { .. } | RequestEnd::Redirected { .. } | RequestEnd::FixedResponse { .. } => {
+            false
+        }
         RequestEnd::Replaced { .. }
-        | RequestEnd::Replied { .. }
+        | RequestEnd::LocalError { .. }
         | RequestEnd::Aborted { .. }
         | RequestEnd::TunnelIdle { .. }
         | RequestEnd::ClientDisconnected => true,

@@ -390,26 +390,34 @@ impl Relay {
         Ok(progressed)
     }
 
-    /// The next limit to expire.
+    /// The limit that expires first: of the response, of the rest of the request body, of the whole request.
     fn limit(&self, exchange: &Exchange<'_>, forwarding: &Forwarding<'_>) -> TimeLimit {
+        self.response_limit(exchange, forwarding)
+            .earlier(self.upload_limit(exchange, forwarding))
+            .earlier(forwarding.deadlines.max_duration(Phase::Relay))
+    }
+
+    /// The limit of the side that the response waits for: the client while bytes are queued for it, else the upstream.
+    fn response_limit(&self, exchange: &Exchange<'_>, forwarding: &Forwarding<'_>) -> TimeLimit {
+        if exchange.client.unsent() > 0 {
+            let at = self.last_write + exchange.context.snapshot.client.write_timeout;
+            return TimeLimit::new(at, Cause::ClientTooSlow, Phase::Relay);
+        }
         let timeouts = forwarding.route.timeouts();
-        let client_config = &exchange.context.snapshot.client;
-        let (upload, streaming) = (&forwarding.upload, self.body_traits.streaming);
-        let first = if exchange.client.unsent() > 0 {
-            // The client is the one that blocks: the upstream's idle timeout does not apply.
-            TimeLimit::new(self.last_write + client_config.write_timeout, Cause::ClientTooSlow, Phase::Relay)
+        let idle = if self.body_traits.streaming { timeouts.stream_idle } else { timeouts.body_idle };
+        // An upstream that still receives the request body is not idle.
+        let last_activity = if self.polls_upload {
+            self.last_progress.max(forwarding.upload.idle_since())
         } else {
-            let idle = if streaming { timeouts.stream_idle } else { timeouts.body_idle };
-            // An upstream that still receives the request body is not idle.
-            let last_activity = if self.polls_upload {
-                self.last_progress.max(upload.idle_since())
-            } else {
-                self.last_progress
-            };
-            TimeLimit::new(last_activity + idle, Cause::ConnectionReadTimeout, Phase::Relay)
+            self.last_progress
         };
-        let upload_limit = (self.polls_upload && upload.waiting() == WaitingFor::Client && !streaming)
-            .then(|| upload.idle_limit(client_config));
-        first.earlier(upload_limit).earlier(forwarding.deadlines.max_duration(Phase::Relay))
+        TimeLimit::new(last_activity + idle, Cause::ConnectionReadTimeout, Phase::Relay)
+    }
+
+    /// The limit on a client that still sends its request body. The body of a stream may pause for as long as it likes.
+    fn upload_limit(&self, exchange: &Exchange<'_>, forwarding: &Forwarding<'_>) -> Option<TimeLimit> {
+        let waits_for_client = self.polls_upload && forwarding.upload.waiting() == WaitingFor::Client;
+        (waits_for_client && !self.body_traits.streaming)
+            .then(|| forwarding.upload.idle_limit(&exchange.context.snapshot.client))
     }
 }

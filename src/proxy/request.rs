@@ -29,7 +29,7 @@ use crate::http::peer::Peer;
 pub(super) struct Arrival {
     /// The index of the listener.
     pub(super) listener: usize,
-    /// As in [`RequestContext::peer_address`].
+    /// As in [`RequestContext::peer`].
     pub(super) peer: Peer,
 }
 

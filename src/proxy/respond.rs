@@ -140,7 +140,7 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
             let context = exchange.context;
             let is_head = context.error_context().method == Method::HEAD;
             let reply = LocalReply::fixed(fixed, is_head, fields, &context.request_id);
-            let end = RequestEnd::Responded { status: reply.status() };
+            let end = RequestEnd::FixedResponse { status: reply.status() };
             Prepared::without_error(reply, end)
         }
         FinalResponse::Upstream(forwarding, response, classification) => {
@@ -191,7 +191,7 @@ fn prepare_fault<'r, 'a>(exchange: &mut Exchange<'_>, fault: Fault) -> Prepared<
     }
     let reply = reply_builder::for_fault(exchange, &fault);
     let trigger = Some(Trigger::Fault(fault.cause()));
-    let end = RequestEnd::Replied { status: reply.status(), fault };
+    let end = RequestEnd::LocalError { status: reply.status(), fault };
     Prepared { outgoing: Outgoing::LocalReply(reply), origin: ResponseOrigin::Proxy, trigger, end }
 }
 

@@ -17,6 +17,7 @@ use super::drain::{self, DrainedListeners, ProcessState, Signals};
 use super::fd_budget::{self, FdBudget};
 use super::listen::{self, BoundListener};
 use super::reload::{self, ConfigLoader, Reload, SharedTls};
+use super::signals;
 use super::tasks::{self, UpstreamTasks};
 use crate::admin::telemetry::{self, TelemetryState};
 use crate::config::{Config, ListenAddress, Listener};
@@ -66,7 +67,8 @@ pub(crate) fn serve(mut config: Config, options: ServeOptions) -> Result<(), Str
     log_panics();
     runtime.block_on(async {
         let signals = Signals::install().map_err(signal_error)?;
-        let sighup = drain::sighup().map_err(signal_error)?;
+        let sighup = signals::sighup().map_err(signal_error)?;
+        signals::ignore_unsupported().map_err(signal_error)?;
         let upstream_tasks = process.connect_upstreams_and_backends().await;
         let reload = process.reload(load, verbosity, upstream_tasks, descriptors);
         // Before the listeners are spawned: a reload replaces the certificates that they share.

@@ -9,7 +9,6 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
-use nix::sys::signal::SigSet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -57,23 +56,6 @@ pub(crate) struct Signals {
 enum ShutdownSignal {
     Terminate,
     Interrupt,
-}
-
-/// Blocks SIGHUP until [`sighup`] installs a handler, because a reload may be requested immediately after the start and
-/// SIGHUP would otherwise end the process. Call it before other threads start.
-pub(crate) fn block_sighup() {
-    // Fails only for an invalid signal.
-    let _ = SigSet::from_iter([nix::sys::signal::SIGHUP]).thread_block();
-}
-
-/// Installs the handler for SIGHUP and unblocks the signal; a blocked one is delivered now.
-///
-/// # Errors
-/// The system rejected the handler.
-pub(crate) fn sighup() -> std::io::Result<Signal> {
-    let signal_stream = signal(SignalKind::hangup())?;
-    let _ = SigSet::from_iter([nix::sys::signal::SIGHUP]).thread_unblock();
-    Ok(signal_stream)
 }
 
 impl Signals {

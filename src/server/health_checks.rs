@@ -68,11 +68,11 @@ async fn check(
     random: u64,
 ) -> (CheckKey, Instant) {
     let started = Instant::now();
-    endpoint.begin_check(started + settings.every.max(settings.timeout));
+    endpoint.state.begin_check(started + settings.every.max(settings.timeout));
     let result = health_check::check(upstream, &endpoint, settings).await;
     let finished = FinishedCheck { result, started, ended: Instant::now() };
     let mut next = started;
-    let changed = endpoint.record_check(finished, settings, |health| {
+    let changed = endpoint.state.record_check(finished, settings, |health| {
         next = (started + health.next_check(settings, random)).max(finished.ended);
         next
     });

@@ -2,7 +2,7 @@
 //!
 //! [`boot`] runs the process from a validated configuration to its exit. [`listen`] binds sockets and [`accept`]
 //! accepts connections within [`fd_budget`]; [`certificates`] logs problems with certificates; [`tasks`] run in the
-//! background; [`reload`] applies a new configuration and [`drain`] shuts down. Requests are handled in
+//! background; [`signals`] are received; [`reload`] applies a new configuration and [`drain`] shuts down. Requests are handled in
 //! [`crate::proxy`].
 
 pub(crate) mod accept;
@@ -13,5 +13,6 @@ pub(crate) mod fd_budget;
 pub(crate) mod health_checks;
 mod listen;
 pub(crate) mod reload;
+pub(crate) mod signals;
 pub(crate) mod tasks;
 mod unix_socket;

@@ -177,8 +177,7 @@ impl HostRoutes {
         let by_method = methods
             .into_iter()
             .map(|method| {
-                let tree =
-                    build_tree(host_routes.iter().filter(|(_, route)| accepts_method(route, &method)))?;
+                let tree = build_tree(host_routes.iter().filter(|(_, route)| route.accepts(&method)))?;
                 Ok((method, tree))
             })
             .collect::<Result<_, String>>()?;
@@ -274,13 +273,6 @@ impl Specificity {
 /// Whether the host pattern of a route matches a host.
 fn host_matches(pattern: Option<&str>, host: &str) -> bool {
     pattern.is_none_or(|pattern| authority::matches_pattern(pattern, host))
-}
-
-/// Whether the route accepts the method. GET includes HEAD.
-fn accepts_method(route: &config::RouteConfig, method: &Method) -> bool {
-    route.methods.is_empty()
-        || route.methods.contains(method)
-        || (*method == Method::HEAD && route.methods.contains(&Method::GET))
 }
 
 /// Builds a tree. A route that lists the method precedes one for all methods. Explicit patterns are inserted first: a

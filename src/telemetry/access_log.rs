@@ -40,7 +40,7 @@ pub(crate) enum Outcome {
     /// The gateway redirected the client.
     Redirected,
     /// The gateway sent the fixed response of the route.
-    Responded,
+    FixedResponse,
     /// The response was truncated after its headers were sent.
     Aborted,
     /// A tunnel was closed after `timeouts.tunnel_idle` without traffic.
@@ -77,7 +77,7 @@ impl Outcome {
             Outcome::Rejected => "rejected",
             Outcome::Preflight => "preflight",
             Outcome::Redirected => "redirected",
-            Outcome::Responded => "responded",
+            Outcome::FixedResponse => "responded",
             Outcome::Aborted => "aborted",
             Outcome::TunnelIdle => "tunnel_idle",
             Outcome::ClientDisconnected => "client_disconnected",
@@ -94,7 +94,7 @@ impl Outcome {
             Outcome::Rejected => "rejected request",
             Outcome::Preflight => "sent preflight response",
             Outcome::Redirected => "redirected request",
-            Outcome::Responded => "sent response of route",
+            Outcome::FixedResponse => "sent response of route",
             Outcome::Aborted => "aborted response",
             Outcome::TunnelIdle => "closed idle tunnel",
             Outcome::ClientDisconnected => "client disconnected",
@@ -110,7 +110,7 @@ impl Outcome {
             | Outcome::Rejected
             | Outcome::Preflight
             | Outcome::Redirected
-            | Outcome::Responded
+            | Outcome::FixedResponse
             | Outcome::TunnelIdle
             | Outcome::ClientDisconnected => Level::INFO,
         }

@@ -107,7 +107,7 @@ fn upstream_failures_are_warnings_client_errors_are_not() {
         (Outcome::Rejected, "info", "rejected request"),
         (Outcome::Preflight, "info", "sent preflight response"),
         (Outcome::Redirected, "info", "redirected request"),
-        (Outcome::Responded, "info", "sent response of route"),
+        (Outcome::FixedResponse, "info", "sent response of route"),
         (Outcome::Aborted, "warn", "aborted response"),
         (Outcome::ClientDisconnected, "info", "client disconnected"),
     ] {

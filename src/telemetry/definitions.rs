@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use super::status_label;
 
 /// The prefix of every name except `process_*`, which Prometheus prescribes.
-pub const PREFIX: &str = "statusquo_";
+pub(crate) const PREFIX: &str = "statusquo_";
 
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,7 +116,7 @@ pub(crate) const DISCONNECTS: MetricDefinition = MetricDefinition::counter(
 pub(crate) const CONFORMANCE: MetricDefinition = MetricDefinition::counter(
     "conformance_total",
     &["upstream", "result"],
-    "Error responses from the upstream, by result: `conforms` (forwarded), or what is wrong with it: `wrong_shape`, `not_json`, `undocumented`, `too_large` or `incomplete`.",
+    "Error responses from the upstream, by result: `conforms` (forwarded), `message_withheld` (well-formed, but `errors.upstream_messages` does not allow its message: by default every 5xx), or what is wrong with it: `wrong_shape`, `not_json`, `undocumented`, `too_large` or `incomplete`.",
 );
 pub(crate) const WOULD_REPLACE: MetricDefinition = MetricDefinition::counter(
     "would_replace_total",

@@ -70,7 +70,7 @@ impl CertVerification {
     ///
     /// # Errors
     /// No trusted authority was found.
-    pub fn system_roots() -> Result<CertVerification, TlsConfigError> {
+    pub(crate) fn system_roots() -> Result<CertVerification, TlsConfigError> {
         let certificates = rustls_native_certs::load_native_certs().certs;
         let mut roots = RootCertStore::empty();
         let (accepted, _) = roots.add_parsable_certificates(certificates.iter().cloned());
@@ -87,7 +87,7 @@ impl CertVerification {
     ///
     /// # Errors
     /// The file is not PEM, is damaged, or contains no certificate.
-    pub fn from_pem(file: &[u8]) -> Result<CertVerification, TlsConfigError> {
+    pub(crate) fn from_pem(file: &[u8]) -> Result<CertVerification, TlsConfigError> {
         let certificates = pem::certificates(file)?;
         let mut roots = RootCertStore::empty();
         for (index, certificate) in certificates.iter().enumerate() {
@@ -143,7 +143,7 @@ impl CertVerification {
     }
 
     /// Whether certificates are verified.
-    pub fn is_enabled(&self) -> bool {
+    pub(crate) fn is_enabled(&self) -> bool {
         self.authorities.is_some()
     }
 

@@ -24,7 +24,7 @@ pub struct ConcurrencyLimits {
 
 impl ConcurrencyLimits {
     /// No limit.
-    pub const UNLIMITED: ConcurrencyLimits =
+    pub(crate) const UNLIMITED: ConcurrencyLimits =
         ConcurrencyLimits { max: u32::MAX, queue: 0, queue_timeout: Duration::ZERO };
 }
 

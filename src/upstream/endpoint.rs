@@ -38,7 +38,7 @@ pub(crate) struct Endpoint {
     /// The name to verify the certificate against; `None` without TLS.
     pub tls_name: Option<Arc<ServerName<'static>>>,
     /// Survives reloads, and is shared by equal servers.
-    pub(super) state: Arc<EndpointState>,
+    pub(crate) state: Arc<EndpointState>,
     /// The idle HTTP/1 connections.
     pub(super) idle: IdlePool<Stream>,
     /// The address is no longer one of the server's: its connections are not kept.
@@ -328,26 +328,6 @@ impl Endpoint {
             (None, Some(base)) => self.server.strip_suffix(base.as_str()).unwrap_or(&self.server),
             (None, None) => &self.server,
         }
-    }
-
-    /// A health check begins; see [`EndpointState::begin_check`].
-    pub(crate) fn begin_check(&self, next: Instant) {
-        self.state.begin_check(next);
-    }
-
-    /// Records a health check; see [`EndpointState::record_check`].
-    pub(crate) fn record_check(
-        &self,
-        check: FinishedCheck,
-        settings: &HealthSettings,
-        next: impl FnOnce(Health) -> Instant,
-    ) -> Option<ServerHealth> {
-        self.state.record_check(check, settings, next)
-    }
-
-    /// Records that a connection failed.
-    pub(crate) fn connect_failed(&self, now: Instant) {
-        self.state.connect_failed(now);
     }
 
     /// Whether connections to it may be kept.

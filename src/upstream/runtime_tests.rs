@@ -245,7 +245,7 @@ fn server_that_passes_its_health_checks_again_gets_a_trial_at_once() {
         rise: 1,
     };
     let after = |result| {
-        endpoint.record_check(FinishedCheck { result, started: now, ended: now }, &settings, |_| now);
+        endpoint.state.record_check(FinishedCheck { result, started: now, ended: now }, &settings, |_| now);
         endpoint.state.view(now).health
     };
     assert_eq!(after(CheckResult::Passed), ServerHealth::Ejected, "it was not unhealthy");
@@ -322,7 +322,7 @@ fn reload_keeps_health_breaker_and_budget_of_equal_servers() {
     };
     let (shop, now) = (UpstreamRuntime::new(with(&THREE), None), Instant::now());
     let failed = FinishedCheck { result: CheckResult::Failed, started: now, ended: now };
-    shop.servers()[1].endpoints()[0].record_check(failed, &health, |_| now);
+    shop.servers()[1].endpoints()[0].state.record_check(failed, &health, |_| now);
     shop.breaker().unwrap().admit(now).unwrap().record(Outcome::Failure, now);
     assert_eq!((0..20).filter(|_| shop.budget().try_retry(20, now)).count(), 10);
 

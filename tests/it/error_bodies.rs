@@ -28,6 +28,7 @@ fn conforming_503_without_retry_after_gets_one() {
     let gateway = Gateway::with_upstream(&upstream).start();
     let response = gateway.client().get("/");
     assert_eq!((response.status, response.header("retry-after")), (503, Some("5")));
+    gateway.expect_metric("conformance_total", &[("result", "message_withheld")], 1.0);
 }
 
 #[test]

@@ -156,6 +156,28 @@ fn denied_method_and_disallowed_client_get_403() {
     assert_eq!(upstream.request_count(), 1);
 }
 
+/// A client could otherwise learn by HEAD what it may not get by GET.
+#[test]
+fn route_that_denies_get_denies_head_too() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
+        .route("name: inner, match: { path: /inner }, upstream: main, deny: { methods: [GET] }")
+        .route("name: rest, match: { path: \"/{*rest}\" }, upstream: main, deny: { methods: [HEAD] }")
+        .with_h2c_listener()
+        .start();
+    let mut client = gateway.client();
+    client.get("/inner").assert_local_reply(403);
+    assert_eq!(client.request("HEAD", "/inner", "", "").status, 403);
+    let response = gateway.h2_client().request("HEAD", "/inner", &[], bytes::Bytes::new());
+    assert_eq!(response.status, 403);
+    assert_eq!(upstream.request_count(), 0);
+    client.request("POST", "/inner", "", "").assert_response(200, "fine");
+    // HEAD does not include GET.
+    client.get("/").assert_response(200, "fine");
+    assert_eq!(client.request("HEAD", "/", "", "").status, 403);
+    assert_eq!(upstream.request_count(), 2);
+}
+
 #[test]
 fn method_of_no_matching_route_gets_an_allow_header() {
     let upstream = ok_upstream("fine");

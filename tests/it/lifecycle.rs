@@ -3,7 +3,10 @@
 use std::net::TcpStream;
 use std::time::Instant;
 
+use statusquo::conformance::frames::{PREFACE, frame_type, settings_frame};
+
 use super::prelude::*;
+use super::raw_h2_client::{RawH2Client, get_frame};
 
 #[test]
 fn livez_and_readyz_respond() {
@@ -33,8 +36,13 @@ fn sigterm_completes_requests_in_flight_and_exits_0() {
         Step::WaitForGate(gate.clone()),
         write_bytes("half"),
     ]);
-    let gateway = Gateway::with_upstream(&upstream).start();
+    let gateway = Gateway::with_upstream(&upstream)
+        .route("name: local, match: { path: /local }, respond: { status: 200, body: local, media_type: text/plain }")
+        .route("name: all, upstream: main")
+        .start();
+    // Without a request it would stay open until the end of the drain.
     let mut idle = gateway.client();
+    idle.get("/local").assert_response(200, "local");
     let mut busy = gateway.client();
     busy.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
     busy.wait_for("half");
@@ -114,6 +122,72 @@ fn sighup_without_a_config_file_is_logged_and_ignored() {
     let ignored = "ignored SIGHUP: the configuration did not come from a file";
     gateway.log_line(|line| line["message"] == ignored);
     gateway.client().get("/").assert_response(200, "still here");
+}
+
+/// Scripts for nginx or HAProxy send them; by default each ends a process at once.
+#[test]
+fn unsupported_signals_are_logged_and_ignored_also_during_a_drain() {
+    let gate = Gate::new();
+    let upstream = script([
+        Step::ReadRequestHead,
+        Step::WaitForGate(gate.clone()),
+        Step::Write(http_response("200 OK", "still here")),
+    ]);
+    let gateway = Gateway::with_upstream(&upstream).set("drain", "60s").start();
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
+    let send_all = |count| {
+        for name in ["USR1", "USR2", "ALRM"] {
+            gateway.send_signal(name);
+            let prefix = format!("ignored SIG{name}: ");
+            let line_count = || gateway.log_text().matches(&prefix).count();
+            let deadline = Instant::now() + limit();
+            while line_count() < count {
+                assert!(Instant::now() < deadline, "{}", gateway.log_text());
+                std::thread::yield_now();
+            }
+        }
+    };
+    send_all(1);
+    gateway.send_sigterm();
+    gateway.log_line(|line| line["message"] == "draining");
+    send_all(2);
+    gate.open();
+    client.read(SentRequest::Http11("GET")).assert_response(200, "still here");
+    assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
+}
+
+/// Its client knows only that it was accepted. The close of a keep-alive connection, one second into the drain, marks the
+/// time when connections without a request were closed too.
+#[test]
+fn connection_without_a_request_is_served_until_the_drain_ends() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).set("drain", "60s").with_h2c_listener().start();
+    let mut silent = gateway.client();
+    let mut silent_h2c = RawH2Client::of(TcpStream::connect(gateway.h2_address()).unwrap());
+    let mut silent_h2 = RawH2Client::connect(gateway.h2_address(), &[], &[]);
+    silent_h2.read_until(frame_type::SETTINGS);
+    let mut kept = gateway.client();
+    kept.get("/").assert_response(200, "fine");
+    for listener in [gateway.address(), gateway.h2_address()] {
+        gateway.expect_metric("connections", &[("listener", &listener.to_string())], 2.0);
+    }
+    gateway.send_sigterm();
+    kept.expect_close();
+    gateway.expect_metric("closed_without_response_total", &[], 1.0);
+    let response = silent.get("/");
+    response.assert_response(200, "fine");
+    assert!(response.has_connection_close());
+    silent.expect_close();
+    silent_h2c.send([PREFACE, &settings_frame(&[])].concat());
+    for h2 in [&mut silent_h2, &mut silent_h2c] {
+        h2.send(get_frame(1));
+        let data = h2.read_until_frame(|frame| (frame.frame_type, frame.stream) == (frame_type::DATA, 1));
+        assert_eq!(data.payload, b"fine");
+    }
+    drop((silent_h2, silent_h2c));
+    assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
 }
 
 #[test]

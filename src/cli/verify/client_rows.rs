@@ -126,7 +126,7 @@ fn choose_target(harness: &Harness, contract: &Contract) -> Option<Target> {
     let accepts_both = |probe: &&RouteProbe| {
         let allowed = |method: &Method| {
             let route = harness.config.routes.get(probe.route_index);
-            let denied = route.is_some_and(|route| route.deny_methods.contains(method));
+            let denied = route.is_some_and(|route| route.denies(method));
             harness.probes.accepts(probe, method) && !denied
         };
         [Method::GET, Method::POST].iter().all(allowed)
@@ -186,7 +186,7 @@ pub(super) fn skip_reason(
         let suffix = if routed.without_host { " without a host" } else { "" };
         return Some(format!("the route {} does not match {name} {path}{suffix}", route.name));
     }
-    route.deny_methods.contains(&method).then(|| format!("the route {} denies {name}", route.name))
+    route.denies(&method).then(|| format!("the route {} denies {name}", route.name))
 }
 
 /// What the expected responses depend on.

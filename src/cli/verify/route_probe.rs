@@ -70,8 +70,7 @@ impl RouteProbes {
 const PARAMETER_VALUES: [&str; 3] = ["verify", "verify-7f3a", "7"];
 
 fn find_probe(router: &Router, index: usize, route: &RouteConfig) -> Result<RouteProbe, String> {
-    let allowed: Vec<Method> =
-        candidate_methods(route).filter(|method| !route.deny_methods.contains(method)).collect();
+    let allowed: Vec<Method> = candidate_methods(route).filter(|method| !route.denies(method)).collect();
     if allowed.is_empty() {
         return Err("the route denies every method that it matches".to_owned());
     }

@@ -77,7 +77,7 @@ fn plan<'a>(
     }
     harness::unsupported(upstream, fault.server_kind).map_or(Ok(()), Err)?;
     let method = request_method(probe, fault);
-    if !harness.probes.accepts(probe, &method) || route.deny_methods.contains(&method) {
+    if !harness.probes.accepts(probe, &method) || route.denies(&method) {
         return Err(format!("the route does not accept {method}"));
     }
     if fault.request.body.len() as u64 > route.max_body {

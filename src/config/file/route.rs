@@ -194,7 +194,7 @@ pub(crate) enum SchemeWord {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("x-short" = "methods"))]
 pub(crate) struct DenyFile {
-    /// Methods for which clients get 403 (cause `http_request_denied`).
+    /// Methods for which clients get 403 (cause `http_request_denied`). GET includes HEAD.
     #[schemars(extend("default" = [], "x-unit" = "list of methods"))]
     pub methods: Vec<MethodName>,
 }

@@ -104,7 +104,7 @@ impl RedisConnection {
     }
 
     /// Whether keys with different hash tags may be on different nodes, so that one script call cannot use both.
-    pub const fn is_cluster(&self) -> bool {
+    pub(crate) const fn is_cluster(&self) -> bool {
         match self {
             RedisConnection::Server(_) => false,
             RedisConnection::Cluster(_) => true,
@@ -168,7 +168,7 @@ impl RedisConnection {
 }
 
 /// Classifies an error of the client library.
-pub fn classify_error(error: &RedisError) -> BackendError {
+pub(crate) fn classify_error(error: &RedisError) -> BackendError {
     match error.kind() {
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown) => {
             BackendError::Unreachable

@@ -106,7 +106,7 @@ impl RedisBackend {
     }
 
     /// Waits until a connection was attempted once, successfully or not.
-    pub async fn wait_for_first_attempt(&self) {
+    pub(crate) async fn wait_for_first_attempt(&self) {
         let mut attempted = self.inner.connect_attempted.subscribe();
         // Fails only if the sender is dropped, and `self` owns it.
         let _ = attempted.wait_for(|tried| *tried).await;

@@ -32,7 +32,7 @@ pub enum ScriptOperation {
 }
 
 /// Hashes what has separate counts: rule, algorithm and quota.
-pub fn rule_hash(request: &TakeRequest<'_>) -> u64 {
+pub(crate) fn rule_hash(request: &TakeRequest<'_>) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(request.rule.as_bytes());
     hasher.write_u8(0xff);

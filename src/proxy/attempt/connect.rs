@@ -197,7 +197,7 @@ async fn open_connection(
             }
             Err(Interrupt::Fault(fault)) if !addresses.is_empty() && is_address_specific(&fault) => {
                 let now = Instant::now();
-                candidate.connect_failed(now);
+                candidate.state.connect_failed(now);
                 if let Some(guard) = &mut exchange.record.last_attempt {
                     upstream.address_failed(guard, candidate.endpoint(), now);
                 }

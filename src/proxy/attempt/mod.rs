@@ -48,94 +48,66 @@ pub(super) async fn forward(
     let upstream = &route.upstream;
     let hash = balance::request_hash(exchange.context, forwarding);
     // The request may have waited: for its body, for the rate-limit backend, in the queue.
-    let now = Instant::now();
-    upstream.budget().record_request(now);
-    let mut progress = Progress { tried: Vec::new(), attempt: 1, reconnects: 0 };
-    let (mut candidate, guard) = first_candidate(forwarding, hash, now)?;
+    let started = Instant::now();
+    upstream.budget().record_request(started);
+    let (candidate, guard) = first_server(forwarding, hash, started)?;
     exchange.record.begin_attempt(guard);
+    let mut progress = Progress { candidate, started, attempt: 1, reconnects: 0, tried: Vec::new(), hash };
     loop {
-        let started = if progress.attempt == 1 { now } else { Instant::now() };
-        let is_last = progress.attempt >= route.attempts;
-        let (fault, facts) = match try_once(exchange, forwarding, &candidate, &progress).await {
+        let result = try_once(exchange, forwarding, &progress).await;
+        let (retry, reason) = match &result {
             Ok(response) => {
-                let metrics = &route.upstream_metrics;
-                metrics.attempt(candidate.server_index, Ok(()));
-                if progress.attempt > 1 || progress.reconnects > 0 {
-                    metrics.retry(candidate.server_index, Ok(()));
-                }
                 let status = response.response_head.parsed.status;
-                if is_last || !take_status_retry(forwarding, status) {
-                    outcome::responded(exchange, upstream, status);
-                    return Ok(response);
-                }
-                outcome::response_discarded(exchange, upstream, status);
-                progress.tried.push(candidate.clone());
-                let next = other_server(upstream, &progress, hash).or_else(|| same_server(&candidate));
-                let Some((next, guard)) = next else {
-                    // No server gets requests now: the client gets this response.
-                    outcome::responded(exchange, upstream, status);
-                    return Ok(response);
-                };
-                exchange.record.record_retried(&candidate, RetryReason::Status(status), started);
-                response.conn.release(upstream);
-                exchange.record.begin_attempt(guard);
-                candidate = next;
-                progress.attempt += 1;
-                continue;
+                (after_response(exchange, forwarding, &progress, status), RetryReason::Status(status))
+            }
+            Err(AttemptError { interrupt: Interrupt::Fault(fault), facts }) => {
+                let retry = after_failure(exchange, forwarding, &progress, (fault, *facts));
+                (retry, RetryReason::Fault(fault.cause()))
             }
             Err(AttemptError { interrupt: Interrupt::ClientDisconnected, .. }) => {
                 return Err(Interrupt::ClientDisconnected);
             }
-            Err(AttemptError { interrupt: Interrupt::Fault(fault), facts }) => (fault, facts),
         };
-        let decision = retry::decide(FailedAttempt {
-            cause: fault.cause(),
-            phase: fault.phase(),
-            method: &forwarding.request.method,
-            connection: facts,
-            is_replayable: forwarding.upload.is_replayable(),
-            authenticates_connection: forwarding.request.authenticates_connection,
-        });
-        if decision == Retry::Reconnect && progress.reconnects < MAX_RECONNECTS {
+        if retry == Retry::Reconnect {
             // The connection failed, not the server: not counted as an attempt.
             progress.reconnects += 1;
             continue;
         }
-        record_failure(exchange, forwarding, &candidate, &fault, progress.attempt);
-        if is_last || decision == Retry::Never {
-            return Err(Interrupt::Fault(fault));
-        }
-        progress.tried.push(candidate.clone());
-        let next = other_server(upstream, &progress, hash).or_else(|| match decision {
-            Retry::AnyServer | Retry::Reconnect => same_server(&candidate),
-            Retry::OtherServer | Retry::Never => None,
+        let next = progress.next_server(upstream, retry).filter(|_| {
+            // Last, because it uses up the budget.
+            upstream.budget().try_retry(route.retry_budget, Instant::now())
         });
-        let Some((next, guard)) = next else { return Err(Interrupt::Fault(fault)) };
-        if !upstream.budget().try_retry(route.retry_budget, Instant::now()) {
-            return Err(Interrupt::Fault(fault));
-        }
-        exchange.record.record_retried(&candidate, RetryReason::Fault(fault.cause()), started);
+        let Some((candidate, guard)) = next else {
+            return match result {
+                Ok(response) => {
+                    outcome::response_kept(exchange, upstream, response.response_head.parsed.status);
+                    Ok(response)
+                }
+                Err(error) => Err(error.interrupt),
+            };
+        };
+        exchange.record.record_retried(&progress.candidate, reason, progress.started);
         exchange.record.begin_attempt(guard);
-        candidate = next;
-        progress.attempt += 1;
+        if let Ok(response) = result {
+            response.conn.release(upstream);
+        }
+        progress.begin_attempt(candidate);
     }
-}
-
-/// Debits the retry budget and returns true if a response with this status may be followed by another attempt.
-fn take_status_retry(forwarding: &Forwarding<'_>, status: u16) -> bool {
-    let route = forwarding.route;
-    !forwarding.depends_on_connection()
-        && route.retry_on_status.contains(&status)
-        && forwarding.can_retry_after_response()
-        && route.upstream.budget().try_retry(route.retry_budget, Instant::now())
 }
 
 /// The attempts of one request.
 struct Progress {
-    tried: Vec<Candidate>,
+    /// The server of the current attempt.
+    candidate: Candidate,
+    /// When the current attempt began.
+    started: Instant,
+    /// The number of the current attempt, from 1.
     attempt: u32,
     /// How often the request was sent again on another connection without counting an attempt.
     reconnects: u32,
+    /// The servers of the earlier attempts.
+    tried: Vec<Candidate>,
+    hash: u64,
 }
 
 impl Progress {
@@ -151,10 +123,32 @@ impl Progress {
             Reuse::IdleFor(MAX_IDLE_WITHOUT_RETRY)
         }
     }
+
+    /// The server for the next attempt; `None` if there is to be no other attempt, or no server gets requests now.
+    fn next_server(&mut self, upstream: &UpstreamRuntime, retry: Retry) -> Option<(Candidate, AttemptGuard)> {
+        let may_repeat = match retry {
+            Retry::Never => return None,
+            Retry::OtherServer => false,
+            Retry::AnyServer | Retry::Reconnect => true,
+        };
+        let now = Instant::now();
+        self.tried.push(self.candidate.clone());
+        if let Ok(other) = upstream.select(&self.tried, self.hash, now) {
+            return Some(other);
+        }
+        let guard = may_repeat.then(|| AttemptGuard::again(self.candidate.endpoint(), now)).flatten();
+        guard.map(|guard| (self.candidate.clone(), guard))
+    }
+
+    fn begin_attempt(&mut self, candidate: Candidate) {
+        self.candidate = candidate;
+        self.attempt += 1;
+        self.started = Instant::now();
+    }
 }
 
 /// The server of the pinned connection, else the one that the balancer selects.
-fn first_candidate(
+fn first_server(
     forwarding: &mut Forwarding<'_>,
     hash: u64,
     now: Instant,
@@ -166,41 +160,65 @@ fn first_candidate(
     selected.map_err(|reason| no_server(forwarding, reason))
 }
 
-/// Selects a server that has not been tried.
-fn other_server(
-    upstream: &UpstreamRuntime,
-    progress: &Progress,
-    hash: u64,
-) -> Option<(Candidate, AttemptGuard)> {
-    upstream.select(&progress.tried, hash, Instant::now()).ok()
-}
-
-/// The same server for another attempt, unless it gets no requests now.
-fn same_server(candidate: &Candidate) -> Option<(Candidate, AttemptGuard)> {
-    let guard = AttemptGuard::again(candidate.endpoint(), Instant::now())?;
-    Some((candidate.clone(), guard))
-}
-
-/// Counts an attempt that failed, for metrics, ejection and the circuit breaker.
-fn record_failure(
+/// Counts an attempt that got a response, and decides whether another attempt follows: `retry.on_status` lists the
+/// status, and the request can be sent again.
+fn after_response(
     exchange: &mut Exchange<'_>,
     forwarding: &Forwarding<'_>,
-    candidate: &Candidate,
-    fault: &Fault,
-    attempt: u32,
-) {
+    progress: &Progress,
+    status: u16,
+) -> Retry {
+    let (route, server) = (forwarding.route, progress.candidate.server_index);
+    route.upstream_metrics.attempt(server, Ok(()));
+    if progress.attempt > 1 || progress.reconnects > 0 {
+        route.upstream_metrics.retry(server, Ok(()));
+    }
+    let retries = progress.attempt < route.attempts
+        && !forwarding.depends_on_connection()
+        && route.retry_on_status.contains(&status)
+        && forwarding.can_retry_after_response();
+    if !retries {
+        return Retry::Never;
+    }
+    // Before the next server is selected: this one may be ejected for its response.
+    outcome::response_discarded(exchange, &route.upstream, status);
+    Retry::AnyServer
+}
+
+/// Decides whether another attempt follows one that failed. A failure that counts is recorded for metrics, ejection and
+/// the circuit breaker.
+fn after_failure(
+    exchange: &mut Exchange<'_>,
+    forwarding: &Forwarding<'_>,
+    progress: &Progress,
+    (fault, connection): (&Fault, ConnectionFacts),
+) -> Retry {
     let (route, cause) = (forwarding.route, fault.cause());
+    let retry = retry::decide(FailedAttempt {
+        cause,
+        phase: fault.phase(),
+        method: &forwarding.request.method,
+        connection,
+        is_replayable: forwarding.upload.is_replayable(),
+        authenticates_connection: forwarding.request.authenticates_connection,
+    });
+    let retry = match retry {
+        Retry::Reconnect if progress.reconnects < MAX_RECONNECTS => return Retry::Reconnect,
+        Retry::Reconnect => Retry::AnyServer,
+        Retry::Never | Retry::OtherServer | Retry::AnyServer => retry,
+    };
     // What the client caused, for example with a malformed or slow body, is not a failure of the upstream.
     let waits_for_client = forwarding.upload.waiting() == WaitingFor::Client;
     if cause.is_client_error() || (fault.phase() == Phase::Send && waits_for_client) {
         exchange.record.discard_outcome();
-        return;
+    } else {
+        route.upstream_metrics.attempt(progress.candidate.server_index, Err(cause));
+        if progress.attempt > 1 {
+            route.upstream_metrics.retry(progress.candidate.server_index, Err(cause));
+        }
+        outcome::attempt_failed(exchange, &route.upstream, fault);
     }
-    route.upstream_metrics.attempt(candidate.server_index, Err(cause));
-    if attempt > 1 {
-        route.upstream_metrics.retry(candidate.server_index, Err(cause));
-    }
-    outcome::attempt_failed(exchange, &route.upstream, fault);
+    if progress.attempt < route.attempts { retry } else { Retry::Never }
 }
 
 /// What is known about the connection of a failed attempt.
@@ -233,9 +251,9 @@ impl From<Interrupt> for AttemptError {
 async fn try_once(
     exchange: &mut Exchange<'_>,
     forwarding: &mut Forwarding<'_>,
-    candidate: &Candidate,
     progress: &Progress,
 ) -> Result<UpstreamResponse, AttemptError> {
+    let candidate = &progress.candidate;
     let is_last = progress.attempt >= forwarding.route.attempts;
     let multiplexes = forwarding.route.upstream.transport().http2().may_serve(candidate);
     let reuse = progress.reuse(forwarding.can_retry_if_connection_fails(), !multiplexes);
@@ -249,7 +267,7 @@ async fn try_once(
         host: forwarding.upstream_host(candidate),
         forwarded_for: &forwarding.forwarded_for,
         origin: forwarding.origin,
-        peer: exchange.context.peer,
+        peer_trust: exchange.context.peer_trust,
         request_id: &exchange.context.request_id,
         via: forwarding.route.sends_via.then_some(&exchange.context.gateway.via[..]),
         offer: forwarding.offer.as_ref(),

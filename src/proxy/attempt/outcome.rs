@@ -46,7 +46,7 @@ pub(in crate::proxy) fn pass_breaker(exchange: &mut Exchange<'_>, route: &Route)
 
 /// Records the header section of the response that the client gets. A trial ends with it: the response may be a stream or
 /// a tunnel that lasts for hours, in which no other request would be let through. How it ends is recorded too.
-pub(super) fn responded(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
+pub(super) fn response_kept(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
     if exchange.record.last_attempt.as_ref().is_some_and(AttemptGuard::is_trial) {
         record_status(exchange, upstream, status);
     }
@@ -104,12 +104,12 @@ pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd, 
         RequestEnd::Forwarded { .. } | RequestEnd::Replaced { .. } | RequestEnd::TunnelIdle { .. } => {
             Some(record.upstream_status.map_or(Outcome::Success, |status| of_status(upstream, status)))
         }
-        RequestEnd::Replied { fault, .. } | RequestEnd::Aborted { fault, .. } => {
+        RequestEnd::LocalError { fault, .. } | RequestEnd::Aborted { fault, .. } => {
             is_upstream_failure(fault).then_some(Outcome::Failure)
         }
         RequestEnd::Preflight { .. }
         | RequestEnd::Redirected { .. }
-        | RequestEnd::Responded { .. }
+        | RequestEnd::FixedResponse { .. }
         | RequestEnd::ClientDisconnected => None,
     };
     let (guard, pass) = (record.last_attempt.as_mut(), record.breaker_pass.take());

@@ -23,7 +23,7 @@ use crate::upstream::timer::timeout_at;
 pub(super) fn slot(exchange: &mut Exchange<'_>, route: &Route, request: &Request) -> Option<Arc<PinnedSlot>> {
     let authenticates = request.authenticates_connection;
     let table = if authenticates { exchange.client.pinned_or_new() } else { exchange.client.pinned()? };
-    if exchange.context.peer == PeerTrust::Trusted {
+    if exchange.context.peer_trust == PeerTrust::Trusted {
         return None;
     }
     let upstream = &route.upstream;

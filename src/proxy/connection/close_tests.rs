@@ -43,10 +43,7 @@ async fn lingering_close_is_bounded_when_the_client_does_not_read() {
     let (_shutdown, shutdown) = watch::channel(false);
     let h1 = DownstreamH1::new(BufferedStream::new(Box::new(server)), shutdown);
     let started = Instant::now();
-    let closing = lingering_close(
-        Downstream::h1(h1, ListenerOrigin { scheme: "https", port: 443, tls_version: None }),
-        true,
-    );
+    let closing = lingering_close(h1, true);
     assert_eq!(timeout_at(started + Duration::from_secs(10), closing).await, Some(()));
     assert!(started.elapsed() >= LINGER_IDLE_TIMEOUT);
 }

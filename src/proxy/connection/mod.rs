@@ -63,7 +63,8 @@ const OVER_LIMIT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Time for sending the TLS close_notify alert on an idle connection.
 const CLOSE_NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// An idle connection stays open for this long after draining has begun: a request may already be in transit.
+/// An idle connection that has served a request stays open for this long after draining has begun: a request may
+/// already be in transit. One without a request stays open: its client knows only that it was accepted.
 const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// Maximum number of bytes of a malformed request line that are logged.
@@ -242,63 +243,57 @@ impl Connection<'_> {
         loop {
             let Some(h1) = client.as_h1() else { return };
             match self.read_request_head(&mut h1.io, is_first, &mut drain).await {
-                NextInput::Closed(close_reason) => {
-                    if let Some(close_reason) = close_reason {
-                        self.listener.gateway.metrics.closed_without_response(close_reason);
-                    }
-                    if matches!(
-                        close_reason,
-                        Some(CloseReason::IdleTimeout | CloseReason::Evicted | CloseReason::Drain)
-                    ) {
-                        // Without a TLS close_notify alert the close looks like a truncation attack.
-                        let _ =
-                            timeout_at(Instant::now() + CLOSE_NOTIFY_TIMEOUT, h1.io.shutdown_write()).await;
-                    }
-                    return;
-                }
-                NextInput::Http2Preface => {
-                    if let Some(h1) = client.into_h1() {
-                        let (stream, read) = h1.io.into_parts();
-                        h2::serve(self, stream, read).await;
-                    }
-                    return;
+                NextInput::RequestHead { length, skip } => {
+                    self.serve_request(&mut client, length, skip).await
                 }
                 NextInput::Rejected(fault) => {
                     let rejected = Self::rejected_request(fault, &h1.io.input);
                     self.reject(&mut client, rejected).await;
                 }
-                NextInput::RequestHead { length, skip } => {
-                    self.serve_request(&mut client, length, skip).await
+                NextInput::Http2Preface => {
+                    let Some(h1) = client.into_h1() else { return };
+                    let (stream, read) = h1.io.into_parts();
+                    return h2::serve(self, stream, read).await;
                 }
+                NextInput::Closed(close_reason) => return self.close_without_request(h1, close_reason).await,
             }
             is_first = false;
-            match client.state() {
-                ResponseState::Complete if client.as_h1().is_some_and(|h1| h1.is_keep_alive()) => {}
-                ResponseState::Complete => return lingering_close(client, self.slot.is_ok()).await,
-                ResponseState::Aborted(CloseMode::Reset) => {
-                    if let Some(h1) = client.into_h1() {
-                        h1.io.reset();
-                    }
-                    return;
-                }
-                // The close itself marks the response as truncated, so there is no lingering close.
-                ResponseState::Aborted(CloseMode::Fin) => return,
-                ResponseState::NotStarted
-                | ResponseState::Started
-                | ResponseState::Disconnected
-                | ResponseState::WriteTimeout => {
-                    record::count_disconnect(&self.listener.gateway, client.state());
-                    // The client may have closed only its sending side: a truncated response must not look complete.
-                    if let Some(mut h1) = client.into_h1()
-                        && h1.abort() == CloseMode::Reset
-                    {
-                        h1.io.reset();
-                    }
-                    return;
-                }
+            let is_complete = client.state() == ResponseState::Complete;
+            match client.as_h1() {
+                Some(h1) if is_complete && h1.is_keep_alive() => h1.io.free_buffers(),
+                Some(_) | None => return self.close_after_response(client).await,
             }
-            if let Some(h1) = client.as_h1() {
-                h1.io.free_buffers();
+        }
+    }
+
+    /// Closes a connection on which no request follows.
+    async fn close_without_request(&self, h1: &mut DownstreamH1, close_reason: Option<CloseReason>) {
+        let Some(close_reason) = close_reason else { return };
+        self.listener.gateway.metrics.closed_without_response(close_reason);
+        if matches!(close_reason, CloseReason::IdleTimeout | CloseReason::Evicted | CloseReason::Drain) {
+            // Without a TLS close_notify alert the close looks like a truncation attack.
+            let _ = timeout_at(Instant::now() + CLOSE_NOTIFY_TIMEOUT, h1.io.shutdown_write()).await;
+        }
+    }
+
+    /// Closes the connection after its last response, so that the client can tell whether it is complete.
+    async fn close_after_response(&self, client: Downstream) {
+        let state = client.state();
+        let Some(mut h1) = client.into_h1() else { return };
+        match state {
+            ResponseState::Complete => lingering_close(h1, self.slot.is_ok()).await,
+            ResponseState::Aborted(CloseMode::Reset) => h1.io.reset(),
+            // The close itself marks the response as truncated, so there is no lingering close.
+            ResponseState::Aborted(CloseMode::Fin) => {}
+            ResponseState::NotStarted
+            | ResponseState::Started
+            | ResponseState::Disconnected
+            | ResponseState::WriteTimeout => {
+                record::count_disconnect(&self.listener.gateway, state);
+                // The client may have closed only its sending side: a truncated response must not look complete.
+                if h1.abort() == CloseMode::Reset {
+                    h1.io.reset();
+                }
             }
         }
     }
@@ -387,7 +382,9 @@ impl Connection<'_> {
                 read = timeout_at(idle_deadline, io.fill(HEADER_BUFFER_SIZE)) => read,
                 () = drain.as_mut(), if !draining => {
                     draining = true;
-                    idle_deadline = idle_deadline.min(Instant::now() + DRAIN_IDLE_GRACE);
+                    if !is_first {
+                        idle_deadline = idle_deadline.min(Instant::now() + DRAIN_IDLE_GRACE);
+                    }
                     continue;
                 }
                 () = evicted(self.slot.as_ref().ok()), if idle => {
@@ -400,7 +397,7 @@ impl Connection<'_> {
                 Some(Ok(0) | Err(_)) if is_first => Some(CloseReason::NoRequest),
                 // A client may close a keep-alive connection at any time.
                 Some(Ok(0) | Err(_)) => None,
-                None if draining => Some(CloseReason::Drain),
+                None if draining && !is_first => Some(CloseReason::Drain),
                 None => Some(CloseReason::IdleTimeout),
             };
             return Some(NextInput::Closed(close_reason));
@@ -508,8 +505,7 @@ pub(super) fn first_line(read: &[u8]) -> Bytes {
 
 /// Closes a connection after a complete response: sends FIN, then reads and discards input within limits. Closing with
 /// unread input would send a reset that can overtake the response.
-async fn lingering_close(client: Downstream, had_slot: bool) {
-    let Some(mut h1) = client.into_h1() else { return };
+async fn lingering_close(mut h1: DownstreamH1, had_slot: bool) {
     // With TLS this writes an alert, which blocks when the client does not read.
     if !matches!(timeout_at(Instant::now() + LINGER_IDLE_TIMEOUT, h1.io.shutdown_write()).await, Some(Ok(())))
     {

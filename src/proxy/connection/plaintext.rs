@@ -1,19 +1,20 @@
-//! Plain HTTP/1 on a TLS listener: rejected in clear text with a documented error, so that its user learns of the wrong
-//! scheme. If the bytes are not HTTP/1, the connection closes and is counted as `plaintext_on_tls`.
+//! Responds to an HTTP/1 request that is sent without TLS to a TLS listener.
+//!
+//! The response is sent in clear text: the contract's 400, so that the client can report what is wrong. No such request is
+//! routed. If the bytes are not HTTP/1, the connection is closed without a response and counted as `plaintext_on_tls`.
 
 use std::time::Instant;
 
 use bytes::BytesMut;
 use pingora::protocols::Stream;
 
-use super::{Connection, NextInput, lingering_close};
+use super::{Connection, NextInput};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::partial_request::{RequestStart, request_start};
 use crate::http::request_scanner::{Progress, RequestScanner};
 use crate::proxy::buffered_stream::BufferedStream;
+use crate::proxy::downstream::Downstream;
 use crate::proxy::downstream::h1::DownstreamH1;
-use crate::proxy::downstream::{Downstream, ResponseState};
-use crate::proxy::record;
 use crate::telemetry::CloseReason;
 
 /// Rejects what a client without TLS sends until `deadline`; `read` was received already.
@@ -24,9 +25,8 @@ pub(super) async fn reject(
     deadline: Instant,
 ) {
     let mut io = BufferedStream::with_input(stream, read);
-    let gateway = &connection.listener.gateway;
     if let Err(close_reason) = read_request(connection, &mut io, deadline).await {
-        return gateway.metrics.closed_without_response(close_reason);
+        return connection.listener.gateway.metrics.closed_without_response(close_reason);
     }
     let mut client =
         Downstream::h1(DownstreamH1::new(io, connection.shutdown.clone()), connection.listener_origin);
@@ -35,14 +35,7 @@ pub(super) async fn reject(
         .with_evidence(Evidence::from_static("plain HTTP on a TLS listener"));
     let rejected = Connection::rejected_request(fault, &h1.io.input);
     connection.reject(&mut client, rejected).await;
-    match client.state() {
-        ResponseState::Complete => lingering_close(client, connection.slot.is_ok()).await,
-        ResponseState::NotStarted
-        | ResponseState::Started
-        | ResponseState::Aborted(_)
-        | ResponseState::Disconnected
-        | ResponseState::WriteTimeout => record::count_disconnect(gateway, client.state()),
-    }
+    connection.close_after_response(client).await;
 }
 
 /// Reads a header section, as far as the client sends it: whether it is complete changes nothing.

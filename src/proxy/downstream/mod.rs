@@ -50,9 +50,9 @@ pub(super) struct Downstream {
     listener_origin: ListenerOrigin,
     /// Bytes of the request body received.
     received: u64,
-    /// Time in which the request waited for its client or its upstream. Kept here because the functions that wait have
-    /// the client at hand.
-    waited: Duration,
+    /// Time in which the request waited for its client or its upstream: no overhead of the gateway. It is added up here,
+    /// because every function that waits has the client at hand, but not always the record of the request.
+    total_wait: Duration,
     /// The upstream connections that are pinned to the client's connection. HTTP/2 streams share them.
     pinned: Option<Arc<PinnedConnections>>,
 }
@@ -146,7 +146,7 @@ impl Downstream {
             state: ResponseState::Complete,
             listener_origin,
             received: 0,
-            waited: Duration::ZERO,
+            total_wait: Duration::ZERO,
             pinned: None,
         }
     }
@@ -162,7 +162,7 @@ impl Downstream {
             state: ResponseState::NotStarted,
             listener_origin,
             received: 0,
-            waited: Duration::ZERO,
+            total_wait: Duration::ZERO,
             pinned: Some(pinned),
         }
     }
@@ -218,7 +218,7 @@ impl Downstream {
     pub(super) fn begin_request(&mut self) {
         self.state = ResponseState::NotStarted;
         self.received = 0;
-        self.waited = Duration::ZERO;
+        self.total_wait = Duration::ZERO;
     }
 
     pub(super) const fn state(&self) -> ResponseState {
@@ -227,12 +227,12 @@ impl Downstream {
 
     /// Adds time in which the request waited for its client or its upstream; `overhead_seconds` leaves it out.
     pub(super) fn add_wait(&mut self, waited: Duration) {
-        self.waited += waited;
+        self.total_wait += waited;
     }
 
     /// The sum of the waits since the request was read, as reported to [`Downstream::add_wait`].
-    pub(super) const fn waited(&self) -> Duration {
-        self.waited
+    pub(super) const fn total_wait(&self) -> Duration {
+        self.total_wait
     }
 
     /// The right to respond; `None` once a response has started or the stream was reset. The `h2` crate would discard a

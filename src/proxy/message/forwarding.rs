@@ -22,7 +22,7 @@ pub(in crate::proxy) struct ForwardingInfo<'a> {
     pub(in crate::proxy) forwarded_for: &'a HeaderValue,
     /// What the client used to send the request.
     pub(in crate::proxy) origin: RequestOrigin<'a>,
-    pub(in crate::proxy) peer: PeerTrust,
+    pub(in crate::proxy) peer_trust: PeerTrust,
     pub(in crate::proxy) request_id: &'a HeaderValue,
     /// The `Via` value, `1.1 PSEUDONYM`; `None` if the upstream must not receive `Via` at all.
     pub(in crate::proxy) via: Option<&'a [u8]>,
@@ -59,7 +59,7 @@ impl ForwardingInfo<'_> {
             14 if is(b"content-length") => true,
             _ => {
                 forwarded::is_forwarded_name(name)
-                    && (self.peer == PeerTrust::Untrusted || forwarded::is_written_name(name))
+                    && (self.peer_trust == PeerTrust::Untrusted || forwarded::is_written_name(name))
             }
         }
     }

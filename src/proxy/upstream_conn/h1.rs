@@ -47,8 +47,9 @@ pub(in crate::proxy) struct UpstreamH1 {
     server_timeout: Option<Duration>,
     /// The request offered a protocol upgrade, so a 101 is allowed.
     upgrade_offered: bool,
-    /// This request, or an earlier one, authenticates the connection (NTLM, Negotiate): it never returns to the pool.
-    is_pinned: bool,
+    /// This request, or an earlier one, authenticates the connection (NTLM, Negotiate). It is pinned to its client, or
+    /// closed after the response; it never returns to the pool.
+    never_pooled: bool,
 }
 
 /// A connection that can take another request.
@@ -75,7 +76,7 @@ impl UpstreamH1 {
             head_received: false,
             server_timeout: None,
             upgrade_offered: false,
-            is_pinned: false,
+            never_pooled: false,
         }
     }
 
@@ -87,7 +88,7 @@ impl UpstreamH1 {
         self.upgrade_offered = forwarding_info.offer.is_some();
         // A route may add credentials too.
         let added = forwarding_info.added_fields();
-        self.is_pinned |= request.authenticates_connection
+        self.never_pooled |= request.authenticates_connection
             || added.iter().any(|(name, value)| {
                 *name == AUTHORIZATION && authentication::authenticates_connection(value.as_bytes())
             });
@@ -283,7 +284,7 @@ impl UpstreamH1 {
     /// Returns the connection to the pool if it can take another request; closes it otherwise. A connection that a
     /// request has authenticated would give the next client that user's access.
     pub(in crate::proxy) fn release(self, upstream: &UpstreamRuntime) {
-        if self.is_pinned {
+        if self.never_pooled {
             return;
         }
         if let Some(idle) = self.into_idle() {
@@ -291,9 +292,9 @@ impl UpstreamH1 {
         }
     }
 
-    /// The connection for the next request of the same client, if it is pinned and can take another request.
+    /// The connection for the next request of the same client, if it is not for a pool and can take another request.
     pub(in crate::proxy) fn into_pinned(self) -> Option<IdleConnection> {
-        if self.is_pinned { self.into_idle() } else { None }
+        if self.never_pooled { self.into_idle() } else { None }
     }
 
     /// The connection, if the request and the response are complete and no input is left: bytes after the response could
@@ -305,8 +306,8 @@ impl UpstreamH1 {
     }
 
     /// Marks a connection that earlier requests of the client have authenticated.
-    pub(in crate::proxy) fn set_pinned(&mut self) {
-        self.is_pinned = true;
+    pub(in crate::proxy) fn set_never_pooled(&mut self) {
+        self.never_pooled = true;
     }
 }
 

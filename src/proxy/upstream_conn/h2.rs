@@ -448,7 +448,7 @@ mod tests {
             edits: None,
             forwarded_for: &HeaderValue::from_static("192.0.2.7"),
             origin: RequestOrigin { scheme: "http", host: b"test", port: 80 },
-            peer: PeerTrust::Untrusted,
+            peer_trust: PeerTrust::Untrusted,
             request_id: &HeaderValue::from_static("0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"),
             host: b"test",
             upstream_tls: false,

@@ -101,7 +101,7 @@ impl UpstreamConn {
     /// An HTTP/1 connection that is pinned to the client: see [`super::pinned`].
     pub(super) fn pinned(stream: Stream, candidate: Candidate, framing: RequestFraming) -> Self {
         let mut h1 = UpstreamH1::new(stream, candidate, framing);
-        h1.set_pinned();
+        h1.set_never_pooled();
         UpstreamConn::H1(h1)
     }
 

@@ -113,6 +113,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         slot: connection.slot.as_ref().ok(),
         has_served: false,
         marked_idle: false,
+        shutting_down: false,
         idle_timeout,
         header_timeout,
         state: State::Open,
@@ -203,6 +204,8 @@ struct H2Connection<'a> {
     has_served: bool,
     /// The slot says that the connection is idle.
     marked_idle: bool,
+    /// The process shuts down: GOAWAY was sent, or follows the first request.
+    shutting_down: bool,
     idle_timeout: Duration,
     header_timeout: Duration,
     state: State,
@@ -239,7 +242,7 @@ impl H2Connection<'_> {
                 Event::StreamsEnded => {}
                 Event::Evicted => self.drain(Some(CloseReason::Evicted)),
                 Event::CloseAt => break,
-                Event::Shutdown => self.drain(self.stream_tasks.is_empty().then_some(CloseReason::Drain)),
+                Event::Shutdown => self.shut_down(),
             }
         }
         if let Some(close_reason) = self.close_reason {
@@ -277,7 +280,7 @@ impl H2Connection<'_> {
             () = sleep(timeout), if idle => Event::IdleTimeout,
             () = sleep(close_in.unwrap_or(timeout)), if close_in.is_some() => Event::CloseAt,
             () = evicted(self.slot), if self.marked_idle && self.state == State::Open => Event::Evicted,
-            _ = shutdown, if self.state == State::Open => Event::Shutdown,
+            _ = shutdown, if self.state == State::Open && !self.shutting_down => Event::Shutdown,
         }
     }
 
@@ -321,6 +324,14 @@ impl H2Connection<'_> {
         self.h2.graceful_shutdown();
     }
 
+    /// Drains the connection. One that has not sent a request yet gets its first request served before.
+    fn shut_down(&mut self) {
+        self.shutting_down = true;
+        if self.has_served {
+            self.drain(self.stream_tasks.is_empty().then_some(CloseReason::Drain));
+        }
+    }
+
     /// Sends GOAWAY to a client that has stalled; open requests still get their responses.
     fn stop_stalled(&mut self) {
         self.state = State::Stalled;
@@ -339,6 +350,9 @@ impl H2Connection<'_> {
         self.mark_busy();
         if self.over_limit.is_some() && self.state == State::Open {
             self.close_at = Some(Instant::now() + self.header_timeout);
+            self.drain(None);
+        }
+        if self.shutting_down && self.state == State::Open {
             self.drain(None);
         }
         let header_list_size = header_list_size(request.headers());
