@@ -301,6 +301,11 @@ impl StreamSlot {
         self.connection.observed.ended(stream)
     }
 
+    /// Whether the server has sent a header block on this stream that is larger than the header list of a response may be.
+    pub(crate) fn has_large_header_block(&self, stream: u32) -> bool {
+        self.connection.observed.has_large_header_block(stream)
+    }
+
     /// The error code of the server's GOAWAY; 0 for NO_ERROR or without a GOAWAY.
     pub(crate) fn goaway_code(&self) -> u32 {
         self.connection.observed.goaway_code()

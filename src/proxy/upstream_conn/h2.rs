@@ -373,6 +373,8 @@ impl UpstreamH2 {
             Cause::HttpResponseTimeout
         } else if ping_timed_out {
             Cause::ConnectionReadTimeout
+        } else if error.is_library() && before_headers && self.slot.has_large_header_block(self.stream_id) {
+            Cause::HttpResponseHeaderSectionSize
         } else if error.is_library() {
             Cause::HttpProtocolError
         } else if !before_headers {

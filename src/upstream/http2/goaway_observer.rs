@@ -3,6 +3,7 @@
 //! - GOAWAY: the crate returns the same error for a stream above the last stream identifier and for an interrupted one.
 //!   Only the first was not processed and may be retried with any method. The crate does not always return the code.
 //! - END_STREAM: a connection error can hide that a response was complete.
+//! - The size of header blocks: the crate reports one above its limit like any malformed message.
 //! - SETTINGS: the first frame, which confirms that the server uses HTTP/2.
 //!
 //! Write errors are hidden. A server that responds early and closes causes a write error first, and the crate would
@@ -20,6 +21,8 @@ use crate::http::h2_frame::{self, FrameEvent, FrameHeader, flag, frame_type};
 
 /// Number of slots for ended streams, more than the maximum number of open streams. A slot holds its latest stream.
 const MAX_ENDED_STREAMS: usize = 128;
+/// A larger header block, as encoded by HPACK, is reported: its header list is larger than a response may have.
+const LARGE_HEADER_BLOCK: usize = 64 * 1024;
 /// Maximum number of bytes of another protocol that are kept for the log.
 const MAX_UNEXPECTED_BYTES: usize = 64;
 
@@ -36,6 +39,8 @@ pub(super) struct ObservedState {
     goaway_code: AtomicU32,
     /// Number of reads that returned data.
     read_count: AtomicU64,
+    /// The latest stream with a header block above [`LARGE_HEADER_BLOCK`]; 0 without one.
+    large_header_block: AtomicU32,
     /// Streams on which END_STREAM was received.
     ended_streams: [AtomicU32; MAX_ENDED_STREAMS],
 }
@@ -70,6 +75,11 @@ impl ObservedState {
         self.ended_streams.get(stream as usize / 2 % MAX_ENDED_STREAMS)
     }
 
+    /// Whether the latest header block above [`LARGE_HEADER_BLOCK`] was on this stream.
+    pub(super) fn has_large_header_block(&self, stream: u32) -> bool {
+        self.large_header_block.load(Ordering::Relaxed) == stream
+    }
+
     pub(super) fn read_count(&self) -> u64 {
         self.read_count.load(Ordering::Relaxed)
     }
@@ -83,6 +93,7 @@ impl Default for ObservedState {
             last_stream: AtomicU32::new(u32::MAX),
             goaway_code: AtomicU32::new(0),
             read_count: AtomicU64::new(0),
+            large_header_block: AtomicU32::new(0),
             ended_streams: [const { AtomicU32::new(0) }; MAX_ENDED_STREAMS],
         }
     }
@@ -110,6 +121,8 @@ struct FrameObserver {
     /// Number of GOAWAY payload bytes received, and the value of the current field so far.
     goaway_field: Option<(u8, u32)>,
     started: bool,
+    /// Length of the current header block so far.
+    header_block: usize,
     /// The stream that ends with the current frame.
     end_stream: Option<u32>,
     /// Streams that ended in the last read. They are published at the next read, when the `h2` crate has processed the
@@ -132,7 +145,10 @@ impl FrameObserver {
         while let Some(event) = self.parser.next(&mut read) {
             match event {
                 FrameEvent::Header(header) if !self.started && !is_settings(header) => return false,
-                FrameEvent::Header(header) => self.begin_frame(header),
+                FrameEvent::Header(header) => {
+                    self.begin_frame(header);
+                    self.measure_header_block(header, observed);
+                }
                 FrameEvent::Payload(octets) => self.read_goaway(octets, observed),
             }
             if self.parser.remaining() == 0 {
@@ -154,6 +170,17 @@ impl FrameObserver {
             _ => false,
         };
         self.end_stream = end_stream.then_some(stream);
+    }
+
+    fn measure_header_block(&mut self, header: FrameHeader, observed: &ObservedState) {
+        self.header_block = match header.kind {
+            frame_type::HEADERS => self.parser.remaining(),
+            frame_type::CONTINUATION => self.header_block.saturating_add(self.parser.remaining()),
+            _ => return,
+        };
+        if self.header_block > LARGE_HEADER_BLOCK {
+            observed.large_header_block.store(header.stream, Ordering::Relaxed);
+        }
     }
 
     fn read_goaway(&mut self, payload: &[u8], observed: &ObservedState) {
@@ -320,6 +347,31 @@ mod tests {
         assert!(observer.observe(last, &observed));
         observer.commit_ended(&observed);
         assert!(observed.ended(9) && !observed.ended(9 + 256));
+    }
+
+    #[test]
+    fn large_header_block_is_reported_for_its_stream() {
+        use crate::http::h2_frame::frame_type::CONTINUATION;
+        let frame = |kind: u8, stream: u8, length: usize| {
+            let [.., high, middle, low] = length.to_be_bytes();
+            [&[high, middle, low, kind, 0, 0, 0, 0, stream][..], &vec![b'x'; length]].concat()
+        };
+        let large_on_3 = |sizes: [usize; 2]| {
+            let (mut observer, observed) = (FrameObserver::default(), ObservedState::default());
+            for bytes in [
+                frame(SETTINGS, 0, 0),
+                frame(HEADERS, 1, 60_000),
+                frame(HEADERS, 3, sizes[0]),
+                frame(CONTINUATION, 3, sizes[1]),
+                frame(DATA, 5, 70_000),
+            ] {
+                assert!(observer.observe(&bytes, &observed));
+            }
+            assert!(!observed.has_large_header_block(1) && !observed.has_large_header_block(5));
+            observed.has_large_header_block(3)
+        };
+        assert!(!large_on_3([60_000, 5536]));
+        assert!(large_on_3([60_000, 5537]));
     }
 
     #[test]
