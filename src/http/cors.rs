@@ -105,8 +105,8 @@ impl CallKind {
 pub struct PreflightRequest<'a> {
     /// `Origin`.
     pub origin: &'a [u8],
-    /// `Access-Control-Request-Method`.
-    pub method: &'a Method,
+    /// `Access-Control-Request-Method`; `None` for one that the gateway never accepts, which is not allowed either.
+    pub method: Option<&'a Method>,
     /// Whether a route has this method. If none has, the request gets an error, which the page must be able to read: the
     /// browser may send it, whatever the policy's methods are.
     pub has_route: bool,
@@ -163,9 +163,10 @@ impl CorsPolicy {
             return PreflightResult::OriginNotAllowed;
         };
         let mut response_fields: Vec<HeaderField> = fields.collect();
-        let methods = match &self.methods {
-            Some(methods) if request.has_route => Some(methods.clone()),
-            Some(_) | None => join_names(std::iter::once(request.method.as_str())),
+        let methods = match (&self.methods, request.method) {
+            (Some(methods), Some(_)) if request.has_route => Some(methods.clone()),
+            (Some(_) | None, Some(method)) => join_names(std::iter::once(method.as_str())),
+            (methods, None) => methods.clone(),
         };
         let headers = match &self.headers {
             AllowedHeaders::Listed(names) => names.clone(),

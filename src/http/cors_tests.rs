@@ -21,7 +21,7 @@ fn header_lines(fields: impl IntoIterator<Item = HeaderField>) -> Vec<String> {
 }
 
 fn preflight(policy: &CorsPolicy, origin: &str, method: &Method, headers: &[&str]) -> Option<Vec<String>> {
-    let request = PreflightRequest { origin: origin.as_bytes(), method, has_route: true };
+    let request = PreflightRequest { origin: origin.as_bytes(), method: Some(method), has_route: true };
     match policy.preflight(&request, headers.iter().map(|value| value.as_bytes())) {
         PreflightResult::Allowed(fields) => Some(header_lines(fields)),
         PreflightResult::OriginNotAllowed => None,
@@ -104,6 +104,21 @@ fn preflight_echoes_the_request_by_default() {
     assert_eq!(preflight(&policy, "https://app.example.com", &Method::DELETE, &headers).unwrap(), expected);
     let without = preflight(&policy, "https://app.example.com", &Method::DELETE, &[]).unwrap();
     assert!(!without.iter().any(|field| field.starts_with("access-control-allow-headers")), "{without:?}");
+}
+
+#[test]
+fn preflight_never_allows_a_method_that_the_gateway_never_accepts() {
+    let request = PreflightRequest { origin: b"https://app.example.com", method: None, has_route: false };
+    let allowed_methods = |methods: Vec<Method>| {
+        let policy = CorsPolicy::new(CorsRules { methods, ..cors_rules() });
+        let PreflightResult::Allowed(fields) = policy.preflight(&request, std::iter::empty()) else {
+            panic!("not allowed")
+        };
+        let field = fields.into_iter().find(|(name, _)| *name == ACCESS_CONTROL_ALLOW_METHODS);
+        field.map(|(_, value)| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(allowed_methods(vec![]), None);
+    assert_eq!(allowed_methods(vec![Method::GET, Method::PUT]), Some("GET, PUT".to_owned()));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use http::{HeaderValue, Method};
 
 use super::context::{RequestContext, request_origin};
 use super::message::request::Request;
-use super::response_headers::cors;
+use super::response_headers::cors::{self, PreflightMethod};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::cors::CorsPolicy;
 use crate::http::reported_origin::ListenerOrigin;
@@ -27,7 +27,7 @@ pub(super) enum Routing<'a> {
         route: Option<&'a Route>,
         rules: ResponseRules<'a>,
         policy: &'a Arc<CorsPolicy>,
-        method: Method,
+        method: PreflightMethod,
     },
     /// No route gets the request: none matches, or the path is ambiguous. `allow` is the value of `Allow`, if only the method does not match.
     NoRoute { rules: ResponseRules<'a>, fault: Fault, allow: Option<HeaderValue> },
@@ -70,8 +70,13 @@ pub(super) fn route<'a>(
         path: &path::normalise(request.path()),
     };
     if let Some(method) = cors::preflight_method(request) {
-        let route = lookup.find(&method).ok().flatten();
-        let rules = route.map_or_else(|| lookup.unrouted_rules(), Route::response_rules);
+        let by_method = |method| lookup.find(method).ok().flatten();
+        // A method that no route has: the policy is that of the path all the same, so that the preflight is not forwarded.
+        let (route, of_path) = match &method {
+            PreflightMethod::Routable(method) => (by_method(method), None),
+            PreflightMethod::NeverAccepted => (None, by_method(&request.method)),
+        };
+        let rules = route.or(of_path).map_or_else(|| lookup.unrouted_rules(), Route::response_rules);
         if let Some(policy) = rules.cors {
             return Routing::Preflight { route, rules, policy, method };
         }

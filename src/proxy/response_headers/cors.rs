@@ -39,14 +39,33 @@ pub(in crate::proxy) fn for_rejected(
     response_headers
 }
 
+/// The method that a preflight requests.
+#[derive(Debug)]
+pub(in crate::proxy) enum PreflightMethod {
+    /// The preflight is routed by it.
+    Routable(Method),
+    /// TRACE, CONNECT, or not a method: the gateway never accepts it, so no route has it.
+    NeverAccepted,
+}
+
+impl PreflightMethod {
+    /// The method; `None` for one that the gateway never accepts.
+    fn accepted(&self) -> Option<&Method> {
+        match self {
+            PreflightMethod::Routable(method) => Some(method),
+            PreflightMethod::NeverAccepted => None,
+        }
+    }
+}
+
 /// The method that a preflight requests; `None` if the request is not a preflight.
-pub(in crate::proxy) fn preflight_method(request: &Request) -> Option<Method> {
+pub(in crate::proxy) fn preflight_method(request: &Request) -> Option<PreflightMethod> {
     if request.method != Method::OPTIONS || single_origin(request).is_none() {
         return None;
     }
     let method = request.fields.value(ACCESS_CONTROL_REQUEST_METHOD.as_str())?;
-    // With a method that the gateway never accepts, this is not a preflight.
-    request_head::check_method(method).ok()
+    let method = request_head::check_method(method);
+    Some(method.map_or(PreflightMethod::NeverAccepted, PreflightMethod::Routable))
 }
 
 /// The fields of the response to a preflight.
@@ -57,11 +76,11 @@ pub(in crate::proxy) fn preflight(
     response_headers: &mut ResponseHeaderMutations,
     policy: &Arc<CorsPolicy>,
     request: &Request,
-    method: &Method,
+    method: &PreflightMethod,
     has_route: bool,
 ) -> Result<Vec<cors::HeaderField>, Fault> {
     let origin = single_origin(request).unwrap_or_default();
-    let preflight_request = PreflightRequest { origin, method, has_route };
+    let preflight_request = PreflightRequest { origin, method: method.accepted(), has_route };
     let headers = request.fields.values("access-control-request-headers");
     match policy.preflight(&preflight_request, headers) {
         PreflightResult::Allowed(fields) => Ok(fields),
