@@ -50,12 +50,21 @@ pub(super) fn never_indexed(mut value: HeaderValue) -> HeaderValue {
     value
 }
 
-/// Removes the trailers for which `keep` returns false.
+/// Removes the trailers for which `keep` returns false, and the blanks around the values of the others, as
+/// [`HeaderFields::iter`] does.
 pub(super) fn filter_trailers(mut trailers: HeaderMap, keep: impl Fn(&[u8]) -> bool) -> HeaderMap {
     let is_removed = |name: &&HeaderName| !keep(name.as_str().as_bytes());
     let removed: Vec<HeaderName> = trailers.keys().filter(is_removed).cloned().collect();
     for name in removed {
         trailers.remove(name);
+    }
+    for value in trailers.values_mut() {
+        let trimmed = trim_ows(value.as_bytes());
+        if trimmed.len() < value.len()
+            && let Ok(trimmed) = HeaderValue::from_bytes(trimmed)
+        {
+            *value = trimmed;
+        }
     }
     trailers
 }
@@ -106,7 +115,8 @@ impl<'a> Iterator for FieldIter<'a> {
         match self {
             FieldIter::Raw(raw) => raw.next(),
             FieldIter::Map(map) => {
-                map.next().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
+                // A value with blanks around it is malformed on HTTP/2 (RFC 9113 8.2.1), but has no second reading.
+                map.next().map(|(name, value)| (name.as_str().as_bytes(), trim_ows(value.as_bytes())))
             }
         }
     }
@@ -150,5 +160,16 @@ mod tests {
         let expected: Vec<(&[u8], &[u8])> = vec![(b"Host", b"a:1"), (b"X-Empty", b""), (b"x-two", b"b")];
         assert_eq!(fields, expected);
         assert_eq!(request_fields.value("host"), Some(&b"a:1"[..]));
+    }
+
+    #[test]
+    fn blanks_around_http2_values_are_removed() {
+        let mut map = HeaderMap::new();
+        map.append("x-a", HeaderValue::from_static(" \ta b\t "));
+        map.append("x-a", HeaderValue::from_static("  "));
+        let fields = HeaderFields::Map(map.clone());
+        assert_eq!(fields.values("x-a").collect::<Vec<_>>(), [&b"a b"[..], b""]);
+        let trailers = filter_trailers(map, |_| true);
+        assert_eq!(trailers.get_all("x-a").iter().collect::<Vec<_>>(), ["a b", ""]);
     }
 }
