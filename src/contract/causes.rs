@@ -133,7 +133,7 @@ causes! {
     /// The request body violates its framing (invalid chunk, body too short), or cannot be read for a `body:` key of a rate limit.
     MalformedBody "malformed_body" = row(&[400], Phase::Send, GrpcStatus::InvalidArgument)
         .message("The request body is malformed or incomplete.");
-    /// The request header section is larger than `client.max_header_bytes` or has too many fields.
+    /// The request header section is larger than `client.max_header_bytes`.
     HeaderTooLarge "header_too_large" = row(&[431, 400], Phase::RequestHeaders, GrpcStatus::ResourceExhausted)
         .message("The header fields of the request are too large.");
     /// The request line alone is larger than `client.max_header_bytes`.

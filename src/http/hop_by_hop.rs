@@ -8,9 +8,6 @@ use http::HeaderName;
 use super::ascii_class::{is_token, list_elements};
 use super::forwarded::is_forwarded_name;
 
-/// Maximum number of options in `Connection`; real clients send up to 3.
-pub(crate) const MAX_CONNECTION_OPTIONS: usize = 16;
-
 /// Whether the field is connection-specific and never forwarded.
 ///
 /// Includes `TE`, even with the value `trailers`: the gateway negotiates trailers with the next hop itself.
@@ -39,7 +36,11 @@ pub(crate) fn is_allowed_in_request_trailers(name: &[u8]) -> bool {
     // CGI-like servers do not distinguish underscores from hyphens.
     let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
     let is_request_id = || name.iter().map(fold).eq(*b"x-request-id");
-    is_allowed_in_trailers(name) && !is_protected(name) && !is_forwarded_name(name) && !is_request_id()
+    is_allowed_in_trailers(name)
+        && !is_protected(name)
+        && !is_request_control(name)
+        && !is_forwarded_name(name)
+        && !is_request_id()
 }
 
 /// Like [`is_hop_by_hop`], for a name in any case. Matches the length first, which excludes most names.
@@ -58,24 +59,28 @@ fn is_hop_by_hop_name(name: &[u8]) -> bool {
     }
 }
 
-/// Whether `Connection` must not remove this field from the forwarded request: framing, routing, identity,
-/// authorization.
+/// Whether a request is malformed if `Connection` names this field: framing, routing, authorization, client address.
+/// Other fields are removed like any hop-by-hop field.
 ///
-/// The specification requires Host, Content-Length, Authorization and X-Forwarded-*; the others have similar functions.
+/// Two readers disagree about the length of a body if only one of them removes Transfer-Encoding.
 pub(crate) fn is_protected(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"host")
+        || name.eq_ignore_ascii_case(b"authorization")
+        || is_framing_name(name)
+        || is_x_forwarded(name)
+}
+
+/// Whether the field is about the request as a whole, so that it has no place in its trailer section.
+fn is_request_control(name: &[u8]) -> bool {
     let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
     match name.len() {
         3 => is(b"via"),
-        4 => is(b"host"),
         6 => is(b"cookie") || is(b"expect") || is(b"origin"),
         9 => is(b"forwarded") || is(b"x-real-ip"),
-        12 => is(b"content-type") || is(b"x-request-id") || is_x_forwarded(name),
         11 => is(b"traceparent"),
-        13 => is(b"authorization"),
-        14 => is(b"content-length") || is_x_forwarded(name),
-        16 => is(b"content-encoding") || is_x_forwarded(name),
-        17 => is(b"transfer-encoding") || is_x_forwarded(name),
-        _ => is_x_forwarded(name),
+        12 => is(b"content-type"),
+        16 => is(b"content-encoding"),
+        _ => false,
     }
 }
 
@@ -113,11 +118,11 @@ impl ConnectionOption {
     }
 }
 
-/// The additional field names in the `Connection` of a message. Empty for most messages; does not allocate.
-#[derive(Clone, Copy, Debug, Default)]
+/// The additional field names in the `Connection` of a message. Empty for most messages, which then allocate nothing.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ConnectionOptions<'a> {
-    names: [&'a [u8]; MAX_CONNECTION_OPTIONS],
-    count: usize,
+    /// Sorted: a header section may name thousands of fields, and have thousands.
+    names: Vec<&'a [u8]>,
 }
 
 impl<'a> ConnectionOptions<'a> {
@@ -125,33 +130,29 @@ impl<'a> ConnectionOptions<'a> {
     ///
     /// Omits hop-by-hop fields, which are always removed, and protected fields: a request that names one was already
     /// rejected, and a response cannot remove its framing.
-    ///
-    /// # Errors
-    /// A constant text for the log if `Connection` names more than [`MAX_CONNECTION_OPTIONS`] fields.
-    pub(crate) fn from_values(values: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, &'static str> {
-        let mut options = ConnectionOptions::default();
-        for option in values.into_iter().flat_map(list_elements) {
-            let is_field_name = ConnectionOption::parse(option) == Some(ConnectionOption::FieldName);
-            if !is_field_name || is_hop_by_hop_name(option) {
-                continue;
-            }
-            let Some(slot) = options.names.get_mut(options.count) else {
-                return Err("Connection names more than 16 fields");
-            };
-            *slot = option;
-            options.count += 1;
-        }
-        Ok(options)
+    pub(crate) fn from_values(values: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let names_field = |option: &&[u8]| {
+            ConnectionOption::parse(option) == Some(ConnectionOption::FieldName)
+                && !is_hop_by_hop_name(option)
+        };
+        let mut names: Vec<&[u8]> = values.into_iter().flat_map(list_elements).filter(names_field).collect();
+        names.sort_unstable_by(|a, b| compare_names(a, b));
+        ConnectionOptions { names }
     }
 
     /// Whether to remove this field when forwarding the message: it is hop-by-hop or named in `Connection`.
     pub(crate) fn removes_name(&self, name: &[u8]) -> bool {
-        is_hop_by_hop_name(name) || (self.count > 0 && self.contains(name))
+        is_hop_by_hop_name(name) || (!self.names.is_empty() && self.contains(name))
     }
 
     fn contains(&self, name: &[u8]) -> bool {
-        self.names.iter().take(self.count).any(|named| named.eq_ignore_ascii_case(name))
+        self.names.binary_search_by(|named| compare_names(named, name)).is_ok()
     }
+}
+
+/// Orders field names, in any case.
+fn compare_names(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
+    a.iter().map(u8::to_ascii_lowercase).cmp(b.iter().map(u8::to_ascii_lowercase))
 }
 
 #[cfg(test)]

@@ -54,9 +54,6 @@ mod property_tests;
 
 use crate::contract::Cause;
 
-/// Maximum number of fields in a header section. The codec fails on the 257th; checking here gives a precise cause.
-pub(crate) const MAX_FIELDS: usize = 256;
-
 /// Why a request is rejected: the cause, and a constant text for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rejection {

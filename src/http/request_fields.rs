@@ -8,10 +8,10 @@ use std::ops::Range;
 use super::ascii_class::{field_line_lengths, list_elements, trim_ows};
 use super::authentication::authenticates_connection;
 use super::framing::{RequestFraming, content_length, is_chunked};
-use super::hop_by_hop::{ConnectionOption, MAX_CONNECTION_OPTIONS};
+use super::hop_by_hop::{ConnectionOption, is_framing_name};
 use super::request_scanner::field_line_error;
 use super::version::Version;
-use super::{MAX_FIELDS, Rejection, authority};
+use super::{Rejection, authority};
 use crate::contract::Cause;
 
 /// Maximum length of a field name in bytes, a limit of `http::HeaderMap`.
@@ -33,28 +33,36 @@ pub(super) struct RequestFields {
     pub(super) via: bool,
     /// `Authorization` has a scheme that authenticates the connection.
     pub(super) authenticates_connection: bool,
-    option_count: usize,
+    /// The first violated rule that leaves no doubt about where the request ends.
+    pub(super) rejection: Option<Rejection>,
 }
 
 impl RequestFields {
     /// Parses field lines from `start` to the end of the header section.
+    ///
+    /// # Errors
+    /// The first violated rule, if the end of the request is in doubt. Otherwise [`RequestFields::rejection`] is it.
     pub(super) fn parse(head: &[u8], start: usize) -> Result<Self, Rejection> {
         let mut fields = RequestFields::default();
+        match fields.read_lines(head, start) {
+            Ok(()) => Ok(fields),
+            Err(rejection) => Err(fields.rejection.unwrap_or(rejection)),
+        }
+    }
+
+    fn read_lines(&mut self, head: &[u8], start: usize) -> Result<(), Rejection> {
         let mut at = start;
         loop {
             let rest = head.get(at..).unwrap_or_default();
             let Some((name_len, text_len)) = field_line_lengths(rest) else {
-                return if rest == b"\r\n" { Ok(fields) } else { Err(malformed_field_line(rest)) };
+                return if rest == b"\r\n" { Ok(()) } else { Err(malformed_field_line(rest)) };
             };
-            fields.count += 1;
-            if fields.count > MAX_FIELDS || name_len > MAX_FIELD_NAME_LEN {
-                return Err(Rejection::new(
-                    Cause::HeaderTooLarge,
-                    "too many fields or a field name that is too long",
-                ));
+            self.count += 1;
+            if name_len > MAX_FIELD_NAME_LEN {
+                return Err(Rejection::new(Cause::HeaderTooLarge, "a field name is too long"));
             }
             let (name, text) = rest.split_at_checked(name_len).unwrap_or((rest, b""));
-            fields.read_field(name, text.get(1..=text_len).unwrap_or_default(), at + name_len + 1)?;
+            self.read_field(name, text.get(1..=text_len).unwrap_or_default(), at + name_len + 1)?;
             at += name_len + text_len + 3;
         }
     }
@@ -66,8 +74,16 @@ impl RequestFields {
                 self.via |= name.eq_ignore_ascii_case(b"via");
                 Ok(())
             }
-            4 if name.eq_ignore_ascii_case(b"host") => self.read_host(text, value_offset),
-            6 if name.eq_ignore_ascii_case(b"expect") => self.read_expect(trim_ows(text)),
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                let read = self.read_host(text, value_offset);
+                self.note(read);
+                Ok(())
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                let read = self.read_expect(trim_ows(text));
+                self.note(read);
+                Ok(())
+            }
             10 if name.eq_ignore_ascii_case(b"connection") => self.read_connection(text),
             13 if name.eq_ignore_ascii_case(b"authorization") => {
                 self.authenticates_connection |= authenticates_connection(text);
@@ -83,6 +99,11 @@ impl RequestFields {
         }
     }
 
+    /// Keeps the first violated rule.
+    fn note(&mut self, read: Result<(), Rejection>) {
+        self.rejection = self.rejection.or(read.err());
+    }
+
     fn read_host(&mut self, text: &[u8], value_offset: usize) -> Result<(), Rejection> {
         if self.host.is_some() {
             return Err(invalid_host("more than one Host"));
@@ -95,20 +116,16 @@ impl RequestFields {
     }
 
     fn read_expect(&mut self, value: &[u8]) -> Result<(), Rejection> {
+        let is_repeated = std::mem::replace(&mut self.expect, true);
         check_expect(value)?;
-        if self.expect {
+        if is_repeated {
             return Err(Rejection::new(Cause::UnsupportedExpectation, "more than one Expect"));
         }
-        self.expect = true;
         Ok(())
     }
 
     fn read_connection(&mut self, text: &[u8]) -> Result<(), Rejection> {
         for option in list_elements(text) {
-            self.option_count += 1;
-            if self.option_count > MAX_CONNECTION_OPTIONS {
-                return Err(malformed_field("more than 16 connection options"));
-            }
             match ConnectionOption::parse(option) {
                 Some(ConnectionOption::Close) => self.close = true,
                 Some(ConnectionOption::KeepAlive) => self.keep_alive = true,
@@ -116,10 +133,13 @@ impl RequestFields {
                     self.names_fields = true;
                     self.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
                 }
-                Some(ConnectionOption::Protected) => {
-                    return Err(malformed_field("Connection names a field that must not be removed"));
+                Some(ConnectionOption::Protected) if is_framing_name(option) => {
+                    return Err(malformed_field("Connection names a framing field"));
                 }
-                None => return Err(malformed_field("a connection option is not a token")),
+                Some(ConnectionOption::Protected) => {
+                    self.note(Err(malformed_field("Connection names a field that must not be removed")));
+                }
+                None => self.note(Err(malformed_field("a connection option is not a token"))),
             }
         }
         Ok(())

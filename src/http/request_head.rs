@@ -12,12 +12,13 @@ use std::ops::Range;
 
 use http::Method;
 
-use super::ascii_class::field_text_len;
+use super::ascii_class::{field_text_len, is_token};
 pub use super::framing::RequestFraming;
 use super::request_fields::RequestFields;
 pub(crate) use super::request_fields::check_expect;
 use super::request_scanner::MAX_METHOD_LEN;
 pub use super::target::Ambiguity;
+use super::target::TargetParts;
 pub use super::version::Version;
 use super::{Rejection, target};
 use crate::contract::Cause;
@@ -58,7 +59,7 @@ pub struct RequestHead {
     pub ambiguity: Option<Ambiguity>,
     /// HTTP/2 can carry the target. If not, only an upstream that uses HTTP/1 can receive the request.
     pub target_fits_http2: bool,
-    /// The number of fields, at most [`super::MAX_FIELDS`].
+    /// The number of fields.
     pub field_count: usize,
 }
 
@@ -88,25 +89,69 @@ impl RequestHead {
     }
 }
 
+/// A rejected header section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RejectedHead {
+    /// The first violated rule.
+    pub(crate) rejection: Rejection,
+    /// How the request ends, if no reader can disagree about that: then another request may follow.
+    pub(crate) framing: Option<KnownFraming>,
+}
+
+/// What a rejected request says about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KnownFraming {
+    /// The version.
+    pub(crate) version: Version,
+    /// The framing of the body.
+    pub(crate) framing: RequestFraming,
+    /// The client allows further requests on the connection.
+    pub(crate) keep_alive: bool,
+    /// The client waits for an interim response before it sends the body, whatever it expects.
+    pub(crate) expect_continue: bool,
+}
+
+impl From<Rejection> for RejectedHead {
+    fn from(rejection: Rejection) -> Self {
+        RejectedHead { rejection, framing: None }
+    }
+}
+
 /// Parses a complete header section, from the request line up to and including the empty line.
 ///
 /// # Errors
 /// The first violated rule, in the order of the bytes; rules about several fields come last.
 pub fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
+    parse_with_framing(head).map_err(|rejected| rejected.rejection)
+}
+
+/// Like [`parse`]. An error says how the request ends, if only its meaning is invalid.
+pub(crate) fn parse_with_framing(head: &[u8]) -> Result<RequestHead, RejectedHead> {
     let line_len = field_text_len(head);
     let line = head.get(..line_len).unwrap_or_default();
     if !head.get(line_len..).unwrap_or_default().starts_with(b"\r\n") {
-        return Err(malformed_request_line("the request line does not end with CRLF"));
+        return Err(malformed_request_line("the request line does not end with CRLF").into());
     }
     let line = RequestLine::parse(line)?;
-    let parts = target::check_target(&line.method, line.target)?;
-    let fields = RequestFields::parse(head, line_len + 2)?;
+    let target = line.check();
+    let fields = match RequestFields::parse(head, line_len + 2) {
+        Ok(fields) => fields,
+        Err(rejection) => return Err(target.err().unwrap_or(rejection).into()),
+    };
+    let framing = fields.framing(line.version);
+    let rejected =
+        |rejection| RejectedHead { rejection, framing: known_framing(&line, &fields, framing.ok()) };
+    let (method, parts) = target.map_err(rejected)?;
+    if let Some(rejection) = fields.rejection {
+        return Err(rejected(rejection));
+    }
 
     let at = |offset: usize| line.target_offset + offset;
     let target_authority = parts.authority.map(|range| at(range.start)..at(range.end));
     let absolute_form = target_authority.is_some();
-    let authority = fields.authority(head, line.version, target_authority, parts.default_port)?;
-    let framing = fields.framing(line.version)?;
+    let authority =
+        fields.authority(head, line.version, target_authority, parts.default_port).map_err(rejected)?;
+    let framing = framing?;
     Ok(RequestHead {
         version: line.version,
         raw_target: at(0)..at(line.target.len()),
@@ -125,7 +170,22 @@ pub fn parse(head: &[u8]) -> Result<RequestHead, Rejection> {
         ambiguity: parts.path.ambiguity,
         target_fits_http2: parts.path.target_fits_http2,
         field_count: fields.count,
-        method: line.method,
+        method,
+    })
+}
+
+/// How a rejected request ends. Unknown after CONNECT: the client may already send bytes for the tunnel.
+fn known_framing(
+    line: &RequestLine<'_>,
+    fields: &RequestFields,
+    framing: Option<RequestFraming>,
+) -> Option<KnownFraming> {
+    let framing = framing.filter(|_| !line.method.eq_ignore_ascii_case(b"CONNECT"))?;
+    Some(KnownFraming {
+        version: line.version,
+        framing,
+        keep_alive: fields.keep_alive(line.version),
+        expect_continue: fields.expect && framing.has_body(),
     })
 }
 
@@ -146,7 +206,7 @@ pub(crate) fn check_method(name: &[u8]) -> Result<Method, Rejection> {
 
 struct RequestLine<'a> {
     version: Version,
-    method: Method,
+    method: &'a [u8],
     target: &'a [u8],
     target_offset: usize,
 }
@@ -154,7 +214,7 @@ struct RequestLine<'a> {
 impl<'a> RequestLine<'a> {
     fn parse(line: &'a [u8]) -> Result<Self, Rejection> {
         let name_len = line.iter().position(|octet| *octet == b' ').unwrap_or(line.len());
-        let (name, rest) = line.split_at_checked(name_len).unwrap_or((line, b""));
+        let (method, rest) = line.split_at_checked(name_len).unwrap_or((line, b""));
         let (target, version) = match rest {
             [b' ', target @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'..=b'9'] => {
                 (target, Version::Http11)
@@ -164,11 +224,21 @@ impl<'a> RequestLine<'a> {
             }
             _ => return Err(request_line_error(rest)),
         };
-        if name.is_empty() || target.is_empty() || target.contains(&b' ') {
+        // Lenient servers also separate the parts with tabs.
+        if method.is_empty() || target.is_empty() || target.iter().any(|octet| matches!(octet, b' ' | b'\t'))
+        {
             return Err(malformed_request_line("the request line is not 3 parts separated by single spaces"));
         }
-        let method = check_method(name)?;
-        Ok(RequestLine { version, method, target, target_offset: name.len() + 1 })
+        if !is_token(method) {
+            return Err(malformed_request_line("the method is not a token"));
+        }
+        Ok(RequestLine { version, method, target, target_offset: method.len() + 1 })
+    }
+
+    fn check(&self) -> Result<(Method, TargetParts), Rejection> {
+        let method = check_method(self.method)?;
+        let parts = target::check_target(&method, self.target)?;
+        Ok((method, parts))
     }
 }
 
@@ -181,15 +251,12 @@ fn request_line_error(rest: &[u8]) -> Rejection {
 }
 
 fn version_error(version: &[u8]) -> Rejection {
-    let numbers = match version.get(..5) {
-        Some(name) if name.eq_ignore_ascii_case(b"HTTP/") => version.get(5..).unwrap_or_default(),
-        Some(_) | None => b"",
-    };
-    match numbers {
-        [b'0'..=b'9'] | [b'0'..=b'9', b'.', b'0'..=b'9'] => {
+    // The name of the protocol is case-sensitive (RFC 9112, section 2.3).
+    match version.strip_prefix(b"HTTP/") {
+        Some([b'0' | b'2'..=b'9'] | [b'0' | b'2'..=b'9', b'.', b'0'..=b'9']) => {
             Rejection::new(Cause::UnsupportedVersion, "the major version is not 1")
         }
-        _ => malformed_request_line("the request line does not end with an HTTP version"),
+        Some(_) | None => malformed_request_line("the request line does not end with an HTTP version"),
     }
 }
 

@@ -204,21 +204,18 @@ fn request_line_needs_three_parts_and_single_spaces() {
         "GET/ / HTTP/1.1",
         "(GET) / HTTP/1.1",
         "GET / HTTP/1,1",
+        "GET / http/1.1",
+        "GET / Http/1.0",
+        "GET / http/2.0",
         "GET /\u{b}HTTP/1.1",
     ] {
-        let expected = match line {
-            "GET / HTTP/1" => Cause::UnsupportedVersion,
-            _ => Cause::MalformedRequestLine,
-        };
-        assert_eq!(line_cause(line), expected, "{line:?}");
+        assert_eq!(line_cause(line), Cause::MalformedRequestLine, "{line:?}");
     }
 }
 
 #[test]
 fn other_versions_are_unsupported() {
-    for version in
-        ["HTTP/0.9", "HTTP/2.1", "HTTP/2.0", "HTTP/2", "HTTP/3", "HTTP/9.9", "http/1.1", "Http/1.0"]
-    {
+    for version in ["HTTP/0.9", "HTTP/2.1", "HTTP/2.0", "HTTP/2", "HTTP/3", "HTTP/9.9"] {
         assert_eq!(line_cause(&format!("GET / {version}")), Cause::UnsupportedVersion, "{version}");
     }
     assert_eq!(rejection_cause(b"PRI * HTTP/2.0\r\n\r\n"), Cause::UnsupportedVersion);
@@ -426,30 +423,26 @@ fn connection_header_decides_keep_alive() {
 
 #[test]
 fn connection_cannot_name_protected_headers() {
-    let many = ["x"; 17].join(",");
     for value in [
         "Host",
         "content-length",
         "Authorization",
         "X-Forwarded-For",
         "close, x-forwarded-proto",
-        "Forwarded",
-        "cookie",
         "Transfer-Encoding",
-        "X-Real-Ip",
-        "Via",
         "a b",
         "\"close\"",
         "close;q=1",
         "close/",
-        many.as_str(),
     ] {
         let fields = format!("Host: a\r\nConnection: {value}\r\n");
         assert_eq!(fields_cause(&fields), Cause::MalformedHeader, "{value}");
     }
-    let sixteen = ["x"; 8].join(",");
-    let head = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {sixteen}\r\nConnection: {sixteen}\r\n\r\n");
-    assert!(parse(head.as_bytes()).is_ok());
+    let many = ["x"; 1000].join(",");
+    for value in ["Forwarded", "cookie, via", "X-Real-Ip", &many] {
+        let head = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: {value}\r\nConnection: {value}\r\n\r\n");
+        assert!(parse(head.as_bytes()).unwrap().has_connection_options, "{value}");
+    }
 }
 
 #[test]
@@ -465,8 +458,66 @@ fn request_head_must_be_complete_and_exact() {
 }
 
 #[test]
-fn field_count_is_limited_to_256() {
-    let head = |more: usize| format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A: b\r\n".repeat(more));
-    assert_eq!(parse(head(255).as_bytes()).unwrap().field_count, 256);
-    assert_eq!(rejection_cause(head(256).as_bytes()), Cause::HeaderTooLarge);
+fn number_of_fields_is_not_limited() {
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "A:\r\n".repeat(5000));
+    assert_eq!(parse(head.as_bytes()).unwrap().field_count, 5001);
+}
+
+/// The framing of a rejected request: that of the body, `true` if the client keeps the connection.
+fn rejected_framing(head: &str) -> Option<(RequestFraming, bool)> {
+    let rejected = parse_with_framing(head.as_bytes()).unwrap_err();
+    assert_eq!(Err(rejected.rejection), parse(head.as_bytes()), "{head:?}");
+    rejected.framing.map(|known| (known.framing, known.keep_alive))
+}
+
+#[test]
+fn framing_of_a_rejected_request_is_known_if_only_its_meaning_is_invalid() {
+    for line in ["GET /a\\b", "GET /%00", "GET /%zz", "TRACE /", "GET /<x>", "GET x", "GET *", "GET http:///"]
+    {
+        let head = format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(rejected_framing(&head), Some((RequestFraming::None, true)), "{line}");
+    }
+    for fields in [
+        "Host: a\r\nExpect: x\r\n",
+        "",
+        "Host: a\r\nHost: a\r\n",
+        "Host: a/b\r\n",
+        "Host: b\r\n",
+        "Host: a\r\nConnection: authorization\r\n",
+        "Host: a\r\nConnection: host, x-forwarded-for\r\n",
+        "Host: a\r\nConnection: a b\r\n",
+    ] {
+        let head = format!("POST http://a/ HTTP/1.1\r\n{fields}Content-Length: 3\r\n\r\n");
+        assert_eq!(rejected_framing(&head), Some((RequestFraming::Length(3), true)), "{fields:?}");
+        let head = format!("POST http://a/ HTTP/1.1\r\n{fields}Transfer-Encoding: chunked\r\n\r\n");
+        assert_eq!(rejected_framing(&head), Some((RequestFraming::Chunked, true)), "{fields:?}");
+        let head = format!("POST http://a/ HTTP/1.1\r\n{fields}Connection: close\r\n\r\n");
+        assert_eq!(rejected_framing(&head), Some((RequestFraming::None, false)), "{fields:?}");
+    }
+    assert_eq!(rejected_framing("GET /%00 HTTP/1.0\r\n\r\n"), Some((RequestFraming::None, false)));
+    // A client that waits for a 100 may never send the body.
+    let head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nContent-Length: 3\r\n\r\n";
+    let known = parse_with_framing(head).unwrap_err().framing.unwrap();
+    assert!(known.expect_continue);
+}
+
+#[test]
+fn framing_of_a_rejected_request_is_unknown_if_readers_could_disagree_about_its_end() {
+    for head in [
+        "GET /%00 http/1.1\r\nHost: a\r\n\r\n",
+        "GET /%00  HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+        "(GET) / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /%00 HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n",
+        "GET /%00 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "GET /%00 HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nConnection: content-length\r\nContent-Length: 1\r\n\r\n",
+        "POST / HTTP/1.1\r\nExpect: x\r\nConnection: transfer-encoding\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        // What follows may be meant for a tunnel.
+        "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
+        "connect / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        assert_eq!(rejected_framing(head), None, "{head:?}");
+    }
 }

@@ -4,8 +4,8 @@
 //! request at the first invalid byte, so that a TLS client on a plain-text port gets a response immediately instead of
 //! after the header timeout. [`super::request_head::parse`] parses the complete header section.
 
+use super::Rejection;
 use super::ascii_class::{TOKEN, class_bits, field_line_lengths, field_text_len, token_len};
-use super::{MAX_FIELDS, Rejection};
 use crate::contract::Cause;
 
 /// Maximum length of a method in bytes; the longest registered method (UPDATEREDIRECTREF) has 17 letters.
@@ -48,7 +48,6 @@ pub struct RequestScanner {
     max_bytes: usize,
     scanned: usize,
     skip: usize,
-    fields: usize,
     state: ScanState,
     rejected: Option<Rejection>,
 }
@@ -56,7 +55,7 @@ pub struct RequestScanner {
 impl RequestScanner {
     /// Creates a scanner with a limit of `max_bytes` bytes, including CR and LF before the request line.
     pub const fn new(max_bytes: usize) -> Self {
-        RequestScanner { max_bytes, scanned: 0, skip: 0, fields: 0, state: ScanState::Start, rejected: None }
+        RequestScanner { max_bytes, scanned: 0, skip: 0, state: ScanState::Start, rejected: None }
     }
 
     /// Scans the new bytes in `buffer`, which contains everything received so far.
@@ -87,10 +86,8 @@ impl RequestScanner {
             let mut rest = window.get(self.scanned..).unwrap_or_default();
             // Fast path: consume complete field lines at once.
             while self.state == ScanState::FieldStart
-                && self.fields < MAX_FIELDS
                 && let Some((name_len, text_len)) = field_line_lengths(rest)
             {
-                self.fields += 1;
                 self.scanned += name_len + text_len + 3;
                 rest = window.get(self.scanned..).unwrap_or_default();
             }
@@ -120,7 +117,7 @@ impl RequestScanner {
     }
 
     /// Returns the state after `byte`, the first byte that does not continue the current run.
-    fn next_state(&mut self, byte: u8) -> Result<ScanState, Rejection> {
+    fn next_state(&self, byte: u8) -> Result<ScanState, Rejection> {
         match self.state {
             ScanState::Start => match byte {
                 _ if class_bits(byte) & TOKEN != 0 => Ok(ScanState::Method),
@@ -136,7 +133,7 @@ impl RequestScanner {
                 _ => Err(malformed_request_line("a control byte in the request line")),
             },
             ScanState::RequestLineLf => expect_lf(byte, ScanState::FieldStart, Cause::MalformedRequestLine),
-            ScanState::FieldStart => self.begin_field(byte),
+            ScanState::FieldStart => begin_field(byte),
             ScanState::FieldName => match byte {
                 b':' => Ok(ScanState::FieldValue),
                 _ => Err(Rejection::new(Cause::MalformedHeader, field_name_error(byte))),
@@ -149,20 +146,6 @@ impl RequestScanner {
             ScanState::FinalLf => expect_lf(byte, ScanState::End, Cause::MalformedHeader),
             ScanState::End => Ok(ScanState::End),
         }
-    }
-
-    fn begin_field(&mut self, byte: u8) -> Result<ScanState, Rejection> {
-        if byte == b'\r' {
-            return Ok(ScanState::FinalLf);
-        }
-        if class_bits(byte) & TOKEN == 0 {
-            return Err(Rejection::new(Cause::MalformedHeader, field_start_error(byte)));
-        }
-        self.fields += 1;
-        if self.fields > MAX_FIELDS {
-            return Err(Rejection::new(Cause::HeaderTooLarge, "more than 256 fields"));
-        }
-        Ok(ScanState::FieldName)
     }
 
     fn too_large(&self) -> Rejection {
@@ -189,6 +172,14 @@ impl RequestScanner {
 /// The number of leading CR and LF.
 pub(crate) fn blank_len(octets: &[u8]) -> usize {
     octets.iter().take_while(|octet| matches!(octet, b'\r' | b'\n')).count()
+}
+
+fn begin_field(byte: u8) -> Result<ScanState, Rejection> {
+    match byte {
+        b'\r' => Ok(ScanState::FinalLf),
+        _ if class_bits(byte) & TOKEN != 0 => Ok(ScanState::FieldName),
+        _ => Err(Rejection::new(Cause::MalformedHeader, field_start_error(byte))),
+    }
 }
 
 fn expect_lf(byte: u8, next: ScanState, cause: Cause) -> Result<ScanState, Rejection> {

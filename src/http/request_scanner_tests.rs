@@ -148,10 +148,10 @@ fn oversized_line_is_uri_too_long_oversized_fields_header_too_large() {
 }
 
 #[test]
-fn request_with_257_fields_is_rejected() {
-    let head = |fields: usize| [b"GET / HTTP/1.1\r\n".to_vec(), b"A: b\r\n".repeat(fields), b"\r\n".to_vec()];
-    assert!(matches!(scan(&head(256).concat(), 9999), Progress::Complete { .. }));
-    let Progress::Rejected(rejection) = scan(&head(257).concat(), 9999) else { panic!("accepted") };
+fn number_of_fields_is_limited_only_by_their_size() {
+    let head = [b"GET / HTTP/1.1\r\n".to_vec(), b"A:\r\n".repeat(5000), b"\r\n".to_vec()].concat();
+    assert!(matches!(scan(&head, head.len()), Progress::Complete { .. }));
+    let Progress::Rejected(rejection) = scan(&head, head.len() - 1) else { panic!("accepted") };
     assert_eq!(rejection.cause, Cause::HeaderTooLarge);
 }
 

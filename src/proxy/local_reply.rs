@@ -14,6 +14,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::header::DATE;
 
 use super::downstream::h1::write_response_head;
@@ -164,7 +165,16 @@ pub(super) fn plan_discard(client: &mut Downstream) -> Option<DiscardLimit> {
     if client.is_h2() {
         return Some((H2_DISCARD_BYTES, H2_DISCARD_TIME));
     }
+    // The connection is shut down first, and drained after that.
+    if client.will_close() {
+        return None;
+    }
+    if !client.awaits_continue() {
+        // Without waiting: the end of a chunked body may have arrived with the header section.
+        let _ = read_and_discard(client, KEEP_ALIVE_DISCARD_BYTES).now_or_never();
+    }
     match client.body_remaining() {
+        Some(0) => None,
         // A client that waits for a 100 may or may not send the body: the next bytes could be the body or a request.
         Some(remaining) if remaining <= KEEP_ALIVE_DISCARD_BYTES && !client.awaits_continue() => {
             Some((remaining, KEEP_ALIVE_DISCARD_TIME))
@@ -189,7 +199,7 @@ async fn discard_request_body(client: &mut Downstream, discard_limit: Option<Dis
 /// Reads the rest of the request body after a forwarded response, whose headers did not depend on it: the last chunk
 /// often arrives just after the response is sent.
 pub(super) async fn discard_after_response(client: &mut Downstream) {
-    if client.body_is_done() || client.awaits_continue() {
+    if client.body_is_done() || client.awaits_continue() || client.will_close() {
         return;
     }
     if client.is_h2() {

@@ -67,4 +67,4 @@ pub(crate) use limits::headers::RuleResult;
 pub(crate) use local_reply::render_h1;
 pub(crate) use pages::PageHandler;
 pub(crate) use preview::{CheckedResponse, GivenResponse, PreviewedHeaders};
-pub(crate) use respond::{closes_connection, edit_reply};
+pub(crate) use respond::{edit_reply, usually_closes_connection};

@@ -111,11 +111,20 @@ pub(crate) fn edit_reply(reply: &mut LocalReply, edits: &RenderedEdits) {
     reply.edit_headers(|name| is_editable(name) && edits.removes(name.as_str().as_bytes()), added);
 }
 
-/// Whether an HTTP/1 connection closes after the reply to this fault: the end of the request is unknown, or the
-/// connection is over the connection limit. [`local_reply`] also closes it if too much of the request body is unread.
-pub(crate) const fn closes_connection(cause: Cause, phase: Phase) -> bool {
-    matches!(phase, Phase::RequestHeaders)
-        || matches!(cause, Cause::ClientTooSlow | Cause::ConnectionLimitReached)
+/// Whether an HTTP/1 connection usually closes after the reply to this fault, for `explain`: the end of the request is
+/// unknown after the faults of [`closes_connection`], and where bytes are not a header section.
+pub(crate) const fn usually_closes_connection(cause: Cause, phase: Phase) -> bool {
+    // CONNECT, and an expectation of a request with a body, leave the end of the request in doubt.
+    let is_unframed =
+        matches!(phase, Phase::RequestHeaders) && !matches!(cause, Cause::InvalidHost | Cause::AmbiguousPath);
+    is_unframed || closes_connection(cause, phase)
+}
+
+/// Whether an HTTP/1 connection closes after the reply to this fault of a request whose header section was framed: the
+/// end of its body is unknown, or the connection is over the connection limit. [`local_reply`] also closes it if too much
+/// of the request body is unread.
+const fn closes_connection(cause: Cause, phase: Phase) -> bool {
+    matches!(cause, Cause::ClientTooSlow | Cause::ConnectionLimitReached)
         // In phase `admit` a rate-limit key could not use the content; the framing is valid.
         || (matches!(cause, Cause::MalformedBody) && !matches!(phase, Phase::Admit))
 }

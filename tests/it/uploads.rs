@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::prelude::*;
 
@@ -17,6 +17,66 @@ fn content_length_over_max_body_is_rejected_before_forwarding() {
     client.read(SentRequest::Http11("POST")).assert_local_reply_message(400, TOO_LARGE_MESSAGE);
     gateway.expect_metric("errors_total", &[("cause", "body_too_large")], 1.0);
     assert_eq!(upstream.request_count(), 0);
+}
+
+/// The whole body has arrived: its end is known, so that the next request can be read.
+#[test]
+fn refused_request_with_a_complete_body_keeps_the_connection() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
+        .route("name: known, match: { path: /known }, upstream: main, cors: { allow_origins: [\"https://a.example\"] }")
+        .start();
+    let refused = [
+        ("POST", "POST /unknown HTTP/1.1\r\nhost: test\r\n", 404),
+        ("POST", "POST /a\\b HTTP/1.1\r\nhost: test\r\n", 400),
+        ("POST", "POST /known HTTP/1.1\r\n", 400),
+        ("TRACE", "TRACE /known HTTP/1.1\r\nhost: test\r\n", 400),
+        (
+            "OPTIONS",
+            "OPTIONS /known HTTP/1.1\r\nhost: test\r\norigin: https://a.example\r\n\
+             access-control-request-method: PUT\r\n",
+            204,
+        ),
+    ];
+    let bodies =
+        ["content-length: 3\r\n\r\nabc", "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx: y\r\n\r\n"];
+    for (method, head, status) in refused {
+        for body in bodies {
+            let mut client = gateway.client();
+            client.send(format!("{head}{body}GET /known HTTP/1.1\r\nhost: test\r\n\r\n"));
+            let response = client.read(SentRequest::Http11(method));
+            assert_eq!((response.status, response.header("connection")), (status, None), "{head}{body}");
+            client.read(SentRequest::Http11("GET")).assert_response(200, "fine");
+        }
+    }
+}
+
+#[test]
+fn refused_request_with_an_unfinished_chunked_body_closes_the_connection() {
+    let upstream = ok_upstream("must not be reached");
+    let gateway = Gateway::with_upstream(&upstream)
+        .route("name: known, match: { path: /known }, upstream: main")
+        .start();
+    let mut client = gateway.client();
+    client.send("POST /unknown HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    let response = client.read(SentRequest::Http11("POST"));
+    assert_eq!((response.status, response.header("connection")), (404, Some("close")));
+    client.expect_close();
+}
+
+/// The end of the connection must not wait for the rest of the body, which may never come.
+#[test]
+fn connection_of_a_slow_upload_is_shut_down_before_it_is_drained() {
+    let upstream = ok_upstream("must not be served");
+    let gateway = Gateway::with_upstream(&upstream).set("client.body_timeout", "300ms").start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\nabc");
+    let response = client.read(SentRequest::Http11("POST"));
+    let answered = Instant::now();
+    assert_eq!((response.status, response.header("connection")), (400, Some("close")));
+    client.expect_close();
+    let taken = answered.elapsed();
+    assert!(taken < millis(1500), "{taken:?}");
 }
 
 #[test]

@@ -15,7 +15,9 @@ use crate::contract::{
     Cause, Conformance, Decision, Evidence, ExtractedError, PolicyRule, Trigger, preferences_for_upstream,
 };
 use crate::http::value_template::Placeholder;
-use crate::proxy::{BodyChange, CheckedResponse, PreviewedHeaders, closes_connection, edit_reply, render_h1};
+use crate::proxy::{
+    BodyChange, CheckedResponse, PreviewedHeaders, edit_reply, render_h1, usually_closes_connection,
+};
 use crate::snapshot::error_context::{ErrorContext, RequestState};
 use crate::telemetry::formatter::LineFormat;
 use crate::telemetry::{
@@ -181,7 +183,7 @@ fn client_response(input: &ExplainInput<'_>, sent: Sent<'_>, end: ExplainedEnd) 
     if let Some(edits) = &edits {
         edit_reply(&mut reply, edits);
     }
-    let closes = decision.cause().is_some_and(|cause| closes_connection(cause, input.defaults.phase));
+    let closes = decision.cause().is_some_and(|cause| usually_closes_connection(cause, input.defaults.phase));
     let bytes = render_h1(&reply, input.is_head, closes, now);
     // The reply to a request whose method is not known has a body, which a HEAD request does not get.
     let body_length = if input.is_head { 0 } else { reply.body().len() as u64 };

@@ -43,7 +43,7 @@ use crate::config::ClientLimits;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::peer::{Peer, PeerRange};
 use crate::http::reported_origin::ListenerOrigin;
-use crate::http::request_head;
+use crate::http::request_head::{self, KnownFraming, RejectedHead};
 use crate::http::request_scanner::{Progress, RequestScanner, blank_len};
 use crate::telemetry::{CloseReason, Gauge};
 use crate::tls::cert_verification::is_tls_error;
@@ -248,7 +248,7 @@ impl Connection<'_> {
                 }
                 NextInput::Rejected(fault) => {
                     let rejected = Self::rejected_request(fault, &h1.io.input);
-                    self.reject(&mut client, rejected).await;
+                    self.reject(&mut client, rejected, None).await;
                 }
                 NextInput::Http2Preface => {
                     let Some(h1) = client.into_h1() else { return };
@@ -317,20 +317,22 @@ impl Connection<'_> {
         let Some(h1) = client.as_h1() else { return };
         let mut request_head = h1.io.input.split_to(length);
         let request_head = request_head.split_off(skip).freeze();
-        match request_head::parse(&request_head) {
+        match request_head::parse_with_framing(&request_head) {
             Ok(parsed) => {
                 if let Err(over_limit) = self.acquire_slot() {
                     let rejected = Self::rejected_request(over_connection_limit(over_limit), &request_head);
-                    return self.reject(client, rejected).await;
+                    return self.reject(client, rejected, None).await;
                 }
                 h1.begin_request(&parsed);
                 let request = Request::from_h1(request_head, &parsed);
                 client.begin_request();
                 serve_guarded(self.listener, self.peer, client, &request).await;
             }
-            Err(rejection) => {
+            Err(RejectedHead { rejection, framing }) => {
                 let rejected = Self::rejected_request(rejection_to_fault(rejection), &request_head);
-                self.reject(client, rejected).await;
+                // A connection over the limit closes after its first request, whatever that is.
+                let framing = framing.filter(|_| self.acquire_slot().is_ok());
+                self.reject(client, rejected, framing).await;
             }
         }
     }
@@ -340,10 +342,16 @@ impl Connection<'_> {
         RejectedRequest { fault, request_line: first_line(read), facts: RejectedFacts::read(read) }
     }
 
-    async fn reject(&mut self, client: &mut Downstream, rejected: RejectedRequest) {
+    /// Sends the error response of a rejected request. Without `framing` the connection closes.
+    async fn reject(
+        &mut self,
+        client: &mut Downstream,
+        rejected: RejectedRequest,
+        framing: Option<KnownFraming>,
+    ) {
         if let Some(h1) = client.as_h1() {
             // A response to HEAD has no body, even when the rest of the request is malformed.
-            h1.begin_rejected(rejected.request_line.starts_with(b"HEAD "));
+            h1.begin_rejected(rejected.request_line.starts_with(b"HEAD "), framing);
         }
         client.begin_request();
         reject_guarded(self.listener, self.peer, client, rejected).await;

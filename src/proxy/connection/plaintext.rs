@@ -34,7 +34,7 @@ pub(super) async fn reject(
     let fault = Fault::new(Cause::HttpRequestError, Phase::RequestHeaders)
         .with_evidence(Evidence::from_static("plain HTTP on a TLS listener"));
     let rejected = Connection::rejected_request(fault, &h1.io.input);
-    connection.reject(&mut client, rejected).await;
+    connection.reject(&mut client, rejected, None).await;
     connection.close_after_response(client).await;
 }
 

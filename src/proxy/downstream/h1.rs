@@ -11,7 +11,7 @@ use pingora::server::ShutdownWatch;
 
 use crate::http::body_decoder::{BodyDecoder, DecodeStep};
 use crate::http::framing::RequestFraming;
-use crate::http::request_head::{RequestHead, Version};
+use crate::http::request_head::{KnownFraming, RequestHead, Version};
 use crate::proxy::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
 use crate::proxy::message::h1_writer;
 use crate::proxy::message::{BodyLength, CloseMode, ResponseHeadParts};
@@ -149,16 +149,17 @@ impl DownstreamH1 {
         self.close_after_response = false;
     }
 
-    /// Resets the state for a rejected request. The connection closes after the response, because the rest of the
-    /// input cannot be framed. `is_head_request`: the request line begins with HEAD.
-    pub(in crate::proxy) fn begin_rejected(&mut self, is_head_request: bool) {
-        self.body = BodyDecoder::request(RequestFraming::None);
-        self.version = Version::Http11;
+    /// Resets the state for a rejected request. Without `framing` the connection closes after the response, because the
+    /// rest of the input cannot be framed. `is_head_request`: the request line begins with HEAD.
+    pub(in crate::proxy) fn begin_rejected(&mut self, is_head_request: bool, framing: Option<KnownFraming>) {
+        let body = framing.map_or(RequestFraming::None, |known| known.framing);
+        self.body = BodyDecoder::request(body);
+        self.version = framing.map_or(Version::Http11, |known| known.version);
         self.is_head_request = is_head_request;
-        self.client_keep_alive = false;
-        self.awaits_continue = false;
+        self.client_keep_alive = framing.is_some_and(|known| known.keep_alive);
+        self.awaits_continue = framing.is_some_and(|known| known.expect_continue);
         self.response_framing = BodyFraming::None;
-        self.close_after_response = true;
+        self.close_after_response = framing.is_none();
     }
 
     pub(in crate::proxy) const fn version(&self) -> Version {
@@ -226,6 +227,11 @@ impl DownstreamH1 {
     /// would be parsed as a request.
     pub(in crate::proxy) const fn is_keep_alive(&self) -> bool {
         self.client_keep_alive && !self.close_after_response && self.body.is_done()
+    }
+
+    /// Whether the connection closes after this response, however much of the request body is read.
+    pub(in crate::proxy) fn will_close(&self) -> bool {
+        !self.client_keep_alive || self.close_after_response || self.half_closed || *self.shutdown.borrow()
     }
 
     /// Queues an interim response (1xx except 101).

@@ -310,6 +310,14 @@ impl Downstream {
         }
     }
 
+    /// Whether an HTTP/1 connection closes after this response, however much of the request body is read.
+    pub(super) fn will_close(&self) -> bool {
+        match &self.protocol {
+            DownstreamProtocol::H1(h1) => h1.will_close(),
+            DownstreamProtocol::H2(_) => false,
+        }
+    }
+
     /// Queues an interim response (1xx except 101).
     pub(super) fn queue_interim(&mut self, status: u16, write_fields: impl FnOnce(&mut FieldWriter<'_>)) {
         match &mut self.protocol {

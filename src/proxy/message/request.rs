@@ -90,9 +90,7 @@ impl Request {
         end_stream: bool,
     ) -> Result<Self, Rejection> {
         let method = request_head::check_method(parts.method.as_str().as_bytes())?;
-        if header_list_size(&parts.headers) > MAX_H2_HEADER_LIST
-            || parts.headers.len() > crate::http::MAX_FIELDS
-        {
+        if header_list_size(&parts.headers) > MAX_H2_HEADER_LIST {
             return Err(Rejection::new(Cause::HeaderTooLarge, "the header list is too large"));
         }
         let raw = parts.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -203,7 +201,9 @@ impl Request {
         self.has_via
             && self.fields.values("via").any(|value| {
                 value.split(|octet| *octet == b',').any(|hop| {
-                    hop.trim_ascii().split(|octet| *octet == b' ').nth(1).is_some_and(|by| by == pseudonym)
+                    let mut words =
+                        hop.split(|octet| matches!(octet, b' ' | b'\t')).filter(|word| !word.is_empty());
+                    words.nth(1).is_some_and(|by| by == pseudonym)
                 })
             })
     }
@@ -230,29 +230,20 @@ impl Request {
     }
 
     /// The fields that `Connection` lists.
-    ///
-    /// # Errors
-    /// `Connection` lists too many fields.
-    pub(in crate::proxy) fn connection_options(
-        &self,
-    ) -> Result<hop_by_hop::ConnectionOptions<'_>, Rejection> {
+    pub(in crate::proxy) fn connection_options(&self) -> hop_by_hop::ConnectionOptions<'_> {
         if !self.has_connection_options {
-            return Ok(hop_by_hop::ConnectionOptions::default());
+            return hop_by_hop::ConnectionOptions::default();
         }
         hop_by_hop::ConnectionOptions::from_values(self.fields.values("connection"))
-            .map_err(|evidence| Rejection::new(Cause::MalformedHeader, evidence))
     }
 
     /// Writes the HTTP/1 header section for the upstream, in one pass over the fields.
-    ///
-    /// # Errors
-    /// `Connection` lists too many fields.
     pub(in crate::proxy) fn write_request_head(
         &self,
         out: &mut BytesMut,
         forwarding_info: &ForwardingInfo<'_>,
-    ) -> Result<(), Rejection> {
-        let connection_options = self.connection_options()?;
+    ) {
+        let connection_options = self.connection_options();
         out.reserve(1024);
         out.extend_from_slice(self.method.as_str().as_bytes());
         out.put_u8(b' ');
@@ -297,7 +288,6 @@ impl Request {
             h1_writer::write_field(out, b"Upgrade", &offer.value());
         }
         out.extend_from_slice(b"\r\n");
-        Ok(())
     }
 }
 

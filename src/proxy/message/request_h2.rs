@@ -46,7 +46,7 @@ fn uri(forwarding_info: &ForwardingInfo<'_>) -> Result<Uri, Rejection> {
 }
 
 fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Result<HeaderMap, Rejection> {
-    let connection_options = request.connection_options()?;
+    let connection_options = request.connection_options();
     let invalid = || Rejection::new(Cause::MalformedHeader, "HTTP/2 cannot express this header field");
     let value = |bytes: &[u8]| HeaderValue::from_bytes(bytes).map_err(|_| invalid());
     let mut map = HeaderMap::with_capacity(24);
@@ -60,7 +60,9 @@ fn header_fields(request: &Request, forwarding_info: &ForwardingInfo<'_>) -> Res
         map.append(HeaderName::from_bytes(name).map_err(|_| invalid())?, value(raw_value)?);
     }
     let cookies: Vec<&[u8]> = request.fields.values("cookie").collect();
-    if !cookies.is_empty() && !forwarding_info.withholds(b"cookie") {
+    let forwards_cookies =
+        !connection_options.removes_name(b"cookie") && !forwarding_info.withholds(b"cookie");
+    if !cookies.is_empty() && forwards_cookies {
         map.insert(COOKIE, value(&cookies.join(&b"; "[..]))?);
     }
     // RFC 9113 8.2.2 allows only `TE: trailers`, and gRPC requires it. Not sent for HTTP/1 clients, which get no

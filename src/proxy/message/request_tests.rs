@@ -4,14 +4,15 @@
 use http::HeaderName;
 
 use super::super::forwarding::PeerTrust;
+use super::super::request_h2;
 use super::*;
 use crate::http::header_edits::HeaderEdits;
 use crate::http::path_pattern::PathPattern;
 use crate::http::reported_origin::RequestOrigin;
 use crate::http::value_template::ValueTemplate;
 
-fn h1(request_head: &'static str) -> Request {
-    let request_head = Bytes::from_static(request_head.as_bytes());
+fn h1(request_head: impl Into<Bytes>) -> Request {
+    let request_head = request_head.into();
     let parsed = request_head::parse(&request_head).unwrap();
     Request::from_h1(request_head, &parsed)
 }
@@ -36,7 +37,7 @@ fn forwarding_info(request: &Request) -> ForwardingInfo<'_> {
 
 fn header_section(request: &Request) -> String {
     let mut out = BytesMut::new();
-    request.write_request_head(&mut out, &forwarding_info(request)).unwrap();
+    request.write_request_head(&mut out, &forwarding_info(request));
     String::from_utf8(out.to_vec()).unwrap()
 }
 
@@ -120,7 +121,7 @@ fn what_trusted_proxies_report_besides_the_written_fields_is_kept() {
         via: None,
     };
     let mut out = BytesMut::new();
-    request.write_request_head(&mut out, &info).unwrap();
+    request.write_request_head(&mut out, &info);
     assert_eq!(
         String::from_utf8(out.to_vec()).unwrap(),
         format!(
@@ -161,7 +162,7 @@ fn route_removes_and_replaces_fields_of_every_name() {
             let edits = edits.render(|_| None);
             let forwarding_info = ForwardingInfo { edits: Some(&edits), ..forwarding_info(&request) };
             let mut out = BytesMut::new();
-            request.write_request_head(&mut out, &forwarding_info).unwrap();
+            request.write_request_head(&mut out, &forwarding_info);
             let head = String::from_utf8(out.to_vec()).unwrap();
             assert!(!head.contains("theirs"), "{name}: {head}");
             assert_eq!(head.contains(&format!("\r\n{name}: ours\r\n")), kept.is_some(), "{name}: {head}");
@@ -200,4 +201,27 @@ fn own_pseudonym_in_via_is_detected_as_a_loop() {
         h1("GET / HTTP/1.1\r\nHost: a\r\nVia: 1.0 fred, 1.1 statusquo-1 (x)\r\nVia: 2 other\r\n\r\n");
     assert!(request.passed_through(b"statusquo-1"));
     assert!(!request.passed_through(b"statusquo-2"));
+    for via in ["1.1  statusquo-1", "1.1\tstatusquo-1", "1.0 a,1.1 \t statusquo-1\t(x)"] {
+        let request = h1(format!("GET / HTTP/1.1\r\nHost: a\r\nVia: {via}\r\n\r\n"));
+        assert!(request.passed_through(b"statusquo-1"), "{via:?}");
+    }
+}
+
+#[test]
+fn fields_named_in_connection_are_removed_and_those_of_the_gateway_written() {
+    let named = "Cookie, Origin, Via, X-Request-Id, Content-Type, Traceparent, Forwarded, X-Real-IP";
+    let request = h1(format!(
+        "GET /x HTTP/1.1\r\nHost: api.test\r\nConnection: {named}\r\nCookie: a\r\nOrigin: b\r\nVia: 1.1 c\r\n\
+         X-Request-Id: d\r\nContent-Type: e\r\nTraceparent: f\r\nForwarded: for=g\r\nX-Real-IP: h\r\nX-I: i\r\n\r\n"
+    ));
+    assert_eq!(
+        header_section(&request),
+        format!("GET /x HTTP/1.1\r\nHost: api.test\r\nX-I: i\r\n{FORWARDED_HEADERS}\r\n")
+    );
+    let head = request_h2::request_head(&request, &forwarding_info(&request)).unwrap();
+    for name in ["cookie", "origin", "content-type", "traceparent"] {
+        assert!(!head.headers().contains_key(name), "{name}");
+    }
+    assert_eq!(head.headers().get_all("via").iter().count(), 1);
+    assert_eq!(head.headers().get("x-i").unwrap(), "i");
 }

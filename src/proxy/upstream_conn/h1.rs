@@ -19,7 +19,7 @@ use crate::proxy::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUF
 use crate::proxy::message::HeaderFields;
 use crate::proxy::message::forwarding::ForwardingInfo;
 use crate::proxy::message::h1_writer;
-use crate::proxy::message::request::{Request, rejection_to_fault};
+use crate::proxy::message::request::Request;
 use crate::tls::cert_verification;
 use crate::upstream::{Candidate, UpstreamRuntime};
 
@@ -92,7 +92,8 @@ impl UpstreamH1 {
             || added.iter().any(|(name, value)| {
                 *name == AUTHORIZATION && authentication::authenticates_connection(value.as_bytes())
             });
-        request.write_request_head(&mut self.io.output, forwarding_info).map_err(rejection_to_fault)
+        request.write_request_head(&mut self.io.output, forwarding_info);
+        Ok(())
     }
 
     pub(in crate::proxy) const fn response_started(&self) -> bool {

@@ -48,13 +48,12 @@ impl UpstreamResponseHead {
         self.parsed.status == 101
     }
 
-    /// The options listed in the Connection field. Empty when the list exceeds the parser's limit: then only the
-    /// standard hop-by-hop fields are removed.
+    /// The options listed in the Connection field.
     pub(super) fn connection_options(&self) -> ConnectionOptions<'_> {
         if !self.parsed.has_connection_options {
             return ConnectionOptions::default();
         }
-        ConnectionOptions::from_values(self.fields.values("connection")).unwrap_or_default()
+        ConnectionOptions::from_values(self.fields.values("connection"))
     }
 
     /// The protocol that a 101 selected.

@@ -1,7 +1,8 @@
 //! One client-side case: arbitrary bytes on one connection to the gateway, with a correct upstream.
 //!
-//! Input that the strict reader parses as a request may be served or rejected. Any other input must be rejected and the
-//! connection closed. Every close without a response must follow from what the client sent.
+//! Input that the strict reader parses as a request may be served or rejected. A request that is invalid but ends where
+//! its framing says must be rejected. Any other input must be rejected and the connection closed. Every close without a
+//! response must follow from what the client sent.
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -269,6 +270,13 @@ fn check_against_request(
         ReadResult::Incomplete | ReadResult::Malformed(_) => effective_status(seems_grpc, response),
     };
     let expected = match request {
+        ReadResult::Complete(head, ..)
+        | ReadResult::IncompleteBody(head)
+        | ReadResult::MalformedBody(head, _)
+            if head.problem.is_some() =>
+        {
+            status == 400
+        }
         ReadResult::Complete(head, ..) => match status {
             200 if response.end != ResponseEnd::Complete => {
                 // A close-delimited response is not forwarded to a half-closed client; the client detects this.

@@ -27,6 +27,8 @@ pub struct ParsedRequest {
     /// Field names are lower case.
     pub headers: Vec<(String, Vec<u8>)>,
     pub framing: ParsedFraming,
+    /// A client's request is not valid, but ends where its framing says. The gateway must refuse it.
+    pub problem: Option<&'static str>,
 }
 
 /// Result of parsing the start of some bytes.
@@ -86,6 +88,7 @@ fn parse_head(head: &[u8], source: MessageSource) -> Result<ParsedRequest, &'sta
         return Err("a control character, bare CR or bare LF in the header section");
     }
     let (method, target, http10) = parse_request_line(lines[0], source)?;
+    let mut problem = target_problem(&method, &target, source);
     let fields = lines[1..].iter().map(|line| field(line)).collect::<Result<Vec<_>, _>>()?;
     let values = |name: &str| -> Vec<&[u8]> {
         fields.iter().filter(|(found, _)| found == name).map(|(_, value)| &value[..]).collect()
@@ -101,11 +104,14 @@ fn parse_head(head: &[u8], source: MessageSource) -> Result<ParsedRequest, &'sta
     match values("host")[..] {
         [] if http10 => {}
         [host] if !host.iter().any(|byte| b" ,@/\t".contains(byte)) => {}
-        [_] => return Err("malformed Host"),
-        _ => return Err("not exactly one Host"),
+        [_] => problem = problem.or(Some("malformed Host")),
+        _ => problem = problem.or(Some("not exactly one Host")),
+    }
+    if let (MessageSource::Gateway, Some(problem)) = (source, problem) {
+        return Err(problem);
     }
     let framing = parse_framing(&values("content-length"), &values("transfer-encoding"), http10)?;
-    Ok(ParsedRequest { method, target, http10, headers: fields, framing })
+    Ok(ParsedRequest { method, target, http10, headers: fields, framing, problem })
 }
 
 fn parse_request_line(line: &[u8], source: MessageSource) -> Result<(String, String, bool), &'static str> {
@@ -123,15 +129,20 @@ fn parse_request_line(line: &[u8], source: MessageSource) -> Result<(String, Str
         b"HTTP/1.0" if source == MessageSource::Client => true,
         _ => return Err("a version that is not HTTP/1.1"),
     };
+    if target.is_empty() || target.contains(&b'\t') {
+        return Err("target is empty or contains a tab");
+    }
+    Ok((text(method), text(target), http10))
+}
+
+fn target_problem(method: &str, target: &str, source: MessageSource) -> Option<&'static str> {
+    let target = target.as_bytes();
     let absolute =
         |scheme: &str| target.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme.as_bytes()));
     let target_is_good = target.starts_with(b"/")
-        || (target == b"*" && method == b"OPTIONS")
+        || (target == b"*" && method == "OPTIONS")
         || (source == MessageSource::Client && (absolute("http://") || absolute("https://")));
-    if !target_is_good || target.contains(&b'\t') || target.contains(&b'#') {
-        return Err("target is neither a path nor an http URI");
-    }
-    Ok((text(method), text(target), http10))
+    (!target_is_good || target.contains(&b'#')).then_some("target is neither a path nor an http URI")
 }
 
 fn field(line: &[u8]) -> Result<(String, Vec<u8>), &'static str> {
@@ -308,7 +319,14 @@ mod tests {
         ] {
             let bytes = format!("POST / HTTP/1.1\r\n{fields}\r\n\r\nx");
             let read = read(bytes.as_bytes(), MessageSource::Client);
-            assert!(matches!(read, ReadResult::Malformed(_)), "{fields:?}: {read:?}");
+            let is_rejected = match &read {
+                ReadResult::Malformed(_) => true,
+                ReadResult::Complete(head, ..) => head.problem.is_some(),
+                ReadResult::Incomplete | ReadResult::IncompleteBody(_) | ReadResult::MalformedBody(..) => {
+                    false
+                }
+            };
+            assert!(is_rejected, "{fields:?}: {read:?}");
         }
     }
 }
