@@ -109,6 +109,12 @@ fn decoded_body(response: &HttpResponse) -> Result<Vec<u8>, String> {
         None => return Ok(response.body.clone()),
         Some("gzip") => flate2::read::GzDecoder::new(&response.body[..]).read_to_end(&mut body),
         Some("br") => brotli::Decompressor::new(&response.body[..], 4096).read_to_end(&mut body),
+        Some("zstd") => zstd::stream::copy_decode(&response.body[..], &mut body).map(|()| body.len()),
+        // The low bits of the first octet of a zlib wrapper are 8: the method.
+        Some("deflate") if response.body.first().is_some_and(|octet| octet & 15 == 8) => {
+            flate2::read::ZlibDecoder::new(&response.body[..]).read_to_end(&mut body)
+        }
+        Some("deflate") => flate2::read::DeflateDecoder::new(&response.body[..]).read_to_end(&mut body),
         Some(other) => return Err(format!("unsupported content coding {other:?}")),
     };
     read.map_err(|error| format!("invalid content coding: {error}")).map(|_| body)

@@ -2,6 +2,7 @@
 //!
 //! [`super::upstream_faults`] covers the simple cases; these tests cover exact bytes and connections.
 
+use super::contract_check::default_message;
 use super::prelude::*;
 
 #[test]
@@ -148,4 +149,79 @@ fn observe_mode_forwards_the_page_and_counts_would_replace() {
     socket.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 405 ") && text.ends_with("<p>"), "{text}");
     gateway.expect_metric("would_replace_total", &[("route", "seen"), ("from", "405"), ("to", "400")], 1.0);
+}
+
+/// The content codings, and how to encode in them. Servers send `deflate` with and without the zlib wrapper.
+const CODINGS: [(&str, fn(&[u8]) -> Vec<u8>); 5] = [
+    ("gzip", |text| read_all(flate2::read::GzEncoder::new(text, flate2::Compression::default()))),
+    ("deflate", |text| read_all(flate2::read::ZlibEncoder::new(text, flate2::Compression::default()))),
+    ("deflate", |text| read_all(flate2::read::DeflateEncoder::new(text, flate2::Compression::default()))),
+    ("br", |text| read_all(brotli::CompressorReader::new(text, 4096, 5, 22))),
+    ("zstd", |text| zstd::encode_all(text, 3).unwrap()),
+];
+
+fn read_all(mut encoder: impl std::io::Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encoder.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+/// Statuses and bodies, and what becomes of them: `Ok` is forwarded, `Err` is replaced, with this message or
+/// the contract's.
+const CODED_ERRORS: [(u16, &str, Result<(), &str>); 4] = [
+    (404, r#"{"message":"Order 7 does not exist.","code":404}"#, Ok(())),
+    (404, r#"{"detail":"Order 7 does not exist."}"#, Err("Order 7 does not exist.")),
+    (500, r#"{"message":"db-7.internal is down","code":500}"#, Err("")),
+    (500, r#"{"detail":"db-7.internal is down"}"#, Err("")),
+];
+
+#[test]
+fn coded_error_is_judged_by_its_text_and_decoded_if_the_client_needs_it() {
+    let upstream = by_request(|request| {
+        let mut indexes = request.path().split('/').skip(1).map(|index| index.parse::<usize>().unwrap());
+        let (coding, encode) = CODINGS[indexes.next().unwrap()];
+        let (status, text, _) = CODED_ERRORS[indexes.next().unwrap()];
+        let fields = format!("content-type: application/json\ncontent-encoding: {coding}\netag: \"1\"");
+        let body = encode(text.as_bytes());
+        let mut response = http_response(&format!("{status} Error\n{fields}"), &body);
+        if request.method == "HEAD" {
+            response.truncate(response.len() - body.len());
+        }
+        vec![Step::Write(response)]
+    });
+    let gateway = Gateway::with_upstream(&upstream).start();
+    for (index, (coding, encode)) in CODINGS.iter().enumerate() {
+        for (error, (status, text, expected)) in CODED_ERRORS.iter().enumerate() {
+            for accepted in ["", "accept-encoding: identity\r\n", &format!("accept-encoding: {coding}\r\n")] {
+                let row = format!("{coding} {index}, {status} {text}, {accepted:?}");
+                let path = format!("/{index}/{error}");
+                let response = gateway.client().request("GET", &path, accepted, "");
+                let head = gateway.client().request("HEAD", &path, accepted, "");
+                let kept = |name| (response.header(name).is_some(), head.header(name).is_some());
+                assert_eq!((response.status, head.status), (*status, *status), "{row}");
+                let keeps_coding = accepted.contains(coding);
+                match expected {
+                    Ok(()) => {
+                        let coded = encode(text.as_bytes());
+                        let body = if keeps_coding { &coded } else { text.as_bytes() };
+                        assert_eq!(response.body, body, "{row}");
+                        for name in ["content-encoding", "etag"] {
+                            assert_eq!(kept(name), (keeps_coding, keeps_coding), "{row}: {name}");
+                        }
+                        let length = coded.len().to_string();
+                        assert_eq!(head.header("content-length"), keeps_coding.then_some(&*length), "{row}");
+                    }
+                    Err(message) => {
+                        let message = if message.is_empty() { default_message(*status) } else { message };
+                        response.assert_local_reply_message(*status, message);
+                        assert_eq!(
+                            kept("content-encoding"),
+                            (false, *status == 404 && keeps_coding),
+                            "{row}"
+                        );
+                    }
+                }
+            }
+        }
+    }
 }
