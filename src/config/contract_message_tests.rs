@@ -27,7 +27,7 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("{ m: \"{message}\", s: \"{}\" }", ".s: unknown placeholder {}; "),
     // Modifiers.
     ("{ m: \"{message}\", s: \"{code|text}\" }", ".s: unknown modifier \"text\"; write \"{code}\""),
-    ("{ m: \"{message|null}\" }", ".m: {message} is never absent; write \"{message}\""),
+    ("{ m: \"{message}\", c: \"{code|null}\" }", ".c: {code} is never absent; write \"{code}\""),
     (
         "{ m: \"{message}\", d: \"{details|string}\" }",
         ".d: {details} cannot be written as text; write \"{details}\"",

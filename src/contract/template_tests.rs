@@ -167,6 +167,28 @@ fn body_conforms_with_the_members_of_the_template_and_no_others() {
 }
 
 #[test]
+fn null_of_the_upstream_is_accepted_where_the_template_says_so() {
+    let source =
+        r#"{"message":"{message|null}","t":"{type|null}","title":"{title|null}","id":"{request_id|null}"}"#;
+    let template = template(source);
+    let body = render(&template, &values());
+    assert!(!body.contains("null") && conforms(&template, &body), "{body}");
+    let nulls = r#"{"message":null,"t":null,"title":null,"id":null}"#;
+    assert!(conforms(&template, nulls));
+    assert_eq!(complete(&template, nulls, &values()), None);
+    // Only the gateway can fill the ID, so it may be missing.
+    let without_id = r#"{"message":null,"t":null,"title":null}"#;
+    assert!(conforms(&template, without_id) && complete(&template, without_id, &values()).is_some());
+    for invalid in [
+        r#"{"t":null,"title":null}"#,
+        r#"{"message":7,"t":null,"title":null}"#,
+        r#"{"message":null,"t":null}"#,
+    ] {
+        assert!(!conforms(&template, invalid), "{invalid}");
+    }
+}
+
+#[test]
 fn list_of_one_object_accepts_several() {
     let template = Preset::ErrorsList.template();
     let error = r#"{"status":"404","code":"a","title":"T","detail":"d"}"#;
@@ -287,7 +309,7 @@ fn bad_templates_are_refused_with_place_and_help() {
             "body.e[0]: {code|string} without quotes is a mapping, not a placeholder",
         ),
         (r#"{"m":"{message}","m?":1}"#, "body.m?: the object has two members \"m\""),
-        (r#"{"m":"{message|null}"}"#, "body.m: {message} is never absent"),
+        (r#"{"m":"{message}","c":"{code|null}"}"#, "body.c: {code} is never absent"),
         (r#"{"m":"{message|upper}"}"#, "body.m: unknown modifier \"upper\""),
         (r#"{"m":"{message}","d":"{details|string}"}"#, "body.d: {details} cannot be written as text"),
         (r#"{"m":"{message}: {details}"}"#, "body.m: {details} is not a text"),
@@ -316,6 +338,7 @@ fn any_template() -> impl Strategy<Value = Json> {
             "{message}",
             "{title}",
             "{type}",
+            "{type|null}",
             "{code}",
             "{code|string}",
             "{details}",

@@ -140,7 +140,7 @@ struct Placeholder {
     field: Field,
     /// `|string`.
     as_text: bool,
-    /// `|null`: written as null where the value is absent.
+    /// `|null`: written as null where the value is absent; null of the upstream is accepted.
     or_null: bool,
 }
 
@@ -254,6 +254,12 @@ impl Field {
             | Field::ProblemType
             | Field::ProblemCode => false,
         }
+    }
+
+    /// Whether `|null` says something: the gateway may have no value, or APIs document null for it. The gateway itself always
+    /// has a message, a title, a type and a request ID.
+    const fn may_be_null(self) -> bool {
+        self.may_be_absent() || matches!(self, Field::Message | Field::Title | Field::Type | Field::RequestId)
     }
 
     /// Whether the gateway may have no value.

@@ -294,7 +294,7 @@ impl Parser<'_> {
                     );
                 }
                 "string" => placeholder.as_text = true,
-                "null" if !field.may_be_absent() => {
+                "null" if !field.may_be_null() => {
                     self.report(format!("{{{name}}} is never absent"), format!("write \"{{{name}}}\""));
                 }
                 "null" => placeholder.or_null = true,
