@@ -84,6 +84,9 @@ pub(crate) fn render(contract: &Contract, format: CodesFormat) -> String {
 #[derive(Serialize)]
 struct CodesPage<'a> {
     contract: &'a str,
+    media_type: &'a str,
+    /// The body of the first code.
+    example: String,
     codes: Vec<CodeRow<'a>>,
     causes: Vec<CauseRow<'a>>,
     upstream_statuses: Vec<StatusRow>,
@@ -132,11 +135,13 @@ impl fmt::Display for StatusLabel {
 
 impl<'a> CodesPage<'a> {
     fn of(contract: &'a Contract) -> Self {
+        // Without a declared type, the title in snake case is sent.
+        let sends_type = !contract.template().type_places().is_empty();
         let entry = |entry: &'a crate::contract::CodeEntry| CodeRow {
             code: entry.code().status(),
             text: entry.reason(),
             message: entry.message(),
-            kind: entry.kind(),
+            kind: entry.kind().or_else(|| sends_type.then(|| entry.type_or_title())),
         };
         let cause = |&cause: &Cause| {
             let code = decide_code(contract, Trigger::Fault(cause));
@@ -151,6 +156,8 @@ impl<'a> CodesPage<'a> {
         };
         CodesPage {
             contract: contract.name(),
+            media_type: contract.media_type().to_str().unwrap_or_default(),
+            example: example(contract),
             codes: contract.codes().iter().map(entry).collect(),
             causes: Cause::ALL.iter().map(cause).collect(),
             upstream_statuses: contract
@@ -199,7 +206,7 @@ impl<'a> CodesPage<'a> {
 
     fn markdown(&self) -> String {
         let mut out = format!("# The error codes of the contract `{}`\n\n{INTRODUCTION}\n\n", self.contract);
-        let _ = writeln!(out, "```json\n{}\n```\n\n## Codes\n", self.example());
+        let _ = writeln!(out, "```json\n{}\n```\n\n## Codes\n", self.example);
         out.push_str("| code | text | message | type |\n|---|---|---|---|\n");
         for row in &self.codes {
             let kind = row.kind.map(|kind| format!("`{kind}`")).unwrap_or_default();
@@ -240,7 +247,7 @@ impl<'a> CodesPage<'a> {
              <h1>The error codes of the contract <code>{name}</code></h1>\n<p>{}</p>\n<pre>{}</pre>\n\
              <h2>Codes</h2>\n",
             escape_html(INTRODUCTION),
-            escape_html(&self.example()),
+            escape_literal(&self.example),
         );
         html_table(
             &mut out,
@@ -270,14 +277,13 @@ impl<'a> CodesPage<'a> {
         out.push_str("</html>\n");
         out
     }
+}
 
-    /// The response body for the first code.
-    fn example(&self) -> String {
-        self.codes.first().map_or_else(String::new, |row| {
-            let message = serde_json::Value::from(row.message);
-            format!(r#"{{"message":{message},"code":{}}}"#, row.code)
-        })
-    }
+/// The body for the first code, as the contract's template renders it.
+fn example(contract: &Contract) -> String {
+    const REQUEST_ID: &str = "0190aaaa-0000-7000-8000-000000000000";
+    let first = contract.codes().first();
+    first.map_or_else(String::new, |entry| contract.example_body(entry.code(), REQUEST_ID))
 }
 
 impl CauseRow<'_> {
@@ -336,6 +342,12 @@ fn html_table(out: &mut String, headers: &[&str], rows: impl Iterator<Item = Vec
         let _ = writeln!(out, "<tr>{cells}");
     }
     out.push_str("</table></div>\n");
+}
+
+/// Escapes text for HTML.
+fn escape_literal(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&quot;")
 }
 
 /// Escapes text for HTML; text between backticks becomes `<code>`.

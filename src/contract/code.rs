@@ -223,6 +223,15 @@ impl Contract {
 
     /// The body of a fault, or of an upstream's error of which nothing is sent, where no request changes it.
     fn default_body(&self, code: DocumentedCode, cause: Option<Cause>) -> Bytes {
+        self.body_with_id(code, cause, None)
+    }
+
+    /// The body of an error with this code, for documentation.
+    pub(crate) fn example_body(&self, code: DocumentedCode, request_id: &str) -> String {
+        String::from_utf8_lossy(&self.body_with_id(code, None, Some(request_id))).into_owned()
+    }
+
+    fn body_with_id(&self, code: DocumentedCode, cause: Option<Cause>, request_id: Option<&str>) -> Bytes {
         let declared: Vec<Option<&str>> = self.declared_values(code, cause).collect();
         let values = BodyValues {
             code: code.status,
@@ -231,7 +240,7 @@ impl Contract {
             kind: self.type_for(code, cause),
             kind_of_upstream: false,
             details: None,
-            request_id: None,
+            request_id,
             cause: cause.map_or(UPSTREAM_RESPONSE, Cause::name),
             retryable: false,
             request_sent: RequestSent::None,
