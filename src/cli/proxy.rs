@@ -30,6 +30,9 @@ pub(crate) struct ProxyOptions {
     /// with retries].
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<String>,
+    /// The error contract: a built-in one [default: appwrite].
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(crate::contract::builtin::CONTRACT_NAMES))]
+    contract: Option<String>,
     /// The address of /metrics, /livez and /readyz [default: 127.0.0.1:9464].
     #[arg(long, value_name = "ADDRESS", value_parser = tcp_address)]
     telemetry: Option<String>,
@@ -64,6 +67,9 @@ pub(crate) fn run(options: &ProxyOptions) -> ExitCode {
 fn build_configuration(options: &ProxyOptions) -> String {
     let mut text = format!("version: 1\n\nlisten:\n  - address: {}\n", yaml_string(&options.from));
     // Writing to a String cannot fail.
+    if let Some(name) = &options.contract {
+        let _ = write!(text, "\ncontract: {name}\n");
+    }
     if let Some(address) = &options.telemetry {
         let _ = write!(text, "\ntelemetry:\n  address: {}\n", yaml_string(address));
     }

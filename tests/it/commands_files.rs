@@ -38,6 +38,16 @@ fn proxy_prints_a_minimal_config() {
 }
 
 #[test]
+fn proxy_serves_the_built_in_contract_of_the_option() {
+    let arguments = ["proxy", "--to", "127.0.0.1:3000", "--contract", "problem", "--print-config"];
+    let (status, printed, _) = run(&arguments, &[]);
+    assert_eq!(status, Some(0));
+    assert!(printed.contains("\ncontract: problem\n"), "{printed}");
+    let (status, _, error) = run(&["proxy", "--to", "127.0.0.1:3000", "--contract", "problm"], &[]);
+    assert!(status == Some(2) && error.contains("appwrite, appwrite-current, problem"), "{error}");
+}
+
+#[test]
 fn proxy_replies_for_an_unreachable_server() {
     let upstream = refusing_port();
     let to = upstream.address().to_string();
