@@ -31,8 +31,11 @@ pub(crate) fn keep_on_replaced(
     let client_error = context.status_sent < 500;
     match name.as_str() {
         "retry-after" => is_valid_retry_after(value, context.now),
-        listed if listed.starts_with("access-control-") => !context.gateway_cors,
-        "date" | "strict-transport-security" => true,
+        listed if listed.starts_with("access-control-") => {
+            !context.gateway_cors && (client_error || is_cors_value(listed, value))
+        }
+        "date" => client_error || value.to_str().is_ok_and(|text| httpdate::parse_http_date(text).is_ok()),
+        "strict-transport-security" => client_error || is_transport_security(value),
         "vary" => client_error || names_only_fields(value),
         "x-ratelimit-limit" | "x-ratelimit-remaining" | "x-ratelimit-reset" => {
             client_error || is_digits(value)
@@ -55,15 +58,61 @@ fn is_listed(patterns: &[String], name: &str) -> bool {
     })
 }
 
-/// Whether a `Vary` names nothing but registered request fields, or any (`*`).
+/// Whether a list names nothing but registered fields, or any (`*`).
 fn names_only_fields(value: &HeaderValue) -> bool {
+    value.as_bytes().split(|octet| *octet == b',').map(<[u8]>::trim_ascii).all(is_known_field_name)
+}
+
+/// Whether a name in a list of field names may be on a 5xx: a name of an operator's own would be text of the upstream.
+pub(crate) fn is_known_field_name(name: &[u8]) -> bool {
+    let is = |known: &&str| known.as_bytes().eq_ignore_ascii_case(name);
+    name.is_empty() || name == b"*" || REQUEST_FIELDS.iter().chain(RESPONSE_FIELDS).any(is)
+}
+
+/// Whether a CORS field of a 5xx has a value of its grammar that names nothing of the upstream's own.
+fn is_cors_value(name: &str, value: &HeaderValue) -> bool {
+    let Ok(text) = value.to_str() else { return false };
+    match name {
+        "access-control-allow-origin" => matches!(text, "*" | "null") || is_origin(text),
+        "access-control-allow-credentials" | "access-control-allow-private-network" => text == "true",
+        "access-control-allow-methods" => {
+            text.split(',').map(str::trim).all(|method| method == "*" || METHODS.contains(&method))
+        }
+        "access-control-allow-headers" | "access-control-expose-headers" => names_only_fields(value),
+        "access-control-max-age" => is_digits(value),
+        _ => false,
+    }
+}
+
+/// `https://example.com`, with a port or without.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let is_host =
+        |octet: u8| octet.is_ascii_alphanumeric() || matches!(octet, b'.' | b'-' | b':' | b'[' | b']');
+    host.is_some_and(|host| !host.is_empty() && host.bytes().all(is_host))
+}
+
+/// The directives of RFC 6797.
+fn is_transport_security(value: &HeaderValue) -> bool {
+    let is_age = |text: &str| {
+        let digits = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
+        !digits.is_empty() && digits.bytes().all(|octet| octet.is_ascii_digit())
+    };
     value.to_str().is_ok_and(|text| {
-        text.split(',').map(str::trim).all(|name| {
-            name.is_empty()
-                || name == "*"
-                || REQUEST_FIELDS.iter().any(|known| known.eq_ignore_ascii_case(name))
+        text.split(';').map(str::trim).all(|directive| {
+            let (name, argument) = directive.split_once('=').unwrap_or((directive, ""));
+            let is = |known: &str| name.trim().eq_ignore_ascii_case(known);
+            match argument.trim() {
+                "" => directive.is_empty() || is("includeSubDomains") || is("preload"),
+                age => is("max-age") && is_age(age),
+            }
         })
     })
+}
+
+/// Fields of which a replaced error has one at most.
+pub(crate) fn is_single(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "date" | "strict-transport-security")
 }
 
 fn is_digits(value: &HeaderValue) -> bool {
@@ -124,6 +173,40 @@ const REQUEST_FIELDS: &[&str] = &[
     "x-requested-with",
 ];
 
+/// Response fields that CORS lists of a 5xx may name: registered ones, and those that the gateway writes.
+const RESPONSE_FIELDS: &[&str] = &[
+    "age",
+    "allow",
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-length",
+    "content-range",
+    "content-type",
+    "date",
+    "etag",
+    "expires",
+    "grpc-message",
+    "grpc-status",
+    "grpc-status-details-bin",
+    "last-modified",
+    "link",
+    "location",
+    "ratelimit",
+    "ratelimit-policy",
+    "retry-after",
+    "server-timing",
+    "vary",
+    "www-authenticate",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-reset",
+    "x-request-id",
+];
+
+const METHODS: &[&str] = &["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
+
 /// Fields about the body, the connection or the reply: the gateway sets them, and an operator's list cannot keep them.
 const NEVER_KEPT: &[&str] = &[
     "accept-ranges",
@@ -157,7 +240,7 @@ pub(crate) fn describes_content(name: &HeaderName) -> bool {
 
 /// Fields about the bytes of a body: its coding, validators and digests.
 pub(crate) const CONTENT_FIELDS: &[&str] =
-    &["content-encoding", "etag", "last-modified", "content-md5", "digest", "content-digest", "repr-digest"];
+    &["content-encoding", "etag", "content-md5", "digest", "content-digest", "repr-digest"];
 
 /// The maximum accepted `Retry-After`: 1 day.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);
@@ -256,6 +339,12 @@ mod tests {
             ("X-RateLimit-Remaining", "0"),
             ("X-RateLimit-Reset", "1700000000"),
             ("Access-Control-Allow-Origin", "*"),
+            ("Access-Control-Allow-Origin", "https://app.example.com:8443"),
+            ("Access-Control-Allow-Credentials", "true"),
+            ("Access-Control-Allow-Methods", "GET, POST"),
+            ("Access-Control-Expose-Headers", "X-Request-Id, ETag"),
+            ("Access-Control-Max-Age", "600"),
+            ("Strict-Transport-Security", "max-age=\"1\"; includeSubDomains ; preload"),
         ] {
             assert!(is_kept(name, value, context), "{name}");
         }
@@ -272,6 +361,12 @@ mod tests {
             ("X-Shop-Hint", "x"),
             ("X-Appwrite-Warning", "x"),
             ("Content-Range", "bytes */9"),
+            ("Date", "db7"),
+            ("Strict-Transport-Security", "node=db7"),
+            ("Access-Control-Allow-Origin", "db7"),
+            ("Access-Control-Allow-Methods", "DB7"),
+            ("Access-Control-Expose-Headers", "X-Node-Db7"),
+            ("Access-Control-Db7", "true"),
         ] {
             assert!(!is_kept(name, value, context), "{name}");
         }

@@ -18,11 +18,10 @@ pub(crate) fn retryable_after(trigger: Trigger, code: u16, sent: RequestSent, me
     }
 }
 
-/// The same for an upstream's own response, by the code that is sent: a 429 says that the request was not processed.
+/// The same for an upstream's own response, by the code that is sent.
 pub fn retryable(code_status: u16, request_sent: RequestSent, method: &Method) -> bool {
     match code_status {
-        429 => true,
-        502..=504 => request_sent == RequestSent::None || method.is_idempotent(),
+        429 | 502..=504 => request_sent == RequestSent::None || method.is_idempotent(),
         _ => false,
     }
 }
@@ -46,7 +45,9 @@ mod tests {
     #[test]
     fn retryable_depends_on_status_request_sent_and_method() {
         let cases = [
-            (429, RequestSent::Full, Method::POST, true),
+            (429, RequestSent::None, Method::POST, true),
+            (429, RequestSent::Full, Method::POST, false),
+            (429, RequestSent::Full, Method::PUT, true),
             (503, RequestSent::None, Method::POST, true),
             (503, RequestSent::Partial, Method::POST, false),
             (503, RequestSent::Full, Method::DELETE, true),

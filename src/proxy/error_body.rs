@@ -49,6 +49,8 @@ pub(super) struct ConformingBody {
     pub(super) body: Option<Bytes>,
     /// How it differs from the one received.
     pub(super) change: BodyChange,
+    /// The `Retry-After` of an override, in seconds.
+    pub(super) retry_after: Option<u64>,
 }
 
 /// What was changed in a conforming body.
@@ -82,7 +84,7 @@ impl ErrorResponse<'_> {
         };
         let may_be_sent = conformance == Conformance::Conforms && self.may_forward();
         CheckedBody {
-            forwarded: may_be_sent.then_some(ConformingBody { body: None, change }),
+            forwarded: may_be_sent.then_some(self.forwarded(None, change)),
             ..CheckedBody::replaced(conformance, Bytes::new())
         }
     }
@@ -131,6 +133,10 @@ impl ErrorResponse<'_> {
         self.decision.allows_upstream_body() && self.context.grpc.is_none()
     }
 
+    fn forwarded(&self, body: Option<Bytes>, change: BodyChange) -> ConformingBody {
+        ConformingBody { body, change, retry_after: self.decision.retry_after() }
+    }
+
     /// The body of a conforming error, as it is sent to the client. `body` is what was received, in this coding.
     fn conforming_body(
         &self,
@@ -142,35 +148,30 @@ impl ErrorResponse<'_> {
         let is_problem = self.context.format == BodyFormat::NegotiatedProblem;
         if let (Some(code), true) = (contract.code(status), is_problem || contract.template().completes()) {
             let facts = ForwardedFacts {
-                request_id: self.upstream_request_id().or_else(|| self.request_id.to_str().ok()),
+                request_id: upstream_request_id(self.head).or_else(|| self.request_id.to_str().ok()),
                 retryable: retryable(status, RequestSent::Full, self.context.method),
                 retry_after: self.retry_after(),
             };
             if is_problem {
                 let body = forwarded::problem_document(contract, code, conforming, facts);
-                return ConformingBody { body: Some(body), change: BodyChange::Problem };
+                return self.forwarded(Some(body), BodyChange::Problem);
             }
             if let Some(body) = forwarded::complete(contract, code, conforming, facts) {
-                return ConformingBody { body: Some(body), change: BodyChange::Completed };
+                return self.forwarded(Some(body), BodyChange::Completed);
             }
         }
         if coding == ContentCoding::Identity || self.accepts(coding) {
-            return ConformingBody { body: Some(body.clone()), change: BodyChange::Unchanged };
+            return self.forwarded(Some(body.clone()), BodyChange::Unchanged);
         }
         let decoded = Bytes::copy_from_slice(conforming.text.as_bytes());
-        ConformingBody { body: Some(decoded), change: BodyChange::Decoded }
-    }
-
-    /// The `X-Request-Id` of the upstream, which stays on a conforming error.
-    fn upstream_request_id(&self) -> Option<&str> {
-        let name = "x-request-id";
-        let value = self.head.fields.values(name).next()?;
-        let removed = self.head.connection_options().removes_name(name.as_bytes());
-        std::str::from_utf8(value).ok().filter(|id| !removed && is_request_id(id))
+        self.forwarded(Some(decoded), BodyChange::Decoded)
     }
 
     /// The seconds of the `Retry-After` that the client receives with a conforming error.
     fn retry_after(&self) -> Option<u64> {
+        if let Some(seconds) = self.decision.retry_after() {
+            return Some(seconds.max(1));
+        }
         let first = self.head.fields.values("retry-after").next();
         let first = first.and_then(|value| HeaderValue::from_bytes(value).ok());
         let seconds = first.and_then(|value| header_filter::retry_after_seconds(&value, self.now));
@@ -224,6 +225,14 @@ impl ErrorResponse<'_> {
         let first = types.next()?;
         Some(if types.next().is_none() { first } else { b"" })
     }
+}
+
+/// The `X-Request-Id` of the upstream, which stays on a conforming error. `None` if a body cannot contain it.
+pub(super) fn upstream_request_id(head: &UpstreamResponseHead) -> Option<&str> {
+    let name = "x-request-id";
+    let value = head.fields.values(name).next()?;
+    let removed = head.connection_options().removes_name(name.as_bytes());
+    std::str::from_utf8(value).ok().filter(|id| !removed && is_request_id(id))
 }
 
 impl CheckedBody {

@@ -9,7 +9,7 @@ use http::header::DATE;
 use http::{HeaderName, HeaderValue};
 
 use super::downstream::FieldWriter;
-use super::error_body::{BodyChange, ConformingBody};
+use super::error_body::{BodyChange, ConformingBody, upstream_request_id};
 use super::message::{BodyLength, HeaderFields, h1_writer};
 use super::response_headers::ResponseHeaderMutations;
 use super::upstream_conn::UpstreamResponseHead;
@@ -25,8 +25,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConformingFields<'a> {
     pub(super) response_head: &'a UpstreamResponseHead,
-    /// How the body differs from the one received.
-    pub(super) change: BodyChange,
+    pub(super) error: &'a ConformingBody,
     pub(super) rules: &'a ErrorRules,
     pub(super) request_id: &'a HeaderValue,
     /// What the gateway adds to every response of the request.
@@ -39,13 +38,21 @@ impl ConformingFields<'_> {
     /// no-store`, and the fields of every forwarded response.
     pub(super) fn write(&self, writer: &mut FieldWriter<'_>) {
         let (head, added) = (self.response_head, self.added);
-        let retry_after =
-            RetryAfter::for_error(&head.fields, head.parsed.status, self.rules.retry_after, self.now);
+        let change = self.error.change;
+        let retry_after = match self.error.retry_after {
+            Some(seconds) => RetryAfter::Set(Some(Cow::Owned(seconds.max(1).to_string().into_bytes()))),
+            None => RetryAfter::for_error(&head.fields, head.parsed.status, self.rules.retry_after, self.now),
+        };
+        // A body that the gateway has written contains the ID of the response.
+        let replaces_id = matches!(change, BodyChange::Completed | BodyChange::Problem)
+            && upstream_request_id(head).is_none();
         let sent = forward_fields(writer, head, |name| {
-            !added.overrides(name) && is_kept_on_error(name, self.change, &retry_after)
+            !added.overrides(name)
+                && is_kept_on_error(name, change, &retry_after)
+                && !(replaces_id && name.eq_ignore_ascii_case(b"x-request-id"))
         });
         writer.append(b"Cache-Control", b"no-store");
-        if self.change == BodyChange::Problem {
+        if change == BodyChange::Problem {
             writer.append(b"Content-Type", PROBLEM_MEDIA_TYPE.as_bytes());
         }
         if self.rules.negotiate {
@@ -157,7 +164,7 @@ pub(super) fn write_response_headers(
             writer.append_generated(name, value);
         }
     }
-    for (name, value) in response_headers.merged_fields(Some(upstream_fields)) {
+    for (name, value) in response_headers.merged_fields(Some(upstream_fields), |_| true) {
         if is_kept(&name) {
             writer.append_generated(&name, &value);
         }

@@ -50,7 +50,7 @@ impl PreviewedHeaders {
 
     /// Those of a local reply, without the edits of the route.
     pub(crate) fn for_local_reply(&self) -> Vec<cors::HeaderField> {
-        self.0.fields().iter().cloned().chain(self.0.merged_fields(None)).collect()
+        self.0.fields().iter().cloned().chain(self.0.merged_fields(None, |_| true)).collect()
     }
 
     /// Adds the edits of the route.
@@ -135,7 +135,7 @@ impl CheckedResponse<'_> {
         let Some(forwarded) = &self.checked.forwarded else { return (Bytes::new(), 0) };
         let fields = ConformingFields {
             response_head: self.head,
-            change: forwarded.change,
+            error: forwarded,
             rules: context.error_config,
             request_id,
             added: &added.0,

@@ -193,7 +193,7 @@ pub(super) async fn forward_error(
 ) -> DeliveryOutcome {
     let fields = ConformingFields {
         response_head,
-        change: error.change,
+        error,
         rules: exchange.context.error_config(),
         request_id: &exchange.context.request_id,
         added: &exchange.response_headers,

@@ -38,8 +38,9 @@ pub(super) fn for_replacement(
 ) -> LocalReply {
     let Replacement { decision, extracted, evidence: _ } = replacement;
     let now = SystemTime::now();
-    let mut fields = kept_fields(exchange, response_head, decision.code().status(), now);
-    fields.append(&mut exchange.response_headers.take_fields(Some(&response_head.fields)));
+    let status = decision.code().status();
+    let mut fields = kept_fields(exchange, response_head, status, now);
+    fields.append(&mut exchange.response_headers.take_fields(Some((&response_head.fields, status))));
     let request_id = &exchange.context.request_id;
     exchange.context.error_context().replacement_reply(decision, extracted, (request_id, now), fields)
 }
@@ -69,7 +70,8 @@ fn kept_fields(
         }
         let Ok(name) = HeaderName::from_bytes(name) else { continue };
         let Ok(value) = HeaderValue::from_bytes(value) else { continue };
-        if header_filter::keep_on_replaced(&name, &value, filter_context) {
+        let is_repeated = || header_filter::is_single(&name) && kept.iter().any(|(other, _)| *other == name);
+        if header_filter::keep_on_replaced(&name, &value, filter_context) && !is_repeated() {
             kept.push((name, value));
         }
     }

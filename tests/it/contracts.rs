@@ -64,8 +64,7 @@ fn conforming_error_of_a_declared_template_is_forwarded_or_completed() {
     let upstream = answer(
         "404 Not Found",
         &format!(
-            "{JSON}\netag: \"1\"\ncontent-digest: sha-256=:x:\ndigest: x\nrepr-digest: x\ncontent-md5: x\n\
-             last-modified: Sat, 01 Jan 2000 00:00:00 GMT"
+            "{JSON}\netag: \"1\"\ncontent-digest: sha-256=:x:\ndigest: x\nrepr-digest: x\ncontent-md5: x"
         ),
         &body.replace(r#","request_id":"theirs""#, ""),
     );
@@ -223,4 +222,16 @@ fn routes_have_contracts_of_their_own() {
     ));
     gateway.client().get("/y").assert_local_reply_message(404, "No such item.");
     gateway.expect_metric("responses_total", &[("route", "shop"), ("code", "503"), ("origin", "proxy")], 0.0);
+}
+
+#[test]
+fn request_id_of_a_completed_body_is_that_of_the_response() {
+    let body = r#"{"live":false,"error":{"param":null,"code":"sold_out","message":"Sold out."}}"#;
+    for id in [String::new(), "a".repeat(129), "\u{e9}abc".to_owned(), "theirs".to_owned()] {
+        let upstream = answer("404 Not Found", &format!("{JSON}\nx-request-id: {id}"), body);
+        let text = exchange(&shop(&upstream).start(), "GET", "");
+        assert_eq!(text.matches("x-request-id=ID").count(), 1, "{text}");
+        assert!(text.contains(r#""request_id":"ID""#), "{text}");
+        assert!(id != "theirs" || !text.contains("theirs"), "{text}");
+    }
 }

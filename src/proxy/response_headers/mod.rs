@@ -11,7 +11,9 @@ use http::header::{ACCESS_CONTROL_EXPOSE_HEADERS, ALLOW, VARY};
 use http::{HeaderName, HeaderValue};
 
 use super::message::HeaderFields;
+use crate::contract::header_filter::is_known_field_name;
 use crate::contract::reply::{COMMON_REPLY_FIELDS, decimal};
+use crate::http::ascii_class::list_elements;
 use crate::http::cors::{CallKind, CorsPolicy};
 use crate::http::header_edits::RenderedEdits;
 
@@ -90,13 +92,16 @@ impl ResponseHeaderMutations {
     }
 
     /// The fields of a local reply: moved, because a request gets one response. `upstream_fields` are those of the
-    /// response that it replaces.
+    /// response that it replaces, with the status that is sent.
     pub(super) fn take_fields(
         &mut self,
-        upstream_fields: Option<&HeaderFields>,
+        upstream_fields: Option<(&HeaderFields, u16)>,
     ) -> Vec<(HeaderName, HeaderValue)> {
         let mut fields = std::mem::take(&mut self.fields);
-        fields.extend(self.merged_fields(upstream_fields));
+        let is_client_error = upstream_fields.is_none_or(|(_, status)| status < 500);
+        // No field of a 5xx carries upstream text.
+        let is_kept = |name: &[u8]| is_client_error || is_known_field_name(name);
+        fields.extend(self.merged_fields(upstream_fields.map(|(fields, _)| fields), is_kept));
         fields
     }
 
@@ -105,13 +110,19 @@ impl ResponseHeaderMutations {
         &self.fields
     }
 
-    /// `Vary` and `Access-Control-Expose-Headers`, which combine the gateway's members with those of `upstream_fields`.
+    /// `Vary` and `Access-Control-Expose-Headers`, which combine the gateway's members with those of `upstream_fields` for
+    /// which `is_kept` returns true.
     pub(super) fn merged_fields(
         &self,
         upstream_fields: Option<&HeaderFields>,
+        is_kept: impl Fn(&[u8]) -> bool,
     ) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let merged = self.cors.as_ref().map(|cors| {
-            let values = |name| upstream_fields.into_iter().flat_map(move |fields| fields.values(name));
+            let is_kept = &is_kept;
+            let values = |name| {
+                let values = upstream_fields.into_iter().flat_map(move |fields| fields.values(name));
+                values.flat_map(list_elements).filter(|element| is_kept(element))
+            };
             let vary = (VARY, crate::http::cors::merge_vary(&cors.vary, values("vary")));
             let expose = cors.readable.then(|| {
                 let lists = values("access-control-expose-headers");
