@@ -7,10 +7,9 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use super::check::INVALID_CONFIG;
 use super::parallelism;
 use super::run::{print_addresses, print_message, serve};
-use crate::config::{self, listen_address, problem::Diagnostic, server_address, units};
+use crate::config::{self, Problems, listen_address, problem::Diagnostic, server_address, units};
 use crate::server::signals;
 
 /// The options of `proxy`.
@@ -41,6 +40,9 @@ pub(crate) struct ProxyOptions {
     print_config: bool,
 }
 
+/// The exit code of an invalid command line, like that of clap.
+const INVALID_COMMAND_LINE: u8 = 2;
+
 const USAGE_EXAMPLES: &str = "\
 Examples:
   statusquo proxy --to 127.0.0.1:3000
@@ -58,10 +60,39 @@ pub(crate) fn run(options: &ProxyOptions) -> ExitCode {
         },
         Ok(config) => serve(config, None, print_addresses),
         Err(problems) => {
-            print_message(&problems.to_string());
-            ExitCode::from(INVALID_CONFIG)
+            print_message(&usage_error(options, &problems));
+            ExitCode::from(INVALID_COMMAND_LINE)
         }
     }
+}
+
+/// What is wrong with the options. The user has no file, so a problem of the text names the option that caused it.
+fn usage_error(options: &ProxyOptions, problems: &Problems) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for problem in problems.iter() {
+        let section = problem.path.split(['.', '[']).next().unwrap_or_default();
+        let (option, help) = match section {
+            "listen" | "telemetry" => {
+                let port = if options.from.ends_with(":9464") { 9465 } else { 9464 };
+                ("--from", format!("choose another port, for example --telemetry 127.0.0.1:{port}"))
+            }
+            "rate_limits" => {
+                ("--limit", "write a count and a time above 0, for example --limit \"100 per 1m\"".to_owned())
+            }
+            "timeouts" => ("--timeout", "write a time above 0, for example --timeout 15s".to_owned()),
+            "upstreams" => {
+                let help = "write each server once, and all of them with https:// or none";
+                ("--to", format!("{help}, for example --to 127.0.0.1:3000"))
+            }
+            _ => ("the options", problem.help.clone()),
+        };
+        let line = format!("error: {option}: {}; {help}", problem.message);
+        // One option may be several keys.
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    format!("{}\n\nFor more information, try 'statusquo proxy --help'.", lines.join("\n"))
 }
 
 fn build_configuration(options: &ProxyOptions) -> String {

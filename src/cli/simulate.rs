@@ -17,6 +17,8 @@ use serde_json::json;
 use super::check::ReportFormat;
 use super::run::print_message;
 use crate::config::Config;
+use crate::config::problem::Diagnostic;
+use crate::config::sources::{ReadHelp, unreadable};
 use crate::http::peer::Peer;
 use crate::limit::KeyPart;
 use log_lines::LoggedRequest;
@@ -24,6 +26,13 @@ use replay::{DeniedRequest, ReplayResult};
 
 /// In bytes; lines of the access log are far shorter.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
+
+const LOG_FILE: ReadHelp = ReadHelp {
+    missing: "pass the path of an access log, or `--log -` for standard input",
+    directory: "pass the path of a log file in it",
+    unreadable: "pass the path of a readable access log",
+    too_large: "pass a part of it",
+};
 
 /// The options of `limits simulate`.
 #[derive(Debug, clap::Args)]
@@ -57,7 +66,8 @@ pub(crate) fn run(options: &SimulateOptions) -> ExitCode {
     let (requests, skipped_lines) = match read {
         Ok(read) => read,
         Err(error) => {
-            print_message(&format!("cannot read {}: {error}\n", options.log.display()));
+            let Diagnostic { message, help } = unreadable(&options.log, &error, &LOG_FILE);
+            print_message(&format!("{message}; {help}\n"));
             return ExitCode::FAILURE;
         }
     };

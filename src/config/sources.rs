@@ -248,19 +248,27 @@ const CONFIG_FILE: ReadHelp = ReadHelp {
 /// # Errors
 /// The file cannot be read or is too large.
 pub(crate) fn read_bytes(path: &Path, help: &ReadHelp) -> Result<Vec<u8>, Diagnostic> {
-    let (reason, help) = match std::fs::read(path) {
-        Ok(bytes) if bytes.len() <= MAX_FILE_SIZE => return Ok(bytes),
-        Ok(_) => ("it is larger than 8 MiB".to_owned(), help.too_large),
-        Err(error) => match error.kind() {
-            ErrorKind::NotFound => ("no such file".to_owned(), help.missing),
-            ErrorKind::PermissionDenied => {
-                ("permission denied".to_owned(), "grant read access to the user that runs statusquo")
-            }
-            ErrorKind::IsADirectory => ("it is a directory".to_owned(), help.directory),
-            _ => (error.to_string(), help.unreadable),
-        },
+    match std::fs::read(path) {
+        Ok(bytes) if bytes.len() <= MAX_FILE_SIZE => Ok(bytes),
+        Ok(_) => {
+            let message = format!("cannot read {}: it is larger than 8 MiB", path.display());
+            Err(Diagnostic::new(message, help.too_large))
+        }
+        Err(error) => Err(unreadable(path, &error, help)),
+    }
+}
+
+/// Why a file cannot be read, for people.
+pub(crate) fn unreadable(path: &Path, error: &std::io::Error, help: &ReadHelp) -> Diagnostic {
+    let (reason, help) = match error.kind() {
+        ErrorKind::NotFound => ("no such file".to_owned(), help.missing),
+        ErrorKind::PermissionDenied => {
+            ("permission denied".to_owned(), "grant read access to the user that runs statusquo")
+        }
+        ErrorKind::IsADirectory => ("it is a directory".to_owned(), help.directory),
+        _ => (error.to_string(), help.unreadable),
     };
-    Err(Diagnostic::new(format!("cannot read {}: {reason}", path.display()), help))
+    Diagnostic::new(format!("cannot read {}: {reason}", path.display()), help)
 }
 
 /// The files that a pattern names, sorted. In each part of the path `*` is any text and `?` any character; as in a

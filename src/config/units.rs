@@ -91,7 +91,8 @@ pub(crate) fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
         _ => None,
     };
     let Some((count, time)) = parsed else {
-        let help = write(suggested_allowance(text), "COUNT per DURATION, for example 100 per 1m");
+        let suggestion = suggested_allowance(text).filter(|suggestion| suggestion != text);
+        let help = write(suggestion, "COUNT per DURATION, for example 100 per 1m");
         return refuse(text, "is not a quota", help);
     };
     match count.parse() {

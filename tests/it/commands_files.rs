@@ -82,11 +82,39 @@ fn invalid_proxy_options_exit_2_with_a_help_line() {
         (&["--to", "a:1", "--timeout", "15"], "write 15s"),
         (&["--to", "a:1", "--limit", "100 per minute"], "write 100 per 1m"),
         (&["--to", "a:1", "--telemetry", "x"], "is not a listen address"),
+        (&["--to", "a:1", "--limit", "5 per 400d"], "write COUNT per DURATION, for example 100 per 1m"),
+        (&["--to", "a:1", "--limit", "0 per 1m"], "--limit: \"0 per 1m\" would deny every request; write"),
+        (&["--to", "a:1", "--limit", "4000000000 per 1ms"], "for example --limit \"100 per 1m\""),
+        (&["--to", "a:1", "--timeout", "0s"], "--timeout: the duration must be greater than 0; write"),
+        (&["--to", "a:1", "--to", "http://a:1/"], "--to: a:1 is listed twice; write each server once"),
+        (&["--to", "a:1", "--to", "https://b:1"], "--to: a:1 does not use TLS"),
+        (&["--to", "a:1", "--from", "127.0.0.1:9464"], "for example --telemetry 127.0.0.1:9465"),
+        (&["--to", "a:1", "--telemetry", "127.0.0.1:8080"], "for example --telemetry 127.0.0.1:9464"),
         (&[], "--to"),
     ] {
         let (status, out, err) = run(&[&["proxy"], arguments].concat(), &[]);
         assert_eq!((status, out.as_str()), (Some(2), ""), "{arguments:?}: {err}");
-        assert!(err.contains(diagnostics), "{arguments:?}: {err}");
+        assert!(err.contains(diagnostics) && !err.contains("proxy.yaml"), "{arguments:?}: {err}");
+        assert_eq!(err.matches("error: ").count(), 1, "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn simulate_reports_an_unreadable_log_with_a_help_line() {
+    let folder = TestFolder::new();
+    let file = folder.path("statusquo.yaml").display().to_string();
+    assert_eq!(run(&["init", &file], &[]).0, Some(0));
+    let directory = folder.path("").display().to_string();
+    for (log, expected) in [
+        (
+            "nope",
+            "cannot read nope: no such file; pass the path of an access log, or `--log -` for standard input",
+        ),
+        (&directory, "it is a directory; pass the path of a log file in it"),
+    ] {
+        let (status, out, diagnostics) = run(&["limits", "simulate", "--log", log, &file], &[]);
+        assert_eq!((status, out.as_str()), (Some(1), ""), "{diagnostics}");
+        assert!(diagnostics.contains(expected) && !diagnostics.contains("os error"), "{diagnostics}");
     }
 }
 
