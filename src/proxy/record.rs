@@ -34,7 +34,8 @@ pub(super) enum RequestEnd {
     /// A tunnel was closed after its idle timeout.
     TunnelIdle { status: u16 },
     /// The client disconnected before the response was complete, or did not read in time a response that was sent at once.
-    ClientDisconnected,
+    /// `status` is that of the response if its headers were sent.
+    ClientDisconnected { status: Option<u16> },
 }
 
 /// How the delivery of a final response ended.
@@ -62,7 +63,8 @@ impl RequestEnd {
             | RequestEnd::FixedResponse { status }
             | RequestEnd::Aborted { status, .. }
             | RequestEnd::TunnelIdle { status } => *status,
-            RequestEnd::ClientDisconnected => 0,
+            RequestEnd::ClientDisconnected { status: Some(status) } => *status,
+            RequestEnd::ClientDisconnected { status: None } => 0,
         }
     }
 
@@ -72,7 +74,9 @@ impl RequestEnd {
             DeliveryOutcome::Complete => self,
             DeliveryOutcome::Aborted(fault) => RequestEnd::Aborted { status: self.status(), fault },
             DeliveryOutcome::TunnelIdle => RequestEnd::TunnelIdle { status: self.status() },
-            DeliveryOutcome::ClientDisconnected => RequestEnd::ClientDisconnected,
+            DeliveryOutcome::ClientDisconnected => {
+                RequestEnd::ClientDisconnected { status: Some(self.status()) }
+            }
         }
     }
 }
@@ -164,12 +168,13 @@ pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd, now: Instant) {
             gateway.metrics.aborted_tunnel_idle();
             (Some(*status), None, Outcome::TunnelIdle)
         }
-        RequestEnd::ClientDisconnected => {
+        RequestEnd::ClientDisconnected { status } => {
             metrics.client_disconnected();
-            (None, None, Outcome::ClientDisconnected)
+            (*status, None, Outcome::ClientDisconnected)
         }
     };
-    if let Some(status) = status {
+    // The duration of an abandoned response says nothing about the gateway or the upstream.
+    if let Some(status) = status.filter(|_| outcome != Outcome::ClientDisconnected) {
         metrics.duration(status, elapsed);
     }
     let is_error = match end {
@@ -181,7 +186,7 @@ pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd, now: Instant) {
         | RequestEnd::LocalError { .. }
         | RequestEnd::Aborted { .. }
         | RequestEnd::TunnelIdle { .. }
-        | RequestEnd::ClientDisconnected => true,
+        | RequestEnd::ClientDisconnected { .. } => true,
     };
     if context.snapshot.access.is_enabled(is_error) {
         let attempts = attempt_list(exchange, fault, outcome);

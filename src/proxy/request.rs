@@ -48,7 +48,7 @@ pub(super) async fn serve(
     let end = match take_steps(&mut exchange, routing, request).await {
         Ok(end) => end,
         Err(Interrupt::Fault(fault)) => respond(&mut exchange, FinalResponse::Fault(fault)).await,
-        Err(Interrupt::ClientDisconnected) => RequestEnd::ClientDisconnected,
+        Err(Interrupt::ClientDisconnected) => RequestEnd::ClientDisconnected { status: None },
     };
     let ended = Instant::now();
     outcome::conclude(&mut exchange, &end, ended);

@@ -75,7 +75,7 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse
         if let Outgoing::Relayed(forwarding, response, _) = outgoing {
             forwarding.release(response.conn);
         }
-        return RequestEnd::ClientDisconnected;
+        return RequestEnd::ClientDisconnected { status: None };
     }
     if let (Outgoing::LocalReply(reply), Some(trigger)) = (&outgoing, trigger) {
         record::count_grpc_error(exchange, trigger, reply);

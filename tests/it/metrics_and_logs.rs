@@ -75,6 +75,34 @@ fn metrics_page_has_the_prometheus_content_type() {
 }
 
 #[test]
+fn disconnect_after_the_response_headers_is_logged_with_the_code() {
+    let gate = Gate::new();
+    let waits = gate.clone();
+    let upstream = by_request(move |request| match request.path() {
+        "/half" => vec![
+            Step::ReadRequestHead,
+            write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"),
+            Step::WaitForGate(waits.clone()),
+        ],
+        _ => vec![Step::ReadRequestHead, Step::WaitForGate(waits.clone())],
+    });
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let mut client = gateway.client();
+    client.send("GET /half HTTP/1.1\r\nhost: test\r\n\r\n");
+    client.wait_for("half");
+    client.reset();
+    let line = gateway.log_line(|line| line["path"] == "/half");
+    assert_eq!((&line["outcome"], &line["code"]), (&"client_disconnected".into(), &200.into()), "{line}");
+    let mut client = gateway.client();
+    client.send("GET /none HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(upstream.wait_until(limit(), |seen| seen.requests_for("/none") == 1));
+    client.reset();
+    let line = gateway.log_line(|line| line["path"] == "/none");
+    assert_eq!((&line["outcome"], line.get("code")), (&"client_disconnected".into(), None), "{line}");
+    gate.open();
+}
+
+#[test]
 fn connections_gauge_counts_open_connections() {
     let upstream = ok_upstream("");
     let gateway = Gateway::with_upstream(&upstream).start();

@@ -110,7 +110,7 @@ pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd, 
         RequestEnd::Preflight { .. }
         | RequestEnd::Redirected { .. }
         | RequestEnd::FixedResponse { .. }
-        | RequestEnd::ClientDisconnected => None,
+        | RequestEnd::ClientDisconnected { .. } => None,
     };
     let (guard, pass) = (record.last_attempt.as_mut(), record.breaker_pass.take());
     let Some(outcome) = outcome else { return };
