@@ -115,10 +115,14 @@ impl Reload {
 
     /// Performs everything that can fail, before anything changes.
     fn prepare(&self, mut config: Config) -> Result<(Config, fd_budget::FdBudget, Snapshot), Vec<Problem>> {
-        let problems = needs_restart(&self.running.load(), &config);
+        let running = self.running.load();
+        let problems = needs_restart(&running, &config);
         if !problems.is_empty() {
             return Err(problems);
         }
+        // Sockets, certificates and contracts are found by the position of the listener.
+        let order = pair_listeners(&running.listeners, &config.listeners);
+        config.listeners = order.iter().filter_map(|index| config.listeners.get(*index).cloned()).collect();
         let fd_budget = fd_budget::apply_budget(&mut config, self.descriptors);
         let current = self.gateway.snapshot.load_full();
         match Snapshot::build(&config, &self.gateway.metrics, Some(&current)) {
@@ -178,15 +182,12 @@ fn needs_restart(running: &Config, candidate: &Config) -> Vec<Problem> {
     );
     compare("log.format".to_owned(), format_name(running.log.format), format_name(candidate.log.format));
     if running.listeners.len() == candidate.listeners.len() {
-        for (index, (current, new_value)) in running.listeners.iter().zip(&candidate.listeners).enumerate() {
-            let key = |name| format!("listen[{index}].{name}");
-            compare(key("address"), current.address.to_string(), new_value.address.to_string());
-            compare(key("mode"), mode_text(&current.address), mode_text(&new_value.address));
-            compare(key("h2c"), current.h2c.to_string(), new_value.h2c.to_string());
-            let peers = |listener: &Listener| peers_text(listener.proxy_protocol.as_deref());
-            compare(key("proxy_protocol.from"), peers(current), peers(new_value));
-            let tls_state = |on| if on { "a listener with TLS" } else { "a listener without TLS" }.to_owned();
-            compare(key("tls"), tls_state(current.tls.is_some()), tls_state(new_value.tls.is_some()));
+        let pairs = pair_listeners(&running.listeners, &candidate.listeners);
+        for (current, index) in running.listeners.iter().zip(pairs) {
+            let Some(new_value) = candidate.listeners.get(index) else { continue };
+            for (key, current, new_value) in listener_changes(current, new_value) {
+                compare(format!("listen[{index}].{key}"), current, new_value);
+            }
         }
     } else {
         let count_text = |number: usize| format!("{number} addresses");
@@ -197,6 +198,47 @@ fn needs_restart(running: &Config, candidate: &Config) -> Vec<Problem> {
         );
     }
     problems
+}
+
+/// For each running listener the index of the candidate with its address; of several with port 0, the one whose other
+/// settings are equal too. Those that are left, whose address has changed, are paired in the order of the file.
+fn pair_listeners(running: &[Listener], candidate: &[Listener]) -> Vec<usize> {
+    let address = |listener: &Listener| listener.address.to_string();
+    let is_unchanged = |current: &Listener, other: &Listener| listener_changes(current, other).is_empty();
+    let has_address = |current: &Listener, other: &Listener| address(current) == address(other);
+    let mut pairs: Vec<Option<usize>> = vec![None; running.len()];
+    for is_pair in [
+        &is_unchanged as &dyn Fn(&Listener, &Listener) -> bool,
+        &has_address,
+        &|_: &Listener, _: &Listener| true,
+    ] {
+        for (position, current) in running.iter().enumerate() {
+            let mut rest = candidate.iter().enumerate().filter(|(index, _)| !pairs.contains(&Some(*index)));
+            let found = rest.find(|(_, other)| is_pair(current, other)).map(|(index, _)| index);
+            if let Some(pair) = pairs.get_mut(position).filter(|pair| pair.is_none()) {
+                *pair = found;
+            }
+        }
+    }
+    pairs.into_iter().flatten().collect()
+}
+
+/// The keys of a listener that need a restart and differ, with both values.
+fn listener_changes(current: &Listener, new_value: &Listener) -> Vec<(&'static str, String, String)> {
+    let peers = |listener: &Listener| peers_text(listener.proxy_protocol.as_deref());
+    let tls_state = |listener: &Listener| {
+        let state = if listener.tls.is_some() { "a listener with TLS" } else { "a listener without TLS" };
+        state.to_owned()
+    };
+    let keys: [(&'static str, &dyn Fn(&Listener) -> String); 5] = [
+        ("address", &|listener: &Listener| listener.address.to_string()),
+        ("mode", &|listener: &Listener| mode_text(&listener.address)),
+        ("h2c", &|listener: &Listener| listener.h2c.to_string()),
+        ("proxy_protocol.from", &peers),
+        ("tls", &tls_state),
+    ];
+    let values = keys.map(|(key, text)| (key, text(current), text(new_value)));
+    values.into_iter().filter(|(_, current, new_value)| current != new_value).collect()
 }
 
 /// The permissions of a Unix socket as written in the configuration file, or `absent`.
@@ -273,6 +315,29 @@ mod tests {
                 "listen: 2 addresses cannot be changed to 1 addresses by a reload",
             ]
         );
+    }
+
+    #[test]
+    fn listeners_are_compared_by_address_in_any_order() {
+        let running = config(
+            "listen: [{ address: 127.0.0.1:1 }, { address: 127.0.0.1:2, h2c: true }, { address: 127.0.0.1:3 }]",
+        );
+        let compared = |top: &str| {
+            let candidate = config(top);
+            let problems = needs_restart(&running, &candidate);
+            let lines: Vec<String> =
+                problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+            (pair_listeners(&running.listeners, &candidate.listeners), lines)
+        };
+        let swapped = "listen: [{ address: 127.0.0.1:3 }, { address: 127.0.0.1:1 }, { address: 127.0.0.1:2, h2c: true }]";
+        assert_eq!(compared(swapped), (vec![1, 2, 0], vec![]));
+        let changed =
+            "listen: [{ address: 127.0.0.1:2 }, { address: 127.0.0.1:9 }, { address: 127.0.0.1:1 }]";
+        let lines = [
+            "listen[0].h2c: true cannot be changed to false by a reload",
+            "listen[1].address: 127.0.0.1:3 cannot be changed to 127.0.0.1:9 by a reload",
+        ];
+        assert_eq!(compared(changed), (vec![2, 0, 1], lines.map(str::to_owned).to_vec()));
     }
 
     #[test]

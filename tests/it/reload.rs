@@ -37,6 +37,30 @@ fn reload_changes_routes_and_keeps_both_connections() {
 }
 
 #[test]
+fn listeners_may_be_listed_in_another_order_and_keep_their_settings() {
+    let upstream = ok_upstream("fine");
+    let setup = Gateway::with_upstream(&upstream).listener_contract("problem").with_h2c_listener();
+    let text = setup.yaml();
+    let gateway = setup.start();
+    // Without a host the contract of the listener decides.
+    let expect_contract_of_listener = || {
+        let mut client = gateway.client();
+        let response = client.exchange(SentRequest::Http11("GET"), "GET / HTTP/1.1\r\n\r\n");
+        let media_type = response.header("content-type");
+        assert_eq!((response.status, media_type), (400, Some("application/problem+json")));
+    };
+    expect_contract_of_listener();
+    let (start, rest) = text.split_once("  - ").unwrap();
+    let (first, rest) = rest.split_once("  - ").unwrap();
+    let (second, rest) = rest.split_once('\n').unwrap();
+    let swapped = format!("{start}  - {second}\n  - {first}{rest}");
+    assert_eq!(gateway.reload_text(&swapped), "applied", "{swapped}");
+    expect_contract_of_listener();
+    gateway.client().get("/").assert_response(200, "fine");
+    gateway.h2_client().get("/").assert_response(200, "fine");
+}
+
+#[test]
 fn request_in_flight_keeps_its_configuration_across_reload() {
     let gate = Gate::new();
     let upstream = script([
