@@ -8,6 +8,7 @@
 mod contract_problems;
 pub(crate) mod deserialize;
 pub(crate) mod file;
+mod fingerprint;
 mod foreign_patterns;
 mod inherit;
 pub(crate) mod keys;
@@ -120,6 +121,8 @@ pub struct Config {
     pub routes: Vec<RouteConfig>,
     /// Probable mistakes, for `check`.
     pub warnings: Problems,
+    /// A short hash of the keys and values of all files, for the metric `config_hash_info`.
+    pub(crate) hash: String,
 }
 
 impl Config {
@@ -199,6 +202,8 @@ pub struct ListenerTls {
 pub struct Certificate {
     /// The path as written in the configuration file.
     pub file: String,
+    /// The DNS names that it is valid for.
+    pub(crate) names: Vec<String>,
     /// The validity period.
     pub validity: Validity,
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::file::forms::Text;
 use super::file::{ClientFile, ConfigFile, TrustedHeader};
+use super::fingerprint::fingerprint;
 use super::parse_yaml::Environment;
 use super::problem::{Diagnostic, Problem, Problems};
 use super::sources::{Sources, read_text};
@@ -59,6 +60,7 @@ fn load(mut sources: Sources<'_>, parallelism: usize, purpose: Purpose) -> Resul
     let tree = sources.read();
     let Sources { files, mut problems, warnings, .. } = sources;
     let Some(mut tree) = tree else { return Err(Problems::of_files(files, problems)) };
+    let hash = fingerprint(&tree);
     let Some(file) = read_file(&mut tree, &mut problems) else {
         return Err(Problems::of_files(files, problems));
     };
@@ -74,7 +76,7 @@ fn load(mut sources: Sources<'_>, parallelism: usize, purpose: Purpose) -> Resul
     let (problems, warnings) = (validator.problems.into_inner(), validator.warnings.into_inner());
     match config {
         Some(config) if problems.is_empty() => {
-            Ok(Config { warnings: Problems::of_files(files, warnings), ..config })
+            Ok(Config { warnings: Problems::of_files(files, warnings), hash, ..config })
         }
         Some(_) | None => Err(Problems::of_files(files, problems)),
     }
@@ -153,6 +155,7 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
         rate_limit_headers: file.rate_limit_headers,
         routes,
         warnings: Problems::default(),
+        hash: String::new(),
     })
 }
 

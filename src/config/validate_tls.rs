@@ -51,7 +51,8 @@ fn certificate(at: &Place<'_>, file: &CertificateFile) -> Option<(Certificate, I
                 let message = format!("the certificate of {} {expiry_problem}", file.cert);
                 cert_at.report(message, "renew it; until then clients reject it");
             }
-            Some((Certificate { file: file.cert.clone(), validity }, identity))
+            let names = identity.names().to_vec();
+            Some((Certificate { file: file.cert.clone(), names, validity }, identity))
         }
         Err(IdentityError::Certificate(error)) => cert_at.check(Err(unusable_file(&file.cert, error))),
         Err(IdentityError::Key(error)) => key_at.check(Err(unusable_file(&file.key, error))),

@@ -44,7 +44,7 @@ impl Match {
 }
 
 /// `q=0.5` as 500; `None` for another parameter. An invalid value counts as 0.
-fn quality(parameter: &[u8]) -> Option<u16> {
+pub(super) fn quality(parameter: &[u8]) -> Option<u16> {
     let mut halves = parameter.splitn(2, |octet| *octet == b'=');
     let is_quality = halves.next()?.trim_ascii().eq_ignore_ascii_case(b"q");
     let text = is_quality.then(|| halves.next().unwrap_or_default().trim_ascii())?;

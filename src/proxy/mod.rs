@@ -65,6 +65,6 @@ pub(crate) use error_body::BodyChange;
 pub(crate) use gateway::Gateway;
 pub(crate) use limits::headers::RuleResult;
 pub(crate) use local_reply::render_h1;
-pub(crate) use pages::PageHandler;
+pub(crate) use pages::{PageHandler, PageRequest};
 pub(crate) use preview::{CheckedResponse, GivenResponse, PreviewedHeaders};
 pub(crate) use respond::{edit_reply, usually_closes_connection};

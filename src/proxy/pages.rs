@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use http::Method;
+use http::{HeaderValue, Method};
 
 use super::context::{Exchange, ReceivedRequest, RequestContext};
 use super::downstream::Downstream;
@@ -12,16 +12,31 @@ use super::gateway::Gateway;
 use super::local_reply;
 use super::message::request::Request;
 use super::reply_builder;
-use crate::contract::{Evidence, Fault, PageResponse, Phase};
+use crate::contract::{Cause, Evidence, Fault, PageResponse, Phase};
+use crate::http::accept_encoding::prefers_gzip;
 use crate::http::peer::Peer;
 
 /// Generates the responses on a telemetry listener.
 pub(crate) trait PageHandler: Send + Sync + fmt::Debug {
-    /// Returns the page at `path`.
+    /// Returns the page.
     ///
     /// # Errors
     /// The fault to respond with, for example an unknown path or a method that is not allowed.
-    fn respond(&self, method: &Method, path: &str) -> Result<PageResponse, Fault>;
+    fn respond(&self, request: &PageRequest<'_>) -> Result<PageResponse, Fault>;
+
+    /// The value of `Allow` where the method is not allowed.
+    fn allowed_methods(&self) -> HeaderValue;
+}
+
+/// What a page depends on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageRequest<'a> {
+    /// The method.
+    pub(crate) method: &'a Method,
+    /// The path, without the query.
+    pub(crate) path: &'a str,
+    /// The client prefers gzip to an uncompressed page.
+    pub(crate) prefers_gzip: bool,
 }
 
 /// Serves one request.
@@ -32,8 +47,12 @@ pub(super) async fn serve(
     request: &Request,
 ) {
     let page = match std::str::from_utf8(request.path()) {
-        Ok(path) => handler.respond(&request.method, path),
-        Err(_) => Err(Fault::new(crate::contract::Cause::DestinationNotFound, Phase::Route)
+        Ok(path) => handler.respond(&PageRequest {
+            method: &request.method,
+            path,
+            prefers_gzip: prefers_gzip(request.fields.values("accept-encoding")),
+        }),
+        Err(_) => Err(Fault::new(Cause::DestinationNotFound, Phase::Route)
             .with_evidence(Evidence::from_static("the path is not UTF-8"))),
     };
     let write_timeout = gateway.snapshot.load().client.write_timeout;
@@ -43,7 +62,10 @@ pub(super) async fn serve(
                 local_reply::send_page(sender, &page, request.method == Method::HEAD, write_timeout).await;
             }
         }
-        Err(fault) => reply_to_fault(gateway, client, ReceivedRequest::Valid(request), &fault).await,
+        Err(fault) => {
+            let allow = (fault.cause() == Cause::MethodNotAllowed).then(|| handler.allowed_methods());
+            reply_to_fault(gateway, client, ReceivedRequest::Valid(request), (&fault, allow)).await;
+        }
     }
 }
 
@@ -59,7 +81,7 @@ pub(super) async fn reject(gateway: &Gateway, client: &mut Downstream, fault: Fa
             host: None,
             user_agent: None,
         },
-        &fault,
+        (&fault, None),
     )
     .await;
 }
@@ -68,12 +90,15 @@ async fn reply_to_fault(
     gateway: &Gateway,
     client: &mut Downstream,
     received: ReceivedRequest<'_>,
-    fault: &Fault,
+    (fault, allow): (&Fault, Option<HeaderValue>),
 ) {
     let snapshot = gateway.snapshot.load_full();
     let context =
         RequestContext::unrouted(gateway, &snapshot, snapshot.default_rules(), received, Peer::Unix);
     let mut exchange = Exchange::begin(&context, client);
+    if let Some(methods) = allow {
+        exchange.response_headers.set_allow(methods);
+    }
     let reply = reply_builder::for_fault(&mut exchange, fault);
     if let Some(sender) = exchange.client.response_sender() {
         local_reply::send(sender, &reply, snapshot.client.write_timeout).await;

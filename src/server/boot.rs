@@ -19,10 +19,10 @@ use super::listen::{self, BoundListener};
 use super::reload::{self, ConfigLoader, Reload, SharedTls};
 use super::signals;
 use super::tasks::{self, UpstreamTasks};
-use crate::admin::telemetry::{self, TelemetryState};
+use crate::admin::telemetry::{self, PageCoding, TelemetryState};
 use crate::config::{Config, ListenAddress, Listener};
 use crate::contract::{Fault, PageResponse};
-use crate::proxy::{ConnectionTracker, Gateway, ListenerRole, ListenerService, PageHandler};
+use crate::proxy::{ConnectionTracker, Gateway, ListenerRole, ListenerService, PageHandler, PageRequest};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use crate::telemetry::log::LevelHandle;
@@ -70,7 +70,7 @@ pub(crate) fn serve(mut config: Config, options: ServeOptions) -> Result<(), Str
         let sighup = signals::sighup().map_err(signal_error)?;
         signals::ignore_unsupported().map_err(signal_error)?;
         let upstream_tasks = process.connect_upstreams_and_backends().await;
-        let reload = process.reload(load, verbosity, upstream_tasks, descriptors);
+        let reload = process.reload(load, verbosity, (upstream_tasks, &listening), descriptors);
         // Before the listeners are spawned: a reload replaces the certificates that they share.
         let tls = reload.tls.clone();
         tokio::spawn(reload.run(sighup));
@@ -166,17 +166,19 @@ impl Process {
         &self,
         load: Option<ConfigLoader>,
         verbosity: LevelHandle,
-        upstream_tasks: UpstreamTasks,
+        (upstream_tasks, listening): (UpstreamTasks, &Listening),
         descriptors: u64,
     ) -> Reload {
         let config = self.running.load();
         let loaded_at = SystemTime::now();
         certificates::log_problems(&config, loaded_at);
-        self.metrics.config_loaded(loaded_at);
+        certificates::export_expiry(&config, &listening.gateway, &self.metrics);
+        self.metrics.config_loaded(&config.hash, loaded_at);
         let shared_tls =
             |listener: &Listener| Some(Arc::new(ArcSwap::new(Arc::clone(&listener.tls.as_ref()?.settings))));
         Reload {
             tls: config.listeners.iter().map(shared_tls).collect(),
+            addresses: listening.gateway.clone(),
             load,
             gateway: Arc::clone(&self.gateway),
             running: Arc::clone(&self.running),
@@ -288,14 +290,20 @@ struct TelemetryPages {
 }
 
 impl PageHandler for TelemetryPages {
-    fn respond(&self, method: &http::Method, path: &str) -> Result<PageResponse, Fault> {
-        if path == "/metrics" {
+    fn respond(&self, request: &PageRequest<'_>) -> Result<PageResponse, Fault> {
+        if request.path == "/metrics" {
             self.gateway.snapshot.load().report_states(&self.metrics);
         }
+        let coding = if request.prefers_gzip { PageCoding::Gzip } else { PageCoding::Identity };
         telemetry::respond(
-            method,
-            path,
+            request.method,
+            request.path,
+            coding,
             &TelemetryState { readiness: self.state.readiness(), metrics: &self.metrics },
         )
+    }
+
+    fn allowed_methods(&self) -> http::HeaderValue {
+        telemetry::allowed_methods()
     }
 }

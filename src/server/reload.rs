@@ -46,6 +46,8 @@ pub(super) struct Reload {
     pub(super) descriptors: u64,
     /// The TLS settings of each listener, in the order of the configuration file.
     pub(super) tls: Vec<Option<SharedTls>>,
+    /// The bound addresses of the listeners, in the same order.
+    pub(super) addresses: Vec<ListenAddress>,
 }
 
 impl Reload {
@@ -96,7 +98,8 @@ impl Reload {
         self.verbosity.set(logging::level(config.log.level));
         self.loaded_at = SystemTime::now();
         certificates::log_problems(&config, self.loaded_at);
-        self.gateway.metrics.reload_applied(self.loaded_at);
+        certificates::export_expiry(&config, &self.addresses, &self.gateway.metrics);
+        self.gateway.metrics.reload_applied(&config.hash, self.loaded_at);
         info!(
             routes = config.routes.len(),
             upstreams = config.upstreams.len(),
@@ -225,20 +228,19 @@ fn pair_listeners(running: &[Listener], candidate: &[Listener]) -> Vec<usize> {
 
 /// The keys of a listener that need a restart and differ, with both values.
 fn listener_changes(current: &Listener, new_value: &Listener) -> Vec<(&'static str, String, String)> {
-    let peers = |listener: &Listener| peers_text(listener.proxy_protocol.as_deref());
-    let tls_state = |listener: &Listener| {
-        let state = if listener.tls.is_some() { "a listener with TLS" } else { "a listener without TLS" };
-        state.to_owned()
+    let values = |listener: &Listener| {
+        let tls = if listener.tls.is_some() { "a listener with TLS" } else { "a listener without TLS" };
+        [
+            ("address", listener.address.to_string()),
+            ("mode", mode_text(&listener.address)),
+            ("h2c", listener.h2c.to_string()),
+            ("proxy_protocol.from", peers_text(listener.proxy_protocol.as_deref())),
+            ("tls", tls.to_owned()),
+        ]
     };
-    let keys: [(&'static str, &dyn Fn(&Listener) -> String); 5] = [
-        ("address", &|listener: &Listener| listener.address.to_string()),
-        ("mode", &|listener: &Listener| mode_text(&listener.address)),
-        ("h2c", &|listener: &Listener| listener.h2c.to_string()),
-        ("proxy_protocol.from", &peers),
-        ("tls", &tls_state),
-    ];
-    let values = keys.map(|(key, text)| (key, text(current), text(new_value)));
-    values.into_iter().filter(|(_, current, new_value)| current != new_value).collect()
+    let pairs = values(current).into_iter().zip(values(new_value));
+    let changes = pairs.filter(|((_, current), (_, new_value))| current != new_value);
+    changes.map(|((key, current), (_, new_value))| (key, current, new_value)).collect()
 }
 
 /// The permissions of a Unix socket as written in the configuration file, or `absent`.

@@ -12,6 +12,7 @@ pub mod router;
 mod stores;
 mod unrouted;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,9 @@ use crate::config::{self, ClientLimits, Config, Timeouts};
 use crate::contract::Override;
 use crate::http::authority::UpstreamHost;
 use crate::limit::redis::RedisBackend;
-use crate::telemetry::{AccessLog, CodeLabels, Metrics, RouteMetrics, UpstreamMetrics, definitions};
+use crate::telemetry::{
+    AccessLog, CodeLabels, Metrics, RouteMetrics, SeriesName, UpstreamMetrics, definitions,
+};
 use crate::upstream::ServerState;
 use crate::upstream::concurrency::{Concurrency, ConcurrencyLimits};
 use crate::upstream::endpoint::ServerHealth;
@@ -54,6 +57,8 @@ pub(crate) struct Snapshot {
     pub(crate) stores: Vec<Arc<RedisBackend>>,
     /// Which header fields report rate limits to clients.
     pub(crate) limit_headers: config::LimitHeaders,
+    /// The names that have metric series.
+    series_names: BTreeSet<SeriesName>,
 }
 
 /// An upstream: its state that survives reloads, and this snapshot's settings.
@@ -123,6 +128,8 @@ impl Snapshot {
         metrics: &Metrics,
         previous: Option<&Snapshot>,
     ) -> Result<Snapshot, String> {
+        let series_names = series_names(config);
+        metrics.keep_series(&series_names);
         let upstreams: Vec<UpstreamHandle> = config
             .upstreams
             .iter()
@@ -182,6 +189,7 @@ impl Snapshot {
             rate_limits,
             stores,
             limit_headers: config.rate_limit_headers,
+            series_names,
         })
     }
 
@@ -193,6 +201,7 @@ impl Snapshot {
                 concurrency.set_limits(upstream.concurrency_limits.unwrap_or(ConcurrencyLimits::UNLIMITED));
             }
         }
+        metrics.activate_series(&self.series_names, Instant::now());
         let limited =
             self.upstreams.iter().filter_map(|upstream| Some((upstream, upstream.concurrency_limits?)));
         metrics.concurrency_limits(limited.map(|(upstream, limits)| (upstream.runtime.name(), limits.max)));
@@ -282,6 +291,18 @@ impl UpstreamHandle {
             concurrency_limits: None,
         }
     }
+}
+
+/// The names of a configuration that are label values of metrics.
+fn series_names(config: &Config) -> BTreeSet<SeriesName> {
+    let routes = config.routes.iter().map(|route| SeriesName::Route(route.name.clone()));
+    let upstreams = config.upstreams.iter().map(|upstream| SeriesName::Upstream(upstream.name.clone()));
+    let servers = config.upstreams.iter().flat_map(|upstream| {
+        upstream.servers.iter().map(|server| SeriesName::Server(upstream.name.clone(), server.label()))
+    });
+    let rules = config.rate_limits.iter().map(|rule| SeriesName::Rule(rule.name.clone()));
+    let stores = config.stores.iter().map(|store| SeriesName::Store(store.name.clone()));
+    routes.chain(upstreams).chain(servers).chain(rules).chain(stores).collect()
 }
 
 fn upstream_settings(upstream: &config::UpstreamConfig) -> UpstreamSettings {

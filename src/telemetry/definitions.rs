@@ -192,6 +192,16 @@ pub(crate) const RELOAD_TIME: MetricDefinition = MetricDefinition::gauge(
     &[],
     "Unix time at which the active configuration was loaded, at startup or by a reload.",
 );
+pub(crate) const CONFIG_HASH: MetricDefinition = MetricDefinition::gauge(
+    "config_hash_info",
+    &["hash"],
+    "Always 1; the label is a hash of the keys and values of the active configuration, with its variables and included files. Instances with equal hashes have equal configurations.",
+);
+pub(crate) const CERTIFICATE_EXPIRY: MetricDefinition = MetricDefinition::gauge(
+    "tls_certificate_expiry_timestamp_seconds",
+    &["listener", "name"],
+    "Unix time at which the certificate of a listener expires, by each of its DNS names; its file if it has none. Of several certificates with a name, the first to expire.",
+);
 pub(crate) const ATTEMPTS: MetricDefinition = MetricDefinition::counter(
     "upstream_attempts_total",
     &["upstream", "server", "result"],
@@ -295,6 +305,8 @@ pub const ALL: &[MetricDefinition] = &[
     RELOADS,
     RELOAD_SUCCESSFUL,
     RELOAD_TIME,
+    CONFIG_HASH,
+    CERTIFICATE_EXPIRY,
     PANICS,
     DETAILS_DROPPED,
     LOG_DROPPED,
@@ -303,6 +315,9 @@ pub const ALL: &[MetricDefinition] = &[
 
 /// The label value for requests without a route or an upstream.
 pub const NONE: &str = "none";
+
+/// The `store` label of rules that count in memory.
+pub(crate) const MEMORY: &str = "memory";
 
 /// The content of `docs/metrics.md`.
 pub fn markdown_page() -> String {
@@ -334,7 +349,8 @@ const PAGE_HEADER: &str = "\
 <!-- Generated from src/telemetry/definitions.rs; regenerate with: UPDATE_DOCS=1 cargo test metrics_page -->
 # Metrics
 
-`GET /metrics` on the telemetry address returns these in Prometheus' text format. Label values are constants or names from
+`GET /metrics` on the telemetry address returns these in Prometheus' text format, compressed with gzip if the scraper accepts
+it. Label values are constants or names from
 the configuration, never data that a client sent. `route` and `upstream` are `none` for requests without a route or an
 upstream.
 
@@ -350,6 +366,12 @@ On Linux, the standard process metrics are exported too: `process_cpu_seconds_to
 These series exist with the value 0 before the first request: `responses_total` for every route and documented error code,
 with the origins `replaced` and `proxy`; `aborted_total` and `closed_without_response_total` for every cause;
 `log_lines_dropped_total` for every reason; every metric without labels. Other series appear with their first event.
+
+## Series removed by a reload
+
+The gauges of a route, upstream, server, rate limit or backend that a reload removed disappear at once, its counters and
+histograms ten minutes later, so that Prometheus scrapes their last values. A name that comes back within this time continues
+its counters; later they start at 0.
 
 ## What overhead_seconds excludes
 

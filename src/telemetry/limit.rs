@@ -10,11 +10,9 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter};
 
+use super::definitions::MEMORY;
 use super::handle_cache::DenseHandles;
 use super::vectors::Vectors;
-
-/// The `store` label of rules that count in memory.
-const MEMORY: &str = "memory";
 
 /// The decision of one rule about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,8 +4,9 @@
 //! Handles ([`RouteMetrics`], [`UpstreamMetrics`]) are resolved once, when a snapshot is built. Events without a route
 //! or an upstream are counted here. The `admin` room serves the page.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{Histogram, IntCounter, IntGauge, IntGaugeVec, Registry, TextEncoder};
@@ -15,6 +16,7 @@ use super::definitions;
 use super::limit::{BackendMetrics, LimitMetrics, LimitSources, LimitStats};
 use super::log::DroppedLines;
 use super::route::RouteMetrics;
+use super::series_names::{SeriesName, SeriesNames};
 use super::status_label::CodeLabels;
 use super::upstream::UpstreamMetrics;
 use super::vectors::{Gauge, Vectors, counters, gauges, histograms};
@@ -41,9 +43,12 @@ pub(crate) struct Metrics {
     reloads: [IntCounter; 2],
     reload_successful: IntGauge,
     reload_time: IntGauge,
+    config_hash: IntGaugeVec,
+    certificate_expiry: IntGaugeVec,
     log_dropped: [IntCounter; 2],
     dropped_log_lines: Mutex<Option<DroppedLines>>,
     limits: LimitSources,
+    series_names: SeriesNames,
     /// Panics caught around a request.
     pub panics: IntCounter,
     details_dropped: IntCounter,
@@ -86,10 +91,13 @@ impl Metrics {
             reload_successful: gauges(&registry, &definitions::RELOAD_SUCCESSFUL)
                 .with_label_values::<&str>(&[]),
             reload_time: gauges(&registry, &definitions::RELOAD_TIME).with_label_values::<&str>(&[]),
+            config_hash: gauges(&registry, &definitions::CONFIG_HASH),
+            certificate_expiry: gauges(&registry, &definitions::CERTIFICATE_EXPIRY),
             log_dropped: ["queue_full", "write_failed"]
                 .map(|reason| log_dropped.with_label_values(&[reason])),
             dropped_log_lines: Mutex::new(None),
             limits: LimitSources::default(),
+            series_names: SeriesNames::default(),
             panics: counters(&registry, &definitions::PANICS).with_label_values::<&str>(&[]),
             details_dropped: counters(&registry, &definitions::DETAILS_DROPPED)
                 .with_label_values::<&str>(&[]),
@@ -100,6 +108,17 @@ impl Metrics {
     /// Counts texts of upstream details that were left out.
     pub(crate) fn details_dropped(&self, texts: u32) {
         self.details_dropped.inc_by(u64::from(texts));
+    }
+
+    /// Keeps the series of these names. Call it before their handles are resolved.
+    pub(crate) fn keep_series(&self, names: &BTreeSet<SeriesName>) {
+        self.series_names.keep(names);
+    }
+
+    /// Records that the configuration with exactly these names became active at `now`. The series of other names are
+    /// removed: gauges at the next scrape, the others ten minutes later.
+    pub(crate) fn activate_series(&self, names: &BTreeSet<SeriesName>, now: Instant) {
+        self.series_names.activate(names, now);
     }
 
     /// The handles of one route; the name is `none` for requests that matched no route. Resolve once per snapshot.
@@ -175,16 +194,33 @@ impl Metrics {
         }
     }
 
-    /// Records that the active configuration was loaded at startup, at this time.
-    pub(crate) fn config_loaded(&self, at: SystemTime) {
+    /// Replaces the exported expiry dates of certificates, given as listener, name and seconds since 1970. The earliest
+    /// date of a name is exported.
+    pub(crate) fn certificate_expiry<'a>(&self, certificates: impl Iterator<Item = (&'a str, &'a str, u64)>) {
+        let mut earliest: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+        for (listener, name, expiry) in certificates {
+            let date = earliest.entry((listener, name)).or_insert(expiry);
+            *date = expiry.min(*date);
+        }
+        self.certificate_expiry.reset();
+        for ((listener, name), expiry) in earliest {
+            let expiry = i64::try_from(expiry).unwrap_or(i64::MAX);
+            self.certificate_expiry.with_label_values(&[listener, name]).set(expiry);
+        }
+    }
+
+    /// Records that the active configuration, with this hash, was loaded at startup, at this time.
+    pub(crate) fn config_loaded(&self, hash: &str, at: SystemTime) {
+        self.config_hash.reset();
+        self.config_hash.with_label_values(&[hash]).set(1);
         let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.reload_time.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         self.reload_successful.set(1);
     }
 
     /// Records that a reload was applied at this time.
-    pub(crate) fn reload_applied(&self, at: SystemTime) {
-        self.config_loaded(at);
+    pub(crate) fn reload_applied(&self, hash: &str, at: SystemTime) {
+        self.config_loaded(hash, at);
         let [applied, _] = &self.reloads;
         applied.inc();
     }
@@ -232,12 +268,26 @@ impl Metrics {
 
     /// Renders all metrics in the format of [`CONTENT_TYPE`]. Reads `/proc`; do not call it on the request path.
     pub(crate) fn render(&self) -> Vec<u8> {
+        self.render_at(Instant::now())
+    }
+
+    fn render_at(&self, now: Instant) -> Vec<u8> {
         self.update_dropped_lines();
         self.limits.collect(&self.vectors);
+        self.remove_series(now);
         let mut page = String::with_capacity(PAGE_CAPACITY);
         // Encoding to a String fails only for a family without a name or metrics, which the registry never returns.
         let _ = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page);
         page.into_bytes()
+    }
+
+    /// Removes the series of names that reloads have removed.
+    fn remove_series(&self, now: Instant) {
+        let Some(removed) = self.series_names.removed(now) else { return };
+        self.vectors.remove_gauges(&|name| removed.contains(name));
+        if removed.has_expired() {
+            self.vectors.remove_counters(&|name| removed.is_expired(name));
+        }
     }
 
     /// Copies the log's own counts into the counters. Holds the lock, so that concurrent scrapes do not add twice.

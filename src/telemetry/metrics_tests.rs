@@ -105,7 +105,11 @@ struct MetricsPage {
 
 impl MetricsPage {
     fn of(metrics: &Metrics) -> Self {
-        let (types, samples) = parse(std::str::from_utf8(&metrics.render()).unwrap());
+        MetricsPage::at(metrics, Instant::now())
+    }
+
+    fn at(metrics: &Metrics, now: Instant) -> Self {
+        let (types, samples) = parse(std::str::from_utf8(&metrics.render_at(now)).unwrap());
         MetricsPage { types, samples }
     }
 
@@ -262,10 +266,9 @@ fn documented_series_start_at_zero() {
     assert_eq!(nonzero, ["statusquo_build_info"]);
 }
 
-#[test]
-fn every_metric_has_its_documented_name_type_and_labels() {
-    let metrics = new_metrics();
-    let route = route_of(&metrics, "shop", Some("backend"));
+/// Changes every metric, for a route `shop` with the upstream `backend`.
+fn change_every_metric(metrics: &Metrics) {
+    let route = route_of(metrics, "shop", Some("backend"));
     route.response(200, ResponseOrigin::Upstream);
     route.error(504, Trigger::Fault(Cause::DnsError), None);
     route.client_disconnected();
@@ -286,12 +289,21 @@ fn every_metric_has_its_documented_name_type_and_labels() {
     let servers = [("backend", "backend:80", "healthy")];
     metrics.upstream_states(servers.into_iter(), [("backend", "closed")].into_iter());
     upstream.conformance(Conformance::Conforms);
-    let _open = metrics.connections("127.0.0.1:80").guard();
+    metrics.config_loaded("0123456789ab", UNIX_EPOCH);
+    metrics.certificate_expiry(
+        [("127.0.0.1:443", "a.example", 9), ("127.0.0.1:443", "a.example", 7)].into_iter(),
+    );
+    drop(metrics.connections("127.0.0.1:80").guard());
     metrics.limit("per_ip", None).record(LimitDecision::Allowed);
     let store = metrics.backend("shared", ["timeout"].into_iter());
     store.record_duration(std::time::Duration::from_millis(1));
     metrics.register_limit("per_ip", || Some(LimitStats { evicted_idle: 1, ..LimitStats::default() }));
+}
 
+#[test]
+fn every_metric_has_its_documented_name_type_and_labels() {
+    let metrics = new_metrics();
+    change_every_metric(&metrics);
     let page = MetricsPage::of(&metrics);
     for row in definitions::ALL {
         assert_eq!(
@@ -310,6 +322,49 @@ fn every_metric_has_its_documented_name_type_and_labels() {
     let own_families = page.types.keys().filter(|name| !name.starts_with("process_")).count();
     assert_eq!(own_families, definitions::ALL.len(), "a metric without a row in the table");
     assert!(!cfg!(target_os = "linux") || page.types.contains_key("process_open_fds"));
+}
+
+#[test]
+fn series_of_removed_names_disappear_gauges_at_once_and_counters_later() {
+    let names = BTreeSet::from([
+        SeriesName::Route("shop".to_owned()),
+        SeriesName::Upstream("backend".to_owned()),
+        SeriesName::Server("backend".to_owned(), "backend:80".to_owned()),
+        SeriesName::Rule("per_ip".to_owned()),
+        SeriesName::Store("shared".to_owned()),
+    ]);
+    let metrics = new_metrics();
+    // The families with a series of such a name.
+    let named = |now| -> BTreeSet<String> {
+        let labels = ["route", "upstream", "rule", "store"];
+        let is_named = |sample: &&Sample| labels.iter().any(|label| sample.labels.contains_key(*label));
+        let samples = MetricsPage::at(&metrics, now).samples;
+        samples.iter().filter(is_named).map(|sample| sample.name.clone()).collect()
+    };
+    metrics.keep_series(&names);
+    change_every_metric(&metrics);
+    let start = Instant::now();
+    metrics.activate_series(&names, start);
+    let all = named(start + Duration::from_secs(86_400));
+    assert!(all.len() > 20, "{all:?}");
+
+    metrics.activate_series(&BTreeSet::new(), start);
+    let gauges =
+        ["requests_in_flight", "requests_queued", "rate_limit_keys"].map(|name| format!("statusquo_{name}"));
+    let counters: BTreeSet<String> = all.iter().filter(|name| !gauges.contains(name)).cloned().collect();
+    assert_eq!(named(start), counters);
+    let lifetime = Duration::from_secs(600);
+    assert_eq!(named(start + lifetime - Duration::from_millis(1)), counters);
+    // The snapshot replaces these as a whole.
+    let replaced = ["breaker_state", "concurrency_limit", "upstream_server_state", "upstream_server_up"]
+        .map(|name| format!("statusquo_{name}"));
+    assert_eq!(named(start + lifetime), BTreeSet::from(replaced));
+
+    metrics.keep_series(&names);
+    route_of(&metrics, "shop", Some("backend")).response(200, ResponseOrigin::Upstream);
+    metrics.activate_series(&names, start + lifetime);
+    let page = MetricsPage::at(&metrics, start + 9 * lifetime);
+    assert_eq!(page.sum("responses_total", &[("route", "shop"), ("code", "200")]), Some(1.0));
 }
 
 #[test]

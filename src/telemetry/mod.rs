@@ -1,7 +1,8 @@
 //! Metrics and the access log.
 //!
 //! [`definitions`] is the table of all metrics; [`metrics`] owns and renders them, [`vectors`] registers them. [`route`], [`upstream`] and
-//! [`limit`] hold the handles that a snapshot resolves, so that counting a request hashes no labels. [`log`] writes log
+//! [`limit`] hold the handles that a snapshot resolves, so that counting a request hashes no labels; [`series_names`] removes the series of what a reload
+//! removed. [`log`] writes log
 //! lines, [`access_log`] defines the line of a request.
 //!
 //! This room depends on the contract's causes and codes, not on requests, configuration or sockets: callers pass the
@@ -16,6 +17,7 @@ pub(crate) mod limit;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod route;
+mod series_names;
 mod sink;
 pub(crate) mod status_label;
 pub(crate) mod upstream;
@@ -26,6 +28,7 @@ pub(crate) use close_reason::CloseReason;
 pub(crate) use limit::{BackendMetrics, LimitDecision, LimitMetrics, LimitStats};
 pub(crate) use metrics::Metrics;
 pub(crate) use route::{ResponseOrigin, RouteMetrics};
+pub(crate) use series_names::SeriesName;
 pub(crate) use status_label::CodeLabels;
 pub(crate) use upstream::UpstreamMetrics;
 pub(crate) use vectors::{Gauge, GaugeGuard};

@@ -4,6 +4,7 @@ use prometheus::core::Collector;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 
 use super::definitions::{self, MetricDefinition, MetricKind};
+use super::series_names::{SeriesName, remove_series};
 
 /// The vectors from which routes and upstreams resolve their handles.
 #[derive(Debug)]
@@ -52,6 +53,37 @@ impl Vectors {
             shed: counters(registry, &definitions::SHED),
             store_duration: histograms(registry, &definitions::STORE_DURATION),
             store_errors: counters(registry, &definitions::STORE_ERRORS),
+        }
+    }
+
+    /// Removes the gauges with a name for which `is_removed` returns true.
+    pub(super) fn remove_gauges(&self, is_removed: &dyn Fn(&SeriesName) -> bool) {
+        for gauges in [&self.in_flight, &self.queued, &self.limit_keys] {
+            remove_series(gauges, is_removed);
+        }
+    }
+
+    /// Removes the counters and histograms with a name for which `is_removed` returns true.
+    pub(super) fn remove_counters(&self, is_removed: &dyn Fn(&SeriesName) -> bool) {
+        for counters in [
+            &self.responses,
+            &self.errors,
+            &self.disconnects,
+            &self.would_replace,
+            &self.grpc_errors,
+            &self.conformance,
+            &self.attempts,
+            &self.retries,
+            &self.upstream_connections,
+            &self.limit_decisions,
+            &self.limit_evictions,
+            &self.shed,
+            &self.store_errors,
+        ] {
+            remove_series(counters, is_removed);
+        }
+        for histograms in [&self.duration, &self.phases, &self.store_duration] {
+            remove_series(histograms, is_removed);
         }
     }
 }

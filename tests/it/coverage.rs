@@ -57,6 +57,11 @@ const METRICS: &[(&str, &str)] = &[
         "reload::invalid_file_is_rejected_entirely_and_the_old_config_stays_active",
     ),
     ("config_last_reload_timestamp_seconds", "reload::reload_changes_routes_and_keeps_both_connections"),
+    ("config_hash_info", "reload::config_hash_changes_with_the_values_of_the_file"),
+    (
+        "tls_certificate_expiry_timestamp_seconds",
+        "tls_listener::expiry_of_every_certificate_name_is_exported_and_follows_a_reload",
+    ),
     (
         "details_dropped_total",
         "contracts::details_and_oauth_types_of_the_upstream_are_kept_and_dropped_texts_are_counted",

@@ -1,9 +1,11 @@
 //! Metrics and logs: counters match the responses that clients saw, and no internal detail reaches a client.
 
+use std::io::Read as _;
 use std::time::Duration;
 
 use statusquo::conformance::{FaultyUpstream, ServerKind, upstream_faults};
 
+use super::metrics_parser::parse_metrics;
 use super::prelude::*;
 
 #[test]
@@ -75,6 +77,52 @@ fn metrics_page_has_the_prometheus_content_type() {
 }
 
 #[test]
+fn metrics_page_is_compressed_for_scrapers_that_prefer_gzip() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let mut client = Client::connect(gateway.telemetry(), Default::default());
+    for (method, accepted, coding) in [
+        ("GET", "gzip", Some("gzip")),
+        ("GET", "deflate, gzip;q=0.5", Some("gzip")),
+        ("HEAD", "gzip", Some("gzip")),
+        ("GET", "gzip;q=0", None),
+        ("GET", "identity, gzip;q=0.1", None),
+        ("GET", "br", None),
+    ] {
+        let response = client.request(method, "/metrics", &format!("accept-encoding: {accepted}\r\n"), "");
+        assert_eq!((response.status, response.header("content-encoding")), (200, coding), "{accepted}");
+        assert_eq!(response.header("vary"), Some("Accept-Encoding"), "{accepted}");
+        if method == "GET" {
+            let mut page = String::new();
+            match coding {
+                Some(_) => {
+                    flate2::read::GzDecoder::new(&response.body[..]).read_to_string(&mut page).unwrap()
+                }
+                None => (&response.body[..]).read_to_string(&mut page).unwrap(),
+            };
+            assert!(parse_metrics(&page).iter().any(|series| series.matches("build_info", &[])), "{page}");
+        }
+    }
+    let response = client.request("GET", "/livez", "accept-encoding: gzip\r\n", "");
+    assert_eq!((response.text().as_str(), response.header("content-encoding")), ("ok\n", None));
+}
+
+#[test]
+fn telemetry_method_other_than_get_is_not_allowed_and_gets_allow() {
+    let upstream = ok_upstream("");
+    let gateway = Gateway::with_upstream(&upstream).start();
+    let mut client = Client::connect(gateway.telemetry(), Default::default());
+    // The built-in contract documents no 405.
+    for path in ["/metrics", "/livez", "/readyz"] {
+        let response = client.request("POST", path, "", "");
+        response.assert_local_reply(404);
+        assert_eq!(response.header("allow"), Some("GET, HEAD"), "{path}");
+    }
+    let response = client.request("POST", "/other", "", "");
+    assert_eq!((response.status, response.header("allow")), (404, None));
+}
+
+#[test]
 fn disconnect_after_the_response_headers_is_logged_with_the_code() {
     let gate = Gate::new();
     let waits = gate.clone();
@@ -83,14 +131,17 @@ fn disconnect_after_the_response_headers_is_logged_with_the_code() {
             Step::ReadRequestHead,
             write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"),
             Step::WaitForGate(waits.clone()),
+            write_bytes("other"),
         ],
-        _ => vec![Step::ReadRequestHead, Step::WaitForGate(waits.clone())],
+        _ => vec![Step::ReadRequestHead, Step::ReadUntilClose],
     });
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET /half HTTP/1.1\r\nhost: test\r\n\r\n");
     client.wait_for("half");
     client.reset();
+    // Only a write shows that a client has gone while the upstream is awaited.
+    gate.open();
     let line = gateway.log_line(|line| line["path"] == "/half");
     assert_eq!((&line["outcome"], &line["code"]), (&"client_disconnected".into(), &200.into()), "{line}");
     let mut client = gateway.client();
@@ -99,7 +150,6 @@ fn disconnect_after_the_response_headers_is_logged_with_the_code() {
     client.reset();
     let line = gateway.log_line(|line| line["path"] == "/none");
     assert_eq!((&line["outcome"], line.get("code")), (&"client_disconnected".into(), None), "{line}");
-    gate.open();
 }
 
 #[test]

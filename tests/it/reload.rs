@@ -1,5 +1,6 @@
 //! Reload on SIGHUP: the new configuration is applied completely between two requests, or not at all.
 
+use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -37,6 +38,25 @@ fn reload_changes_routes_and_keeps_both_connections() {
 }
 
 #[test]
+fn config_hash_changes_with_the_values_of_the_file() {
+    let upstream = ok_upstream("");
+    let gateway = with_route(&upstream, "a", "/a").start();
+    let hash = || {
+        let metrics = gateway.metrics();
+        let mut found = metrics.iter().filter(|series| series.matches("config_hash_info", &[]));
+        let hash = found.next().unwrap().labels["hash"].clone();
+        assert!(found.next().is_none() && hash.len() == 12, "{hash}");
+        hash
+    };
+    let first = hash();
+    let text = with_route(&upstream, "a", "/a").yaml();
+    assert_eq!(gateway.reload_text(&format!("# The same values.\n{text}")), "applied");
+    assert_eq!(hash(), first);
+    assert_eq!(gateway.reload(with_route(&upstream, "a", "/b")), "applied");
+    assert_ne!(hash(), first);
+}
+
+#[test]
 fn listeners_may_be_listed_in_another_order_and_keep_their_settings() {
     let upstream = ok_upstream("fine");
     let setup = Gateway::with_upstream(&upstream).listener_contract("problem").with_h2c_listener();
@@ -44,10 +64,14 @@ fn listeners_may_be_listed_in_another_order_and_keep_their_settings() {
     let gateway = setup.start();
     // Without a host the contract of the listener decides.
     let expect_contract_of_listener = || {
-        let mut client = gateway.client();
-        let response = client.exchange(SentRequest::Http11("GET"), "GET / HTTP/1.1\r\n\r\n");
-        let media_type = response.header("content-type");
-        assert_eq!((response.status, media_type), (400, Some("application/problem+json")));
+        let mut stream = std::net::TcpStream::connect(gateway.address()).unwrap();
+        stream.set_read_timeout(Some(limit())).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        assert!(response.starts_with("HTTP/1.1 400 "), "{response}");
+        assert!(response.contains("application/problem+json"), "{response}");
     };
     expect_contract_of_listener();
     let (start, rest) = text.split_once("  - ").unwrap();
@@ -58,6 +82,43 @@ fn listeners_may_be_listed_in_another_order_and_keep_their_settings() {
     expect_contract_of_listener();
     gateway.client().get("/").assert_response(200, "fine");
     gateway.h2_client().get("/").assert_response(200, "fine");
+}
+
+/// A unit test covers the end of the counters, ten minutes later.
+#[test]
+fn gauges_of_removed_names_disappear_at_once_and_counters_stay() {
+    let gate = Gate::new();
+    let upstream = script([
+        Step::ReadRequestHead,
+        Step::WaitForGate(gate.clone()),
+        Step::Write(http_response("200 OK", "old")),
+    ]);
+    let setup = |route: &str, upstream_name: &str| {
+        Gateway::with_upstream(&upstream)
+            .upstream(upstream_name, &[upstream.address()])
+            .set("rate_limits", &format!("{{ rule_of_{route}: {{ key: [client_ip], allow: 9 per 1m }} }}"))
+            .route(&format!("name: {route}, upstream: {upstream_name}, rate_limits: [rule_of_{route}]"))
+    };
+    let gateway = setup("first", "aaa").start();
+    let mut busy = gateway.client();
+    busy.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert!(upstream.wait_until(limit(), |seen| seen.requests().count() == 1));
+    gateway.expect_metric("requests_in_flight", &[("upstream", "aaa")], 1.0);
+    assert_eq!(gateway.reload(setup("second", "bbb")), "applied");
+    let metrics = gateway.metrics();
+    let exists = |name, labels: &[(&str, &str)]| metrics.iter().any(|series| series.matches(name, labels));
+    for name in ["requests_in_flight", "upstream_server_up", "upstream_server_state"] {
+        assert!(!exists(name, &[("upstream", "aaa")]) && exists(name, &[("upstream", "bbb")]), "{name}");
+    }
+    assert!(!exists("rate_limit_keys", &[("rule", "rule_of_first")]));
+    assert!(exists("rate_limit_decisions_total", &[("rule", "rule_of_first")]));
+    assert!(exists("responses_total", &[("route", "first")]));
+    gate.open();
+    busy.read(SentRequest::Http11("GET")).assert_response(200, "old");
+    // A request of the old configuration is counted still.
+    gateway.expect_metric("responses_total", &[("route", "first"), ("code", "200")], 1.0);
+    gateway.expect_metric("requests_in_flight", &[], 0.0);
+    gateway.expect_metrics_match_responses();
 }
 
 #[test]

@@ -50,6 +50,32 @@ pub fn tls_gateway_with_alpn(setup: GatewaySetup, protocols: &[&str]) -> (Gatewa
     (gateway, authority.trusting_client(protocols))
 }
 
+#[test]
+fn expiry_of_every_certificate_name_is_exported_and_follows_a_reload() {
+    let upstream = ok_upstream("");
+    let authority = Authority::new();
+    let files = CertificateFiles::of(&[
+        &authority.issue_for(&["one.test", "two.test"], ((2024, 1, 1), (2049, 12, 31))),
+        &authority.issue_for(&["two.test"], ((2024, 1, 1), (2040, 1, 1))),
+    ]);
+    let setup = |tls: &str| Gateway::with_upstream(&upstream).tls(tls);
+    let gateway = setup(&format!("[{}, {}]", files.tls(0), files.tls(1))).start();
+    let listener = gateway.address().to_string();
+    let dates = || {
+        let metrics = gateway.metrics();
+        let labels = [("listener", listener.as_str())];
+        let series = metrics
+            .iter()
+            .filter(|series| series.matches("tls_certificate_expiry_timestamp_seconds", &labels));
+        series.map(|series| (series.labels["name"].clone(), series.value)).collect::<Vec<_>>()
+    };
+    // `date -u -d 2049-12-31 +%s`
+    let (in_2049, in_2040) = (2_524_521_600.0, 2_208_988_800.0);
+    assert_eq!(dates(), [("one.test".to_owned(), in_2049), ("two.test".to_owned(), in_2040)]);
+    assert_eq!(gateway.reload(setup(&files.tls(1))), "applied");
+    assert_eq!(dates(), [("two.test".to_owned(), in_2040)]);
+}
+
 fn expect_close_reason(gateway: &Gateway, cause: &str, expected: u32) {
     gateway.expect_metric("closed_without_response_total", &[("cause", cause)], f64::from(expected));
 }
