@@ -4,45 +4,125 @@
 //! (Next.js), `{id:[0-9]+}`, `{path:path}`, `{proxy+}` and `{**rest}` (gorilla, Starlette, API Gateway, ASP.NET), and
 //! regular expressions. Read literally, such a pattern would match nothing that its author meant.
 
-/// The pattern in our syntax, if `text` is in another one.
-pub(crate) fn translate(text: &str) -> Option<String> {
-    if !is_foreign(text) {
-        return None;
-    }
-    // nginx: `~ ^/x$` and `~* ^/x$`.
-    let path = text.strip_prefix('~').map_or(text, |path| path.trim_start_matches(['*', ' ']));
-    let path = path.trim_start_matches('^');
-    let path = path.strip_suffix('$').unwrap_or(path);
-    let mut segments: Vec<String> = Vec::new();
-    let mut count = 0;
-    for segment in split(path.strip_prefix("\\/").or(path.strip_prefix('/')).unwrap_or(path)) {
-        count += 1;
-        segments.push(translate_segment(&segment, count));
-    }
-    // A wildcard at the end includes everything below, one within the path is a single segment.
-    match segments.last_mut() {
-        Some(last) if last == "*" => *last = "{*rest}".to_owned(),
-        Some(last) if last.ends_with('*') && !last.starts_with('{') => {
-            last.pop();
-            segments.push("{*rest}".to_owned());
-        }
-        _ => {}
-    }
-    let is_wildcard = |segment: &&mut String| *segment == "*";
-    for (index, segment) in segments.iter_mut().enumerate().filter(|(_, segment)| is_wildcard(segment)) {
-        *segment = format!("{{p{}}}", index + 1);
-    }
-    Some(format!("/{}", segments.join("/")))
+/// A pattern in our syntax.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Translation {
+    /// The pattern.
+    pub pattern: String,
+    /// What it matches besides the paths of the original.
+    pub difference: Difference,
 }
 
-fn is_foreign(text: &str) -> bool {
-    text.starts_with(['^', '~'])
+/// How a translation differs from its original.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Difference {
+    /// Not at all.
+    None,
+    /// A parameter matches any text in its segment, for example not only digits.
+    AnyText,
+    /// It ends at a slash: the original also matches paths whose last segment goes on.
+    WholeSegment,
+}
+
+/// Whether `text` is in the syntax of another tool.
+pub(crate) fn is_foreign(text: &str) -> bool {
+    text.starts_with(['^', '~', '='])
         || (text.len() > 2 && text.ends_with('$'))
-        || text.contains(['*', '[', ']', '\\', '<', '>', '|']) && !is_own(text)
-        || text.contains("(?")
-        || text.contains(".+")
-        || text.split('/').any(|segment| starts_parameter(segment, ':'))
-        || parameters(text).any(|name| name.contains([':', '+', '?', '=', '.']) || name.starts_with("**"))
+        || text.contains(['*', '[', ']', '\\', '<', '>', '|', '`']) && !is_own(text)
+        || ["(?", ".+", "}+"].iter().any(|mark| text.contains(mark))
+        || text.ends_with("}?")
+        || text.split(['/', '-', '.']).any(|segment| starts_parameter(segment, ':'))
+        || parameters(text).any(|name| {
+            name.contains([':', '+', '?', '=', '.', '$'])
+                || name.starts_with("**")
+                || name.trim_start_matches('*').contains('*')
+        })
+}
+
+/// The pattern in our syntax; `None` if there is none that matches the same paths, apart from a [`Difference`].
+pub(crate) fn translate(text: &str) -> Option<Translation> {
+    let text = text.replace("\\/", "/");
+    // Traefik.
+    if let Some((matcher, path)) = text.strip_suffix("`)").and_then(|text| text.split_once("(`")) {
+        return match matcher {
+            "Path" => Some(exact(path)),
+            "PathPrefix" => segments(path, End::Open),
+            _ => None,
+        }
+        .filter(|_| !path.contains('`'));
+    }
+    // nginx: `= /x`, `^~ /x/`, `~ ^/x$`. Of `~* ^/x$` the case does not matter: no pattern of ours is so.
+    if let Some(path) = text.strip_prefix('=') {
+        return Some(exact(path.trim_start()));
+    }
+    if let Some(path) = text.strip_prefix("^~") {
+        return segments(path.trim_start(), End::Open);
+    }
+    if text == "*" {
+        return segments("/*", End::Closed);
+    }
+    let (path, is_expression) = match text.strip_prefix('~') {
+        Some(path) => (path.trim_start().strip_prefix('^')?, true),
+        None => text.strip_prefix('^').map_or((text.as_str(), false), |path| (path, true)),
+    };
+    match path.strip_suffix('$') {
+        Some(path) => segments(path, End::Closed),
+        None => segments(path, if is_expression { End::Open } else { End::Closed }),
+    }
+}
+
+fn exact(path: &str) -> Translation {
+    Translation { pattern: path.to_owned(), difference: Difference::None }
+}
+
+/// Whether a path may go on behind the pattern.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Closed,
+    Open,
+}
+
+/// One segment in our syntax, for a start.
+#[derive(Debug, PartialEq, Eq)]
+enum Segment {
+    /// Text with at most one parameter.
+    One(String, Difference),
+    /// `{*rest}`
+    Rest(String),
+    /// Text, and anything behind it: `api*`.
+    Open(String, Difference),
+}
+
+fn segments(path: &str, end: End) -> Option<Translation> {
+    let mut ours = String::new();
+    let mut difference = Difference::None;
+    let texts = split(path.strip_prefix('/')?);
+    for (index, text) in texts.iter().enumerate() {
+        let is_last = index + 1 == texts.len();
+        ours.push('/');
+        let mut segment = segment(text, index + 1)?;
+        if let (true, End::Open, Segment::One(text, difference)) = (is_last, end, &segment) {
+            segment = match text.is_empty() {
+                true => Segment::Rest("rest".to_owned()),
+                false => Segment::Open(text.clone(), *difference),
+            };
+        }
+        match segment {
+            Segment::One(text, of_segment) => {
+                ours.push_str(&text);
+                difference = difference.max(of_segment);
+            }
+            Segment::Rest(name) if is_last => ours.push_str(&format!("{{*{name}}}")),
+            Segment::Open(text, of_segment) if is_last => {
+                ours.push_str(&format!("{text}/{{*rest}}"));
+                let of_end = if text.ends_with('}') { Difference::AnyText } else { Difference::WholeSegment };
+                difference = difference.max(of_segment).max(of_end);
+            }
+            Segment::Rest(_) if text == "*" => ours.push_str(&format!("{{p{}}}", index + 1)),
+            Segment::Rest(_) | Segment::Open(..) => return None,
+        }
+    }
+    Some(Translation { pattern: ours, difference })
 }
 
 /// Whether the only special characters are those of `{*rest}`.
@@ -51,7 +131,7 @@ fn is_own(text: &str) -> bool {
     for name in parameters(text) {
         rest = rest.replacen(&format!("{{{name}}}"), "", 1);
     }
-    !rest.contains(['*', '[', ']', '\\', '<', '>', '|'])
+    !rest.contains(['*', '[', ']', '\\', '<', '>', '|', '`'])
 }
 
 /// The texts in single braces.
@@ -82,83 +162,227 @@ fn split(path: &str) -> Vec<String> {
     segments
 }
 
-fn translate_segment(segment: &str, number: usize) -> String {
-    let name = |text: &str| {
-        let name: String = text
-            .chars()
-            .skip_while(|c| !c.is_alphabetic())
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect();
-        if name.is_empty() { format!("p{number}") } else { name }
+fn segment(text: &str, number: usize) -> Option<Segment> {
+    let between = |open: &str, close: &str| text.strip_prefix(open)?.strip_suffix(close);
+    let rest = |name: &str| match name {
+        "" => Some(Segment::Rest("rest".to_owned())),
+        name => is_name(name).then(|| Segment::Rest(name.to_owned())),
     };
-    let rest = |text: &str| match name(text) {
-        name if name == format!("p{number}") => "{*rest}".to_owned(),
-        name => format!("{{*{name}}}"),
-    };
-    match segment {
-        // A trailing `*` is resolved in the whole path.
-        _ if segment == "*" || is_prefix(segment) => segment.to_owned(),
-        "**" | ".*" | ".+" | "(.*)" | "(.+)" => "{*rest}".to_owned(),
-        // Flask's path converter, Starlette's, API Gateway's, Next.js's, ASP.NET's, gin's.
-        _ if segment.starts_with("<path:") => rest(segment.trim_start_matches("<path:")),
-        _ if segment.starts_with("[...") || segment.starts_with("[[...") => rest(segment),
-        _ if segment.starts_with("{*") || segment.contains("..}") => rest(segment),
-        _ if segment.ends_with(":path}") || segment.ends_with("+}") && !segment.contains([':', '[']) => {
-            rest(segment)
-        }
-        _ if segment.len() > 1 && starts_parameter(segment, '*') => rest(segment),
-        _ if segment.starts_with(':') && segment.ends_with(['*', '+']) => rest(segment),
-        // Next.js; a character class has a range or is repeated.
-        _ if segment.len() > 3
-            && segment.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).is_some_and(is_name) =>
-        {
-            format!("{{{}}}", name(segment))
-        }
-        _ if segment.starts_with('{') && segment.ends_with('}') => format!("{{{}}}", name(segment)),
-        _ if starts_parameter(segment, ':') => {
-            let end = segment.get(1..).and_then(|s| s.find(|c: char| !c.is_alphanumeric() && c != '_'));
-            let suffix = end.and_then(|end| segment.get(end + 1..)).unwrap_or_default();
-            let literal = suffix.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_'));
-            format!("{{{}}}{}", name(segment), if literal { suffix } else { "" })
-        }
-        _ if segment.starts_with('<') => {
-            format!("{{{}}}", name(segment.rsplit(':').next().unwrap_or(segment)))
-        }
-        _ => translate_expression(segment, number),
+    match text {
+        "*" | "**" | ".*" | ".+" | "(.*)" | "(.+)" => return rest(""),
+        // Of Go.
+        "{$}" => return Some(Segment::One(String::new(), Difference::None)),
+        _ => {}
     }
+    // Flask's, Starlette's, gorilla's, API Gateway's, hapi's, Go's, Next.js's, ASP.NET's, Express's, gin's.
+    let whole = [
+        ("<path:", ">"),
+        ("{", ":path}"),
+        ("{", ":.*}"),
+        ("{", ":.+}"),
+        ("{", "+}"),
+        ("{", "*}"),
+        ("{", "...}"),
+        ("[[...", "]]"),
+        ("[...", "]"),
+        ("{**", "}"),
+        ("{*", "}"),
+        (":", "*"),
+        (":", "+"),
+        ("*", ""),
+    ];
+    let name = whole.iter().find_map(|(open, close)| between(open, close).filter(|name| is_name(name)));
+    if let Some(name) = name {
+        return rest(name);
+    }
+    if let Some(name) = between("[", "]").filter(|name| name.len() > 1 && is_name(name)) {
+        return Some(Segment::One(format!("{{{name}}}"), Difference::None));
+    }
+    let open = [".*", ".+", "(.*)", "*"].iter().find_map(|end| text.strip_suffix(end));
+    if let Some(start) = open.filter(|start| start.chars().all(|c| is_literal(c) && c != '.')) {
+        return Some(Segment::Open(start.to_owned(), Difference::None));
+    }
+    parts(text, number)
 }
 
-fn is_name(text: &str) -> bool {
-    text.starts_with(char::is_alphabetic) && text.chars().all(|c| c.is_alphanumeric() || c == '_')
-}
-
-/// Whether the segment is literal text and `*`, as in `/api*`.
-fn is_prefix(segment: &str) -> bool {
-    segment.strip_suffix('*').is_some_and(|text| {
-        !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '~'))
+/// A segment of literal text and one parameter.
+fn parts(text: &str, number: usize) -> Option<Segment> {
+    let (mut before, mut after) = (String::new(), String::new());
+    let mut parameter: Option<Parameter> = None;
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        // Within a word, a colon is literal: `/items:batch`.
+        let is_word = letter == ':' && before.ends_with(is_name_letter);
+        let (found, behind) = match Parameter::at(rest).filter(|_| !is_word) {
+            Some(found) => found?,
+            None => {
+                let escaped = rest.strip_prefix('\\').and_then(|rest| rest.chars().next());
+                let literal = escaped.filter(char::is_ascii_punctuation).unwrap_or(letter);
+                let length = if escaped.is_some() { 1 } else { 0 } + literal.len_utf8();
+                if escaped.is_none() && !is_literal(letter) {
+                    return None;
+                }
+                let part = if parameter.is_some() { &mut after } else { &mut before };
+                part.push(literal);
+                rest = rest.get(length..)?;
+                continue;
+            }
+        };
+        rest = behind;
+        parameter = Some(match parameter {
+            None => found,
+            // Two expressions are one parameter that matches more; two names are not.
+            Some(earlier) if earlier.name.is_none() && found.name.is_none() => {
+                after.clear();
+                Parameter { name: None, difference: Difference::AnyText }
+            }
+            Some(_) => return None,
+        });
+    }
+    Some(match parameter {
+        None => Segment::One(before, Difference::None),
+        Some(Parameter { name, difference }) => {
+            let name = name.unwrap_or_else(|| format!("p{number}"));
+            Segment::One(format!("{before}{{{name}}}{after}"), difference)
+        }
     })
 }
 
-/// A segment of a regular expression or with a wildcard: the literal text before and after, and a parameter between.
-fn translate_expression(segment: &str, number: usize) -> String {
-    let special =
-        |c: char| matches!(c, '*' | '[' | ']' | '(' | ')' | '\\' | '|' | '+' | '?' | '^' | '$' | '{' | '}');
-    let unescaped = segment.replace("\\.", ".").replace("\\-", "-");
-    let Some(start) = unescaped.find(special) else { return unescaped };
-    let end = unescaped.rfind(special).map_or(unescaped.len(), |end| end + 1);
-    let before = unescaped.get(..start).unwrap_or_default().trim_end_matches('.');
-    let after = unescaped.get(end..).unwrap_or_default();
-    let name = segment
-        .split_once("?P<")
-        .or_else(|| segment.split_once("?<"))
-        .and_then(|(_, rest)| rest.split_once('>'))
-        .map_or(format!("p{number}"), |(name, _)| name.to_owned());
-    format!("{before}{{{name}}}{after}")
+struct Parameter {
+    name: Option<String>,
+    difference: Difference,
+}
+
+impl Parameter {
+    /// The parameter that a text begins with, and the rest of the text. The outer `None` is that there is none, the
+    /// inner that it is one that cannot be translated.
+    fn at(text: &str) -> Option<Option<(Parameter, &str)>> {
+        let letter = text.chars().next()?;
+        let closing = match letter {
+            '*' => {
+                let parameter = Parameter { name: None, difference: Difference::None };
+                return Some(text.get(1..).map(|rest| (parameter, rest)));
+            }
+            '\\' if text.starts_with("\\d") || text.starts_with("\\w") => {
+                return Some(Parameter::repeated(None, Difference::AnyText, text.get(2..)?));
+            }
+            ':' if starts_parameter(text, ':') => {
+                let name: String = text.chars().skip(1).take_while(|c| is_name_letter(*c)).collect();
+                let rest = text.get(1 + name.len()..)?;
+                let (difference, rest) = match rest.strip_prefix('(').and_then(|_| group(rest, '(', ')')) {
+                    Some((_, rest)) => (Difference::AnyText, rest),
+                    None => (Difference::None, rest),
+                };
+                return Some(Some((Parameter { name: Some(name), difference }, rest)));
+            }
+            '[' => ']',
+            '(' => ')',
+            '{' => '}',
+            '<' => '>',
+            _ => return None,
+        };
+        let Some((inside, rest)) = group(text, letter, closing) else { return Some(None) };
+        Some(match letter {
+            '[' if inside.contains('[') => None,
+            '[' => {
+                let difference = if inside == "^/" { Difference::None } else { Difference::AnyText };
+                Parameter::repeated(None, difference, rest)
+            }
+            '(' => Parameter::of_group(inside, rest),
+            '<' => {
+                let (converter, name) = inside.rsplit_once(':').unwrap_or(("", inside));
+                let difference = Difference::of_type(matches!(converter, "" | "string"));
+                named(name, difference, rest).filter(|_| converter != "path")
+            }
+            _ => {
+                let (name, expression) = inside.split_once(':').unwrap_or((inside, ""));
+                // What may span slashes or be empty is none of ours.
+                let is_plain = expression.is_empty()
+                    || expression == "[^/]+"
+                    || !expression.contains(['/', '?'])
+                        && !expression.contains(".*")
+                        && !expression.ends_with('*');
+                let difference = Difference::of_type(matches!(expression, "" | "[^/]+" | "str"));
+                named(name, difference, rest)
+                    .filter(|_| is_plain && expression != "path" && !expression.contains(".+"))
+            }
+        })
+    }
+
+    /// A character class, which must be repeated or stand for one character.
+    fn repeated(name: Option<String>, difference: Difference, rest: &str) -> Option<(Parameter, &str)> {
+        match rest.strip_prefix('+') {
+            Some(rest) => Some((Parameter { name, difference }, rest)),
+            None if rest.starts_with(['*', '?']) => None,
+            None => {
+                let rest = if rest.starts_with('{') { group(rest, '{', '}')?.1 } else { rest };
+                Some((Parameter { name, difference: Difference::AnyText }, rest))
+            }
+        }
+    }
+
+    /// `(a|b)`, `(?P<id>[^/]+)`.
+    fn of_group<'t>(inside: &str, rest: &'t str) -> Option<(Parameter, &'t str)> {
+        let named = inside.strip_prefix("?P<").or_else(|| inside.strip_prefix("?<"));
+        let (name, expression) = match named.map(|named| named.split_once('>')) {
+            Some(named) => named.map(|(name, expression)| (Some(name.to_owned()), expression))?,
+            None => (None, inside.strip_prefix("?:").unwrap_or(inside)),
+        };
+        let is_own = expression == "[^/]+";
+        let may_be_empty = expression.split('|').any(|way| way.is_empty() || way.ends_with(['*', '?']));
+        let is_other = expression.contains('/') || expression.contains(".+") || expression.starts_with('?');
+        if rest.starts_with(['*', '?', '+', '{']) || may_be_empty || is_other && !is_own {
+            return None;
+        }
+        Some((Parameter { name, difference: Difference::of_type(is_own) }, rest))
+    }
+}
+
+impl Difference {
+    fn of_type(is_any_text: bool) -> Difference {
+        if is_any_text { Difference::None } else { Difference::AnyText }
+    }
+}
+
+fn named<'t>(name: &str, difference: Difference, rest: &'t str) -> Option<(Parameter, &'t str)> {
+    (is_name(name) && !rest.starts_with(['+', '?', '*']))
+        .then(|| (Parameter { name: Some(name.to_owned()), difference }, rest))
+}
+
+/// The text in the brackets that a text begins with, and the text behind them.
+fn group(text: &str, open: char, close: char) -> Option<(&str, &str)> {
+    let mut depth = 0_i32;
+    for (index, letter) in text.char_indices() {
+        if letter == open {
+            depth += 1;
+        } else if letter == close {
+            depth -= 1;
+        }
+        if depth == 0 {
+            return Some((text.get(1..index)?, text.get(index + 1..)?));
+        }
+    }
+    None
+}
+
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_alphabetic() || c == '_') && text.chars().all(is_name_letter)
+}
+
+fn is_name_letter(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
+}
+
+/// Whether the character stands for itself in every syntax.
+fn is_literal(letter: char) -> bool {
+    letter.is_alphanumeric()
+        || matches!(letter, '-' | '_' | '~' | '.' | '%' | '@' | '!' | '&' | '\'' | ',' | ';' | ':')
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::translate;
+    use super::{Difference, is_foreign, translate};
 
     #[test]
     fn patterns_of_other_tools_are_translated() {
@@ -167,40 +391,97 @@ mod tests {
             ("/*", "/{*rest}"),
             ("*", "/{*rest}"),
             ("/api/**", "/api/{*rest}"),
-            ("/api*", "/api/{*rest}"),
             ("/a/*/b", "/a/{p2}/b"),
             ("/img/*.png", "/img/{p2}.png"),
             ("/users/:id", "/users/{id}"),
-            ("/users/:id?/x", "/users/{id}/x"),
+            ("/x-:id", "/x-{id}"),
             ("/files/*path", "/files/{*path}"),
             ("/files/:path*", "/files/{*path}"),
-            ("/users/<int:id>", "/users/{id}"),
             ("/users/<id>/x", "/users/{id}/x"),
             ("/files/<path:rest>", "/files/{*rest}"),
             ("/posts/[id]", "/posts/{id}"),
             ("/docs/[...slug]", "/docs/{*slug}"),
-            ("/u/{id:[0-9]+}", "/u/{id}"),
-            ("/u/{id:int}/x", "/u/{id}/x"),
-            ("/u/{id?}", "/u/{id}"),
             ("/f/{path:path}", "/f/{*path}"),
+            ("/f/{rest:.*}", "/f/{*rest}"),
             ("/f/{proxy+}", "/f/{*proxy}"),
+            ("/f/{rest*}", "/f/{*rest}"),
+            ("/f/{rest...}", "/f/{*rest}"),
             ("/f/{**rest}", "/f/{*rest}"),
-            ("^/v[0-9]+", "/v{p1}"),
-            ("^/v[0-9]+/x$", "/v{p1}/x"),
-            ("~ ^/users/(\\d+)/orders$", "/users/{p2}/orders"),
+            ("/x/{$}", "/x/"),
+            ("/{$}", "/"),
             ("/users/(?P<id>[^/]+)", "/users/{id}"),
+            ("/users/(?P<id>[^/]+)$", "/users/{id}"),
             ("/api/.*", "/api/{*rest}"),
             ("^/api/(.*)$", "/api/{*rest}"),
-            ("/(a|b)/x", "/{p1}/x"),
-            ("^/health$", "/health"),
-            ("\\.php$", "/.php"),
+            ("^/api/", "/api/{*rest}"),
+            ("^\\/health$", "/health"),
+            ("= /x", "/x"),
+            ("^~ /images/", "/images/{*rest}"),
+            ("Path(`/x`)", "/x"),
         ] {
-            assert_eq!(translate(text).as_deref(), Some(ours), "{text}");
+            let translation = translate(text).unwrap();
+            assert_eq!((&*translation.pattern, translation.difference), (ours, Difference::None), "{text}");
+            assert!(is_foreign(text), "{text}");
         }
     }
 
     #[test]
-    fn own_patterns_and_plain_paths_are_not_translated() {
+    fn differences_of_a_translation_are_known() {
+        for (text, ours, difference) in [
+            ("/users/<int:id>", "/users/{id}", Difference::AnyText),
+            ("/u/{id:[0-9]+}", "/u/{id}", Difference::AnyText),
+            ("/u/{id:[0-9]{2}}", "/u/{id}", Difference::AnyText),
+            ("/u/{id:int}/x", "/u/{id}/x", Difference::AnyText),
+            ("/u/:id(\\d+)", "/u/{id}", Difference::AnyText),
+            ("^/v[0-9]+", "/v{p1}/{*rest}", Difference::AnyText),
+            ("^/v[0-9]+/x$", "/v{p1}/x", Difference::AnyText),
+            ("^/v[0-9]+\\.[0-9]+$", "/v{p1}", Difference::AnyText),
+            ("~ ^/users/(\\d+)/orders$", "/users/{p2}/orders", Difference::AnyText),
+            ("/(a|b)/x", "/{p1}/x", Difference::AnyText),
+            ("/api*", "/api/{*rest}", Difference::WholeSegment),
+            ("^/api", "/api/{*rest}", Difference::WholeSegment),
+            ("^/api.*", "/api/{*rest}", Difference::WholeSegment),
+            ("PathPrefix(`/x`)", "/x/{*rest}", Difference::WholeSegment),
+        ] {
+            let translation = translate(text).unwrap();
+            assert_eq!((&*translation.pattern, translation.difference), (ours, difference), "{text}");
+            assert!(is_foreign(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_equal_is_not_translated() {
+        for text in [
+            "~ \\.php$",
+            "\\.php$",
+            "~* ^/x$",
+            "~ /x",
+            "/x|/y",
+            "/:a.:b",
+            "/:from-:to",
+            "/users/:id?/x",
+            "/u/{id?}",
+            "/u/{id=5}",
+            "/u/{p*2}",
+            "/x/{id}+",
+            "/x/{id}?",
+            "/x/(?P<id>[^/]+)/?$",
+            "/x/(?P<rest>.*)/y",
+            "^/ab+$",
+            "^/(a|b/c)/x$",
+            "^/(v1)?/x$",
+            "/**/x",
+            "/[[id]]",
+            "PathRegexp(`^/x`)",
+            "Host(`a`) && Path(`/x`)",
+        ] {
+            assert_eq!(translate(text), None, "{text}");
+            assert!(is_foreign(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn own_patterns_and_plain_paths_are_not_foreign() {
         for text in [
             "/users/{id}",
             "/files/{*rest}",
@@ -216,7 +497,7 @@ mod tests {
             "/x@y,z;q=1",
             "/img-{id}.png",
         ] {
-            assert_eq!(translate(text), None, "{text}");
+            assert!(!is_foreign(text), "{text}");
         }
     }
 }

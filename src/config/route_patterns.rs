@@ -9,7 +9,7 @@ use std::net::Ipv6Addr;
 use http::Method;
 use matchit::{InsertError, Router};
 
-use super::foreign_patterns;
+use super::foreign_patterns::{self, Difference, Translation};
 use super::problem::{Diagnostic, quoted, refuse};
 use super::units::{host_name, is_digits};
 use crate::http::route_conditions::RouteConditions;
@@ -37,13 +37,25 @@ pub(crate) fn host(text: &str) -> Result<Option<String>, Diagnostic> {
     if let Some(name) = host_name(name) {
         return Ok(Some(format!("{wildcard}{name}")));
     }
-    let help = match text.rsplit_once(':') {
-        Some((name, port)) if !name.is_empty() && is_digits(port) => {
-            format!("write {}: the port of a request is ignored", quoted(name))
-        }
-        Some(_) | None => "expected a name such as api.example.com, or \"*.example.com\"".to_owned(),
+    let help = match suggested_host(text) {
+        Some((meant, ignored)) => format!("write {}{ignored}", quoted(&meant)),
+        None => "expected a name such as api.example.com, or \"*.example.com\"".to_owned(),
     };
     refuse(text, "is not a host", help)
+}
+
+/// The host of an authority or a URL, an address in brackets, and what is ignored.
+fn suggested_host(text: &str) -> Option<(String, &'static str)> {
+    const PORT: &str = ": the port of a request is ignored";
+    if let Ok(address) = text.trim_matches(['[', ']']).parse::<Ipv6Addr>() {
+        return Some((format!("[{address}]"), ""));
+    }
+    let authority = text.split_once("://").map_or(text, |(_, rest)| rest).split('/').next()?.trim();
+    let meant = match authority.rsplit_once(':') {
+        Some((name, port)) if is_digits(port) => (name.to_owned(), PORT),
+        Some(_) | None => (authority.to_owned(), ""),
+    };
+    (meant.0 != text && host(&meant.0).is_ok()).then_some(meant)
 }
 
 /// Checks a path pattern and returns its shape: the pattern with all parameters renamed to `x`.
@@ -51,28 +63,41 @@ pub(crate) fn host(text: &str) -> Result<Option<String>, Diagnostic> {
 /// # Errors
 /// No request could match it, or the router rejects it. `lenient` routes may contain dot segments.
 pub(crate) fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic> {
-    if let Some(ours) = foreign_patterns::translate(text) {
-        // The translation of a pattern that cannot be translated may be of another tool again.
-        let is_valid = foreign_patterns::translate(&ours).is_none() && path_shape(&ours, lenient).is_ok();
-        let help = if is_valid {
-            format!("write {}", quoted(&ours))
-        } else {
-            "use static text, {parameter} and {*rest}, for example \"/users/{id}\" or \"/{*rest}\"".to_owned()
-        };
+    let accepted = |path: &str, reason: &str| {
+        let is_valid = path_shape(path, lenient).is_ok();
+        if is_valid { format!("write {}{reason}", quoted(path)) } else { PATTERN_HELP.to_owned() }
+    };
+    let trimmed = text.trim();
+    if trimmed != text {
+        return refuse(text, "begins or ends with a space", accepted(trimmed, ""));
+    }
+    if let Some((_, rest)) = text.split_once("://").filter(|_| !text.starts_with(['/', '^', '~'])) {
+        let path = rest.find('/').and_then(|start| rest.get(start..)).unwrap_or("/");
+        return refuse(text, "is a URL", accepted(path, ", and the host in match.host"));
+    }
+    if foreign_patterns::is_foreign(text) {
+        let ours = foreign_patterns::translate(text);
+        let help = ours.map(|Translation { pattern, difference }| match difference {
+            Difference::None => accepted(&pattern, ""),
+            Difference::AnyText => accepted(&pattern, ": a parameter matches any text up to the next slash"),
+            Difference::WholeSegment => accepted(&pattern, ": it matches its beginning and the paths below"),
+        });
+        let help = help.unwrap_or_else(|| PATTERN_HELP.to_owned());
         return refuse(text, "is a pattern in the syntax of another tool", help);
     }
     if !text.starts_with('/') {
-        let help = format!("write {}", quoted(&format!("/{text}")));
-        return refuse(text, "does not start with /", help);
+        return refuse(text, "does not start with /", accepted(&format!("/{text}"), ""));
     }
     if let Some((path, _)) = text.split_once(['?', '#']) {
-        let help = format!("write {}: routes match only the path", quoted(path));
-        return refuse(text, "is not a path", help);
+        return refuse(text, "is not a path", accepted(path, ": routes match only the path"));
     }
     Router::new().insert(text, ()).map_err(|error| pattern_error(text, &error))?;
     let normalised = crate::http::path::normalise(text.as_bytes());
     if normalised != text {
-        let help = format!("write {}", quoted(&normalised));
+        let help = match path_shape(&normalised, lenient) {
+            Ok(_) => format!("write {}", quoted(&normalised)),
+            Err(diagnostic) => diagnostic.help,
+        };
         return refuse(text, "would never match: request paths are normalised first", help);
     }
     let (shape, example) = anonymise_parameters(text);
@@ -92,6 +117,9 @@ pub(crate) fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic
     };
     refuse(text, format!("would never match: {reason}"), help)
 }
+
+const PATTERN_HELP: &str =
+    "use static text, {parameter} and {*rest}, for example \"/users/{id}\" or \"/{*rest}\"";
 
 fn pattern_error(text: &str, error: &InsertError) -> Diagnostic {
     let help = match error {
@@ -264,6 +292,17 @@ mod tests {
             assert!(host(text).is_err(), "{text}");
         }
         assert!(host("a.b:80").unwrap_err().help.starts_with("write \"a.b\""));
+        let form = "expected a name such as api.example.com, or \"*.example.com\"";
+        for (text, remedy) in [
+            ("::1", "write \"[::1]\""),
+            ("[::1", "write \"[::1]\""),
+            ("[::1]:80", "write \"[::1]\": the port of a request is ignored"),
+            ("a:80:90", form),
+            ("https://a.b/x", "write \"a.b\""),
+            ("a_b c", form),
+        ] {
+            assert_eq!(host(text).unwrap_err().help, remedy, "{text}");
+        }
     }
 
     #[test]
@@ -279,10 +318,15 @@ mod tests {
             ("/{a}{b}", "use at most one {parameter} per segment"),
             ("/a/../b", "resolve the dot segments, or set paths: lenient"),
             ("/a b", "use a different path"),
-            (
-                "/acc> ount/x",
-                "use static text, {parameter} and {*rest}, for example \"/users/{id}\" or \"/{*rest}\"",
-            ),
+            ("/acc> ount/x", PATTERN_HELP),
+            ("~ \\.php$", PATTERN_HELP),
+            ("/u/{id:[0-9]+}", "write \"/u/{id}\": a parameter matches any text up to the next slash"),
+            ("/api*", "write \"/api/{*rest}\": it matches its beginning and the paths below"),
+            ("/x/%2e%2e/y", "resolve the dot segments, or set paths: lenient"),
+            ("https://x/y", "write \"/y\", and the host in match.host"),
+            (" /x", "write \"/x\""),
+            ("= /x", "write \"/x\""),
+            ("a b", PATTERN_HELP),
         ] {
             assert_eq!(path_shape(text, false).unwrap_err().help, remedy, "{text}");
         }
