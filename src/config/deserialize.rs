@@ -190,12 +190,16 @@ impl<'t> NodeDeserializer<'t> {
         if let (Some(bound), true) = (min.or(max), lacks_unit) {
             // Of several units, the one within the bounds.
             let units = ["ms", "s", "B", "KiB", "MiB", "%"].map(|unit| format!("{text}{unit}"));
-            let fits = |text: &&String| is_time(text) == is_time(bound) && self.check_bounds(text).is_ok();
+            let fits = |text: &&String| {
+                measure(text).is_some() && is_time(text) == is_time(bound) && self.check_bounds(text).is_ok()
+            };
             let example = units.iter().find(fits).map_or(bound, String::as_str);
             let message = format!("{} has no unit", quoted(text));
             return Err(TypeError::mismatch(message, format!("write {example}")));
         }
-        let (Some(value), true) = (measure(text), min.is_some() || max.is_some()) else { return Ok(()) };
+        // A value of another kind is refused by its type.
+        let is_of_kind = min.or(max).is_some_and(|bound| is_time(bound) == is_time(text));
+        let (Some(value), true) = (measure(text), is_of_kind) else { return Ok(()) };
         let word = if min.and_then(measure).is_some_and(|min| value < min) {
             "small"
         } else if max.and_then(measure).is_some_and(|max| value > max) {

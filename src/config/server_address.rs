@@ -89,12 +89,20 @@ fn not_an_address(text: &str) -> Diagnostic {
 }
 
 fn unsupported_scheme(text: &str) -> Diagnostic {
-    let authority = text.split_once("://").map_or("", |(_, rest)| rest).split('/').next().unwrap_or("");
-    let scheme = if authority.contains(':') { "" } else { "http://" };
-    let help = match server(&format!("{scheme}{authority}")) {
-        Ok(_) => format!("write \"{scheme}{authority}\""),
-        Err(_) => "use http://, https:// or host:port".to_owned(),
+    let (scheme, rest) = text.split_once("://").unwrap_or(("", text));
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        // A suggestion must not lose TLS.
+        "https" | "wss" | "h2" | "grpcs" | "tls" | "ssl" => "https://",
+        "http" | "ws" | "h2c" | "grpc" => "http://",
+        _ if rest.contains(':') => "",
+        _ => "http://",
     };
+    let authority = rest.split('/').next().unwrap_or("");
+    let known = [format!("{scheme}{rest}"), format!("{scheme}{authority}")];
+    let help = known.iter().find(|address| server(address).is_ok()).map_or_else(
+        || "use http://, https:// or host:port".to_owned(),
+        |address| format!("write {}", quoted(address)),
+    );
     Diagnostic::of(text, "has an unsupported scheme", help)
 }
 
@@ -155,6 +163,11 @@ mod tests {
             ("http://api?x", "write \"http://api\""),
             ("http://api:443/a", "write \"https://api/a\""),
             ("api:80/x/", "write \"http://api:80/x\""),
+            ("HTTPS://api.internal", "write \"https://api.internal\""),
+            ("Https://api:8443/v1", "write \"https://api:8443/v1\""),
+            ("wss://api.internal", "write \"https://api.internal\""),
+            ("ws://api:80", "write \"http://api:80\""),
+            ("tcp://api:80", "write \"api:80\""),
         ] {
             assert_eq!(server(text).unwrap_err().help, help, "{text}");
             assert!(server(help.split('"').nth(1).unwrap()).is_ok(), "{help}");

@@ -25,7 +25,11 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Diagnostic> {
     }
     let milliseconds = milliseconds(text).ok_or_else(|| {
         let form = "a whole number with ms, s, m, h or d, for example 800ms, 5s or 1h";
-        Diagnostic::of(text, "is not a duration", write(suggested_duration(text), form))
+        let meant = suggested_duration(text);
+        match meant.as_deref().map(duration) {
+            Some(Err(_)) => too_long(),
+            Some(Ok(_)) | None => Diagnostic::of(text, "is not a duration", write(meant, form)),
+        }
     })?;
     let time = Duration::from_millis(milliseconds);
     if time > MAX_DURATION { Err(too_long()) } else { Ok(time) }
@@ -54,8 +58,10 @@ fn milliseconds(text: &str) -> Option<u64> {
 /// The duration that was probably meant: `30S`, `30 seconds`, `1.5s`.
 fn suggested_duration(text: &str) -> Option<String> {
     let joined: String = text.to_ascii_lowercase().split_whitespace().collect();
-    if milliseconds(&joined).is_some() {
-        return Some(joined);
+    match milliseconds(&joined) {
+        Some(0) => return None,
+        Some(_) => return Some(joined),
+        None => {}
     }
     let amount = scaled(&joined, |unit| {
         let factor = match unit {
@@ -91,9 +97,15 @@ pub(crate) fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
         _ => None,
     };
     let Some((count, time)) = parsed else {
-        let suggestion = suggested_allowance(text).filter(|suggestion| suggestion != text);
-        let help = write(suggestion, "COUNT per DURATION, for example 100 per 1m");
-        return refuse(text, "is not a quota", help);
+        let meant = suggested_allowance(text);
+        if let Some((count, period)) = &meant
+            && duration(period).is_err()
+        {
+            let help = format!("use a period of at most 365d, for example {count} per 365d");
+            return refuse(text, "has a period that is too long", help);
+        }
+        let meant = meant.map(|(count, period)| format!("{count} per {period}"));
+        return refuse(text, "is not a quota", write(meant, "COUNT per DURATION, for example 100 per 1m"));
     };
     match count.parse() {
         Ok(count) => Ok((count, time)),
@@ -101,18 +113,27 @@ pub(crate) fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
     }
 }
 
-/// The quota that was probably meant: `100 per minute`, `100/m`, nginx's `100r/m`.
-fn suggested_allowance(text: &str) -> Option<String> {
+/// The quota that was probably meant: `100 per minute`, `100/m`, nginx's `100r/m`, `1k per 1m`. The period may be too
+/// long.
+fn suggested_allowance(text: &str) -> Option<(u32, String)> {
     let (count, period) = text.split_once(" per ").or_else(|| text.split_once('/'))?;
-    let count = count.trim().trim_end_matches(|letter: char| letter.is_ascii_alphabetic() || letter == ' ');
+    let (digits, unit) = split_while(count.trim(), |letter| letter.is_ascii_digit());
+    let factor = match unit.trim() {
+        "" | "r" | "req" | "reqs" | "request" | "requests" => 1,
+        "k" | "K" => 1_000,
+        "M" => 1_000_000,
+        _ => return None,
+    };
+    let count = digits.parse::<u32>().ok()?.checked_mul(factor)?;
     let period = period.trim();
     let period = match duration(period) {
         Ok(_) => period.to_owned(),
+        Err(_) if milliseconds(period).is_some() => period.to_owned(),
         Err(_) if is_digits(period) => format!("{period}s"),
         Err(_) if period.starts_with(|first: char| first.is_ascii_digit()) => suggested_duration(period)?,
         Err(_) => suggested_duration(&format!("1{period}"))?,
     };
-    count.parse::<u32>().is_ok().then(|| format!("{count} per {period}"))
+    Some((count, period))
 }
 
 /// `512B`, `32KiB`, `10MiB`, `1GiB`, and the decimal `KB`, `MB`, `GB`. In bytes.
@@ -330,6 +351,7 @@ mod tests {
             ("1h 30m", "write 1h30m"),
             ("1.5s", "write 1500ms"),
             ("1.5h", "write 90m"),
+            ("366 days", "use at most 365d"),
         ] {
             assert_eq!(duration(text).unwrap_err().help, remedy, "{text}");
         }
@@ -375,6 +397,10 @@ mod tests {
             ("10r/s", "write 10 per 1s"),
             ("100 requests per 5 min", "write 100 per 5m"),
             ("100 per 60", "write 100 per 60s"),
+            ("1k per 1m", "write 1000 per 1m"),
+            ("1x per 1m", "write COUNT per DURATION, for example 100 per 1m"),
+            ("1 per 366d", "use a period of at most 365d, for example 1 per 365d"),
+            ("10/400 days", "use a period of at most 365d, for example 10 per 365d"),
             ("9999999999 per 1m", "write a smaller count, for example 100 per 1m"),
         ] {
             assert_eq!(allowance(text).unwrap_err().help, remedy, "{text}");

@@ -57,9 +57,9 @@ pub(crate) fn path_rewrite(at: &Place<'_>, file: &RouteFile, pattern: &PathPatte
         at.diagnose(Diagnostic::of(text, "is not a path", help));
         return None;
     }
-    let template = at.check(template(text, pattern))?;
+    let template = at.check(template(text, pattern, &[]))?;
     let is_parameter = |placeholder: Placeholder| matches!(placeholder, Placeholder::Parameter(_));
-    at.check(check_placeholders(text, &template, pattern, is_parameter))?;
+    at.check(check_placeholders(text, &template, (pattern, &[]), is_parameter))?;
     Some(PathRewrite::Replace(pattern.clone(), template))
 }
 
@@ -113,14 +113,15 @@ fn redirect(
     pattern: &PathPattern,
 ) -> Option<Redirect> {
     let (at, text) = (at.key("to"), &file.to);
-    let template = at.check(template(text, pattern))?;
+    let names: &[&str] = if host.is_some() { &["host"] } else { &[] };
+    let template = at.check(template(text, pattern, names))?;
     if let Some((problem, help)) = target_problem(text, host.is_some()) {
         at.diagnose(Diagnostic::of(text, problem, help));
         return None;
     }
     let is_allowed =
         |placeholder: Placeholder| matches!(placeholder, Placeholder::Parameter(_) | Placeholder::Host);
-    at.check(check_placeholders(text, &template, pattern, is_allowed))?;
+    at.check(check_placeholders(text, &template, (pattern, names), is_allowed))?;
     let target = RedirectTarget::new(pattern.clone(), template, text.contains('?'));
     Some(Redirect { status: *file.code, target })
 }
@@ -184,10 +185,11 @@ fn field_value(text: &str, pattern: &PathPattern) -> Result<ValueTemplate, Diagn
     if text.chars().any(|letter| letter.is_control() && letter != '\t') {
         return refuse(text, "has a control character", "write one line of text");
     }
-    template(text.trim(), pattern)
+    template(text.trim(), pattern, &PLACEHOLDER_NAMES)
 }
 
-fn template(text: &str, pattern: &PathPattern) -> Result<ValueTemplate, Diagnostic> {
+/// The placeholders are the parameters of the path and those `names`.
+fn template(text: &str, pattern: &PathPattern, names: &[&str]) -> Result<ValueTemplate, Diagnostic> {
     for name in ["client_cert_subject", "client_cert_fingerprint"] {
         if text.contains(&format!("{{{name}}}")) {
             return Err(Diagnostic::new(format!("{{{name}}} is not supported yet"), "remove it"));
@@ -198,7 +200,13 @@ fn template(text: &str, pattern: &PathPattern) -> Result<ValueTemplate, Diagnost
             TemplateError::UnbalancedBrace => {
                 "close each brace, or write {{ or }} for a literal brace".to_owned()
             }
-            TemplateError::UnknownPlaceholder(_) => parameter_help(pattern),
+            TemplateError::UnknownPlaceholder(name) => match name.strip_prefix('*') {
+                Some(rest) if pattern.position(rest).is_some() => {
+                    let meant = text.replace(&format!("{{{name}}}"), &format!("{{{rest}}}"));
+                    format!("write {}", quoted(&meant))
+                }
+                Some(_) | None => parameter_help(pattern, names),
+            },
         };
         Diagnostic::new(format!("{}: {error}", quoted(text)), help)
     })
@@ -208,20 +216,23 @@ fn template(text: &str, pattern: &PathPattern) -> Result<ValueTemplate, Diagnost
 fn check_placeholders(
     text: &str,
     template: &ValueTemplate,
-    pattern: &PathPattern,
+    (pattern, names): (&PathPattern, &[&str]),
     is_allowed: fn(Placeholder) -> bool,
 ) -> Result<(), Diagnostic> {
     if template.placeholders().all(is_allowed) {
         return Ok(());
     }
-    let help = parameter_help(pattern);
+    let help = parameter_help(pattern, names);
     refuse(text, "uses a value that is no parameter of the path", help)
 }
 
-fn parameter_help(pattern: &PathPattern) -> String {
-    let names = pattern.names().iter().map(String::as_str).chain(PLACEHOLDER_NAMES);
+fn parameter_help(pattern: &PathPattern, names: &[&str]) -> String {
+    let names = pattern.names().iter().map(String::as_str).chain(names.iter().copied());
     let names: Vec<String> = names.map(|name| format!("{{{name}}}")).collect();
-    format!("expected {}", join_or(&names))
+    if names.is_empty() {
+        return "write the text without braces: the route's path has no parameters".to_owned();
+    }
+    format!("use one of {}", join_or(&names))
 }
 
 /// `maintenance`; `None` while it is not enabled.

@@ -181,11 +181,11 @@ pub(crate) struct WhenFile {
     /// The cause, or a list of causes. `upstream_response` is an error response of the upstream.
     ///
     /// The names are those in metrics and logs.
-    #[schemars(extend("x-unit" = "name or list of names"))]
+    #[schemars(extend("x-unit" = "name or list of names", "x-empty" = "the list is empty, so every cause would match; list a cause, or remove the key"))]
     pub cause: Option<OneOrMany<CauseName>>,
 
     /// The status code of the upstream response, or a list of status codes.
-    #[schemars(extend("x-unit" = "400 to 599, or a list"))]
+    #[schemars(extend("x-unit" = "400 to 599, or a list", "x-empty" = "the list is empty, so every status would match; list a status, or remove the key"))]
     pub upstream_status: Option<OneOrMany<ErrorStatus>>,
 
     /// The name of the upstream.
@@ -193,6 +193,6 @@ pub(crate) struct WhenFile {
     pub upstream: Option<String>,
 
     /// The request method, or a list of methods.
-    #[schemars(extend("x-unit" = "method or list of methods"))]
+    #[schemars(extend("x-unit" = "method or list of methods", "x-empty" = "the list is empty, so every method would match; list a method, or remove the key"))]
     pub method: Option<OneOrMany<MethodName>>,
 }

@@ -215,13 +215,25 @@ pub(super) fn parse_status(text: &str) -> Result<u16, Diagnostic> {
 
 /// A cause, or `None` for `upstream_response`.
 pub(super) fn condition_cause(name: &str) -> Result<Option<Cause>, Diagnostic> {
-    if name == UPSTREAM_RESPONSE { Ok(None) } else { cause(name).map(Some) }
+    if name == UPSTREAM_RESPONSE { Ok(None) } else { known_cause(name, &[UPSTREAM_RESPONSE]).map(Some) }
 }
 
 /// The cause of this name.
 pub(crate) fn cause(name: &str) -> Result<Cause, Diagnostic> {
+    if name == UPSTREAM_RESPONSE {
+        return refuse(
+            name,
+            "is no cause of the gateway's errors",
+            "remove it, and declare its codes in codes",
+        );
+    }
+    known_cause(name, &[])
+}
+
+/// The cause of this name; `others` are valid names, too.
+fn known_cause(name: &str, others: &[&str]) -> Result<Cause, Diagnostic> {
     Cause::from_name(name).ok_or_else(|| {
-        let known = Cause::ALL.iter().map(|cause| cause.name()).chain([UPSTREAM_RESPONSE]);
+        let known = Cause::ALL.iter().map(|cause| cause.name()).chain(others.iter().copied());
         let other = || "expected the name of a cause, for example connection_refused".to_owned();
         let help = suggestion(name, known).unwrap_or_else(other);
         Diagnostic::new(format!("unknown cause {}", quoted(name)), help)
@@ -255,7 +267,11 @@ pub(super) fn origin(text: &str) -> Result<Option<OriginPattern>, Diagnostic> {
         Err(InvalidOriginPattern::MissingScheme) => {
             format!("start with the scheme, for example {}", quoted(&suggest_origin(text)))
         }
-        Err(InvalidOriginPattern::HasPath(only)) => format!("an origin has no path: write {}", quoted(only)),
+        Err(_) if text.contains([',', ' ']) => "list each origin as an item of its own".to_owned(),
+        Err(InvalidOriginPattern::HasPath(only)) => match origin(only) {
+            Ok(_) => format!("an origin has no path: write {}", quoted(only)),
+            Err(diagnostic) => diagnostic.help,
+        },
         Err(InvalidOriginPattern::MisplacedWildcard) => {
             "use * for whole leading labels only, for example \"https://*.example.com\"".to_owned()
         }
