@@ -201,6 +201,18 @@ pub(super) const EXPECTED_MESSAGES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "errors: { keep_headers: [\"x-*\"] }",
+        &[
+            "errors.keep_headers[0]: \"x-*\" is not one field name: * stands for nothing here; use letters, digits and -, for example x-forwarded-for",
+        ],
+    ),
+    (
+        "drain: \"${A:-${B}}\"",
+        &[
+            "drain: \"A:-${B\" has a variable in its default; a default is plain text: replace the inner variable by its value",
+        ],
+    ),
+    (
         "errors: { overrides: [{}] }",
         &[
             "errors.overrides[0].when: missing; add a condition, for example when: { cause: connection_refused }",
@@ -372,6 +384,52 @@ fn every_problem_has_a_message_and_help() {
 #[test]
 fn every_upstream_and_route_problem_has_help() {
     let table: &[(&str, &[&str])] = &[
+        (
+            "upstreams: { shop: { servers: [\"a:80\"] } }\nroutes: [{ name: r, upstream: shop, match: { path: \"/u/{id}/p/{id}\" } }]",
+            &[
+                "routes[0].match.path: \"/u/{id}/p/{id}\" has the parameter {id} twice; give each parameter a name of its own",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"] } }\nroutes: [{ name: r, upstream: shop, match: { path: \"/star/a{*rest}\" } }]",
+            &[
+                "routes[0].match.path: \"/star/a{*rest}\" has {*rest} within a segment; use static text, {parameter} and {*rest}, for example \"/users/{id}\" or \"/{*rest}\"",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"] } }\nroutes: [{ name: r, upstream: shop, rewrite: \"/a b\" }]",
+            &[
+                "routes[0].rewrite: \"/a b\" would never be accepted: the target has a byte that must be percent-encoded; write a path as it is sent, with %20 for a space and without dot segments",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"] } }\nroutes: [{ name: r, upstream: shop, rewrite: \"/x/../y\" }]",
+            &[
+                "routes[0].rewrite: \"/x/../y\" would never be accepted: the rewritten path has dot segments; write a path as it is sent, with %20 for a space and without dot segments",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"] } }\nroutes: [{ name: r, upstream: shop, request_headers: { set: { x-a: \"1\", X-A: \"2\" } } }]",
+            &[
+                "routes[0].request_headers.set.X-A: x-a is listed twice, because field names are case-insensitive; remove one of them",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"] } }\nroutes: [{ name: r, upstream: shop, match: { headers: { x-a: \"1\", X-A: \"2\" } } }]",
+            &[
+                "routes[0].match.headers.X-A: x-a is listed twice, because field names are case-insensitive; remove one of them",
+            ],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"], host: Client } }\nroutes: [{ name: r, upstream: shop }]",
+            &["upstreams.shop.host: \"Client\" is not a choice; write \"client\""],
+        ),
+        (
+            "upstreams: { shop: { servers: [\"a:80\"], host: $host } }\nroutes: [{ name: r, upstream: shop }]",
+            &[
+                "upstreams.shop.host: \"$host\" is not one host; write client, server, or a host, for example \"api.internal\"",
+            ],
+        ),
         (
             "upstreams: { shop: { servers: [] } }\nroutes: [{ name: r, upstream: shop }]",
             &[

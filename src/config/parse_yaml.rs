@@ -213,6 +213,10 @@ fn expand(text: &str, variables: Environment<'_>) -> Result<String, Diagnostic> 
         };
         let default = inside.split_once(":-");
         let (name, default) = default.map_or((inside, None), |(name, default)| (name, Some(default)));
+        if default.is_some_and(|default| default.contains("${")) {
+            let help = "a default is plain text: replace the inner variable by its value";
+            return refuse(inside, "has a variable in its default", help);
+        }
         if !is_variable_name(name) {
             return refuse(name, "is not a variable name", "write \"${NAME}\" or \"${NAME:-default}\"");
         }

@@ -12,6 +12,7 @@ use matchit::{InsertError, Router};
 use super::foreign_patterns::{self, Difference, Translation};
 use super::problem::{Diagnostic, quoted, refuse};
 use super::units::{host_name, is_digits};
+use crate::http::path_pattern::PathPattern;
 use crate::http::route_conditions::RouteConditions;
 use crate::http::target::{Ambiguity, check_path};
 
@@ -92,6 +93,17 @@ pub(crate) fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic
         return refuse(text, "is not a path", accepted(path, ": routes match only the path"));
     }
     Router::new().insert(text, ()).map_err(|error| pattern_error(text, &error))?;
+    if text.split('/').any(|segment| segment.contains("{*") && !segment.starts_with("{*")) {
+        return refuse(text, "has {*rest} within a segment", PATTERN_HELP);
+    }
+    let names = PathPattern::parse(text);
+    if let Some(name) = names.repeated_name() {
+        return refuse(
+            text,
+            format!("has the parameter {{{name}}} twice"),
+            "give each parameter a name of its own",
+        );
+    }
     let normalised = crate::http::path::normalise(text.as_bytes());
     if normalised != text {
         let help = match path_shape(&normalised, lenient) {

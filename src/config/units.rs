@@ -281,6 +281,9 @@ pub(crate) fn method(text: &str) -> Result<Method, Diagnostic> {
 /// A field name, in lower case.
 pub(crate) fn header_name(text: &str) -> Result<HeaderName, Diagnostic> {
     let help = "use letters, digits and -, for example x-forwarded-for";
+    if text.len() > 1 && text.contains('*') {
+        return refuse(text, "is not one field name: * stands for nothing here", help);
+    }
     HeaderName::from_bytes(text.as_bytes())
         .map_err(|_| Diagnostic::of(text, "is not a valid field name", help))
 }

@@ -15,7 +15,7 @@ use super::validator::Place;
 use super::{Maintenance, Redirect, RouteAction};
 use crate::http::header_edits::HeaderEdits;
 use crate::http::path_pattern::PathPattern;
-use crate::http::path_rewrite::{PathRewrite, RedirectTarget};
+use crate::http::path_rewrite::{self, PathRewrite, RedirectTarget};
 use crate::http::route_conditions::{Expected, RouteConditions};
 use crate::http::value_template::{PLACEHOLDER_NAMES, Placeholder, TemplateError, ValueTemplate};
 
@@ -33,11 +33,28 @@ pub(crate) fn conditions(at: &Place<'_>, file: &MatchFile) -> RouteConditions {
     let query = file.query.iter().flat_map(|named| &named.0);
     RouteConditions {
         scheme,
-        headers: headers
-            .filter_map(|(at, name, value)| Some((at.check(units::header_name(name))?, expected(value))))
-            .collect(),
+        headers: distinct_fields(headers.filter_map(|(at, name, value)| {
+            let name = at.check(units::header_name(name))?;
+            Some((at, name, expected(value)))
+        })),
         query: query.map(|(name, value)| (name.clone(), expected(value))).collect(),
     }
+}
+
+/// Fields whose names must differ in more than case.
+fn distinct_fields<'a, T>(fields: impl Iterator<Item = (Place<'a>, HeaderName, T)>) -> Vec<(HeaderName, T)> {
+    let mut distinct: Vec<(HeaderName, T)> = Vec::new();
+    for (at, name, value) in fields {
+        if distinct.iter().any(|(other, _)| *other == name) {
+            at.report(
+                format!("{name} is listed twice, because field names are case-insensitive"),
+                "remove one of them",
+            );
+        } else {
+            distinct.push((name, value));
+        }
+    }
+    distinct
 }
 
 /// `strip_prefix` or `rewrite`.
@@ -60,6 +77,10 @@ pub(crate) fn path_rewrite(at: &Place<'_>, file: &RouteFile, pattern: &PathPatte
     let template = at.check(template(text, pattern, &[]))?;
     let is_parameter = |placeholder: Placeholder| matches!(placeholder, Placeholder::Parameter(_));
     at.check(check_placeholders(text, &template, (pattern, &[]), is_parameter))?;
+    at.check(path_rewrite::check_template(&template).or_else(|rejection| {
+        let help = "write a path as it is sent, with %20 for a space and without dot segments";
+        refuse(text, format!("would never be accepted: {}", rejection.evidence), help)
+    }))?;
     Some(PathRewrite::Replace(pattern.clone(), template))
 }
 
@@ -155,9 +176,9 @@ fn target_problem(text: &str, route_has_host: bool) -> Option<(&'static str, &'s
 }
 
 /// `request_headers` or `response_headers`, with what protects some fields.
-pub(crate) fn edits(
-    at: &Place<'_>,
-    file: Option<&HeaderEditsFile>,
+pub(crate) fn edits<'f>(
+    at: &Place<'f>,
+    file: Option<&'f HeaderEditsFile>,
     (pattern, protected): (&PathPattern, fn(&HeaderName) -> Option<&'static str>),
 ) -> HeaderEdits {
     let Some(file) = file else { return HeaderEdits::default() };
@@ -165,18 +186,18 @@ pub(crate) fn edits(
         None => Ok(name),
         Some(reason) => refuse(name.as_str(), format!("cannot be changed: {reason}"), "remove it"),
     };
-    let fields = |key: &str, fields: &Option<Named<String>>| {
+    let fields = |key: &'static str, fields: &'f Option<Named<String>>| {
         let fields = at.key(key).sections(fields.as_ref());
-        let edits = fields.filter_map(|(field, name, value)| {
+        fields.filter_map(|(field, name, value)| {
             let name = field.check(units::header_name(name).and_then(editable))?;
-            Some((name, field.check(field_value(value, pattern))?))
-        });
-        edits.collect()
+            let value = field.check(field_value(value, pattern))?;
+            Some((field, name, value))
+        })
     };
     let removed = at.key("remove").items(&file.remove);
     HeaderEdits {
-        set: fields("set", &file.set),
-        add: fields("add", &file.add),
+        set: distinct_fields(fields("set", &file.set)),
+        add: fields("add", &file.add).map(|(_, name, value)| (name, value)).collect(),
         remove: removed.filter_map(|(item, name)| item.check(editable(name.0.clone()))).collect(),
     }
 }

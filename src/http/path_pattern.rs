@@ -24,6 +24,16 @@ struct Segment {
 }
 
 impl PathPattern {
+    /// A parameter name that occurs more than once.
+    pub(crate) fn repeated_name(&self) -> Option<&str> {
+        let earlier = |index: usize| self.names.get(..index).unwrap_or_default();
+        self.names
+            .iter()
+            .enumerate()
+            .find(|(index, name)| earlier(*index).contains(name))
+            .map(|(_, name)| name.as_str())
+    }
+
     /// Parses a pattern that the router accepts: `{name}` is a parameter, `{*name}` takes the rest of the path, `{{` and
     /// `}}` are literal braces.
     pub(crate) fn parse(pattern: &str) -> PathPattern {

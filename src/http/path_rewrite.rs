@@ -38,6 +38,15 @@ impl PathRewrite {
     }
 }
 
+/// Checks the path that a template gives if every parameter is one letter.
+///
+/// # Errors
+/// Every request would be rejected: the path has dot segments, or octets that no path may have.
+pub(crate) fn check_template(template: &ValueTemplate) -> Result<(), Rejection> {
+    let example = template.render(|_| Some(Cow::Borrowed(b"x")));
+    check_rewritten(strip_segments(&example.unwrap_or_default(), 0)).map(|_| ())
+}
+
 fn check_rewritten(path: Vec<u8>) -> Result<Vec<u8>, Rejection> {
     match check_path(&path) {
         Ok(PathInfo {

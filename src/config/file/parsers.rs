@@ -87,6 +87,12 @@ pub(super) fn host_choice(text: &str) -> Result<UpstreamHost, Diagnostic> {
     match text {
         "client" => Ok(UpstreamHost::Client),
         "server" => Ok(UpstreamHost::Server),
+        word if word.eq_ignore_ascii_case("client") => refuse(word, "is not a choice", "write \"client\""),
+        word if word.eq_ignore_ascii_case("server") => refuse(word, "is not a choice", "write \"server\""),
+        name if name.contains(['$', '*']) || name.ends_with(":0") => {
+            let help = "write client, server, or a host, for example \"api.internal\"";
+            refuse(name, "is not one host", help)
+        }
         name => match authority::check_authority(name.as_bytes()) {
             Ok(()) => Ok(UpstreamHost::Name(name.to_owned())),
             Err(rejection) => {
