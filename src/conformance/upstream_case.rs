@@ -253,7 +253,7 @@ impl ServerKind {
     }
 
     /// Whether its address is the path of a socket (`unix:PATH`).
-    pub(crate) const fn uses_socket(self) -> bool {
+    pub const fn uses_socket(self) -> bool {
         matches!(self.uses(), Uses::Unix)
     }
 

@@ -82,7 +82,7 @@ fn invalid_proxy_options_exit_2_with_a_help_line() {
         (&["--to", "a:1", "--timeout", "15"], "write 15s"),
         (&["--to", "a:1", "--limit", "100 per minute"], "write 100 per 1m"),
         (&["--to", "a:1", "--telemetry", "x"], "is not a listen address"),
-        (&["--to", "a:1", "--limit", "5 per 400d"], "write COUNT per DURATION, for example 100 per 1m"),
+        (&["--to", "a:1", "--limit", "5 per 400d"], "use a period of at most 365d, for example 5 per 365d"),
         (&["--to", "a:1", "--limit", "0 per 1m"], "--limit: \"0 per 1m\" would deny every request; write"),
         (&["--to", "a:1", "--limit", "4000000000 per 1ms"], "for example --limit \"100 per 1m\""),
         (&["--to", "a:1", "--timeout", "0s"], "--timeout: the duration must be greater than 0; write"),

@@ -137,7 +137,8 @@ fn is_logged(fault: &UpstreamFault, line: &str, secrets: &RandomSecrets) -> bool
         Step::Write(bytes) => memchr::memmem::find(bytes, secrets.secret.as_bytes()).is_some(),
         _ => false,
     });
-    (line.contains(&secrets.host) || fault.server_kind.requires_tls())
+    let has_other_address = fault.server_kind.requires_tls() || fault.server_kind.uses_socket();
+    (line.contains(&secrets.host) || has_other_address)
         && (!contains_secret || line.contains(&secrets.secret))
 }
 

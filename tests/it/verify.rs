@@ -395,8 +395,13 @@ fn relay_connection(client: TcpStream, choose: &dyn Fn(&str, SocketAddr) -> Trea
     let mut from_client = BufReader::new(client.try_clone().unwrap());
     let mut line = String::new();
     from_client.read_line(&mut line).unwrap();
-    let gateway = TcpStream::connect(line.trim()).unwrap();
-    let address = gateway.peer_addr().unwrap();
+    // From the address of the client, which some rows choose.
+    let address: SocketAddr = line.trim().parse().unwrap();
+    let socket =
+        socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::new(client.peer_addr().unwrap().ip(), 0).into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    let gateway = TcpStream::from(socket);
     client.set_nodelay(true).unwrap();
     gateway.set_nodelay(true).unwrap();
     let first = Arc::new(Mutex::new(Vec::new()));
