@@ -22,6 +22,11 @@ pub(crate) fn single_field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     (values.next().is_none() && is_field_text(value)).then_some(value)
 }
 
+/// Whether the request is HEAD: its response has no body, whatever else is wrong with it.
+pub(crate) fn is_head(head: &[u8]) -> bool {
+    head.starts_with(b"HEAD ")
+}
+
 /// The authority that the request names, if its syntax is valid. `None` if Host is missing or repeated, or differs from
 /// the authority of the target.
 pub(crate) fn host(head: &[u8]) -> Option<&[u8]> {

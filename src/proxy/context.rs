@@ -27,6 +27,7 @@ use crate::http::authority::UpstreamHost;
 use crate::http::forwarded;
 use crate::http::framing::RequestFraming;
 use crate::http::header_edits::RenderedEdits;
+use crate::http::partial_request;
 use crate::http::peer::Peer;
 use crate::http::reported_origin::{ListenerOrigin, ReportedOrigin, RequestOrigin};
 use crate::http::upgrade::UpgradeOffer;
@@ -164,7 +165,7 @@ impl<'a> RequestContext<'a> {
         let (method, grpc) = match self.received {
             ReceivedRequest::Valid(request) => (&request.method, request.grpc_family()),
             ReceivedRequest::Rejected { request_line, grpc, .. } => {
-                (if request_line.starts_with(b"HEAD ") { &HEAD } else { &GET }, grpc)
+                (if partial_request::is_head(request_line) { &HEAD } else { &GET }, grpc)
             }
         };
         ErrorContext {

@@ -134,7 +134,12 @@ impl ErrorResponse<'_> {
     }
 
     fn forwarded(&self, body: Option<Bytes>, change: BodyChange) -> ConformingBody {
-        ConformingBody { body, change, retry_after: self.decision.retry_after() }
+        ConformingBody { body, change, retry_after: self.override_retry_after() }
+    }
+
+    /// The `Retry-After` of an override, in seconds.
+    fn override_retry_after(&self) -> Option<u64> {
+        self.decision.retry_after().map(|seconds| seconds.max(1))
     }
 
     /// The body of a conforming error, as it is sent to the client. `body` is what was received, in this coding.
@@ -169,8 +174,8 @@ impl ErrorResponse<'_> {
 
     /// The seconds of the `Retry-After` that the client receives with a conforming error.
     fn retry_after(&self) -> Option<u64> {
-        if let Some(seconds) = self.decision.retry_after() {
-            return Some(seconds.max(1));
+        if let Some(seconds) = self.override_retry_after() {
+            return Some(seconds);
         }
         let first = self.head.fields.values("retry-after").next();
         let first = first.and_then(|value| HeaderValue::from_bytes(value).ok());

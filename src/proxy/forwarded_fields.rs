@@ -40,7 +40,7 @@ impl ConformingFields<'_> {
         let (head, added) = (self.response_head, self.added);
         let change = self.error.change;
         let retry_after = match self.error.retry_after {
-            Some(seconds) => RetryAfter::Set(Some(Cow::Owned(seconds.max(1).to_string().into_bytes()))),
+            Some(seconds) => RetryAfter::Set(Some(Cow::Owned(seconds.to_string().into_bytes()))),
             None => RetryAfter::for_error(&head.fields, head.parsed.status, self.rules.retry_after, self.now),
         };
         // A body that the gateway has written contains the ID of the response.

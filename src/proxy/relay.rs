@@ -65,9 +65,7 @@ pub(super) async fn forward(
         // Keep a trailers-only gRPC response as it is: HEADERS with END_STREAM, without Content-Length.
         _ if response_head.headers_only && exchange.client.is_h2() => BodyLength::Absent,
         // Trailers may follow: without Content-Length, HEADERS has no END_STREAM.
-        (ResponseFraming::Length(0), _) if exchange.client.is_h2() && response.conn.expects_trailers() => {
-            BodyLength::Unknown
-        }
+        (ResponseFraming::Length(0), _) if response.conn.expects_trailers() => BodyLength::Unknown,
         (ResponseFraming::Length(length), _) | (ResponseFraming::NoBody, Some(length)) => {
             BodyLength::Exactly(length)
         }

@@ -41,6 +41,7 @@ use super::pages::PageHandler;
 use super::record::{self, RejectedFacts, RejectedRequest};
 use crate::config::ClientLimits;
 use crate::contract::{Cause, Evidence, Fault, Phase};
+use crate::http::partial_request;
 use crate::http::peer::{Peer, PeerRange};
 use crate::http::reported_origin::ListenerOrigin;
 use crate::http::request_head::{self, KnownFraming, RejectedHead};
@@ -351,7 +352,7 @@ impl Connection<'_> {
     ) {
         if let Some(h1) = client.as_h1() {
             // A response to HEAD has no body, even when the rest of the request is malformed.
-            h1.begin_rejected(rejected.request_line.starts_with(b"HEAD "), framing);
+            h1.begin_rejected(partial_request::is_head(&rejected.request_line), framing);
         }
         client.begin_request();
         reject_guarded(self.listener, self.peer, client, rejected).await;

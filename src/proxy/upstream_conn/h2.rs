@@ -288,8 +288,8 @@ impl UpstreamH2 {
     }
 
     /// Takes the response as complete if its header section declares an empty body.
-    pub(in crate::proxy) const fn ignore_trailers(&mut self) {
-        self.body_done |= self.only_trailers;
+    pub(in crate::proxy) fn ignore_trailers(&mut self) {
+        self.body_done |= std::mem::take(&mut self.only_trailers);
     }
 
     pub(in crate::proxy) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>, Fault>> {

@@ -191,7 +191,7 @@ impl UpstreamConn {
     }
 
     /// Takes a response whose header section declares an empty body as complete: the client cannot receive trailers.
-    pub(super) const fn ignore_trailers(&mut self) {
+    pub(super) fn ignore_trailers(&mut self) {
         match self {
             UpstreamConn::H1(_) => {}
             UpstreamConn::H2(h2) => h2.ignore_trailers(),

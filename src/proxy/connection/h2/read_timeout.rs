@@ -41,12 +41,13 @@ impl FrameProgress {
 
     /// Whether a frame is incomplete, or a header block.
     pub(super) fn is_within_frame(&self) -> bool {
-        self.has_begun() && self.load() != NONE_PENDING
+        is_pending(self.load())
     }
 
     /// Whether a frame is incomplete that is not DATA, or a header block.
     pub(super) fn is_within_other_than_data(&self) -> bool {
-        self.is_within_frame() && self.load() & MAYBE_DATA == 0
+        let pending = self.load();
+        is_pending(pending) && pending & MAYBE_DATA == 0
     }
 
     pub(super) fn store(&self, pending: u32) {
@@ -56,6 +57,10 @@ impl FrameProgress {
     pub(super) fn load(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+const fn is_pending(progress: u32) -> bool {
+    !matches!(progress, NOTHING_READ | NONE_PENDING)
 }
 
 /// The timer for an incomplete frame or header block.
@@ -81,7 +86,7 @@ impl FrameReadTimeout {
     /// frame that may be DATA times out only when the connection has no open stream (`connection_idle`).
     pub(super) fn poll_timeout(&mut self, cx: &mut Context<'_>, connection_idle: bool) -> Poll<()> {
         let pending = self.progress.load();
-        if !self.progress.is_within_frame() || (pending & MAYBE_DATA != 0 && !connection_idle) {
+        if !is_pending(pending) || (pending & MAYBE_DATA != 0 && !connection_idle) {
             self.watched = NONE_PENDING;
             self.timer = None;
             return Poll::Pending;
