@@ -30,8 +30,7 @@ impl PathRewrite {
             PathRewrite::StripSegments(count) => strip_segments(path, *count),
             PathRewrite::Replace(pattern, template) => {
                 let values = pattern.values(path);
-                let rendered = template.render(|placeholder| parameter(&values, placeholder));
-                strip_segments(&rendered.unwrap_or_default(), 0)
+                fill(template, |placeholder| parameter(&values, placeholder))
             }
         };
         check_rewritten(rewritten)
@@ -43,8 +42,12 @@ impl PathRewrite {
 /// # Errors
 /// Every request would be rejected: the path has dot segments, or octets that no path may have.
 pub(crate) fn check_template(template: &ValueTemplate) -> Result<(), Rejection> {
-    let example = template.render(|_| Some(Cow::Borrowed(b"x")));
-    check_rewritten(strip_segments(&example.unwrap_or_default(), 0)).map(|_| ())
+    check_rewritten(fill(template, |_| Some(Cow::Borrowed(b"x")))).map(|_| ())
+}
+
+/// The path that a template gives with these values. It begins with exactly one slash.
+fn fill<'a>(template: &ValueTemplate, value: impl FnMut(Placeholder) -> Option<Cow<'a, [u8]>>) -> Vec<u8> {
+    strip_segments(&template.render(value).unwrap_or_default(), 0)
 }
 
 fn check_rewritten(path: Vec<u8>) -> Result<Vec<u8>, Rejection> {

@@ -76,8 +76,8 @@ impl UnixSocket {
     /// # Errors
     /// A process answers on it, the path is something else, or the system refuses it.
     pub(crate) fn bind(path: &Arc<Path>, mode: u32) -> Result<Self, UnixBindError> {
-        check_socket(path).map_err(UnixBindError::Unusable)?;
         let _lock = lock_directory(path);
+        check_socket(path).map_err(UnixBindError::Unusable)?;
         remove_stale(path)?;
         let bind = || -> io::Result<UnixSocket> {
             let socket = socket()?;
@@ -112,7 +112,7 @@ fn remove_stale(path: &Path) -> Result<(), UnixBindError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(UnixBindError::System(error)),
-        Ok(_) => check_socket(path).map_err(UnixBindError::Unusable)?,
+        Ok(_) => {}
     }
     let connected = socket().and_then(|socket| socket.connect(&SockAddr::unix(path)?));
     match connected {

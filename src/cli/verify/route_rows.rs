@@ -94,8 +94,7 @@ fn plan(
         if case.on == Some(RouteFeature::DenyMethods) && (!reaches_route || is_never_routed) {
             return Err(format!("{method} does not reach the route"));
         }
-        let posts =
-            harness.probes.accepts(probe, &Method::POST) && !route.deny_methods.contains(&Method::POST);
+        let posts = harness.probes.accepts(probe, &Method::POST) && !route.denies(&Method::POST);
         let write = if posts { Method::POST } else { method.clone() };
         let own = RouteProbe { method, ..probe.clone() };
         let profile = GatewayProfile { member: member.clone(), ..profile_for(harness, &own, &write) };
