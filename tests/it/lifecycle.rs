@@ -128,11 +128,7 @@ fn sighup_without_a_config_file_is_logged_and_ignored() {
 #[test]
 fn unsupported_signals_are_logged_and_ignored_also_during_a_drain() {
     let gate = Gate::new();
-    let upstream = script([
-        Step::ReadRequestHead,
-        Step::WaitForGate(gate.clone()),
-        Step::Write(http_response("200 OK", "still here")),
-    ]);
+    let upstream = gated_upstream(&gate, "still here");
     let gateway = Gateway::with_upstream(&upstream).set("drain", "60s").start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");

@@ -99,11 +99,7 @@ fn overhead_counts_local_and_upstream_responses_on_both_protocols() {
 #[test]
 fn overhead_counts_a_request_when_its_client_disconnects_early() {
     let gate = Gate::new();
-    let upstream = script([
-        Step::ReadRequestHead,
-        Step::WaitForGate(gate.clone()),
-        Step::Write(http_response("200 OK", "late")),
-    ]);
+    let upstream = gated_upstream(&gate, "late");
     let gateway = Gateway::with_upstream(&upstream).start();
     let mut client = gateway.client();
     client.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
@@ -117,11 +113,7 @@ fn overhead_counts_a_request_when_its_client_disconnects_early() {
 #[test]
 fn overhead_excludes_the_wait_for_response_headers() {
     let gate = Gate::new();
-    let upstream = script([
-        Step::ReadRequestHead,
-        Step::WaitForGate(gate.clone()),
-        Step::Write(http_response("200 OK", "late")),
-    ]);
+    let upstream = gated_upstream(&gate, "late");
     let gateway = single_worker(Gateway::with_upstream(&upstream)).start();
     let mut client = gateway.client();
     client.send(GET);
@@ -207,11 +199,7 @@ fn overhead_excludes_the_wait_for_the_body_of_a_denied_request() {
 #[test]
 fn overhead_excludes_the_wait_in_the_concurrency_queue() {
     let gate = Gate::new();
-    let upstream = script([
-        Step::ReadRequestHead,
-        Step::WaitForGate(gate.clone()),
-        Step::Write(http_response("200 OK", "late")),
-    ]);
+    let upstream = gated_upstream(&gate, "late");
     let limits = "{ max: 1, queue: 1, queue_timeout: 9s }";
     let gateway =
         single_worker(Gateway::with_upstream(&upstream)).set("upstream.concurrency", limits).start();

@@ -7,5 +7,5 @@ pub use super::http1_client::Client;
 pub use super::load::{limit, millis, scaled};
 pub use super::response_reader::{HttpResponse, NoResponse, ResponseEnd, SentRequest};
 pub use super::scripted_upstreams::{
-    by_request, html_upstream, ok_upstream, refusing_port, script, scripts, static_response,
+    by_request, gated_upstream, html_upstream, ok_upstream, refusing_port, script, scripts, static_response,
 };

@@ -88,11 +88,7 @@ fn listeners_may_be_listed_in_another_order_and_keep_their_settings() {
 #[test]
 fn gauges_of_removed_names_disappear_at_once_and_counters_stay() {
     let gate = Gate::new();
-    let upstream = script([
-        Step::ReadRequestHead,
-        Step::WaitForGate(gate.clone()),
-        Step::Write(http_response("200 OK", "old")),
-    ]);
+    let upstream = gated_upstream(&gate, "old");
     let setup = |route: &str, upstream_name: &str| {
         Gateway::with_upstream(&upstream)
             .upstream(upstream_name, &[upstream.address()])

@@ -3,7 +3,7 @@
 //! `statusquo::conformance` implements the scripts.
 
 use statusquo::conformance::{
-    RecordedHead, RefusingPort, Script, ScriptedUpstream, Step, http_response, write_bytes,
+    Gate, RecordedHead, RefusingPort, Script, ScriptedUpstream, Step, http_response, write_bytes,
 };
 
 /// Runs this script for every request.
@@ -29,6 +29,15 @@ pub fn static_response(bytes: impl Into<bytes::Bytes>) -> ScriptedUpstream {
 /// Responds to everything with 200 and this text.
 pub fn ok_upstream(text: &str) -> ScriptedUpstream {
     static_response(http_response("200 OK\ncontent-type: text/plain", text))
+}
+
+/// Responds to every request with 200 and this text once the gate is open.
+pub fn gated_upstream(gate: &Gate, text: &str) -> ScriptedUpstream {
+    script([
+        Step::ReadRequestHead,
+        Step::WaitForGate(gate.clone()),
+        Step::Write(http_response("200 OK", text)),
+    ])
 }
 
 /// Responds to everything with this status and an HTML page.
