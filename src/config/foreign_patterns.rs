@@ -75,7 +75,7 @@ fn exact(path: &str) -> Translation {
     Translation { pattern: path.to_owned(), difference: Difference::None }
 }
 
-/// Whether a path may go on behind the pattern.
+/// Whether a path may go on after the pattern.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Closed,
@@ -89,7 +89,7 @@ enum Segment {
     One(String, Difference),
     /// `{*rest}`
     Rest(String),
-    /// Text, and anything behind it: `api*`.
+    /// Text, and anything after it: `api*`.
     Open(String, Difference),
 }
 

@@ -2,8 +2,8 @@
 //!
 //! [`boot`] runs the process from a validated configuration to its exit. [`listen`] binds sockets and [`accept`]
 //! accepts connections within [`fd_budget`]; [`certificates`] logs problems with certificates; [`tasks`] run in the
-//! background; [`signals`] are received; [`reload`] applies a new configuration and [`drain`] shuts down. Requests are handled in
-//! [`crate::proxy`].
+//! background; [`signals`] are received; [`reload`] applies a new configuration and [`drain`] shuts down. Requests are
+//! handled in [`crate::proxy`].
 
 pub(crate) mod accept;
 pub(crate) mod boot;

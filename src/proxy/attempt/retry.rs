@@ -26,7 +26,8 @@ pub(in crate::proxy) struct FailedAttempt<'a> {
 pub(in crate::proxy) enum Retry {
     /// No retry.
     Never,
-    /// Resend on another connection, not counted as an attempt: the connection failed, not the server. After too many reconnects it is treated as [`Retry::AnyServer`].
+    /// Resend on another connection, not counted as an attempt: the connection failed, not the server. After too many
+    /// reconnects it is treated as [`Retry::AnyServer`].
     Reconnect,
     /// Only to another server or address.
     OtherServer,

@@ -296,8 +296,8 @@ impl DownstreamH2 {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when the `sent` body bytes, all flushed, are written or cannot be: the `h2` crate discards DATA frames that it has not written
-    /// when the stream is reset.
+    /// Ready when the `sent` body bytes, all flushed, are written or cannot be: the `h2` crate discards DATA frames that it
+    /// has not written when the stream is reset.
     pub(in crate::proxy) fn poll_written(&self, sent: u64, cx: &mut Context<'_>) -> Poll<()> {
         if self.send.is_none() {
             return Poll::Ready(());
