@@ -66,14 +66,17 @@ fn report(
             let warnings = config.warnings.to_json();
             write_json(out, &json!({ "file": name, "valid": true, "problems": [], "warnings": warnings }))
         }
-        (ReportFormat::Json, Err(problems)) => {
-            let problems = problems.to_json();
-            write_json(out, &json!({ "file": name, "valid": false, "problems": problems, "warnings": [] }))
-        }
+        (ReportFormat::Json, Err(problems)) => write_json(out, &invalid(file, problems)),
     }
 }
 
-fn write_json(out: &mut dyn Write, value: &serde_json::Value) -> io::Result<()> {
+/// The report on an invalid file as JSON.
+pub(super) fn invalid(file: &Path, problems: &Problems) -> serde_json::Value {
+    let file = file.display().to_string();
+    json!({ "file": file, "valid": false, "problems": problems.to_json(), "warnings": [] })
+}
+
+pub(super) fn write_json(out: &mut dyn Write, value: &serde_json::Value) -> io::Result<()> {
     writeln!(out, "{value:#}")
 }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use http::Method;
 use serde::Serialize;
 
+use super::check::ReportFormat;
 use super::load_or_exit;
 use super::run::print_message;
 use crate::contract::builtin;
@@ -37,7 +38,8 @@ pub(crate) enum CodesFormat {
 /// no file. The exit status is 78 if the file is missing or invalid, and 2 if no contract has the name.
 pub(crate) fn run(file: &Path, name: Option<&str>, format: CodesFormat) -> ExitCode {
     let builtin = name.and_then(Contract::builtin);
-    let of_file = if builtin.is_some() && !file.exists() { Ok(Vec::new()) } else { contracts_of(file) };
+    let of_file =
+        if builtin.is_some() && !file.exists() { Ok(Vec::new()) } else { contracts_of(file, format) };
     let contracts = match of_file {
         Ok(contracts) => contracts,
         Err(exit_code) => {
@@ -65,8 +67,9 @@ pub(crate) fn run(file: &Path, name: Option<&str>, format: CodesFormat) -> ExitC
 }
 
 /// The contracts that the file uses; its default comes first.
-fn contracts_of(file: &Path) -> Result<Vec<Arc<Contract>>, ExitCode> {
-    Ok(load_or_exit(file)?.contracts().into_iter().map(Arc::clone).collect())
+fn contracts_of(file: &Path, format: CodesFormat) -> Result<Vec<Arc<Contract>>, ExitCode> {
+    let format = if format == CodesFormat::Json { ReportFormat::Json } else { ReportFormat::Text };
+    Ok(load_or_exit(file, format)?.contracts().into_iter().map(Arc::clone).collect())
 }
 
 /// Renders the documentation of a contract.

@@ -48,7 +48,7 @@ pub(crate) struct ExplainOptions {
     #[arg(long, group = "what", value_parser = parse_cause)]
     cause: Option<Cause>,
     /// The status code of an upstream error response, 400 to 599.
-    #[arg(long, group = "what", value_name = "STATUS", value_parser = clap::value_parser!(u16).range(400..=599))]
+    #[arg(long, group = "what", value_name = "STATUS", value_parser = parse_status)]
     upstream_status: Option<u16>,
     /// The route of the request; by default the first route of the file, or of --upstream.
     #[arg(long, value_name = "NAME")]
@@ -109,7 +109,7 @@ impl From<RequestSentArg> for RequestSent {
 /// Prints the explanation. The exit status is 2 for a name that is not in the file, 78 for an invalid file, and 1 if
 /// the output could not be written.
 pub(crate) fn run(options: &ExplainOptions) -> ExitCode {
-    let config = match load_or_exit(&options.file.file) {
+    let config = match load_or_exit(&options.file.file, options.format) {
         Ok(config) => config,
         Err(exit_code) => return exit_code,
     };
@@ -153,6 +153,8 @@ struct ExplainInput<'a> {
     /// The rules of the response.
     errors: &'a config::ErrorRules,
     limit_headers: config::LimitHeaders,
+    /// The value of `Allow`.
+    allow: Option<HeaderValue>,
     /// The format of the body that the client prefers.
     format: BodyFormat,
     /// The upstream's response, if its body is given.
@@ -229,12 +231,23 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
         let count = config.routes.len();
         notes.push(format!("{} is one of {count} routes; --route selects another.", route.name));
     }
+    let allow = match (options.cause, chosen) {
+        (Some(Cause::MethodNotAllowed), Some((_, route))) => {
+            notes.push(route_state::allow_note(route));
+            route_state::allow(config, route)
+        }
+        _ => None,
+    };
     // The response to a panic reports in-memory limits; an unavailable backend reports nothing.
     let position = match trigger {
         _ if rate_limited => RequestPosition::OverLimit,
         Trigger::Fault(Cause::LimiterUnavailable | Cause::ProxyInternalError) => {
             RequestPosition::FirstWithoutStores
         }
+        // What is denied before the limits is not counted.
+        Trigger::Fault(
+            Cause::Maintenance | Cause::HttpRequestDenied | Cause::BodyTooLarge | Cause::ProxyLoopDetected,
+        ) => RequestPosition::NotCounted,
         Trigger::Fault(_) | Trigger::UpstreamStatus(_) => RequestPosition::First,
     };
     Ok(ExplainInput {
@@ -259,6 +272,7 @@ fn resolve<'a>(options: &'a ExplainOptions, config: &'a Config) -> Result<Explai
             rate_limits::evaluate(config, route, position)
         }),
         limit_headers: config.rate_limit_headers,
+        allow,
         request_sent: options.request_sent.map_or(defaults.request_sent, RequestSent::from),
         defaults,
         notes,
@@ -350,7 +364,9 @@ fn choose_route<'a>(
                 Some(Cause::RateLimited) => rate_limits::is_limited(config, entry),
                 Some(Cause::Maintenance) => entry.maintenance.is_some(),
                 Some(Cause::RouteResponse) => matches!(entry.action, RouteAction::RespondWithError),
-                Some(_) | None => entry.upstream.is_some(),
+                Some(Cause::HttpRequestDenied) => route_state::denies(entry),
+                Some(Cause::MethodNotAllowed) => !entry.methods.is_empty(),
+                Some(_) | None => entry.upstream.is_some() && entry.maintenance.is_none(),
             };
             let possible = candidates.clone().find(possible);
             Ok(possible.or_else(|| candidates.next()))
@@ -369,6 +385,11 @@ fn parse_cause(name: &str) -> Result<Cause, String> {
             None => "unknown cause; `statusquo codes` lists all causes".to_owned(),
         }
     })
+}
+
+fn parse_status(text: &str) -> Result<u16, String> {
+    let status = text.parse().ok().filter(|status| (400..=599).contains(status));
+    status.ok_or_else(|| "expected the status code of an error, 400 to 599".to_owned())
 }
 
 fn parse_method(text: &str) -> Result<Method, String> {

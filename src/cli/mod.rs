@@ -15,11 +15,16 @@ pub(crate) mod schema;
 pub(crate) mod simulate;
 pub(crate) mod verify;
 
+use std::ffi::OsString;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
+use clap::{Parser, Subcommand, ValueHint};
+
+use check::ReportFormat;
 
 use crate::config::{self, Config, Problems};
 use crate::server::reload::ConfigLoader;
@@ -102,8 +107,16 @@ enum LimitsCommand {
 #[derive(Debug, clap::Args)]
 struct ConfigArg {
     /// The configuration file.
-    #[arg(value_name = "FILE", env = "STATUSQUO_CONFIG", default_value = "statusquo.yaml")]
+    #[arg(value_name = "FILE", env = "STATUSQUO_CONFIG", default_value = DEFAULT_FILE, value_hint = ValueHint::FilePath)]
+    #[arg(value_parser = OsStringValueParser::new().map(file_or_default))]
     file: PathBuf,
+}
+
+const DEFAULT_FILE: &str = "statusquo.yaml";
+
+/// An empty variable, as of a container without a value for it, counts as unset.
+fn file_or_default(file: OsString) -> PathBuf {
+    PathBuf::from(if file.is_empty() { DEFAULT_FILE.into() } else { file })
 }
 
 /// Parses the command line and runs the command.
@@ -124,10 +137,16 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Loads a configuration with the environment's variables; prints its problems.
-fn load_or_exit(file: &Path) -> Result<Config, ExitCode> {
+/// Loads a configuration with the environment's variables; prints its problems, as JSON where the result would be JSON.
+fn load_or_exit(file: &Path, format: ReportFormat) -> Result<Config, ExitCode> {
     read_config(file).map_err(|problems| {
-        run::print_message(&problems.to_string());
+        match format {
+            ReportFormat::Text => run::print_message(&problems.to_string()),
+            // The exit code says the same if nobody reads this.
+            ReportFormat::Json => {
+                drop(check::write_json(&mut io::stdout().lock(), &check::invalid(file, &problems)))
+            }
+        }
         ExitCode::from(check::INVALID_CONFIG)
     })
 }

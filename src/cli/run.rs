@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::check::ReportFormat;
 use super::{load_or_exit, reloader};
 use crate::config::{Config, LogFormat};
 use crate::server::boot::{self, Listening};
@@ -16,7 +17,7 @@ use crate::telemetry::{Metrics, log};
 /// Serves `file`. The exit status is 0 after an orderly shutdown, 78 for an invalid file, and 1 if it cannot be served.
 pub(crate) fn run(file: &Path) -> ExitCode {
     signals::block();
-    match load_or_exit(file) {
+    match load_or_exit(file, ReportFormat::Text) {
         Ok(config) => serve(config, Some(reloader(file)), print_addresses),
         Err(exit_code) => exit_code,
     }

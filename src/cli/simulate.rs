@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::check::ReportFormat;
 use super::run::print_message;
+use super::{ConfigArg, load_or_exit};
 use crate::config::Config;
 use crate::config::problem::Diagnostic;
 use crate::config::sources::{ReadHelp, unreadable};
@@ -37,9 +38,8 @@ const LOG_FILE: ReadHelp = ReadHelp {
 /// The options of `limits simulate`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SimulateOptions {
-    /// The configuration file with the rate limits.
-    #[arg(value_name = "FILE", env = "STATUSQUO_CONFIG", default_value = "statusquo.yaml")]
-    file: PathBuf,
+    #[command(flatten)]
+    file: ConfigArg,
     /// The access log: JSON lines of statusquo (`log.requests: all`), or the common or combined log format; `-` is
     /// standard input.
     #[arg(long, value_name = "LOG")]
@@ -54,7 +54,7 @@ pub(crate) struct SimulateOptions {
 
 /// Prints the result of the replay. The exit status is 78 for an invalid configuration and 1 for an unreadable log.
 pub(crate) fn run(options: &SimulateOptions) -> ExitCode {
-    let config = match super::load_or_exit(&options.file) {
+    let config = match load_or_exit(&options.file.file, options.format) {
         Ok(config) => config,
         Err(code) => return code,
     };

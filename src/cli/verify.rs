@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use super::check::ReportFormat;
 use super::run::print_message;
 use super::{ConfigArg, load_or_exit};
 use crate::config::{Config, Location, Problem, Problems};
@@ -41,7 +42,7 @@ pub(crate) struct VerifyOptions {
     file: ConfigArg,
     /// Output format.
     #[arg(long, value_enum, default_value_t)]
-    format: VerifyFormat,
+    format: ReportFormat,
     /// Exit 0 if rows are flaky: failed first, passed when repeated.
     #[arg(long)]
     allow_flaky: bool,
@@ -51,16 +52,6 @@ pub(crate) struct VerifyOptions {
     /// Connect to the gateways through this relay, which reads their address from a first line; for tests of `verify`.
     #[arg(long, hide = true, value_name = "ADDRESS")]
     through: Option<SocketAddr>,
-}
-
-/// Output format of the report.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum VerifyFormat {
-    /// A table.
-    #[default]
-    Text,
-    /// A JSON document with every row.
-    Json,
 }
 
 /// The result of one fault, on one route or without a route.
@@ -170,7 +161,7 @@ const MAX_RESTARTS: u32 = 2;
 /// Verifies `file`. Exit code 0: the contract was kept; 1: a row failed or is flaky, or the run could not be set up;
 /// 78: the file is invalid.
 pub(crate) fn run(options: &VerifyOptions) -> ExitCode {
-    let config = match load_or_exit(&options.file.file) {
+    let config = match load_or_exit(&options.file.file, options.format) {
         Ok(config) => config,
         Err(exit_code) => return exit_code,
     };
@@ -186,8 +177,8 @@ pub(crate) fn run(options: &VerifyOptions) -> ExitCode {
         }
     };
     let text = match options.format {
-        VerifyFormat::Text => print::render_text(&report),
-        VerifyFormat::Json => print::render_json(&report),
+        ReportFormat::Text => print::render_text(&report),
+        ReportFormat::Json => print::render_json(&report),
     };
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Ok(()) if report.passed() => ExitCode::SUCCESS,

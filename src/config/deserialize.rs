@@ -14,7 +14,7 @@ use serde::forward_to_deserialize_any;
 
 use super::file::ConfigFile;
 use super::keys::Keys;
-use super::problem::{Diagnostic, did_you_mean, join_or, quoted};
+use super::problem::{Diagnostic, NOT_YET, did_you_mean, join_or, quoted};
 use super::tree::{Entry, Node, NodeKind};
 use super::units;
 
@@ -474,9 +474,6 @@ impl<'de> de::MapAccess<'de> for EntryAccess<'_> {
         }
     }
 }
-
-/// The message for keys and values that are planned.
-pub(crate) const NOT_YET: &str = "not supported yet";
 
 #[cfg(test)]
 pub(super) mod tests {

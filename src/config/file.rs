@@ -40,7 +40,10 @@ const LABEL: &str = "^[A-Za-z0-9_.-]{1,64}$";
 /// The whole file.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-planned" = { "admin": "remove it; /metrics, /livez and /readyz are at telemetry.address" }))]
+#[schemars(extend("x-planned" = {
+    "admin": "remove it; /metrics, /livez and /readyz are at telemetry.address",
+    "tracing": "remove it; traceparent and tracestate are forwarded",
+}))]
 pub(crate) struct ConfigFile {
     /// The version of the file format.
     ///
@@ -267,7 +270,7 @@ pub struct TelemetryConfig {
 /// Log settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "LogFile")]
+#[schemars(rename = "LogFile", extend("x-planned" = { "file": "remove it; the log is standard error" }))]
 pub struct LogConfig {
     /// The format of log lines.
     #[schemars(extend("default" = "auto", "x-reload" = "no"))]

@@ -1,7 +1,7 @@
 //! Where a listener accepts connections, as written: a TCP address or a Unix socket, and the permissions of the socket.
 
 use super::ListenAddress;
-use super::problem::{Diagnostic, quoted, refuse};
+use super::problem::{Diagnostic, NOT_YET, quoted, refuse};
 use super::socket_path::socket_path;
 use super::units::{network, tcp_address};
 use crate::http::peer::PeerRange;
@@ -16,6 +16,9 @@ const DEFAULT_SOCKET_MODE: u32 = 0o660;
 pub(crate) fn listen_address(text: &str) -> Result<ListenAddress, Diagnostic> {
     if text.starts_with('/') {
         return refuse(text, "is the path of a socket without unix:", format!("write \"unix:{text}\""));
+    }
+    if text.starts_with("fd:") {
+        return refuse(text, format!("is {NOT_YET}"), "write an address such as \":8080\"");
     }
     match text.strip_prefix("unix:") {
         Some(path) => socket_path(path).map(|path| ListenAddress::Unix(path, DEFAULT_SOCKET_MODE)),

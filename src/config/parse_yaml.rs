@@ -72,17 +72,21 @@ impl TreeBuilder {
                 Ok(())
             }
             Event::Scalar(text, style, anchor, tag) => {
-                reject_tag(tag.as_deref(), location)?;
+                reject_tag(
+                    tag.as_deref(),
+                    &format!("remove the tag, and write {}", quoted(&text)),
+                    location,
+                )?;
                 let kind = NodeKind::Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
                 self.finish_node(Node { location, kind }, anchor)
             }
             Event::SequenceStart(_, anchor, tag) => {
-                reject_tag(tag.as_deref(), location)?;
+                reject_tag(tag.as_deref(), "remove the tag", location)?;
                 self.open(Node { location, kind: NodeKind::Sequence(Vec::new()) }, anchor);
                 Ok(())
             }
             Event::MappingStart(_, anchor, tag) => {
-                reject_tag(tag.as_deref(), location)?;
+                reject_tag(tag.as_deref(), "remove the tag", location)?;
                 self.open(Node { location, kind: NodeKind::Mapping(Vec::new()) }, anchor);
                 Ok(())
             }
@@ -293,13 +297,11 @@ fn half_quoted(line: &str) -> Option<&str> {
     (!rest.is_empty() && !rest.starts_with('#')).then_some(value)
 }
 
-fn reject_tag(tag: Option<&Tag>, location: Location) -> Result<(), Problem> {
+/// The key decides the type of a value, so that a tag would have no effect.
+fn reject_tag(tag: Option<&Tag>, help: &str, location: Location) -> Result<(), Problem> {
     match tag {
-        Some(tag) if !tag.is_yaml_core_schema() => {
-            let message = "tags (\"!name\") are not supported";
-            Err(problem_at(location, message, "remove the tag, or quote the text"))
-        }
-        Some(_) | None => Ok(()),
+        Some(_) => Err(problem_at(location, "tags (\"!name\") are not supported", help)),
+        None => Ok(()),
     }
 }
 

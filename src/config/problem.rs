@@ -322,6 +322,8 @@ fn edit_distance(a: &[char], b: &[char]) -> usize {
     last.last().copied().unwrap_or(0)
 }
 
+/// The message for keys and values that are planned.
+pub(crate) const NOT_YET: &str = "not supported yet";
 /// Shorter words begin many others.
 const MIN_PREFIX: usize = 4;
 const MAX_PROBLEMS: usize = 100;

@@ -114,20 +114,37 @@ pub(crate) fn path_shape(text: &str, lenient: bool) -> Result<String, Diagnostic
     }
     let (shape, example) = anonymise_parameters(text);
     let (reason, help) = match check_path(example.as_bytes()) {
-        Err(error) => (error.evidence.to_string(), "use a different path"),
+        Err(error) => {
+            let encoded = percent_encoded(text);
+            let help =
+                if encoded == text { "use a different path".to_owned() } else { accepted(&encoded, "") };
+            return refuse(text, format!("would never match: {}", error.evidence), help);
+        }
         Ok(facts) => match facts.ambiguity {
-            Some(Ambiguity::DotSegments) if !lenient => (
-                "paths with dot segments are rejected".to_owned(),
-                "resolve the dot segments, or set paths: lenient",
-            ),
+            Some(Ambiguity::DotSegments) if !lenient => {
+                ("paths with dot segments are rejected", "resolve the dot segments, or set paths: lenient")
+            }
             Some(Ambiguity::EncodedBackslash | Ambiguity::EncodedControl) if !lenient => (
-                "paths with an encoded backslash or control byte are rejected".to_owned(),
+                "paths with an encoded backslash or control byte are rejected",
                 "use a different path, or set paths: lenient",
             ),
             Some(_) | None => return Ok(shape),
         },
     };
     refuse(text, format!("would never match: {reason}"), help)
+}
+
+/// The path as clients send it, where it has characters that they encode.
+fn percent_encoded(text: &str) -> String {
+    let is_escape = |rest: &str| {
+        rest.get(1..3).is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+    };
+    let encode = |(at, letter): (usize, char)| match letter {
+        '%' if is_escape(text.get(at..).unwrap_or_default()) => "%".to_owned(),
+        ' ' | '"' | '%' | '^' => format!("%{:02X}", u32::from(letter)),
+        _ => letter.to_string(),
+    };
+    text.char_indices().map(encode).collect()
 }
 
 const PATTERN_HELP: &str =
@@ -329,7 +346,8 @@ mod tests {
             ("/{*rest}/x", "{*rest} must be the last segment"),
             ("/{a}{b}", "use at most one {parameter} per segment"),
             ("/a/../b", "resolve the dot segments, or set paths: lenient"),
-            ("/a b", "use a different path"),
+            ("/a b", "write \"/a%20b\""),
+            ("/50%/\"x\"", "write \"/50%25/%22x%22\""),
             ("/acc> ount/x", PATTERN_HELP),
             ("~ \\.php$", PATTERN_HELP),
             ("/u/{id:[0-9]+}", "write \"/u/{id}\": a parameter matches any text up to the next slash"),

@@ -94,7 +94,7 @@ fn unsupported_scheme(text: &str) -> Diagnostic {
         // A suggestion must not lose TLS.
         "https" | "wss" | "h2" | "grpcs" | "tls" | "ssl" => "https://",
         "http" | "ws" | "h2c" | "grpc" => "http://",
-        _ if rest.contains(':') => "",
+        "tcp" | "udp" if rest.contains(':') => "",
         _ => "http://",
     };
     let authority = rest.split('/').next().unwrap_or("");

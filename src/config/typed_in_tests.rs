@@ -2,6 +2,7 @@
 
 use super::super::super::problem::Problem;
 use super::error_messages::EXPECTED_MESSAGES;
+use super::mistakes::{MISTAKES, with_defaults};
 use super::{config_with, load};
 
 /// The value that a help proposes, as it would be typed in.
@@ -75,15 +76,8 @@ const NOT_TYPED_IN: &[&str] = &[
 #[test]
 fn every_help_is_accepted_when_it_is_typed_in() {
     let sections = EXPECTED_MESSAGES.iter().map(|(section, _)| config_with(section));
-    let more = TYPED_IN.iter().map(|section| {
-        let defaults = [
-            ("listen:", "listen: [{ address: \":8080\" }]\n"),
-            ("upstreams:", "upstreams: { shop: { servers: [\"a:80\"] } }\n"),
-            ("routes:", "routes: [{ name: r, upstream: shop }]\n"),
-        ];
-        let missing = defaults.iter().filter(|(key, _)| !section.starts_with(key)).map(|(_, text)| *text);
-        missing.collect::<String>() + section + "\n"
-    });
+    let mistakes = MISTAKES.iter().map(|(section, _)| *section);
+    let more = TYPED_IN.iter().copied().chain(mistakes).map(with_defaults);
     let mut refused = Vec::new();
     let mut typed = 0;
     let contracts =

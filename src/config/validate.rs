@@ -132,6 +132,7 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
         max_body: client.max_body,
     };
     let routes = validate_routing::routes(&routes_at, file.routes.as_ref(), &context);
+    validate_limits::check_path_parts(root, &limits, &routes);
 
     Some(Config {
         workers: file.workers.unwrap_or(parallelism.max(1)),

@@ -175,31 +175,40 @@ fn target_problem(text: &str, route_has_host: bool) -> Option<(&'static str, &'s
     None
 }
 
-/// `request_headers` or `response_headers`, with what protects some fields.
+/// `request_headers` or `response_headers`. `protected`: why a key (`set`, `add`, `remove`) cannot have a field.
 pub(crate) fn edits<'f>(
     at: &Place<'f>,
     file: Option<&'f HeaderEditsFile>,
-    (pattern, protected): (&PathPattern, fn(&HeaderName) -> Option<&'static str>),
+    pattern: &PathPattern,
+    protected: impl Fn(&str, &HeaderName) -> Option<&'static str>,
 ) -> HeaderEdits {
     let Some(file) = file else { return HeaderEdits::default() };
-    let editable = |name: HeaderName| match protected(&name) {
+    let editable = |key: &str, name: HeaderName| match protected(key, &name) {
         None => Ok(name),
-        Some(reason) => refuse(name.as_str(), format!("cannot be changed: {reason}"), "remove it"),
+        Some(reason) => refuse(
+            name.as_str(),
+            format!("cannot be changed: {reason}"),
+            if name == "vary" { "remove it, or use add" } else { "remove it" },
+        ),
     };
     let fields = |key: &'static str, fields: &'f Option<Named<String>>| {
         let fields = at.key(key).sections(fields.as_ref());
         fields.filter_map(|(field, name, value)| {
-            let name = field.check(units::header_name(name).and_then(editable))?;
+            let name = field.check(units::header_name(name).and_then(|name| editable(key, name)))?;
             let value = field.check(field_value(value, pattern))?;
             Some((field, name, value))
         })
     };
-    let removed = at.key("remove").items(&file.remove);
-    HeaderEdits {
-        set: distinct_fields(fields("set", &file.set)),
-        add: fields("add", &file.add).map(|(_, name, value)| (name, value)).collect(),
-        remove: removed.filter_map(|(item, name)| item.check(editable(name.0.clone()))).collect(),
+    let set = distinct_fields(fields("set", &file.set));
+    let mut remove: Vec<HeaderName> = Vec::new();
+    for (item, name) in at.key("remove").items(&file.remove) {
+        let Some(name) = item.check(editable("remove", name.0.clone())) else { continue };
+        if set.iter().any(|(other, _)| *other == name) || remove.contains(&name) {
+            item.report(format!("{name} is set or removed already"), "remove it");
+        }
+        remove.push(name);
     }
+    HeaderEdits { set, add: fields("add", &file.add).map(|(_, name, value)| (name, value)).collect(), remove }
 }
 
 fn field_value(text: &str, pattern: &PathPattern) -> Result<ValueTemplate, Diagnostic> {

@@ -38,7 +38,7 @@ pub(crate) fn rules(at: &Place<'_>, form: &ErrorsForm, scope: &ErrorScope<'_>) -
         include,
         negotiate: file.format == ErrorFormat::Negotiate,
         message_paths: Text::values(&file.message_paths),
-        keep_details: file.keep_details.iter().map(|name| name.as_str().into()).collect(),
+        keep_details: Text::values(&file.keep_details),
         upstream_body_limit: usize::try_from(*file.upstream_body.limit).unwrap_or(conform::BODY_LIMIT),
         upstream_body_timeout: *file.upstream_body.timeout,
         retry_after: *file.retry_after,

@@ -2,9 +2,10 @@
 //!
 //! [`crate::limit`] checks quotas; its errors become diagnostics here.
 
+use super::RouteConfig;
 use super::file::forms::{Either, Text};
 use super::file::limits::RateLimitFile;
-use super::problem::quoted;
+use super::problem::{closest_match, quoted};
 use super::units::duration_text;
 use super::validator::Place;
 use crate::limit::{Algorithm, Credential, KeyPart, LimiterMode, LimiterSettings, Quota, QuotaError};
@@ -101,6 +102,40 @@ fn quota(at: &Place<'_>, file: &RateLimitFile) -> Option<Quota> {
         }
     }
     None
+}
+
+/// Reports the path parameters in keys that a route with the rule does not have: `client_ip` counts in their place. If no
+/// route with the rule has the parameter, it is a mistake.
+pub(crate) fn check_path_parts(root: &Place<'_>, limits: &[ValidatedLimit], routes: &[RouteConfig]) {
+    for (number, limit) in limits.iter().enumerate() {
+        let users = || routes.iter().enumerate().filter(|(_, route)| route.rate_limits.contains(&number));
+        let key = limit.settings.iter().flat_map(|settings| settings.key.iter().enumerate());
+        for (index, part) in key {
+            let KeyPart::Path(name) = part else { continue };
+            let has_parameter = |route: &RouteConfig| route.pattern.position(name).is_some();
+            let is_possible = users().any(|(_, route)| has_parameter(route));
+            for (route_number, route) in users().filter(|(_, route)| !has_parameter(route)) {
+                if is_possible {
+                    let rule = quoted(&limit.name);
+                    let message =
+                        format!("the path has no parameter {{{name}}}, so {rule} counts by client_ip here");
+                    let help = "add the parameter to match.path, or use a rule of its own";
+                    root.key("routes").item(route_number).key("rate_limits").warn(message, help);
+                    continue;
+                }
+                let item = root.key("rate_limits").key(&limit.name).key("key").item(index);
+                let message = format!("no route with this rule has a parameter {{{name}}} in its path");
+                let near = closest_match(name, route.pattern.names().iter().map(String::as_str));
+                item.report_once(
+                    message,
+                    match near {
+                        Some(near) => format!("did you mean \"path:{near}\"?"),
+                        None => format!("remove it, or add {{{name}}} to match.path"),
+                    },
+                );
+            }
+        }
+    }
 }
 
 /// The rules of a route as indices of `limits`, in the order of the route. Unknown names are already reported.

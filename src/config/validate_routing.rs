@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderName, Method};
 
 use super::file::forms::Text;
 use super::file::route::{ForwardedWord, PathsWord, RouteFile};
@@ -86,24 +86,35 @@ fn check(route: &Route<'_>, context: &RouteContext<'_>, table: &mut RouteTable) 
     let pattern = PathPattern::parse(&path);
     let respond = file.respond.as_ref();
     let route_response = validate_respond::error_code(&at.key("respond"), respond, route.contract);
+    let errors = ErrorRules { route_response, ..errors(&at.key("errors"), route, context) };
+    let has_cors = file.cors.is_some();
+    let owned_field = |key: &str, name: &HeaderName| match name.as_str() {
+        text if text.starts_with("access-control-") => {
+            has_cors.then_some("the key cors of the route decides it")
+        }
+        "vary" if key != "add" && (has_cors || errors.negotiate) => Some("the gateway adds members to it"),
+        _ => None,
+    };
     RouteConfig {
         name: route.name.clone(),
         upstream: upstream(at, file, context),
-        errors: ErrorRules { route_response, ..errors(&at.key("errors"), route, context) },
         cors: validate_cors::route(&at.key("cors"), file.cors.as_ref(), context.cors, &methods),
         action: validate_actions::action(at, file, host.as_deref(), &pattern),
         path_rewrite: validate_actions::path_rewrite(at, file, &pattern),
         request_edits: validate_actions::edits(
             &at.key("request_headers"),
             file.request_headers.as_ref(),
-            (&pattern, protected_request_field),
+            &pattern,
+            |_, name| protected_request_field(name),
         ),
         response_edits: validate_actions::edits(
             &at.key("response_headers"),
             file.response_headers.as_ref(),
-            (&pattern, protected_response_field),
+            &pattern,
+            |key, name| protected_response_field(name).or_else(|| owned_field(key, name)),
         ),
         maintenance: validate_actions::maintenance(&at.key("maintenance"), file.maintenance.as_ref()),
+        errors,
         conditions,
         host,
         pattern,

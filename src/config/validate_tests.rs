@@ -31,6 +31,8 @@ mod appwrite_file;
 mod contract_messages;
 #[path = "error_message_tests.rs"]
 mod error_messages;
+#[path = "mistake_tests.rs"]
+mod mistakes;
 #[path = "typed_in_tests.rs"]
 mod typed_in;
 

@@ -147,7 +147,11 @@ fn health(at: &Place<'_>, file: &HealthFile) -> Option<HealthSettings> {
             at.key("tcp").report("a connect check has no path", "remove tcp, or remove path");
             return None;
         }
-        (None, true) => HealthCheck::Connect,
+        (None, true) => {
+            at.key("expect")
+                .pointless("a connect check has no status", "remove it, or write path in place of tcp");
+            HealthCheck::Connect
+        }
         (Some(path), false) => HealthCheck::Http { path: path.0.clone(), expect: file.expect.clone() },
         (None, false) => {
             // An invalid path is already reported.

@@ -38,7 +38,7 @@ pub(crate) fn complete(
         kind: contract.type_for(code, None),
         ..values(contract, code, facts)
     };
-    template.complete(error.text, &error.value, &values)
+    template.complete((error.text, &error.value), &values, contract.allowed_types())
 }
 
 /// The error as a problem document, with its message, type and details.

@@ -67,7 +67,31 @@ fn conforms(template: &Template, body: &str) -> bool {
 
 fn complete(template: &Template, body: &str, values: &BodyValues<'_>) -> Option<String> {
     let value = json::read(body).unwrap();
-    template.complete(body, &value, values).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+    template
+        .complete((body, &value), values, &Types::default())
+        .map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+#[test]
+fn list_item_of_the_gateway_is_found_among_others_and_completed() {
+    let template = template(
+        r#"{"m":"{message}","info":["{retry_after}","{param}","{request_sent}","x"],"wait":["{retry_after}"]}"#,
+    );
+    let body = |info: &str, wait: &str| format!(r#"{{ "m":"a", "info": [{info}], "wait": [{wait}] }}"#);
+    let after = |seconds| BodyValues { retry_after: seconds, ..values() };
+    for (received, retry_after, info, wait) in [
+        (body(r#"30, "p", "full", "x""#, "30"), Some(7), r#"7, "p", "none", "x""#, "7"),
+        (body(r#"30, "p", "full", "x""#, "30"), None, r#""p","none","x""#, ""),
+        (body(r#""p" , "full", "x""#, ""), Some(7), r#"7,"p","none","x""#, "7"),
+        (body(r#""p" , "full", "x""#, ""), None, r#""p" , "none", "x""#, ""),
+        (body(r#""full", "x""#, r#""soon""#), Some(7), r#"7,"none","x""#, "7"),
+        (body(r#""soon", "p", "full", "x""#, "[]"), Some(7), r#"7, "p", "none", "x""#, "7"),
+    ] {
+        assert!(conforms(&template, &received), "{received}");
+        let completed = complete(&template, &received, &after(retry_after)).unwrap();
+        assert_eq!(completed, body(info, wait), "{received}");
+    }
+    assert!(!conforms(&template, &body(r#""x""#, "")));
 }
 
 #[test]

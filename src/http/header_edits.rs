@@ -102,6 +102,7 @@ pub(crate) fn protected_request_field(name: &HeaderName) -> Option<&'static str>
 pub(crate) fn protected_response_field(name: &HeaderName) -> Option<&'static str> {
     match name.as_str() {
         "content-type" | "content-encoding" => Some("it describes the body"),
+        "date" => Some("it is the time of the response"),
         "retry-after" => Some("the gateway writes it"),
         "x-request-id" => Some("the gateway writes it"),
         "grpc-status" | "grpc-message" => Some("it is the result of a gRPC call"),

@@ -53,6 +53,11 @@ impl PreviewedHeaders {
         self.0.fields().iter().cloned().chain(self.0.merged_fields(None, |_| true)).collect()
     }
 
+    /// Sets `Allow`.
+    pub(crate) fn set_allow(&mut self, methods: HeaderValue) {
+        self.0.set_allow(methods);
+    }
+
     /// Adds the edits of the route.
     pub(crate) fn set_edits(&mut self, edits: RenderedEdits) {
         self.0.set_edits(edits);

@@ -70,6 +70,34 @@ fn missing_file_prints_one_sentence() {
 }
 
 #[test]
+fn empty_variable_counts_as_unset() {
+    let (status, _, diagnostics) = run(&["check"], &[("STATUSQUO_CONFIG".to_owned(), String::new())]);
+    assert_eq!(status, Some(78));
+    assert!(diagnostics.starts_with("cannot read statusquo.yaml: no such file"), "{diagnostics}");
+}
+
+#[test]
+fn unreadable_file_is_reported_as_json_where_the_result_would_be() {
+    for command in ["check", "explain --cause draining", "verify", "codes", "limits simulate --log -"] {
+        let arguments = format!("{command} --format json no-such-file.yaml");
+        let (status, out, diagnostics) = run(&arguments.split(' ').collect::<Vec<_>>(), &[]);
+        assert_eq!(status, Some(78), "{command}: {diagnostics}");
+        let report: serde_json::Value = serde_json::from_str(&out).expect(command);
+        let message = "cannot read no-such-file.yaml: no such file";
+        assert_eq!((&report["valid"], &report["problems"][0]["message"]), (&false.into(), &message.into()));
+    }
+}
+
+#[test]
+fn status_that_is_no_error_is_refused_with_the_range() {
+    for status in ["abc", "200", "600"] {
+        let (code, _, diagnostics) = run(&["explain", "--upstream-status", status], &[]);
+        assert_eq!(code, Some(2));
+        assert!(diagnostics.contains("expected the status code of an error, 400 to 599"), "{diagnostics}");
+    }
+}
+
+#[test]
 fn unknown_command_exits_2() {
     assert_eq!(run(&["serve-everything"], &[]).0, Some(2));
 }

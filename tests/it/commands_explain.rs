@@ -171,17 +171,20 @@ fn provoking_gateway(
         .environment("STATUSQUO_TEST_PANIC", "1")
         .may_panic()
         .limit(LONG_LIMIT)
-        .route("name: denied, match: { path: /denied }, upstream: main, deny: { methods: [GET] }")
+        .route("name: denied, match: { path: /denied }, upstream: main, deny: { methods: [GET] }, rate_limits: [few]")
         .route(
             "name: edited, match: { path: /edited }, upstream: main, deny: { methods: [GET] }, response_headers: \
-             { set: { x-a: b, cache-control: max-age=1 }, add: { x-c: d }, remove: [x-content-type-options, date] }",
+             { set: { x-a: b, cache-control: max-age=1 }, add: { x-c: d }, remove: [x-content-type-options] }",
         )
         .route(
             "name: maintained, match: { path: /maintained }, upstream: main, \
-             maintenance: { message: \"Back at 10:00 UTC.\", retry_after: 1h }",
+             maintenance: { message: \"Back at 10:00 UTC.\", retry_after: 1h }, rate_limits: [few]",
         )
+        .set("rate_limits.few", "{ allow: 5 per 1m }")
         .route("name: gone, match: { path: /gone }, respond: { code: 409 }")
-        .route("name: small, match: { path: /small }, upstream: main, max_body: 10B")
+        .route("name: posted, match: { path: /posted, methods: [POST, DELETE] }, upstream: main")
+        .route("name: put, match: { path: /posted, methods: [PUT] }, respond: { code: 409 }")
+        .route("name: small, match: { path: /small }, upstream: main, max_body: 10B, rate_limits: [few]")
         .route("name: late, match: { path: /late }, upstream: hanging, timeouts: { deadline: 300ms }")
         .route("name: nowhere, match: { path: /nowhere }, upstream: nowhere")
         .route("name: everywhere, match: { path: /everywhere }, upstream: everywhere")
@@ -235,7 +238,9 @@ fn provocations(via: &str) -> Vec<Provocation> {
         provoked_by("http_request_denied", "--route denied", get("/denied", "")),
         provoked_by("http_request_denied", "--route edited", get("/edited", "")),
         provoked_by("maintenance", "--route maintained", get("/maintained", "")),
-        provoked_by("route_response", "", get("/gone", "")),
+        provoked_by("route_response", "--route gone", get("/gone", "")),
+        provoked_by("method_not_allowed", "", get("/posted", "")),
+        provoked_by("method_not_allowed", "--route put", get("/posted", "")),
         provoked_by("proxy_loop_detected", "--route ok", get("/ok", &format!("via: {via}\r\n"))),
         provoked_by("proxy_internal_error", "--route panics", get("/__panic", "")),
         provoked_by("dns_error", "--route nowhere", get("/nowhere", "")),
@@ -480,9 +485,8 @@ fn explain_reports_forwarded_and_truncated_responses() {
     }
 }
 
-/// Unreserved causes that no request can provoke on every machine; and `method_not_allowed`, because `explain` does not
-/// know the path, on which `Allow` depends.
-const NOT_PROVOKED: [&str; 3] = ["proxy_configuration_error", "limiter_unavailable", "method_not_allowed"];
+/// Unreserved causes that no request can provoke on every machine.
+const NOT_PROVOKED: [&str; 2] = ["proxy_configuration_error", "limiter_unavailable"];
 
 #[test]
 fn causes_are_all_provoked_or_listed_as_not_provokable() {

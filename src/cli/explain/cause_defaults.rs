@@ -73,9 +73,6 @@ const fn note(cause: Cause, has_route: bool) -> Option<&'static str> {
         Cause::ClientTooSlow if !has_route => {
             Some("This is for a slow header section; with --route, for a slow body.")
         }
-        Cause::MethodNotAllowed => {
-            Some("The response also has Allow, with the methods of the routes that match the path.")
-        }
         Cause::AmbiguousPath => Some(
             "This is for a path with dot segments; for other ambiguous paths the connection is also closed.",
         ),

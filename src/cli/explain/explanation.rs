@@ -19,6 +19,7 @@ use crate::proxy::{
     BodyChange, CheckedResponse, PreviewedHeaders, edit_reply, render_h1, usually_closes_connection,
 };
 use crate::snapshot::error_context::{ErrorContext, RequestState};
+use crate::telemetry::definitions::NONE;
 use crate::telemetry::formatter::LineFormat;
 use crate::telemetry::{
     AccessLog, AccessRecord, CodeLabels, LoggedRequests, Metrics, Outcome, ResponseOrigin, log,
@@ -155,6 +156,9 @@ fn client_response(input: &ExplainInput<'_>, sent: Sent<'_>, end: ExplainedEnd) 
     let origin = input.origin.map(str::as_bytes);
     let limits = (input.limit_headers, &limited.rule_results[..]);
     let mut headers = PreviewedHeaders::new(input.cors_policy, origin, limits, now);
+    if let Some(methods) = &input.allow {
+        headers.set_allow(methods.clone());
+    }
     let edited_by = input.edited_by.filter(|route| !route.response_edits.is_empty());
     let edits = edited_by.map(|route| {
         let shown =
@@ -317,7 +321,7 @@ fn log_fields(
         tls: None,
         user_agent: b"",
         client_ip: None,
-        upstream: input.upstream.unwrap_or_default(),
+        upstream: input.upstream.unwrap_or(if input.route.is_some() { NONE } else { "" }),
         server: "",
         cause: decision.cause(),
         phase: decision.cause().map(|_| input.defaults.phase),

@@ -32,6 +32,8 @@ pub(super) enum RequestPosition {
     OverLimit,
     /// The first of a client, while the shared backends are unavailable.
     FirstWithoutStores,
+    /// Denied before the limits, by a client that has sent none: it is not counted, and backends are not asked.
+    NotCounted,
 }
 
 /// Evaluates the rules of a route.
@@ -44,12 +46,17 @@ pub(super) fn evaluate<'a>(
     let over_limit = position == RequestPosition::OverLimit;
     let mut state = RateLimitState::default();
     for limit in enforced_rules(config, route) {
-        if position == RequestPosition::FirstWithoutStores && limit.settings.store.is_some() {
-            continue;
-        }
         let settings = &limit.settings;
-        let decide =
-            |used| limit_table::preview(settings.algorithm, &settings.quota, now, used, settings.cost);
+        let cost = match position {
+            RequestPosition::FirstWithoutStores | RequestPosition::NotCounted if settings.store.is_some() => {
+                continue;
+            }
+            RequestPosition::NotCounted => 0,
+            RequestPosition::First | RequestPosition::OverLimit | RequestPosition::FirstWithoutStores => {
+                settings.cost
+            }
+        };
+        let decide = |used| limit_table::preview(settings.algorithm, &settings.quota, now, used, cost);
         let mut decision = decide(0);
         if over_limit && state.denied_by.is_none() {
             // The quota is used up by requests of this cost, and one more arrives.

@@ -7,7 +7,9 @@ use serde::Deserialize;
 
 use super::contract::AnyJson;
 use super::forms::{Either, Named, OneOrMany};
-use super::syntaxes::{CauseName, ErrorStatus, KeptField, MessagePath, MethodName, RetryAfter, Size, Time};
+use super::syntaxes::{
+    CauseName, ErrorStatus, KeptField, MemberName, MessagePath, MethodName, RetryAfter, Size, Time,
+};
 use crate::contract::UpstreamMessages;
 
 /// `enforce`, `observe`, `pass`, or a mapping.
@@ -56,7 +58,7 @@ pub(crate) struct ErrorsFile {
     /// sent are 4xx: for example the list of invalid fields. At most 16 KiB, 8 levels and 256 texts; a text that looks
     /// like markup or a stack trace is left out and counted.
     #[schemars(extend("default" = [], "x-unit" = "list of member names such as `errors` or `violations`"))]
-    pub keep_details: Vec<String>,
+    pub keep_details: Vec<MemberName>,
 
     /// Limits for reading the body of an upstream error to check it against the contract.
     #[schemars(extend("default" = {}))]

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::super::problem::{Diagnostic, did_you_mean, quoted, refuse, suggestion};
+use super::super::problem::{Diagnostic, NOT_YET, did_you_mean, quoted, refuse, suggestion};
 use super::super::units::{self, header_name, is_digits, method};
 use crate::contract::causes::UPSTREAM_RESPONSE;
 use crate::contract::{Cause, FixedStatus, JsonPath, RedirectStatus, header_filter};
@@ -122,8 +122,51 @@ pub(super) fn kept_field(text: &str) -> Result<HeaderName, Diagnostic> {
 }
 
 pub(super) fn message_path(text: &str) -> Result<JsonPath, Diagnostic> {
-    let help = "write names and indices, for example fault.faultstring or errors[0].text";
-    JsonPath::parse(text).ok_or_else(|| Diagnostic::of(text, "is not a place in a JSON body", help))
+    let is_foreign = text.starts_with(['$', '/', '#', '.']) || text.contains(['*', '\'', '"']);
+    let valid = |text: &str| JsonPath::parse(text).filter(|_| !is_foreign);
+    valid(text).ok_or_else(|| {
+        let meant = place_in_our_syntax(text).filter(|meant| meant != text && message_path(meant).is_ok());
+        let help = meant.map(|meant| format!("write {}", quoted(&meant)));
+        let form = || "write names and indices, for example fault.faultstring or errors[0].text".to_owned();
+        Diagnostic::of(text, "is not a place in a JSON body", help.unwrap_or_else(form))
+    })
+}
+
+/// The place that a JSON Pointer (`/errors/0/text`), a JSONPath (`$.errors[*]['text']`) or a filter of jq describes.
+fn place_in_our_syntax(text: &str) -> Option<String> {
+    let steps = match text.trim_start_matches('#').strip_prefix('/') {
+        Some(pointer) => pointer.split('/').map(|name| name.replace("~1", "/").replace("~0", "~")).collect(),
+        None => {
+            let dotted = text.trim_start_matches('$').replace(['\'', '"'], "");
+            let dotted = dotted.replace("[*]", "[0]").replace(".*", "[0]").replace('[', ".").replace(']', "");
+            dotted.split('.').map(str::to_owned).filter(|name| !name.is_empty()).collect::<Vec<_>>()
+        }
+    };
+    let mut place = String::new();
+    for step in steps {
+        match place.is_empty() {
+            true => place = step,
+            false if is_digits(&step) => place.push_str(&format!("[{step}]")),
+            false => place.push_str(&format!(".{step}")),
+        }
+    }
+    (!place.is_empty()).then_some(place)
+}
+
+/// The name of one member.
+pub(super) fn member_name(text: &str) -> Result<Box<str>, Diagnostic> {
+    if !text.is_empty() && !text.contains(['.', '/', '[', '$', '*']) && text.trim() == text {
+        return Ok(text.into());
+    }
+    let place = place_in_our_syntax(text.trim()).unwrap_or_default();
+    let name = place.strip_prefix("error.").unwrap_or(&place);
+    let help = match name != text && member_name(name).is_ok() {
+        true => format!("write {}", quoted(name)),
+        false => {
+            "members are kept at the top level and inside error: write one name, such as errors".to_owned()
+        }
+    };
+    refuse(text, "is not the name of a member", help)
 }
 
 pub(super) fn key_part(text: &str) -> Result<KeyPart, Diagnostic> {
@@ -153,7 +196,10 @@ pub(super) fn key_part(text: &str) -> Result<KeyPart, Diagnostic> {
         (_, Some(("body", name))) => Ok(KeyPart::Body(name.into())),
         (_, Some(("cookie", name))) => Ok(KeyPart::Cookie(name.into())),
         (_, Some(("query", name))) => Ok(KeyPart::Query(name.into())),
-        (_, Some(("path", name))) => Ok(KeyPart::Path(name.into())),
+        (_, Some(("path", name))) => match name.trim_matches(['{', '}', '*']) {
+            plain if plain == name => Ok(KeyPart::Path(name.into())),
+            plain => refuse(text, "has braces", format!("write \"path:{plain}\"")),
+        },
         (_, Some(_) | None) => refuse(text, "is not a valid key part", did_you_mean(text, &KNOWN)),
     }
 }
@@ -239,6 +285,9 @@ pub(crate) fn cause(name: &str) -> Result<Cause, Diagnostic> {
 /// The cause of this name; `others` are valid names, too.
 fn known_cause(name: &str, others: &[&str]) -> Result<Cause, Diagnostic> {
     Cause::from_name(name).ok_or_else(|| {
+        if name == "load_shed" {
+            return Diagnostic::of(name, format!("is {NOT_YET}"), "remove it, or use queue_full");
+        }
         let known = Cause::ALL.iter().map(|cause| cause.name()).chain(others.iter().copied());
         let other = || "expected the name of a cause, for example connection_refused".to_owned();
         let help = suggestion(name, known).unwrap_or_else(other);
@@ -249,8 +298,8 @@ fn known_cause(name: &str, others: &[&str]) -> Result<Cause, Diagnostic> {
 /// The name of a field, or the beginning of names.
 pub(super) fn field_pattern(text: &str) -> Result<String, Diagnostic> {
     let pattern = text.to_ascii_lowercase();
-    let name = pattern.strip_suffix('*').unwrap_or(&pattern);
-    if !name.contains('*') && header_name(name).is_ok() {
+    let Some(prefix) = pattern.strip_suffix('*') else { return kept_field(text).map(|_| pattern) };
+    if !prefix.contains('*') && header_name(prefix).is_ok() {
         return Ok(pattern);
     }
     let help = "write a name such as x-shop-hint, or x-shop-* for every name that begins so";

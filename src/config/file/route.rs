@@ -15,6 +15,7 @@ use super::syntaxes::{HostPattern, MethodName, Network, Size, UpgradeName};
 /// A route: the requests that it matches, their upstream, and the rules for them.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-planned" = { "priority": "remove it; requests of all routes are equal" }))]
 pub(crate) struct RouteFile {
     /// The name of the route in metrics, logs and `explain`.
     #[schemars(required, extend("x-missing" = "write a name for metrics and logs, for example name: api", "x-unit" = "1 to 64 of `A-Z`, `a-z`, `0-9`, `_`, `.` and `-`, each name once"))]
@@ -56,8 +57,8 @@ pub(crate) struct RouteFile {
 
     /// Changes of the header fields of every response of the route, errors included.
     ///
-    /// Framing and hop-by-hop fields, `Content-Type`, `Content-Encoding`, `Retry-After` and `X-Request-Id` cannot be
-    /// changed. `Cache-Control` and `X-Content-Type-Options` of an error stay those of the contract (`no-store` and
+    /// Framing and hop-by-hop fields, `Content-Type`, `Content-Encoding`, `Date`, `Retry-After` and `X-Request-Id` cannot be
+    /// changed; with `cors`, `Access-Control-*` cannot either, and `Vary` can only be added to. `Cache-Control` and `X-Content-Type-Options` of an error stay those of the contract (`no-store` and
     /// `nosniff`), whatever is set, added or removed here; on other responses they change.
     pub response_headers: Option<HeaderEditsFile>,
 

@@ -240,7 +240,7 @@ pub(crate) struct HealthFile {
     pub rise: u32,
 
     /// The status codes of a healthy server.
-    #[schemars(inner(range(min = 100, max = 599)), extend("default" = [200, 204], "x-unit" = "list of numbers, 100 to 599"))]
+    #[schemars(inner(range(min = 100, max = 599)), extend("default" = [200, 204], "x-unit" = "list of numbers, 100 to 599", "x-empty" = "the list is empty, so no server would be healthy; list the status codes, for example expect: [200, 204]"))]
     pub expect: Vec<u16>,
 }
 
@@ -302,6 +302,10 @@ pub(crate) struct BreakerFile {
 /// How the certificates of servers are verified.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-planned" = {
+    "cert": "remove it; the gateway sends servers no certificate",
+    "key": "remove it; the gateway sends servers no certificate",
+}))]
 pub(crate) struct UpstreamTlsFile {
     /// Whether certificates are verified.
     ///

@@ -130,6 +130,8 @@ syntaxes! {
     Origin(OriginSyntax) = Option<OriginPattern>, "origin", r"\*|[A-Za-z][A-Za-z0-9+.-]*://.+", "https://app.example.com", parsers::origin;
     /// A place in a JSON body.
     MessagePath(MessagePathSyntax) = JsonPath, "place in a JSON body", r"[^.\[\]]+(\[[0-9]+\])*(\.[^.\[\]]+(\[[0-9]+\])*)*", "fault.faultstring", parsers::message_path;
+    /// The name of a member of a JSON body.
+    MemberName(MemberNameSyntax) = Box<str>, "name of a member", r"[^./\[$*]+", "errors", parsers::member_name;
     /// The name of a cause; `None` is an error response of the upstream.
     CauseName(CauseNameSyntax) = Option<Cause>, "name of a cause", "[a-z0-9_]+", "connection_refused", parsers::condition_cause;
     /// A status code of an error.

@@ -5,14 +5,21 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::render::{BodyValues, is_absent, write_node};
 use super::{Node, ObjectNode, Template};
 use crate::contract::json::Value;
+use crate::contract::types::Types;
 
 impl Template {
     /// The completed body, or `None` if nothing is added or changed. `text` is what `body` was read from, and conforms.
-    pub(crate) fn complete(&self, text: &str, body: &Value<'_>, values: &BodyValues<'_>) -> Option<Bytes> {
+    pub(crate) fn complete(
+        &self,
+        (text, body): (&str, &Value<'_>),
+        values: &BodyValues<'_>,
+        types: &Types,
+    ) -> Option<Bytes> {
         if !self.facts.completes {
             return None;
         }
-        let mut writer = Writer { text, copied: 0, out: BytesMut::with_capacity(text.len() + 128), values };
+        let out = BytesMut::with_capacity(text.len() + 128);
+        let mut writer = Writer { template: self, text, copied: 0, out, values, types };
         writer.object(&self.root, body);
         writer.copy_to(text.len());
         (writer.out != text.as_bytes()).then(|| writer.out.freeze())
@@ -21,11 +28,13 @@ impl Template {
 
 /// Copies the text up to each change.
 struct Writer<'a> {
+    template: &'a Template,
     text: &'a str,
     /// The text before this position has been copied, or left out.
     copied: usize,
     out: BytesMut,
     values: &'a BodyValues<'a>,
+    types: &'a Types,
 }
 
 impl Writer<'_> {
@@ -45,7 +54,7 @@ impl Writer<'_> {
                 }
             }
             Node::List(nodes) => self.list(nodes, value),
-            Node::Placeholder(placeholder) if placeholder.field.is_overwritten() => {
+            Node::Placeholder(_) if node.is_overwritten() => {
                 self.copy_to(value.start);
                 write_node(node, self.values, &mut self.out);
                 self.copied = value.end();
@@ -54,28 +63,49 @@ impl Writer<'_> {
         }
     }
 
-    /// Items that are complete, as far as the two lists correspond.
+    /// Items that are complete. The list is written anew if an item is removed or added.
     fn list(&mut self, nodes: &[Node], value: &Value<'_>) {
         let items = value.items().unwrap_or_default();
-        if items.len() != nodes.len() {
+        let items = self.template.items(nodes, items, (self.values.code, self.types));
+        let pairs = || nodes.iter().zip(&items).filter(|(node, item)| item.is_some() || self.is_added(node));
+        if pairs().all(|(node, item)| item.is_some() && !self.is_removed(node)) {
+            for (node, item) in nodes.iter().zip(items) {
+                item.into_iter().for_each(|item| self.node(node, item));
+            }
             return;
         }
-        for (node, item) in nodes.iter().zip(items) {
-            if !is_absent(node, self.values) {
-                self.node(node, item);
+        let pairs: Vec<_> = pairs().filter(|(node, _)| !self.is_removed(node)).collect();
+        self.copy_to(value.start);
+        let mut separator = b'[';
+        for (node, item) in pairs {
+            self.out.put_u8(std::mem::replace(&mut separator, b','));
+            match item {
+                Some(item) => {
+                    self.copied = item.start;
+                    self.node(node, item);
+                    self.copy_to(item.end());
+                }
+                None => write_node(node, self.values, &mut self.out),
             }
         }
+        self.out.put_slice(if separator == b'[' { b"[]" } else { b"]" });
+        self.copied = value.end();
+    }
+
+    /// Whether the gateway removes what the upstream wrote there.
+    fn is_removed(&self, node: &Node) -> bool {
+        node.is_overwritten() && is_absent(node, self.values)
+    }
+
+    /// Whether the gateway writes what the upstream's body lacks.
+    fn is_added(&self, node: &Node) -> bool {
+        node.is_of_gateway() && !is_absent(node, self.values)
     }
 
     fn object(&mut self, node: &ObjectNode, value: &Value<'_>) {
         let Some(members) = value.members() else { return };
         let known = |name: &str| node.members.iter().find(|known| *known.name == *name);
-        let is_removed = |name: &str| {
-            known(name).is_some_and(|known| {
-                let overwritten = known.node.placeholder().is_some_and(|own| own.field.is_overwritten());
-                overwritten && is_absent(&known.node, self.values)
-            })
-        };
+        let is_removed = |name: &str| known(name).is_some_and(|known| self.is_removed(&known.node));
         let removed: Vec<bool> = members.iter().map(|member| is_removed(&member.name)).collect();
         let mut any_kept = false;
         // The end of the member before: a removed one takes the comma before it with it.
@@ -99,7 +129,7 @@ impl Writer<'_> {
         self.copy_to(previous_end);
         for missing in &node.members {
             let is_missing = !members.iter().any(|member| *member.name == *missing.name);
-            if is_missing && missing.node.is_of_gateway() && !is_absent(&missing.node, self.values) {
+            if is_missing && self.is_added(&missing.node) {
                 if std::mem::replace(&mut any_kept, true) {
                     self.out.put_u8(b',');
                 }

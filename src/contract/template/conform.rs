@@ -22,6 +22,30 @@ impl Template {
             Kind::Null | Kind::Bool(_) | Kind::Number | Kind::Text(_) | Kind::List(_) => false,
         }
     }
+
+    /// The item of each node in a list of a body that conforms; `None` is an absent one.
+    pub(super) fn items<'v, 't>(
+        &self,
+        nodes: &[Node],
+        mut items: &'v [Value<'t>],
+        (status, types): (u16, &Types),
+    ) -> Vec<Option<&'v Value<'t>>> {
+        let mut found = Vec::with_capacity(nodes.len());
+        let mut rest = nodes;
+        while let Some((node, after)) = rest.split_first() {
+            let mut check = Check { template: self, status, types, free: FreeBounds::default() };
+            let item = match (check.has_item(node, after, items), items.split_first()) {
+                (Some(true), Some((item, others))) => {
+                    items = others;
+                    Some(item)
+                }
+                _ => None,
+            };
+            found.push(item);
+            rest = after;
+        }
+        found
+    }
 }
 
 struct Check<'a> {
@@ -66,17 +90,29 @@ impl Check<'_> {
 
     /// Every item in order; an item that may be absent may be missing.
     fn list(&mut self, nodes: &[Node], items: &[Value<'_>]) -> bool {
-        let Some((node, nodes)) = nodes.split_first() else { return items.is_empty() };
-        let may_be_absent = node.may_be_absent();
-        let present = items.split_first().is_some_and(|(item, rest)| {
+        match nodes.split_first() {
+            Some((node, nodes)) => self.has_item(node, nodes, items).is_some(),
+            None => items.is_empty(),
+        }
+    }
+
+    /// Whether the first item is that of `node`, or it is absent; `None` if the items conform in neither case.
+    fn has_item(&mut self, node: &Node, nodes: &[Node], items: &[Value<'_>]) -> Option<bool> {
+        // Anything may stand for a value that the gateway replaces, so that the type decides between it and the next item.
+        let is_other = items.first().is_some_and(|item| node.is_overwritten() && !item.is_integer());
+        for is_present in if node.may_be_absent() && is_other { [false, true] } else { [true, false] } {
             let before = self.free;
-            let valid = self.node(node, item) && self.list(nodes, rest);
-            if !valid {
-                self.free = before;
+            let conforms = match (is_present, items.split_first()) {
+                (true, Some((item, rest))) => self.node(node, item) && self.list(nodes, rest),
+                (true, None) => false,
+                (false, _) => node.may_be_absent() && self.list(nodes, items),
+            };
+            if conforms {
+                return Some(is_present);
             }
-            valid
-        });
-        present || (may_be_absent && self.list(nodes, items))
+            self.free = before;
+        }
+        None
     }
 
     fn placeholder(&mut self, placeholder: Placeholder, value: &Value<'_>) -> bool {

@@ -307,6 +307,11 @@ impl Node {
             .is_some_and(|placeholder| placeholder.field.may_be_absent() && !placeholder.or_null)
     }
 
+    /// Whether it is a value that the gateway replaces in a conforming body.
+    fn is_overwritten(&self) -> bool {
+        self.placeholder().is_some_and(|placeholder| placeholder.field.is_overwritten())
+    }
+
     /// Whether the gateway alone can fill it: it has gateway placeholders and no other.
     fn is_of_gateway(&self) -> bool {
         let (mut own, mut other) = (false, false);
