@@ -32,8 +32,8 @@ use serde_json::Value;
 use statusquo::config;
 use statusquo::contract::{
     BodyForm, BodyFormat, CodeDeclaration, Conformance, Contract, Declaration, DeclaredValue, ErrorBody,
-    ErrorOrigin, Overrides, PolicyInput, ReplyContext, RequestSent, TemplateSource, Trigger,
-    UpstreamMessages, ValueType, compose, conform, decide, extract, text,
+    Overrides, PolicyInput, ReplyContext, RequestSent, TemplateSource, Trigger, UpstreamMessages, ValueType,
+    compose, conform, decide, extract, text,
 };
 use statusquo::http::body_decoder::{BodyDecoder, DecodeStep};
 use statusquo::http::framing::RequestFraming;
@@ -334,7 +334,6 @@ fn check_replacement(contract: &Contract, body: &[u8]) {
         };
         let decision = decide(contract, &input, &Overrides::default());
         let context = ReplyContext {
-            origin: ErrorOrigin::Replaced,
             is_head_request: false,
             grpc: None,
             message: extracted.message.as_deref(),

@@ -11,9 +11,8 @@ use http::{HeaderName, HeaderValue, Method};
 
 use statusquo::config;
 use statusquo::contract::{
-    BodyFormat, Cause, Conformance, Contract, Decision, ErrorBody, ErrorOrigin, ExtractedError, LocalReply,
-    Overrides, PolicyInput, ReplyContext, RequestSent, Trigger, UpstreamMessages, compose, conform, decide,
-    extract,
+    BodyFormat, Cause, Conformance, Contract, Decision, ErrorBody, ExtractedError, LocalReply, Overrides,
+    PolicyInput, ReplyContext, RequestSent, Trigger, UpstreamMessages, compose, conform, decide, extract,
 };
 use statusquo::http::request_head::{self, RequestHead};
 use statusquo::http::request_scanner::{Progress, RequestScanner};
@@ -107,7 +106,6 @@ impl Samples {
     /// Composes the local reply of a decision.
     pub fn compose(&self, decision: &Decision) -> LocalReply {
         let facts = ReplyContext {
-            origin: ErrorOrigin::Proxy,
             is_head_request: false,
             grpc: None,
             message: None,

@@ -21,12 +21,12 @@ pub(crate) fn report(at: &Place<'_>, file: &ContractFile, problem: &ContractProb
         ContractProblem::Template(problem) => return report_template(at, file, problem),
         ContractProblem::MissingTarget { .. } => codes.clone(),
         ContractProblem::BadMediaType => at.key("media_type"),
-        ContractProblem::NotAnErrorCode { status } => row(*status, &|_| true).key("code"),
-        ContractProblem::DuplicateCode { status } => {
+        ContractProblem::NotAnErrorCode(status) => row(*status, &|_| true).key("code"),
+        ContractProblem::DuplicateCode(status) => {
             let last = rows().enumerate().filter(|(_, row)| row.code == *status).last();
             codes.item(last.map_or(0, |(index, _)| index)).key("code")
         }
-        ContractProblem::BadReason { status } => row(*status, &|row| row.text.is_some()).key("text"),
+        ContractProblem::BadReason(status) => row(*status, &|row| row.text.is_some()).key("text"),
         ContractProblem::BadMessage { status, .. } => {
             let is_bad = |message: &String| !text::is_allowed(message);
             row(*status, &|row| row.message.as_ref().is_some_and(is_bad)).key("message")
@@ -39,16 +39,21 @@ pub(crate) fn report(at: &Place<'_>, file: &ContractFile, problem: &ContractProb
         }
         ContractProblem::MissingType { status, .. } => row(*status, &|row| row.kind.is_none()),
         ContractProblem::NoTypes => at.key("types"),
-        ContractProblem::BadListedType { kind } => {
+        ContractProblem::BadListedType(kind) => {
             let index = file.types.iter().flatten().position(|listed| listed == kind);
             at.key("types").item(index.unwrap_or(0))
         }
-        ContractProblem::DuplicateCause { cause } | ContractProblem::BadCauseMessage { cause, .. } => {
+        ContractProblem::DuplicateCause(cause) | ContractProblem::BadCauseMessage { cause, .. } => {
             cause_key(*cause, "message")
         }
         ContractProblem::UndocumentedCauseCode { cause, .. } => cause_key(*cause, "code"),
-        ContractProblem::BadStatusRow { status, .. } => at.key("statuses").key(&status.to_string()),
-        ContractProblem::BadValueName { name, .. } => at.key("values").key(name),
+        ContractProblem::DocumentedStatusRow(status)
+        | ContractProblem::UndocumentedStatusRow { status, .. } => {
+            at.key("statuses").key(&status.to_string())
+        }
+        ContractProblem::ReservedValueName(name) | ContractProblem::BadValueName(name) => {
+            at.key("values").key(name)
+        }
         ContractProblem::UndeclaredValue { owner, name } | ContractProblem::BadValue { owner, name, .. } => {
             let has_value =
                 |row: &CodeFile| row.values.iter().flat_map(|named| &named.0).any(|(known, _)| known == name);
@@ -66,7 +71,9 @@ pub(crate) fn report(at: &Place<'_>, file: &ContractFile, problem: &ContractProb
         place.report(text, help);
     } else if matches!(
         problem,
-        ContractProblem::BadValueName { .. } | ContractProblem::UndeclaredValue { .. }
+        ContractProblem::ReservedValueName(_)
+            | ContractProblem::BadValueName(_)
+            | ContractProblem::UndeclaredValue { .. }
     ) {
         place.diagnose_name(Diagnostic::new(message, help));
     } else {
@@ -78,13 +85,13 @@ pub(crate) fn report(at: &Place<'_>, file: &ContractFile, problem: &ContractProb
 fn help(file: &ContractFile, problem: &ContractProblem) -> Option<String> {
     match problem {
         ContractProblem::UnlistedType { kind, .. } => Some(listed_type_help(kind, file.types.as_deref()?)),
-        ContractProblem::BadType { kind, .. } | ContractProblem::BadListedType { kind } => type_help(kind),
+        ContractProblem::BadType { kind, .. } | ContractProblem::BadListedType(kind) => type_help(kind),
         ContractProblem::UndocumentedCauseCode { status, .. }
-        | ContractProblem::BadStatusRow { target: status, documented: false, .. } => {
+        | ContractProblem::UndocumentedStatusRow { target: status, .. } => {
             let codes: Vec<String> = file.codes.iter().flatten().map(|row| row.code.to_string()).collect();
             Some(format!("expected {}; or add {status} to the codes", join_or(&codes)))
         }
-        ContractProblem::BadValueName { name, reserved: false } => {
+        ContractProblem::BadValueName(name) => {
             let rule = "use a letter, then up to 63 of A-Z, a-z, 0-9 and _";
             let example = name_near(name, "_").map(|near| format!(", for example {near}"));
             Some(format!("{rule}{}", example.unwrap_or_default()))
@@ -95,19 +102,19 @@ fn help(file: &ContractFile, problem: &ContractProblem) -> Option<String> {
         ContractProblem::BadValue { expected, .. } => {
             Some(value_help(ValueType::from_name(expected)?).to_owned())
         }
-        ContractProblem::DuplicateCode { .. } => Some("remove one of them".to_owned()),
+        ContractProblem::DuplicateCode(_) => Some("remove one of them".to_owned()),
         ContractProblem::MissingTarget { status, .. } => Some(format!("declare the code {status}")),
         ContractProblem::Template(_)
         | ContractProblem::BadMediaType
-        | ContractProblem::NotAnErrorCode { .. }
-        | ContractProblem::BadReason { .. }
+        | ContractProblem::NotAnErrorCode(_)
+        | ContractProblem::BadReason(_)
         | ContractProblem::BadMessage { .. }
         | ContractProblem::MissingType { .. }
         | ContractProblem::NoTypes
-        | ContractProblem::DuplicateCause { .. }
+        | ContractProblem::DuplicateCause(_)
         | ContractProblem::BadCauseMessage { .. }
-        | ContractProblem::BadStatusRow { documented: true, .. }
-        | ContractProblem::BadValueName { reserved: true, .. } => None,
+        | ContractProblem::DocumentedStatusRow(_)
+        | ContractProblem::ReservedValueName(_) => None,
     }
 }
 

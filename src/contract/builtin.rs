@@ -15,11 +15,15 @@ pub(crate) const DEFAULT_CONTRACT: &str = "appwrite";
 
 /// Returns the declaration of a built-in contract, or `None` if `name` is not in [`CONTRACT_NAMES`].
 pub(crate) fn declaration(name: &str) -> Option<Declaration> {
-    let rows: Vec<&BuiltinCode> = match name {
-        "appwrite" => DOCUMENTED_CODES.iter().collect(),
-        "appwrite-current" => DOCUMENTED_CODES.iter().chain(CODES_ADDED_LATER).collect(),
+    let added: &[BuiltinCode] = match name {
+        "appwrite" => &[],
+        "appwrite-current" => CODES_ADDED_LATER,
         "problem" => return Some(problem_declaration()),
         _ => return None,
+    };
+    let code = |(status, kind, message): &BuiltinCode| {
+        let registered = registered_codes().find(|code| code.status == *status)?;
+        Some(CodeDeclaration { kind: Some((*kind).to_owned()), message: (*message).to_owned(), ..registered })
     };
     let cause = |cause: &Cause| {
         let message = cause.builtin_message()?.to_owned();
@@ -28,7 +32,7 @@ pub(crate) fn declaration(name: &str) -> Option<Declaration> {
     Some(Declaration {
         name: name.to_owned(),
         body: BodyForm::Appwrite,
-        codes: rows.into_iter().map(BuiltinCode::declaration).collect(),
+        codes: DOCUMENTED_CODES.iter().chain(added).filter_map(code).collect(),
         causes: Cause::ALL.iter().filter_map(cause).collect(),
         keep_headers: vec!["x-appwrite-*".to_owned()],
         ..Declaration::default()
@@ -37,18 +41,22 @@ pub(crate) fn declaration(name: &str) -> Option<Declaration> {
 
 /// Every registered error code except 408, each with its phrase as the message, as problem documents (RFC 9457).
 fn problem_declaration() -> Declaration {
-    let code = |(status, phrase): &(u16, &str)| CodeDeclaration {
+    Declaration {
+        name: "problem".to_owned(),
+        body: BodyForm::Preset(Preset::Problem),
+        codes: registered_codes().collect(),
+        ..Declaration::default()
+    }
+}
+
+/// Each registered code, with its phrase as the message.
+fn registered_codes() -> impl Iterator<Item = CodeDeclaration> {
+    REGISTERED_CODES.iter().map(|(status, phrase)| CodeDeclaration {
         status: *status,
         reason: (*phrase).to_owned(),
         message: (*phrase).to_owned(),
         ..CodeDeclaration::default()
-    };
-    Declaration {
-        name: "problem".to_owned(),
-        body: BodyForm::Preset(Preset::Problem),
-        codes: REGISTERED_CODES.iter().map(code).collect(),
-        ..Declaration::default()
-    }
+    })
 }
 
 /// The codes of the IANA registry with the phrases of RFC 9110.
@@ -92,102 +100,39 @@ const REGISTERED_CODES: &[(u16, &str)] = &[
     (511, "Network Authentication Required"),
 ];
 
-struct BuiltinCode {
-    status: u16,
-    reason: &'static str,
-    message: &'static str,
-    kind: &'static str,
-}
-
-impl BuiltinCode {
-    fn declaration(&self) -> CodeDeclaration {
-        CodeDeclaration {
-            status: self.status,
-            reason: self.reason.to_owned(),
-            message: self.message.to_owned(),
-            kind: Some(self.kind.to_owned()),
-            ..CodeDeclaration::default()
-        }
-    }
-}
-
-const fn builtin_code(
-    status: u16,
-    reason: &'static str,
-    message: &'static str,
-    kind: &'static str,
-) -> BuiltinCode {
-    BuiltinCode { status, reason, message, kind }
-}
+/// A registered code, its type and its message.
+type BuiltinCode = (u16, &'static str, &'static str);
 
 /// The codes of the documented page that the `appwrite` contract implements.
 const DOCUMENTED_CODES: &[BuiltinCode] = &[
-    builtin_code(
-        400,
-        "Bad Request",
-        "The request was invalid or cannot be otherwise served.",
-        "general_argument_invalid",
-    ),
-    builtin_code(
-        401,
-        "Unauthorized",
-        "Missing or incorrect authentication credentials.",
-        "general_unauthorized",
-    ),
-    builtin_code(
+    (400, "general_argument_invalid", "The request was invalid or cannot be otherwise served."),
+    (401, "general_unauthorized", "Missing or incorrect authentication credentials."),
+    (
         403,
-        "Forbidden",
-        "The request is understood, but it has been refused, or access is not allowed.",
         "general_access_forbidden",
+        "The request is understood, but it has been refused, or access is not allowed.",
     ),
-    builtin_code(
+    (
         404,
-        "Not Found",
-        "The URI requested is invalid or the resource requested does not exist.",
         "general_route_not_found",
+        "The URI requested is invalid or the resource requested does not exist.",
     ),
-    builtin_code(
-        409,
-        "Conflict",
-        "The request conflicts with the current state of the server.",
-        "general_conflict",
-    ),
-    builtin_code(429, "Too Many Requests", "Too many requests", "general_rate_limit_exceeded"),
-    builtin_code(500, "Internal Server Error", "Something is broken.", "general_unknown"),
-    builtin_code(
-        503,
-        "Service Unavailable",
-        "The servers are up but overloaded with requests. Try again later.",
-        "general_service_overloaded",
-    ),
-    builtin_code(
+    (409, "general_conflict", "The request conflicts with the current state of the server."),
+    (429, "general_rate_limit_exceeded", "Too many requests"),
+    (500, "general_unknown", "Something is broken."),
+    (503, "general_service_overloaded", "The servers are up but overloaded with requests. Try again later."),
+    (
         504,
-        "Gateway Timeout",
-        "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.",
         "general_gateway_timeout",
+        "The servers are up, but the request could not be serviced due to some failure within the stack. Try again later.",
     ),
 ];
 
 /// The codes that the current page adds.
 const CODES_ADDED_LATER: &[BuiltinCode] = &[
-    builtin_code(
-        413,
-        "Content Too Large",
-        "The content of the request is larger than the server accepts.",
-        "general_content_too_large",
-    ),
-    builtin_code(
-        416,
-        "Range Not Satisfiable",
-        "The range requested lies outside of the resource.",
-        "general_range_not_satisfiable",
-    ),
-    builtin_code(
-        501,
-        "Not Implemented",
-        "The server does not support this feature.",
-        "general_feature_unsupported",
-    ),
+    (413, "general_content_too_large", "The content of the request is larger than the server accepts."),
+    (416, "general_range_not_satisfiable", "The range requested lies outside of the resource."),
+    (501, "general_feature_unsupported", "The server does not support this feature."),
 ];
 
 #[cfg(test)]

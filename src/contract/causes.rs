@@ -150,8 +150,7 @@ causes! {
     /// Routes match the host and the path, but none of them matches the method. The response has `Allow`.
     MethodNotAllowed "method_not_allowed" = row(&[405, 404, 400], Phase::Route, GrpcStatus::Unimplemented);
     /// A `deny`, `deny_from` or `allow_from` rule of the route denied the request, or its CORS policy denied a preflight request.
-    HttpRequestDenied "http_request_denied" = row(&[403, 401, 400], Phase::Admit, GrpcStatus::PermissionDenied)
-        ;
+    HttpRequestDenied "http_request_denied" = row(&[403, 401, 400], Phase::Admit, GrpcStatus::PermissionDenied);
     /// A rate-limit rule denied the request.
     RateLimited "rate_limited" = row(&[429, 503, 400], Phase::Admit, GrpcStatus::ResourceExhausted);
     /// The route is in maintenance (`maintenance`).
@@ -215,13 +214,11 @@ causes! {
     HttpProtocolError "http_protocol_error" = row(BAD_GATEWAY, Phase::ResponseHeaders, GrpcStatus::Internal)
         .retry(RetryRule::WhileConnecting);
     /// The upstream's response header section is too large.
-    HttpResponseHeaderSectionSize "http_response_header_section_size" = row(BAD_GATEWAY, Phase::ResponseHeaders, GrpcStatus::Internal)
-        ;
+    HttpResponseHeaderSectionSize "http_response_header_section_size" = row(BAD_GATEWAY, Phase::ResponseHeaders, GrpcStatus::Internal);
     /// The upstream's 101 response does not match the requested upgrade.
     HttpUpgradeFailed "http_upgrade_failed" = row(BAD_GATEWAY, Phase::ResponseHeaders, GrpcStatus::Internal);
     /// The upstream's response body was truncated.
-    HttpResponseIncomplete "http_response_incomplete" = row(BAD_GATEWAY, Phase::Relay, GrpcStatus::Unavailable)
-        ;
+    HttpResponseIncomplete "http_response_incomplete" = row(BAD_GATEWAY, Phase::Relay, GrpcStatus::Unavailable);
     /// The upstream did not accept the connection within `timeouts.connect`.
     ConnectionTimeout "connection_timeout" = row(TIMEOUT, Phase::Connect, GrpcStatus::Unavailable)
         .retry(RetryRule::NothingSent);
@@ -229,16 +226,13 @@ causes! {
     TlsTimeout "tls_timeout" = row(TIMEOUT, Phase::Connect, GrpcStatus::Unavailable)
         .retry(RetryRule::NothingSent);
     /// The complete response headers did not arrive within `timeouts.response_headers`.
-    HttpResponseTimeout "http_response_timeout" = row(TIMEOUT, Phase::ResponseHeaders, GrpcStatus::DeadlineExceeded)
-        ;
+    HttpResponseTimeout "http_response_timeout" = row(TIMEOUT, Phase::ResponseHeaders, GrpcStatus::DeadlineExceeded);
     /// The request took longer than `timeouts.deadline`.
     DeadlineExceeded "deadline_exceeded" = row(TIMEOUT, Phase::ResponseHeaders, GrpcStatus::DeadlineExceeded);
     /// The upstream sent nothing for `timeouts.body_idle` inside its response body.
-    ConnectionReadTimeout "connection_read_timeout" = row(TIMEOUT, Phase::Relay, GrpcStatus::DeadlineExceeded)
-        ;
+    ConnectionReadTimeout "connection_read_timeout" = row(TIMEOUT, Phase::Relay, GrpcStatus::DeadlineExceeded);
     /// The upstream did not accept the bytes of the request in time.
-    ConnectionWriteTimeout "connection_write_timeout" = row(TIMEOUT, Phase::Send, GrpcStatus::DeadlineExceeded)
-        ;
+    ConnectionWriteTimeout "connection_write_timeout" = row(TIMEOUT, Phase::Send, GrpcStatus::DeadlineExceeded);
 }
 
 impl Cause {

@@ -214,16 +214,11 @@ impl Contract {
             (self.prepared, self.prepared_replacements) = (Vec::new(), Vec::new());
             return self;
         }
-        let of_cause = |cause: &Cause| self.default_body(self.code_for_cause(*cause), Some(*cause));
+        let of_cause = |cause: &Cause| self.body_with_id(self.code_for_cause(*cause), Some(*cause), None);
         self.prepared = Cause::ALL.iter().map(of_cause).collect();
         self.prepared_replacements =
-            self.entries.iter().map(|entry| self.default_body(entry.code, None)).collect();
+            self.entries.iter().map(|entry| self.body_with_id(entry.code, None, None)).collect();
         self
-    }
-
-    /// The body of a fault, or of an upstream's error of which nothing is sent, where no request changes it.
-    fn default_body(&self, code: DocumentedCode, cause: Option<Cause>) -> Bytes {
-        self.body_with_id(code, cause, None)
     }
 
     /// The body of an error with this code, for documentation.
@@ -233,23 +228,28 @@ impl Contract {
 
     fn body_with_id(&self, code: DocumentedCode, cause: Option<Cause>, request_id: Option<&str>) -> Bytes {
         let declared: Vec<Option<&str>> = self.declared_values(code, cause).collect();
-        let values = BodyValues {
+        let values = BodyValues { request_id, declared: &declared, ..self.body_values(code, cause) };
+        let mut out = BytesMut::new();
+        self.template.render(&values, &mut out);
+        out.freeze()
+    }
+
+    /// The values of a body, as far as the contract has them.
+    pub(super) fn body_values(&self, code: DocumentedCode, cause: Option<Cause>) -> BodyValues<'_> {
+        BodyValues {
             code: code.status,
             title: self.entry(code).reason(),
             message: self.message_for(code, cause),
             kind: self.type_for(code, cause),
             kind_of_upstream: false,
             details: None,
-            request_id,
+            request_id: None,
             cause: cause.map_or(UPSTREAM_RESPONSE, Cause::name),
             retryable: false,
             request_sent: RequestSent::None,
             retry_after: None,
-            declared: &declared,
-        };
-        let mut out = BytesMut::new();
-        self.template.render(&values, &mut out);
-        out.freeze()
+            declared: &[],
+        }
     }
 
     /// This contract with these members of a flat body. Bodies of another form stay as they are.

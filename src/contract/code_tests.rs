@@ -85,7 +85,7 @@ fn codes_outside_400_to_599_and_408_are_rejected() {
         let found = problems(|declaration| {
             declaration.codes.push(CodeDeclaration { status, ..declaration.codes[0].clone() })
         });
-        assert_eq!(found, [ContractProblem::NotAnErrorCode { status }]);
+        assert_eq!(found, [ContractProblem::NotAnErrorCode(status)]);
     }
 }
 
@@ -93,11 +93,11 @@ fn codes_outside_400_to_599_and_408_are_rejected() {
 fn duplicate_codes_and_causes_are_rejected() {
     assert_eq!(
         problems(|declaration| declaration.codes.push(declaration.codes[1].clone())),
-        [ContractProblem::DuplicateCode { status: 400 }]
+        [ContractProblem::DuplicateCode(400)]
     );
     assert_eq!(
         problems(|declaration| declaration.causes.push((Cause::DnsError, message("Again.")))),
-        [ContractProblem::DuplicateCause { cause: Cause::DnsError }]
+        [ContractProblem::DuplicateCause(Cause::DnsError)]
     );
 }
 
@@ -121,7 +121,7 @@ fn invalid_messages_and_reasons_are_rejected() {
     for reason in ["", "a\r\nX: y", "naïve", &"x".repeat(65)] {
         assert_eq!(
             problems(|declaration| declaration.codes[0].reason = reason.to_owned()),
-            [ContractProblem::BadReason { status: 504 }]
+            [ContractProblem::BadReason(504)]
         );
     }
 }
@@ -136,7 +136,7 @@ fn types_must_match_the_pattern_and_the_closed_list() {
         );
         assert_eq!(
             problems(|declaration| declaration.types = Some(vec![kind.clone()])).first(),
-            Some(&ContractProblem::BadListedType { kind: kind.clone() })
+            Some(&ContractProblem::BadListedType(kind.clone()))
         );
     }
     let closed = |declaration: &mut Declaration| {
@@ -201,10 +201,11 @@ fn own_rows_of_causes_and_statuses_replace_the_preference_lists() {
     assert_eq!(contract.code_for_upstream(500).status(), 503);
     assert_eq!(contract.code_for_upstream(599).status(), 400);
     assert_eq!(contract.code_for_upstream(502).status(), 503);
-    for (row, documented) in [((404, 400), true), ((422, 418), false)] {
-        let found = problems(|declaration| declaration.statuses.push(row));
-        let (status, target) = row;
-        assert_eq!(found, [ContractProblem::BadStatusRow { status, target, documented }]);
+    for (row, problem) in [
+        ((404, 400), ContractProblem::DocumentedStatusRow(404)),
+        ((422, 418), ContractProblem::UndocumentedStatusRow { status: 422, target: 418 }),
+    ] {
+        assert_eq!(problems(|declaration| declaration.statuses.push(row)), [problem]);
     }
     let undocumented = CauseDeclaration { code: Some(418), ..CauseDeclaration::default() };
     assert_eq!(

@@ -128,8 +128,7 @@ pub(crate) fn check_body<'t>(
     let text = std::str::from_utf8(error.body).map_err(|_| Conformance::NotJson)?;
     let value = json::read(text).map_err(|problem| match problem {
         ReadError::Syntax => Conformance::NotJson,
-        ReadError::DuplicateMember => not_conforming(text),
-        ReadError::TooDeep => not_conforming(text),
+        ReadError::DuplicateMember | ReadError::TooDeep => not_conforming(text),
     })?;
     if !contract.template().conforms(&value, error.status, contract.allowed_types()) {
         return Err(Conformance::WrongShape);

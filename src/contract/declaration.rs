@@ -101,28 +101,25 @@ impl fmt::Display for Owner {
 }
 
 /// A problem of a declared contract. Its `Display` is a message for the operator, without the location in the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ContractProblem {
     /// The template of the body.
+    #[error("{0}; {help}", help = .0.help)]
     Template(TemplateProblem),
     /// The media type is not one of JSON.
+    #[error("the media type is not one of JSON; write application/json, or another one that ends in +json")]
     BadMediaType,
     /// A code outside 400-599, or 408.
-    NotAnErrorCode {
-        /// The status declared.
-        status: u16,
-    },
+    #[error("code {0} {reason}", reason = if *.0 == 408 { RETRIED } else { "is not an error; expected 400 to 599" })]
+    NotAnErrorCode(u16),
     /// A code declared twice.
-    DuplicateCode {
-        /// The status declared.
-        status: u16,
-    },
-    /// A reason phrase that is not valid in a status line.
-    BadReason {
-        /// The code it belongs to.
-        status: u16,
-    },
+    #[error("code {0} is declared twice")]
+    DuplicateCode(u16),
+    /// The reason phrase of a code is not valid in a status line.
+    #[error("the reason phrase of code {0} is invalid; expected 1 to 64 printable ASCII characters")]
+    BadReason(u16),
     /// The message of a code is not allowed.
+    #[error("the message of code {status} {problem}")]
     BadMessage {
         /// The code it belongs to.
         status: u16,
@@ -130,6 +127,7 @@ pub enum ContractProblem {
         problem: TextProblem,
     },
     /// The `type` of a code or cause does not match the pattern.
+    #[error("the type {kind:?} of {owner} is invalid; expected {PATTERN_HELP}")]
     BadType {
         /// What it belongs to.
         owner: Owner,
@@ -137,6 +135,7 @@ pub enum ContractProblem {
         kind: String,
     },
     /// The `type` of a code or cause is not in the closed list.
+    #[error("the type {kind:?} of {owner} is not in the contract's list of types")]
     UnlistedType {
         /// What it belongs to.
         owner: Owner,
@@ -144,6 +143,7 @@ pub enum ContractProblem {
         kind: String,
     },
     /// A code without a `type`, although the list of types is closed.
+    #[error("code {status} has no type, but the list of types is closed; add type: {example}")]
     MissingType {
         /// The code.
         status: u16,
@@ -151,18 +151,16 @@ pub enum ContractProblem {
         example: String,
     },
     /// The closed list of types is empty.
+    #[error("the list of types is empty; list the types, or remove it to allow every type")]
     NoTypes,
     /// A value of the closed list does not match the pattern.
-    BadListedType {
-        /// The value.
-        kind: String,
-    },
+    #[error("{0:?} in the list of types is invalid; expected {PATTERN_HELP}")]
+    BadListedType(String),
     /// A cause declared twice.
-    DuplicateCause {
-        /// The cause.
-        cause: Cause,
-    },
+    #[error("cause {0} is declared twice")]
+    DuplicateCause(Cause),
     /// The message of a cause is not allowed.
+    #[error("the message of cause {cause} {problem}")]
     BadCauseMessage {
         /// The cause it belongs to.
         cause: Cause,
@@ -170,29 +168,34 @@ pub enum ContractProblem {
         problem: TextProblem,
     },
     /// The code of a cause is not documented.
+    #[error("the code {status} of cause {cause} is not documented; add it to the codes, or use one of them")]
     UndocumentedCauseCode {
         /// The cause.
         cause: Cause,
         /// Its code.
         status: u16,
     },
-    /// The replacement of an upstream's status is not documented, or the status is documented itself.
-    BadStatusRow {
+    /// A status of the upstream that is documented, so it is never replaced.
+    #[error("the upstream's {0} is documented, so it is sent as it is; remove this row or the code {0}")]
+    DocumentedStatusRow(u16),
+    /// The replacement of a status of the upstream is not documented.
+    #[error("the code {target} is not documented; add it to the codes, or use one of them")]
+    UndocumentedStatusRow {
         /// The status of the upstream.
         status: u16,
         /// What replaces it.
         target: u16,
-        /// The status is documented, so it is never replaced.
-        documented: bool,
     },
+    /// Every template has a placeholder of this name.
+    #[error("{{{0}}} is a placeholder of every template; choose another name")]
+    ReservedValueName(String),
     /// The name of a declared value cannot be a placeholder.
-    BadValueName {
-        /// The name.
-        name: String,
-        /// Every template has it.
-        reserved: bool,
-    },
+    #[error("{0:?} cannot be a placeholder; use a letter, then up to 63 of A-Z, a-z, 0-9 and _")]
+    BadValueName(String),
     /// A constant of a value that is not declared.
+    #[error(
+        "the value {name:?} of {owner} is not declared; add it to the contract's values: {{ {name}: string }}"
+    )]
     UndeclaredValue {
         /// What it belongs to.
         owner: Owner,
@@ -200,6 +203,7 @@ pub enum ContractProblem {
         name: String,
     },
     /// A constant does not have the declared type, or has a text that may not be sent.
+    #[error("the value {name:?} of {owner} does not fit; expected type {expected}, and texts without markup")]
     BadValue {
         /// What it belongs to.
         owner: Owner,
@@ -209,6 +213,7 @@ pub enum ContractProblem {
         expected: &'static str,
     },
     /// A code that the default tables map to is missing.
+    #[error("code {status} is missing: no other code is documented for{}", needed_for(.causes, .upstream_statuses))]
     MissingTarget {
         /// The missing code.
         status: u16,
@@ -227,99 +232,18 @@ impl ContractProblem {
     }
 }
 
-impl fmt::Display for ContractProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ContractProblem::Template(problem) => write!(f, "{problem}; {}", problem.help),
-            ContractProblem::BadMediaType => f.write_str(
-                "the media type is not one of JSON; write application/json, or another one that ends in +json",
-            ),
-            ContractProblem::NotAnErrorCode { status: 408 } => {
-                f.write_str("code 408 cannot be documented: clients retry it automatically, even with POST; use 504 or 400")
-            }
-            ContractProblem::NotAnErrorCode { status } => {
-                write!(f, "code {status} is not an error; expected 400 to 599")
-            }
-            ContractProblem::DuplicateCode { status } => write!(f, "code {status} is declared twice"),
-            ContractProblem::BadReason { status } => write!(
-                f,
-                "the reason phrase of code {status} is invalid; expected 1 to 64 printable ASCII characters"
-            ),
-            ContractProblem::BadMessage { status, problem } => {
-                write!(f, "the message of code {status} {problem}")
-            }
-            ContractProblem::BadType { owner, kind } => {
-                write!(f, "the type {kind:?} of {owner} is invalid; expected {PATTERN_HELP}")
-            }
-            ContractProblem::UnlistedType { owner, kind } => {
-                write!(f, "the type {kind:?} of {owner} is not in the contract's list of types")
-            }
-            ContractProblem::MissingType { status, example } => {
-                write!(f, "code {status} has no type, but the list of types is closed; add type: {example}")
-            }
-            ContractProblem::NoTypes => {
-                f.write_str("the list of types is empty; list the types, or remove it to allow every type")
-            }
-            ContractProblem::BadListedType { kind } => {
-                write!(f, "{kind:?} in the list of types is invalid; expected {PATTERN_HELP}")
-            }
-            ContractProblem::DuplicateCause { cause } => write!(f, "cause {cause} is declared twice"),
-            ContractProblem::BadCauseMessage { cause, problem } => {
-                write!(f, "the message of cause {cause} {problem}")
-            }
-            ContractProblem::UndocumentedCauseCode { cause, status } => write!(
-                f,
-                "the code {status} of cause {cause} is not documented; add it to the codes, or use one of them"
-            ),
-            ContractProblem::BadStatusRow { status, documented: true, .. } => write!(
-                f,
-                "the upstream's {status} is documented, so it is sent as it is; remove this row or the code {status}"
-            ),
-            ContractProblem::BadStatusRow { target, documented: false, .. } => {
-                write!(f, "the code {target} is not documented; add it to the codes, or use one of them")
-            }
-            ContractProblem::BadValueName { name, reserved: true } => {
-                write!(f, "{{{name}}} is a placeholder of every template; choose another name")
-            }
-            ContractProblem::BadValueName { name, reserved: false } => write!(
-                f,
-                "{name:?} cannot be a placeholder; use a letter, then up to 63 of A-Z, a-z, 0-9 and _"
-            ),
-            ContractProblem::UndeclaredValue { owner, name } => write!(
-                f,
-                "the value {name:?} of {owner} is not declared; add it to the contract's values: {{ {name}: string }}"
-            ),
-            ContractProblem::BadValue { owner, name, expected } => write!(
-                f,
-                "the value {name:?} of {owner} does not fit; expected type {expected}, and texts without markup"
-            ),
-            ContractProblem::MissingTarget { status, causes, upstream_statuses } => {
-                write!(f, "code {status} is missing: no other code is documented for")?;
-                for (index, cause) in causes.iter().enumerate() {
-                    write!(f, "{}{cause}", if index == 0 { " causes " } else { ", " })?;
-                }
-                write_ranges(f, upstream_statuses, if causes.is_empty() { " " } else { "; " })
-            }
-        }
-    }
-}
+/// Why 408 is no code of a contract.
+const RETRIED: &str = "cannot be documented: clients retry it automatically, even with POST; use 504 or 400";
 
-impl std::error::Error for ContractProblem {}
-
-/// Writes `upstream statuses 402, 405-407`. `statuses` is in ascending order; adjacent statuses become a range.
-fn write_ranges(f: &mut fmt::Formatter<'_>, statuses: &[u16], prefix: &str) -> fmt::Result {
-    let ranges = statuses.chunk_by(|a, b| a + 1 == *b);
-    for (index, range) in ranges.enumerate() {
-        if index == 0 {
-            write!(f, "{prefix}upstream statuses ")?;
-        } else {
-            f.write_str(", ")?;
-        }
-        match range {
-            [first, .., last] => write!(f, "{first}-{last}")?,
-            [only] => write!(f, "{only}")?,
-            [] => {}
-        }
-    }
-    Ok(())
+/// ` causes a, b; upstream statuses 402, 405-407`. `statuses` is in ascending order; adjacent statuses become a range.
+fn needed_for(causes: &[Cause], statuses: &[u16]) -> String {
+    let causes: Vec<&str> = causes.iter().map(|cause| cause.name()).collect();
+    let range = |range: &[u16]| match range {
+        [first, .., last] => format!("{first}-{last}"),
+        [..] => range.iter().map(u16::to_string).collect(),
+    };
+    let ranges: Vec<String> = statuses.chunk_by(|a, b| a + 1 == *b).map(range).collect();
+    let lists = [(" causes ", causes.join(", ")), (" upstream statuses ", ranges.join(", "))];
+    let lists = lists.iter().filter(|(_, list)| !list.is_empty());
+    lists.map(|(title, list)| format!("{title}{list}")).collect::<Vec<_>>().join(";")
 }

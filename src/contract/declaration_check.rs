@@ -65,9 +65,10 @@ fn check_values(values: &[DeclaredValue], problems: &mut Vec<ContractProblem>) {
         let valid = name.len() <= 64
             && name.bytes().next().is_some_and(|first| first.is_ascii_alphabetic())
             && name.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'_');
-        let reserved = Template::is_reserved(name);
-        if !valid || reserved {
-            problems.push(ContractProblem::BadValueName { name: name.clone(), reserved });
+        if Template::is_reserved(name) {
+            problems.push(ContractProblem::ReservedValueName(name.clone()));
+        } else if !valid {
+            problems.push(ContractProblem::BadValueName(name.clone()));
         }
     }
 }
@@ -80,7 +81,7 @@ fn check_types(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
     problems.extend(
         listed
             .filter(|kind| !types::is_declarable(kind))
-            .map(|kind| ContractProblem::BadListedType { kind: kind.clone() }),
+            .map(|kind| ContractProblem::BadListedType(kind.clone())),
     );
 }
 
@@ -124,14 +125,14 @@ pub(super) fn constant_fits(declared: &DeclaredValue, value: &TemplateSource) ->
 fn check_codes(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
     for (index, code) in declaration.codes.iter().enumerate() {
         let status = code.status;
-        if !is_allowed_code(status) {
-            problems.push(ContractProblem::NotAnErrorCode { status });
+        if !(400..=599).contains(&status) || status == 408 {
+            problems.push(ContractProblem::NotAnErrorCode(status));
         }
         if declaration.codes.iter().take(index).any(|earlier| earlier.status == status) {
-            problems.push(ContractProblem::DuplicateCode { status });
+            problems.push(ContractProblem::DuplicateCode(status));
         }
         if !is_valid_reason(&code.reason) {
-            problems.push(ContractProblem::BadReason { status });
+            problems.push(ContractProblem::BadReason(status));
         }
         if let Some(problem) = text::problem(&code.message) {
             problems.push(ContractProblem::BadMessage { status, problem });
@@ -152,7 +153,7 @@ fn check_causes(declaration: &Declaration, problems: &mut Vec<ContractProblem>) 
     for (index, (cause, row)) in declaration.causes.iter().enumerate() {
         let cause = *cause;
         if declaration.causes.iter().take(index).any(|(earlier, _)| *earlier == cause) {
-            problems.push(ContractProblem::DuplicateCause { cause });
+            problems.push(ContractProblem::DuplicateCause(cause));
         }
         if let Some(problem) = row.message.as_deref().and_then(text::problem) {
             problems.push(ContractProblem::BadCauseMessage { cause, problem });
@@ -170,9 +171,10 @@ fn check_causes(declaration: &Declaration, problems: &mut Vec<ContractProblem>) 
 fn check_statuses(declaration: &Declaration, problems: &mut Vec<ContractProblem>) {
     for (status, target) in &declaration.statuses {
         let (status, target) = (*status, *target);
-        let documented = is_documented(declaration, status);
-        if documented || !is_documented(declaration, target) {
-            problems.push(ContractProblem::BadStatusRow { status, target, documented });
+        if is_documented(declaration, status) {
+            problems.push(ContractProblem::DocumentedStatusRow(status));
+        } else if !is_documented(declaration, target) {
+            problems.push(ContractProblem::UndocumentedStatusRow { status, target });
         }
     }
 }
@@ -205,11 +207,6 @@ fn check_targets(declaration: &Declaration, problems: &mut Vec<ContractProblem>)
     problems.extend(missing.into_iter().map(|(status, (causes, upstream_statuses))| {
         ContractProblem::MissingTarget { status, causes, upstream_statuses }
     }));
-}
-
-/// 408 is never sent: clients retry the request automatically, even with POST.
-fn is_allowed_code(status: u16) -> bool {
-    (400..=599).contains(&status) && status != 408
 }
 
 fn is_valid_reason(reason: &str) -> bool {

@@ -39,36 +39,24 @@ impl ContentCoding {
         let values = content_encoding.into_iter();
         for token in values.flat_map(|value| value.as_bytes().split(|&b| b == b',')) {
             let parsed = ContentCoding::from_token(token.trim_ascii())?;
-            match (coding, parsed) {
-                (_, ContentCoding::Identity) => {}
-                (
-                    ContentCoding::Identity,
-                    ContentCoding::Gzip | ContentCoding::Deflate | ContentCoding::Br | ContentCoding::Zstd,
-                ) => coding = parsed,
-                (
-                    ContentCoding::Gzip | ContentCoding::Deflate | ContentCoding::Br | ContentCoding::Zstd,
-                    ContentCoding::Gzip | ContentCoding::Deflate | ContentCoding::Br | ContentCoding::Zstd,
-                ) => return None,
+            if coding == ContentCoding::Identity {
+                coding = parsed;
+            } else if parsed != ContentCoding::Identity {
+                return None;
             }
         }
         Some(coding)
     }
 
     fn from_token(token: &[u8]) -> Option<ContentCoding> {
-        let matches = |name: &str| token.eq_ignore_ascii_case(name.as_bytes());
-        // Empty list elements are ignored (RFC 9110, section 5.6.1.2).
-        if token.is_empty() || matches("identity") {
-            Some(ContentCoding::Identity)
-        } else if matches("gzip") || matches("x-gzip") {
-            Some(ContentCoding::Gzip)
-        } else if matches("deflate") {
-            Some(ContentCoding::Deflate)
-        } else if matches("br") {
-            Some(ContentCoding::Br)
-        } else if matches("zstd") {
-            Some(ContentCoding::Zstd)
-        } else {
-            None
+        match &*token.to_ascii_lowercase() {
+            // Empty list elements are ignored (RFC 9110, section 5.6.1.2).
+            b"" | b"identity" => Some(ContentCoding::Identity),
+            b"gzip" | b"x-gzip" => Some(ContentCoding::Gzip),
+            b"deflate" => Some(ContentCoding::Deflate),
+            b"br" => Some(ContentCoding::Br),
+            b"zstd" => Some(ContentCoding::Zstd),
+            _ => None,
         }
     }
 }
@@ -143,8 +131,7 @@ fn inflate_deflate(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     };
     match inflate_all(true) {
         Err(DecodeError::Malformed) => inflate_all(false),
-        Err(DecodeError::TooLarge) => Err(DecodeError::TooLarge),
-        Ok(bytes) => Ok(bytes),
+        other => other,
     }
 }
 

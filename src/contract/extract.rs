@@ -94,9 +94,11 @@ pub(crate) fn extract_with(contract: &Contract, body: &[u8], extraction: &Extrac
         // `detail` is often the message: a text is no detail.
         if let Some(kept) = kept.filter(|kept| template.has_details() && !matches!(kept.kind, Kind::Null)) {
             let mut cleaner = Cleaner { bounds, dropped: 0, kept: 0, out: String::new() };
-            // Without the strings that were left out, only brackets may remain: nothing was kept.
-            if cleaner.write(kept, 0) == Written::Whole && (cleaner.kept > 0 || cleaner.dropped == 0) {
-                extracted.details = Some(cleaner.out);
+            match cleaner.write(kept, 0) {
+                // Without the strings that were left out, only brackets may remain: nothing was kept.
+                Ok(true) if cleaner.kept > 0 || cleaner.dropped == 0 => extracted.details = Some(cleaner.out),
+                Ok(_) => {}
+                Err(TooMuch) => cleaner.dropped += 1,
             }
             extracted.details_dropped = cleaner.dropped;
         }
@@ -202,7 +204,7 @@ fn is_phrase(message: &str) -> bool {
 /// The first place that has a type which may be sent.
 fn find_type<'v>(contract: &Contract, body: &'v Value<'_>, any_type: bool) -> Option<&'v str> {
     let types = contract.allowed_types();
-    if !any_type && !types.is_closed() {
+    if !any_type && types.listed.is_none() {
         return None;
     }
     let error = body.member("error");
@@ -218,38 +220,15 @@ pub(super) fn type_in<'v>(contract: &Contract, body: &'v Value<'_>) -> Option<&'
     places.find_map(|place| contract.allowed_types().kind_of(place.find(body)?))
 }
 
-/// A value without whitespace; numbers and strings as written.
+/// A value without whitespace; everything else as written.
 pub(super) fn compact(value: &Value<'_>) -> String {
-    let mut out = String::with_capacity(value.raw.len());
-    write_compact(value, &mut out);
-    out
-}
-
-fn write_compact(value: &Value<'_>, out: &mut String) {
-    match &value.kind {
-        Kind::Null | Kind::Bool(_) | Kind::Number | Kind::Text(_) => out.push_str(value.raw),
-        Kind::List(items) => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                write_compact(item, out);
-            }
-            out.push(']');
-        }
-        Kind::Object(members) => {
-            out.push('{');
-            for (index, member) in members.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                push_name(&member.name, out);
-                write_compact(&member.value, out);
-            }
-            out.push('}');
-        }
-    }
+    let (mut in_text, mut escaped) = (false, false);
+    let is_kept = |letter: &char| {
+        in_text ^= *letter == '"' && !escaped;
+        escaped = in_text && *letter == '\\' && !escaped;
+        in_text || !letter.is_ascii_whitespace()
+    };
+    value.raw.chars().filter(is_kept).collect()
 }
 
 fn push_name(name: &str, out: &mut String) {
@@ -268,41 +247,36 @@ struct Cleaner {
     out: String,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Written {
-    Whole,
-    /// A string that may not be sent.
-    LeftOut,
-    /// The details exceed a bound: none of them is kept.
-    TooMuch,
-}
+/// The details exceed a bound: none of them is kept.
+struct TooMuch;
 
 impl Cleaner {
-    fn write(&mut self, value: &Value<'_>, depth: usize) -> Written {
+    /// Writes a value. Returns whether it may be sent; of one that may not, nothing is written.
+    fn write(&mut self, value: &Value<'_>, depth: usize) -> Result<bool, TooMuch> {
         match &value.kind {
             Kind::Null | Kind::Bool(_) | Kind::Number => {
                 self.kept += 1;
-                self.push(value.raw, 0)
+                self.push(value.raw, 0)?;
             }
             Kind::Text(text) if !text::passes_rule(text) => {
                 self.dropped += 1;
-                Written::LeftOut
+                return Ok(false);
             }
             Kind::Text(_) => {
                 self.kept += 1;
-                self.push(value.raw, 1)
+                self.push(value.raw, 1)?;
             }
-            Kind::List(_) | Kind::Object(_) if depth == MAX_FREE_DEPTH => self.too_much(),
+            Kind::List(_) | Kind::Object(_) if depth == MAX_FREE_DEPTH => return Err(TooMuch),
             Kind::List(items) => {
-                let mut written = self.push("[", 0);
+                self.push("[", 0)?;
                 let mut first = true;
                 for item in items {
-                    written = self.child("", item, depth, &mut first, written);
+                    self.child("", item, depth, &mut first)?;
                 }
-                if written == Written::Whole { self.push("]", 0) } else { written }
+                self.push("]", 0)?;
             }
             Kind::Object(members) => {
-                let mut written = self.push("{", 0);
+                self.push("{", 0)?;
                 let mut first = true;
                 for member in members {
                     if !text::passes_rule(&member.name) {
@@ -311,11 +285,12 @@ impl Cleaner {
                     }
                     let mut name = String::new();
                     push_name(&member.name, &mut name);
-                    written = self.child(&name, &member.value, depth, &mut first, written);
+                    self.child(&name, &member.value, depth, &mut first)?;
                 }
-                if written == Written::Whole { self.push("}", 0) } else { written }
+                self.push("}", 0)?;
             }
         }
+        Ok(true)
     }
 
     /// Writes a member or an item; nothing of it if it is left out.
@@ -325,42 +300,26 @@ impl Cleaner {
         value: &Value<'_>,
         depth: usize,
         first: &mut bool,
-        so_far: Written,
-    ) -> Written {
-        if so_far != Written::Whole {
-            return so_far;
-        }
+    ) -> Result<(), TooMuch> {
         let before = self.out.len();
         if !*first {
             self.out.push(',');
         }
         self.out.push_str(name);
-        match self.write(value, depth + 1) {
-            Written::Whole => {
-                *first = false;
-                Written::Whole
-            }
-            Written::LeftOut => {
-                self.out.truncate(before);
-                Written::Whole
-            }
-            Written::TooMuch => Written::TooMuch,
+        if self.write(value, depth + 1)? {
+            *first = false;
+        } else {
+            self.out.truncate(before);
         }
+        Ok(())
     }
 
-    fn push(&mut self, raw: &str, texts: usize) -> Written {
+    fn push(&mut self, raw: &str, texts: usize) -> Result<(), TooMuch> {
         self.out.push_str(raw);
-        let mut bounds = self.bounds;
-        if !bounds.add(self.out.len(), texts) {
-            return self.too_much();
-        }
+        let mut with_text = self.bounds;
+        let fits = with_text.add(self.out.len(), texts);
         self.bounds.add(0, texts);
-        Written::Whole
-    }
-
-    const fn too_much(&mut self) -> Written {
-        self.dropped += 1;
-        Written::TooMuch
+        fits.then_some(()).ok_or(TooMuch)
     }
 }
 

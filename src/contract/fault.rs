@@ -19,50 +19,36 @@ pub(crate) const EXCERPT_LIMIT: usize = 2048;
 ///
 /// [`Evidence::for_log`] is the only way to read it, and nothing in [`super::reply`] accepts one.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Evidence(Option<EvidenceText>);
-
-#[derive(Clone, PartialEq, Eq)]
-enum EvidenceText {
-    Fixed(&'static str),
-    Owned(Box<str>),
-    /// A sentence, or an empty one, and the first bytes of what the upstream sent.
-    Excerpt {
-        sentence: Box<str>,
-        excerpt: Box<[u8]>,
-        /// The upstream sent more than `excerpt`.
-        truncated: bool,
-    },
+pub struct Evidence {
+    /// A sentence; may be empty.
+    sentence: Cow<'static, str>,
+    /// The first bytes of what the upstream sent.
+    excerpt: Vec<u8>,
+    /// The upstream sent more than `excerpt`.
+    truncated: bool,
 }
 
 impl Evidence {
     /// No evidence.
     pub const fn none() -> Self {
-        Evidence(None)
+        Evidence::from_static("")
     }
 
     /// A constant text; does not allocate.
     pub const fn from_static(text: &'static str) -> Self {
-        Evidence(Some(EvidenceText::Fixed(text)))
+        Evidence { sentence: Cow::Borrowed(text), excerpt: Vec::new(), truncated: false }
     }
 
     /// A text built at run time.
-    pub(crate) fn owned(text: impl Into<Box<str>>) -> Self {
-        Evidence(Some(EvidenceText::Owned(text.into())))
+    pub(crate) fn owned(text: impl Into<String>) -> Self {
+        Evidence { sentence: Cow::Owned(text.into()), ..Evidence::none() }
     }
 
     /// A sentence, followed by the first bytes that the upstream sent instead of a response (at most
     /// [`EXCERPT_LIMIT`], and in the log at most `log.evidence`).
     pub(crate) fn with_excerpt(sentence: &str, excerpt: &[u8]) -> Self {
         let (excerpt, truncated) = first_bytes(excerpt, EXCERPT_LIMIT);
-        match (sentence, excerpt) {
-            ("", []) => Evidence::none(),
-            (_, []) => Evidence::owned(sentence),
-            (_, _) => Evidence(Some(EvidenceText::Excerpt {
-                sentence: sentence.into(),
-                excerpt: excerpt.into(),
-                truncated,
-            })),
-        }
+        Evidence { excerpt: excerpt.to_vec(), truncated, ..Evidence::owned(sentence) }
     }
 
     /// The text, with at most `limit` bytes of what the upstream sent; empty if `limit` is 0. Use it only in log
@@ -71,17 +57,13 @@ impl Evidence {
         if limit == 0 {
             return Cow::Borrowed("");
         }
-        match &self.0 {
-            None => Cow::Borrowed(""),
-            Some(EvidenceText::Fixed(text)) => Cow::Borrowed(text),
-            Some(EvidenceText::Owned(text)) => Cow::Borrowed(text),
-            Some(EvidenceText::Excerpt { sentence, excerpt, truncated }) => {
-                let (excerpt, cut) = first_bytes(excerpt, limit);
-                let colon = if sentence.is_empty() { "" } else { ": " };
-                let ellipsis = if cut || *truncated { "..." } else { "" };
-                Cow::Owned(format!("{sentence}{colon}{}{ellipsis}", String::from_utf8_lossy(excerpt)))
-            }
+        let (excerpt, cut) = first_bytes(&self.excerpt, limit);
+        if excerpt.is_empty() {
+            return Cow::Borrowed(&self.sentence);
         }
+        let colon = if self.sentence.is_empty() { "" } else { ": " };
+        let ellipsis = if cut || self.truncated { "..." } else { "" };
+        Cow::Owned(format!("{}{colon}{}{ellipsis}", self.sentence, String::from_utf8_lossy(excerpt)))
     }
 }
 

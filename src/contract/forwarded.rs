@@ -3,7 +3,6 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::causes::UPSTREAM_RESPONSE;
 use super::code::{Contract, DocumentedCode};
 use super::conform::ConformingError;
 use super::extract::{self, compact};
@@ -33,12 +32,7 @@ pub(crate) fn complete(
     if !template.completes() {
         return None;
     }
-    let values = BodyValues {
-        message: contract.message_for(code, None),
-        kind: contract.type_for(code, None),
-        ..values(contract, code, facts)
-    };
-    template.complete((error.text, &error.value), &values, contract.allowed_types())
+    template.complete((error.text, &error.value), &values(contract, code, facts), contract.allowed_types())
 }
 
 /// The error as a problem document, with its message, type and details.
@@ -53,12 +47,13 @@ pub(crate) fn problem_document(
     let message = template.message_places().iter().find_map(|place| place.find(body)?.as_text());
     let kind = extract::type_in(contract, body);
     let details = template.detail_places().iter().find_map(|place| place.find(body)).map(compact);
+    let own = values(contract, code, facts);
     let values = BodyValues {
-        message: message.unwrap_or_else(|| contract.message_for(code, None)),
-        kind: kind.unwrap_or_else(|| contract.type_for(code, None)),
+        message: message.unwrap_or(own.message),
+        kind: kind.unwrap_or(own.kind),
         kind_of_upstream: kind.is_some(),
         details: details.as_deref(),
-        ..values(contract, code, facts)
+        ..own
     };
     let mut out = BytesMut::new();
     PROBLEM.render(&values, &mut out);
@@ -67,17 +62,10 @@ pub(crate) fn problem_document(
 
 fn values<'a>(contract: &'a Contract, code: DocumentedCode, facts: ForwardedFacts<'a>) -> BodyValues<'a> {
     BodyValues {
-        code: code.status(),
-        title: contract.entry(code).reason(),
-        message: "",
-        kind: "",
-        kind_of_upstream: false,
-        details: None,
         request_id: facts.request_id,
-        cause: UPSTREAM_RESPONSE,
         retryable: facts.retryable,
         request_sent: RequestSent::Full,
         retry_after: facts.retry_after,
-        declared: &[],
+        ..contract.body_values(code, None)
     }
 }

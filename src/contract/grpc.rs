@@ -72,19 +72,6 @@ pub(crate) fn encode_message(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::Cause;
-
-    #[test]
-    fn number_matches_the_discriminant() {
-        for cause in Cause::ALL {
-            let status = status_for_error(Trigger::Fault(*cause), 504);
-            assert_eq!(status.number(), (status as u8).to_string(), "{cause}");
-        }
-        for code in 400..600 {
-            let status = status_for_error(Trigger::UpstreamStatus(code), code);
-            assert_eq!(status.number(), (status as u8).to_string(), "{code}");
-        }
-    }
 
     #[test]
     fn encoded_message_is_visible_ascii() {

@@ -1,6 +1,6 @@
 //! The status codes of gRPC that errors are mapped to.
 
-/// A gRPC status code (`doc/statuscodes.md` of the gRPC project).
+/// A gRPC status code (`doc/statuscodes.md` of the gRPC project). As a number it is the value of `grpc-status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum GrpcStatus {
@@ -24,22 +24,4 @@ pub enum GrpcStatus {
     Unavailable = 14,
     /// The caller is not authenticated.
     Unauthenticated = 16,
-}
-
-impl GrpcStatus {
-    /// The value of `grpc-status`.
-    pub const fn number(self) -> &'static str {
-        match self {
-            GrpcStatus::Unknown => "2",
-            GrpcStatus::InvalidArgument => "3",
-            GrpcStatus::DeadlineExceeded => "4",
-            GrpcStatus::PermissionDenied => "7",
-            GrpcStatus::ResourceExhausted => "8",
-            GrpcStatus::Aborted => "10",
-            GrpcStatus::Unimplemented => "12",
-            GrpcStatus::Internal => "13",
-            GrpcStatus::Unavailable => "14",
-            GrpcStatus::Unauthenticated => "16",
-        }
-    }
 }

@@ -235,12 +235,9 @@ const NEVER_KEPT: &[&str] = &[
 
 /// Whether a field describes the bytes of a body that the gateway has decoded or completed.
 pub(crate) fn describes_content(name: &HeaderName) -> bool {
-    CONTENT_FIELDS.contains(&name.as_str())
+    let name = name.as_str();
+    ["content-encoding", "etag", "content-md5", "digest", "content-digest", "repr-digest"].contains(&name)
 }
-
-/// Fields about the bytes of a body: its coding, validators and digests.
-pub(crate) const CONTENT_FIELDS: &[&str] =
-    &["content-encoding", "etag", "content-md5", "digest", "content-digest", "repr-digest"];
 
 /// The maximum accepted `Retry-After`: 1 day.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(86_400);

@@ -68,10 +68,7 @@ impl<'t> Value<'t> {
 
     /// The text, if it is a string.
     pub(crate) fn as_text(&self) -> Option<&str> {
-        match &self.kind {
-            Kind::Text(text) => Some(text),
-            Kind::Null | Kind::Bool(_) | Kind::Number | Kind::List(_) | Kind::Object(_) => None,
-        }
+        if let Kind::Text(text) = &self.kind { Some(text) } else { None }
     }
 
     /// The member of this name, if it is an object that has one.
@@ -81,18 +78,12 @@ impl<'t> Value<'t> {
 
     /// The members, if it is an object.
     pub(crate) fn members(&self) -> Option<&[Member<'t>]> {
-        match &self.kind {
-            Kind::Object(members) => Some(members),
-            Kind::Null | Kind::Bool(_) | Kind::Number | Kind::Text(_) | Kind::List(_) => None,
-        }
+        if let Kind::Object(members) = &self.kind { Some(members) } else { None }
     }
 
     /// The items, if it is a list.
     pub(crate) fn items(&self) -> Option<&[Value<'t>]> {
-        match &self.kind {
-            Kind::List(items) => Some(items),
-            Kind::Null | Kind::Bool(_) | Kind::Number | Kind::Text(_) | Kind::Object(_) => None,
-        }
+        if let Kind::List(items) = &self.kind { Some(items) } else { None }
     }
 
     /// Whether it is an integer literal: digits, without fraction and exponent.

@@ -51,7 +51,7 @@ pub use page_response::PageResponse;
 pub use path::JsonPath;
 pub use phase::Phase;
 pub use policy::{Decision, Matcher, Override, Overrides, PolicyInput, PolicyRule, Trigger, decide};
-pub use reply::{BodyFormat, ErrorOrigin, LocalReply, ReplyContext, compose};
+pub use reply::{BodyFormat, LocalReply, ReplyContext, compose};
 pub use retryable::retryable;
 pub use route_response::{FixedResponse, FixedStatus, RedirectStatus};
 pub(crate) use template::placeholder_names;

@@ -244,12 +244,8 @@ pub fn decide(contract: &Contract, input: &PolicyInput<'_>, overrides: &Override
         retry_after: None,
     };
 
-    let route = first_match(overrides.route, input)
-        .map(|(index, matched)| (PolicyRule::RouteOverride(index), matched));
-    let matched = route.or_else(|| {
-        first_match(overrides.global, input)
-            .map(|(index, matched)| (PolicyRule::GlobalOverride(index), matched))
-    });
+    let route = first_match(overrides.route, input, PolicyRule::RouteOverride);
+    let matched = route.or_else(|| first_match(overrides.global, input, PolicyRule::GlobalOverride));
     if let Some((rule, matched)) = matched {
         decision.rule = rule;
         decision.code = matched.code.and_then(|status| contract.code(status)).unwrap_or(code);
@@ -261,8 +257,14 @@ pub fn decide(contract: &Contract, input: &PolicyInput<'_>, overrides: &Override
     decision
 }
 
-fn first_match<'a>(overrides: &'a [Override], input: &PolicyInput<'_>) -> Option<(usize, &'a Override)> {
-    overrides.iter().enumerate().find(|(_, candidate)| candidate.matcher.matches(input))
+/// The first override that matches, and the rule that it is.
+fn first_match<'a>(
+    overrides: &'a [Override],
+    input: &PolicyInput<'_>,
+    rule: fn(usize) -> PolicyRule,
+) -> Option<(PolicyRule, &'a Override)> {
+    let index = overrides.iter().position(|candidate| candidate.matcher.matches(input))?;
+    Some((rule(index), overrides.get(index)?))
 }
 
 #[cfg(test)]

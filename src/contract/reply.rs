@@ -11,13 +11,14 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue};
 
+use super::body::decimal_digits;
 use super::causes::Cause;
 use super::code::{CodeEntry, Contract, DocumentedCode};
 use super::fault::RequestSent;
 use super::grpc::{self, GrpcFamily};
 use super::header_filter::retry_after_seconds;
-use super::policy::Decision;
-use super::route_response::{FixedResponse, RedirectStatus};
+use super::policy::{Decision, Trigger};
+use super::route_response::{FixedResponse, RedirectStatus, shared_reason};
 use super::template::presets::PROBLEM;
 use super::template::render::BodyValues;
 use super::text;
@@ -44,20 +45,9 @@ impl BodyFormat {
     }
 }
 
-/// Where the error originated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ErrorOrigin {
-    /// In the gateway: a fault.
-    Proxy,
-    /// In the upstream: its error response is replaced.
-    Replaced,
-}
-
 /// The inputs of a reply, apart from the decision.
 #[derive(Clone, Debug)]
 pub struct ReplyContext<'a> {
-    /// Where the error originated.
-    pub origin: ErrorOrigin,
     /// The request method is HEAD: the reply has no body.
     pub is_head_request: bool,
     /// The request is a gRPC call: the error is sent in header fields with HTTP status 200.
@@ -106,14 +96,7 @@ impl LocalReply {
     /// Builds the response to an allowed preflight request: 204 with these header fields.
     pub fn preflight(mut headers: Vec<(HeaderName, HeaderValue)>, request_id: &HeaderValue) -> LocalReply {
         headers.push((REQUEST_ID, request_id.clone()));
-        LocalReply {
-            code: None,
-            status: 204,
-            reason: Arc::from("No Content"),
-            headers,
-            body: Bytes::new(),
-            content_length: None,
-        }
+        LocalReply::without_code(204, shared_reason(204), headers, None)
     }
 
     /// Builds a redirect to `location`, without a body.
@@ -124,14 +107,7 @@ impl LocalReply {
         request_id: &HeaderValue,
     ) -> LocalReply {
         headers.extend([(LOCATION, location), (REQUEST_ID, request_id.clone())]);
-        LocalReply {
-            code: None,
-            status: status.code(),
-            reason: Arc::from(status.reason()),
-            headers,
-            body: Bytes::new(),
-            content_length: Some(0),
-        }
+        LocalReply::without_code(status.code(), shared_reason(status.code()), headers, Some(0))
     }
 
     /// Builds the fixed response that a route declares. Its status is below 400 and therefore needs no contract.
@@ -141,17 +117,22 @@ impl LocalReply {
         mut headers: Vec<(HeaderName, HeaderValue)>,
         request_id: &HeaderValue,
     ) -> LocalReply {
-        let body = response.body();
         headers.extend(response.media_type().map(|media_type| (CONTENT_TYPE, media_type.clone())));
         headers.push((REQUEST_ID, request_id.clone()));
-        LocalReply {
-            code: None,
-            status: response.status().code(),
-            reason: response.shared_reason(),
-            headers,
-            body: if is_head_request { Bytes::new() } else { body.clone() },
-            content_length: response.status().has_length().then_some(body.len() as u64),
-        }
+        let (status, body) = (response.status(), response.body());
+        let length = status.has_length().then_some(body.len() as u64);
+        let reply = LocalReply::without_code(status.code(), response.shared_reason(), headers, length);
+        LocalReply { body: if is_head_request { Bytes::new() } else { body.clone() }, ..reply }
+    }
+
+    /// A reply without a documented code and without a body.
+    const fn without_code(
+        status: u16,
+        reason: Arc<str>,
+        headers: Vec<(HeaderName, HeaderValue)>,
+        content_length: Option<u64>,
+    ) -> LocalReply {
+        LocalReply { code: None, status, reason, headers, body: Bytes::new(), content_length }
     }
 
     /// Removes the header fields for which `removes` returns true, then adds `added`.
@@ -206,9 +187,9 @@ pub fn compose(contract: &Contract, decision: &Decision, context: ReplyContext<'
     let text = write_body(contract, decision, entry, &context, retry_after);
 
     // A HEAD reply has the length of the GET reply. If the response is replaced, GET might have forwarded another body.
-    let content_length = match context.origin {
-        ErrorOrigin::Replaced if context.is_head_request => None,
-        ErrorOrigin::Proxy | ErrorOrigin::Replaced => Some(text.len() as u64),
+    let content_length = match decision.trigger() {
+        Trigger::UpstreamStatus(_) if context.is_head_request => None,
+        Trigger::Fault(_) | Trigger::UpstreamStatus(_) => Some(text.len() as u64),
     };
     let body = if context.is_head_request { Bytes::new() } else { text };
 
@@ -236,18 +217,14 @@ fn compose_grpc(
     (family, context): (GrpcFamily, ReplyContext<'_>),
 ) -> LocalReply {
     let status = grpc::status_for_error(decision.trigger(), entry.code().status());
-    let upstream_message = context
-        .message
-        .filter(|_| decision.override_message().is_none())
-        .filter(|text| text::is_allowed(text));
-    let message = grpc::encode_message(upstream_message.unwrap_or_else(|| decision.message(contract)));
+    let message = grpc::encode_message(message_of(contract, decision, &context));
     let retry_after = retry_after_of(decision, entry, &context);
     let media_type = HeaderValue::from_static(family.media_type());
     let context = ReplyContext { format: BodyFormat::Contract, ..context };
     let mut headers = reply_headers(decision, media_type, context, retry_after);
     // A field for browsers; there is no body that one could take for another type.
     headers.retain(|(name, _)| *name != X_CONTENT_TYPE_OPTIONS);
-    headers.push((GRPC_STATUS, HeaderValue::from_static(status.number())));
+    headers.push((GRPC_STATUS, HeaderValue::from(status as u16)));
     // The message is percent-encoded, so the conversion never fails.
     if let Ok(message) = HeaderValue::from_str(&message) {
         headers.push((GRPC_MESSAGE, message));
@@ -284,10 +261,6 @@ fn write_body(
     {
         return body;
     }
-    let upstream_message = context
-        .message
-        .filter(|_| decision.override_message().is_none())
-        .filter(|text| text::is_allowed(text));
     let upstream_kind =
         context.kind.filter(|kind| decision.override_type().is_none() && contract.allows_type(kind));
     let own_kind =
@@ -302,9 +275,7 @@ fn write_body(
         })
         .collect();
     let values = BodyValues {
-        code: entry.code().status(),
-        title: entry.reason(),
-        message: upstream_message.unwrap_or_else(|| decision.message(contract)),
+        message: message_of(contract, decision, context),
         kind: upstream_kind.unwrap_or_else(own_kind),
         kind_of_upstream: upstream_kind.is_some(),
         details: context.details,
@@ -314,10 +285,17 @@ fn write_body(
         request_sent: context.request_sent,
         retry_after: retry_after.map(RetryAfter::seconds),
         declared: &declared,
+        ..contract.body_values(entry.code(), decision.cause())
     };
     let mut out = BytesMut::new();
     template.render(&values, &mut out);
     out.freeze()
+}
+
+/// The override's message, else the upstream's if it may be sent, else the contract's.
+fn message_of<'a>(contract: &'a Contract, decision: &'a Decision, context: &ReplyContext<'a>) -> &'a str {
+    let upstream = context.message.filter(|_| decision.override_message().is_none());
+    upstream.filter(|text| text::is_allowed(text)).unwrap_or_else(|| decision.message(contract))
 }
 
 /// The `Retry-After` of a reply.
@@ -389,19 +367,9 @@ fn reply_headers(
 pub(crate) const COMMON_REPLY_FIELDS: usize = 6;
 
 /// A number as field value, in one allocation; the conversion of the `http` crate needs two.
-pub(crate) fn decimal(mut value: u64) -> HeaderValue {
-    let mut digits = [b'0'; 20];
-    let mut start = digits.len();
-    for slot in digits.iter_mut().rev() {
-        *slot += (value % 10) as u8;
-        value /= 10;
-        start -= 1;
-        if value == 0 {
-            break;
-        }
-    }
-    let digits = digits.get(start..).unwrap_or_default();
-    HeaderValue::from_bytes(digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
+pub(crate) fn decimal(value: u64) -> HeaderValue {
+    HeaderValue::from_bytes(decimal_digits(value, &mut [0; 20]))
+        .unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 /// The media type of problem documents.

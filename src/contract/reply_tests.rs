@@ -11,7 +11,7 @@ use super::*;
 use crate::contract::body::Include;
 use crate::contract::conform::{Conformance, ErrorBody, UpstreamMessages, check_conformance};
 use crate::contract::extract::extract;
-use crate::contract::policy::{Override, Overrides, PolicyInput, Trigger, decide};
+use crate::contract::policy::{Override, Overrides, PolicyInput, decide};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 
 fn contract() -> Contract {
@@ -25,7 +25,6 @@ fn decision(trigger: Trigger, overrides: &[Override]) -> Decision {
 
 fn context<'a>() -> ReplyContext<'a> {
     ReplyContext {
-        origin: ErrorOrigin::Proxy,
         is_head_request: false,
         grpc: None,
         message: None,
@@ -152,7 +151,6 @@ fn replaced_reply_keeps_upstream_message_type_and_headers() {
         &contract(),
         &decision(Trigger::UpstreamStatus(410), &[]),
         ReplyContext {
-            origin: ErrorOrigin::Replaced,
             message: Some("The \"transaction\" is over."),
             kind: Some("transaction_expired"),
             headers: fields,
@@ -180,7 +178,7 @@ fn head_reply_has_no_body_and_a_length_only_if_known() {
     assert_eq!(head.headers(), get.headers());
 
     let trigger = Trigger::UpstreamStatus(404);
-    let replaced = ReplyContext { origin: ErrorOrigin::Replaced, is_head_request: true, ..context() };
+    let replaced = ReplyContext { is_head_request: true, ..context() };
     let head = compose(&contract(), &decision(trigger, &[]), replaced);
     assert_eq!((head.body().len(), head.content_length()), (0, None));
 }
@@ -227,7 +225,7 @@ fn replies_429_and_503_have_one_retry_after() {
 fn override_message_precedes_the_upstream_message() {
     let message_override =
         [Override { message: Some("The shop is restarting.".into()), ..Override::default() }];
-    let context = ReplyContext { origin: ErrorOrigin::Replaced, message: Some("upstream says"), ..context() };
+    let context = ReplyContext { message: Some("upstream says"), ..context() };
     let reply = compose(&contract(), &decision(Trigger::UpstreamStatus(404), &message_override), context);
     assert_eq!(&reply.body()[..], br#"{"message":"The shop is restarting.","code":404}"#);
 }
@@ -268,11 +266,9 @@ proptest! {
         message in proptest::option::of(prop_oneof![any::<String>(), "(<|a|at |b:|1|\"|\\\\|Traceback|\u{0}){0,20}"]),
         kind in proptest::option::of(prop_oneof![any::<String>(), "[a-z_]{1,70}"]),
         include_kind in any::<bool>(),
-        replaced in any::<bool>(),
     ) {
         let contract = contract().with_include(Include { kind: include_kind, ..Include::default() });
         let context = ReplyContext {
-            origin: if replaced { ErrorOrigin::Replaced } else { ErrorOrigin::Proxy },
             message: message.as_deref(),
             kind: kind.as_deref(),
             ..context()
@@ -316,7 +312,6 @@ proptest! {
         let extracted = extract(&contract, upstream.to_string().as_bytes());
         let message_allowed = UpstreamMessages::ClientErrors.allowed(status, decision.code().status());
         let context = ReplyContext {
-            origin: ErrorOrigin::Replaced,
             message: extracted.message.as_deref().filter(|_| message_allowed),
             kind: extracted.kind.as_deref(),
             ..context()

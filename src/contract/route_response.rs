@@ -7,53 +7,24 @@ use http::HeaderValue;
 
 /// The status of a redirect, which is below 400 and therefore needs no contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RedirectStatus {
-    /// 301
-    MovedPermanently,
-    /// 302
-    Found,
-    /// 303
-    SeeOther,
-    /// 307
-    TemporaryRedirect,
-    /// 308
-    PermanentRedirect,
-}
+pub struct RedirectStatus(u16);
 
 impl RedirectStatus {
     /// The status with this code; `None` if it is not a redirect to another location.
     pub(crate) const fn from_code(code: u16) -> Option<RedirectStatus> {
-        match code {
-            301 => Some(RedirectStatus::MovedPermanently),
-            302 => Some(RedirectStatus::Found),
-            303 => Some(RedirectStatus::SeeOther),
-            307 => Some(RedirectStatus::TemporaryRedirect),
-            308 => Some(RedirectStatus::PermanentRedirect),
-            _ => None,
-        }
+        if matches!(code, 301..=303 | 307 | 308) { Some(RedirectStatus(code)) } else { None }
     }
 
     /// The status code.
     pub const fn code(self) -> u16 {
-        match self {
-            RedirectStatus::MovedPermanently => 301,
-            RedirectStatus::Found => 302,
-            RedirectStatus::SeeOther => 303,
-            RedirectStatus::TemporaryRedirect => 307,
-            RedirectStatus::PermanentRedirect => 308,
-        }
+        self.0
     }
+}
 
-    /// The reason phrase (RFC 9110, section 15.4).
-    pub(crate) const fn reason(self) -> &'static str {
-        match self {
-            RedirectStatus::MovedPermanently => "Moved Permanently",
-            RedirectStatus::Found => "Found",
-            RedirectStatus::SeeOther => "See Other",
-            RedirectStatus::TemporaryRedirect => "Temporary Redirect",
-            RedirectStatus::PermanentRedirect => "Permanent Redirect",
-        }
-    }
+/// The registered phrase, shared. A client must not depend on it; it may be empty (RFC 9112, section 4).
+pub(super) fn shared_reason(status: u16) -> Arc<str> {
+    let registered = http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
+    Arc::from(registered.unwrap_or_default())
 }
 
 /// The status of a fixed response: 200 to 399, except those of a redirect, whose target only `redirect` keeps safe.
@@ -95,9 +66,7 @@ pub struct FixedResponse {
 impl FixedResponse {
     /// A response without a body.
     pub fn empty(status: FixedStatus) -> FixedResponse {
-        let phrase = http::StatusCode::from_u16(status.code()).ok().and_then(|code| code.canonical_reason());
-        // A client must not depend on the phrase; it may be empty (RFC 9112, section 4).
-        let reason = Arc::from(phrase.unwrap_or_default());
+        let reason = shared_reason(status.code());
         FixedResponse { status, reason, body: Bytes::new(), media_type: None }
     }
 

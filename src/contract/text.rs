@@ -4,7 +4,6 @@
 //! or rejects an upstream's message. [`super::conform::UpstreamMessages`] decides which upstream messages are sent.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
@@ -14,31 +13,20 @@ use regex::Regex;
 pub(crate) const MAX_CHARS: usize = 1000;
 
 /// Why a text is not allowed. Its `Display` completes the sentence "the message ...".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TextProblem {
     /// The text is empty.
+    #[error("is empty; expected 1 to 1000 characters")]
     Empty,
     /// More than [`MAX_CHARS`] characters.
+    #[error("is too long; expected 1 to 1000 characters")]
     TooLong,
     /// A control character (Unicode category Cc: C0, DEL, C1).
+    #[error("contains a control character; expected one line of plain text")]
     ControlCharacter,
     /// It looks like markup or like a stack trace.
+    #[error("looks like markup or a stack trace; expected one plain sentence")]
     MarkupOrStackTrace,
-}
-
-impl fmt::Display for TextProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TextProblem::Empty => f.write_str("is empty; expected 1 to 1000 characters"),
-            TextProblem::TooLong => f.write_str("is too long; expected 1 to 1000 characters"),
-            TextProblem::ControlCharacter => {
-                f.write_str("contains a control character; expected one line of plain text")
-            }
-            TextProblem::MarkupOrStackTrace => {
-                f.write_str("looks like markup or a stack trace; expected one plain sentence")
-            }
-        }
-    }
 }
 
 /// Returns why an operator's message may not be sent, or `None` if it may.

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method};
 
 use crate::config::ErrorRules;
 use crate::contract::grpc::GrpcFamily;
-use crate::contract::reply::{ErrorOrigin, PROBLEM_MEDIA_TYPE};
+use crate::contract::reply::PROBLEM_MEDIA_TYPE;
 use crate::contract::{
     BodyFormat, Contract, Decision, ExtractedError, Extraction, LocalReply, Override, Overrides, PolicyInput,
     ReplyContext, RequestSent, Trigger, UpstreamMessages, compose, policy, retryable,
@@ -128,7 +128,6 @@ impl ErrorContext<'_> {
         let nothing = ExtractedError::default();
         let extract = replaced.unwrap_or(&nothing);
         let context = ReplyContext {
-            origin: if replaced.is_some() { ErrorOrigin::Replaced } else { ErrorOrigin::Proxy },
             is_head_request: *self.method == Method::HEAD,
             grpc: self.grpc,
             message: request_state.message.or(extract.message.as_deref()),

@@ -157,7 +157,7 @@ impl RouteMetrics {
         self.grpc_errors.with(
             pack_key(0, cause, status as usize),
             || {
-                let labels = [&*self.route, trigger.name(), status.number()];
+                let labels = [&*self.route, trigger.name(), &(status as u8).to_string()];
                 self.vectors.grpc_errors.with_label_values(&labels)
             },
             IntCounter::inc,

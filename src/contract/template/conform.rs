@@ -17,10 +17,7 @@ impl Template {
     /// Whether a body that the upstream sent with this status has the form of the template.
     pub(crate) fn conforms(&self, body: &Value<'_>, status: u16, types: &Types) -> bool {
         let mut check = Check { template: self, status, types, free: FreeBounds::default() };
-        match &body.kind {
-            Kind::Object(_) => check.object(&self.root, body),
-            Kind::Null | Kind::Bool(_) | Kind::Number | Kind::Text(_) | Kind::List(_) => false,
-        }
+        check.object(&self.root, body)
     }
 
     /// The item of each node in a list of a body that conforms; `None` is an absent one.
@@ -127,7 +124,7 @@ impl Check<'_> {
         match field {
             Field::Code => matches!(value.kind, Kind::Number) && value.raw == self.status.to_string(),
             Field::Message | Field::Title => value.as_text().is_some_and(is_sentence),
-            Field::Type | Field::UpstreamType | Field::ProblemCode => self.types.accept_value(value),
+            Field::Type | Field::UpstreamType | Field::ProblemCode => self.types.kind_of(value).is_some(),
             Field::ProblemType => value.as_text().is_some_and(is_uri_reference),
             Field::Details => !is_null(value) && self.free.accepts(value),
             Field::RequestId => value.as_text().is_some_and(is_request_id),

@@ -178,6 +178,26 @@ enum Field {
     ProblemInstance,
 }
 
+/// What is known about a placeholder before a body is rendered.
+struct FieldFacts {
+    source: Source,
+    /// The value depends on the request, not only on the cause.
+    varies: bool,
+    /// The gateway may have no value.
+    may_be_absent: bool,
+}
+
+/// Who knows the value of a placeholder.
+#[derive(PartialEq, Eq)]
+enum Source {
+    /// The contract, or the upstream.
+    Error,
+    /// The gateway; a conforming body keeps the upstream's.
+    Gateway,
+    /// The gateway, which replaces the value in a conforming body.
+    GatewayAlone,
+}
+
 impl Field {
     /// The names of the placeholders that every template may have.
     const NAMES: &'static [(&'static str, Field)] = &[
@@ -197,114 +217,53 @@ impl Field {
         Field::NAMES.iter().find(|(word, _)| *word == name).map(|(_, field)| *field)
     }
 
-    /// Whether only the gateway knows the value.
-    const fn is_of_gateway(self) -> bool {
-        match self {
-            Field::RequestId | Field::ProblemInstance => true,
-            Field::Code
-            | Field::Message
-            | Field::Title
-            | Field::Type
-            | Field::Details
+    const fn facts(self) -> FieldFacts {
+        let (source, varies, may_be_absent) = match self {
+            Field::Code | Field::Message | Field::Title | Field::Type | Field::ProblemType => {
+                (Source::Error, false, false)
+            }
+            Field::Details
             | Field::Declared(_)
             | Field::UpstreamType
             | Field::Version
-            | Field::ProblemType
-            | Field::ProblemCode => false,
-            Field::Cause | Field::Retryable | Field::RequestSent | Field::RetryAfter => true,
-        }
+            | Field::ProblemCode => (Source::Error, false, true),
+            Field::RequestId => (Source::Gateway, true, false),
+            Field::ProblemInstance => (Source::Gateway, true, true),
+            Field::Cause => (Source::GatewayAlone, false, false),
+            Field::Retryable | Field::RequestSent => (Source::GatewayAlone, true, false),
+            Field::RetryAfter => (Source::GatewayAlone, true, true),
+        };
+        FieldFacts { source, varies, may_be_absent }
+    }
+
+    /// Whether only the gateway knows the value.
+    fn is_of_gateway(self) -> bool {
+        self.facts().source != Source::Error
     }
 
     /// Whether the gateway replaces the value in a conforming body.
-    const fn is_overwritten(self) -> bool {
-        match self {
-            Field::Cause | Field::Retryable | Field::RequestSent | Field::RetryAfter => true,
-            Field::Code
-            | Field::Message
-            | Field::Title
-            | Field::Type
-            | Field::Details
-            | Field::RequestId
-            | Field::Declared(_)
-            | Field::UpstreamType
-            | Field::Version
-            | Field::ProblemType
-            | Field::ProblemCode
-            | Field::ProblemInstance => false,
-        }
-    }
-
-    /// Whether the value depends on the request, not only on the cause.
-    const fn varies(self) -> bool {
-        match self {
-            Field::RequestId
-            | Field::Retryable
-            | Field::RequestSent
-            | Field::RetryAfter
-            | Field::ProblemInstance => true,
-            Field::Code
-            | Field::Message
-            | Field::Title
-            | Field::Type
-            | Field::Details
-            | Field::Cause
-            | Field::Declared(_)
-            | Field::UpstreamType
-            | Field::Version
-            | Field::ProblemType
-            | Field::ProblemCode => false,
-        }
+    fn is_overwritten(self) -> bool {
+        self.facts().source == Source::GatewayAlone
     }
 
     /// Whether `|null` says something: the gateway may have no value, or APIs document null for it. The gateway itself always
     /// has a message, a title, a type and a request ID.
     const fn may_be_null(self) -> bool {
-        self.may_be_absent() || matches!(self, Field::Message | Field::Title | Field::Type | Field::RequestId)
-    }
-
-    /// Whether the gateway may have no value.
-    const fn may_be_absent(self) -> bool {
-        match self {
-            Field::Details
-            | Field::RetryAfter
-            | Field::Declared(_)
-            | Field::UpstreamType
-            | Field::Version
-            | Field::ProblemCode
-            | Field::ProblemInstance => true,
-            Field::Code
-            | Field::Message
-            | Field::Title
-            | Field::Type
-            | Field::RequestId
-            | Field::Cause
-            | Field::Retryable
-            | Field::RequestSent
-            | Field::ProblemType => false,
-        }
+        self.facts().may_be_absent
+            || matches!(self, Field::Message | Field::Title | Field::Type | Field::RequestId)
     }
 }
 
 impl Node {
     /// The placeholder that is the whole value.
     const fn placeholder(&self) -> Option<&Placeholder> {
-        match self {
-            Node::Placeholder(placeholder) => Some(placeholder),
-            Node::Null
-            | Node::Bool(_)
-            | Node::Number(_)
-            | Node::Text(_)
-            | Node::Object(_)
-            | Node::List(_)
-            | Node::Repeated(_)
-            | Node::Mixed(_) => None,
-        }
+        if let Node::Placeholder(placeholder) = self { Some(placeholder) } else { None }
     }
 
     /// A placeholder without a value is left out, not written as `null`.
     fn may_be_absent(&self) -> bool {
         self.placeholder()
-            .is_some_and(|placeholder| placeholder.field.may_be_absent() && !placeholder.or_null)
+            .is_some_and(|placeholder| placeholder.field.facts().may_be_absent && !placeholder.or_null)
     }
 
     /// Whether it is a value that the gateway replaces in a conforming body.
@@ -387,7 +346,7 @@ impl Template {
         let mut facts = Facts { declared: vec![Vec::new(); values.len()], ..Facts::default() };
         root.for_each_field(&mut |field| {
             facts.completes |= field.is_of_gateway();
-            facts.varies |= field.varies();
+            facts.varies |= field.facts().varies;
             facts.details |= field == Field::Details;
         });
         root.for_each_place(&mut Vec::new(), &mut |field, steps| {

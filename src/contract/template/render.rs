@@ -3,7 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::{Field, Node, ObjectNode, Piece, Placeholder, Template};
-use crate::contract::body::{write_number, write_string};
+use crate::contract::body::{decimal_digits, write_string};
 use crate::contract::fault::RequestSent;
 use crate::contract::types::{is_integer_type, is_uri};
 
@@ -135,7 +135,7 @@ fn write_placeholder(placeholder: Placeholder, values: &BodyValues<'_>, out: &mu
         return;
     }
     match field {
-        Field::Code => write_number(u64::from(values.code), out),
+        Field::Code => out.put_slice(decimal_digits(values.code.into(), &mut [0; 20])),
         Field::Message => write_string(values.message, out),
         Field::Title => write_string(values.title, out),
         Field::Type | Field::UpstreamType | Field::ProblemCode if is_integer_type(values.kind) => {
@@ -155,7 +155,9 @@ fn write_placeholder(placeholder: Placeholder, values: &BodyValues<'_>, out: &mu
         Field::Cause => write_string(values.cause, out),
         Field::Retryable => out.put_slice(if values.retryable { b"true" } else { b"false" }),
         Field::RequestSent => write_string(values.request_sent.name(), out),
-        Field::RetryAfter => write_number(values.retry_after.unwrap_or_default(), out),
+        Field::RetryAfter => {
+            out.put_slice(decimal_digits(values.retry_after.unwrap_or_default(), &mut [0; 20]));
+        }
         Field::Declared(index) => {
             let json = values.declared.get(index).copied().flatten();
             out.put_slice(json.unwrap_or("null").as_bytes());
@@ -194,9 +196,5 @@ fn push_field(field: Field, values: &BodyValues<'_>, text: &mut String) {
 
 /// `8-4-4-4-12` hexadecimal digits.
 fn is_uuid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(index, octet)| match index {
-            8 | 13 | 18 | 23 => octet == b'-',
-            _ => octet.is_ascii_hexdigit(),
-        })
+    text.len() == 36 && uuid::Uuid::try_parse(text).is_ok()
 }
