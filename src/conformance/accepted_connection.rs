@@ -12,7 +12,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::recorder::{PeerClose, RecordedHead, RecordedRequest, Recorder, append_capped};
+use super::recorder::{RecordedHead, Recorder};
 use super::script_runner::ScriptedPeer;
 
 /// The unread rest of the current request's body.
@@ -73,9 +73,7 @@ impl AcceptedConnection {
         self.expects_continue =
             request.header("expect").is_some_and(|value| value.eq_ignore_ascii_case("100-continue"));
         self.unread_head = true;
-        let complete = self.body_state == BodyState::Done;
-        let seen = RecordedRequest { head: request.clone(), body: Vec::new(), body_length: 0, complete };
-        self.recorder.update(self.number, |entry| entry.requests.push(seen));
+        self.recorder.record_request(self.number, &request, self.body_state == BodyState::Done);
         Ok(request)
     }
 
@@ -107,17 +105,7 @@ impl AcceptedConnection {
     async fn fill(&mut self) -> io::Result<()> {
         let before = self.buffer.len();
         let outcome = self.stream.read_buf(&mut self.buffer).await;
-        let (size, remaining) = match &outcome {
-            Ok(0) => (0, Some(PeerClose::Fin)),
-            Ok(size) => (*size, None),
-            Err(_) => (0, Some(PeerClose::Reset)),
-        };
-        let bytes = self.buffer.get(before..).unwrap_or_default();
-        self.recorder.update(self.number, |entry| {
-            entry.received += size as u64;
-            append_capped(&mut entry.raw, bytes);
-            entry.peer_close = entry.peer_close.or(remaining);
-        });
+        self.recorder.record_read(self.number, &outcome, self.buffer.get(before..).unwrap_or_default());
         match outcome {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => Ok(()),
@@ -126,14 +114,7 @@ impl AcceptedConnection {
     }
 
     fn record_body(&self, chunk: &[u8]) {
-        let complete = self.body_state == BodyState::Done;
-        self.recorder.update(self.number, |entry| {
-            if let Some(request) = entry.requests.last_mut() {
-                request.body_length += chunk.len() as u64;
-                append_capped(&mut request.body, chunk);
-                request.complete |= complete;
-            }
-        });
+        self.recorder.record_body(self.number, chunk, self.body_state == BodyState::Done);
     }
 }
 

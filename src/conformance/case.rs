@@ -7,7 +7,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::net::Ipv4Addr;
 
-use serde::de::value::MapAccessDeserializer;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -197,19 +197,19 @@ pub(crate) struct RoutedRequest {
 #[serde(rename_all = "snake_case")]
 pub enum ExpectedResponse {
     /// A documented error for a malformed request, or for one that matches no route.
-    Rejected(#[serde(deserialize_with = "cause")] Cause),
+    Rejected(Cause),
     /// A documented error for a request that matched its route.
-    RejectedOnRoute(#[serde(deserialize_with = "cause")] Cause),
+    RejectedOnRoute(Cause),
     /// The upstream's response: 200 with [`SERVED_BODY`].
     Served,
     /// What the route declares: its redirect, its `respond`, or the upstream's response.
     Ordinary,
     /// [`ExpectedResponse::Ordinary`], or a documented error for this cause.
-    OrdinaryOrRejected(#[serde(deserialize_with = "cause")] Cause),
+    OrdinaryOrRejected(Cause),
     /// The upstream's long response: 200 with this many bytes.
     ServedBytes(u64),
     /// The upstream's endless response, truncated for this cause.
-    Truncated(#[serde(deserialize_with = "cause")] Cause),
+    Truncated(Cause),
     /// The first part of the upstream's endless response; the client reads no further.
     Prefix,
     /// HTTP/2: RST_STREAM without a response.
@@ -218,7 +218,7 @@ pub enum ExpectedResponse {
     #[serde(rename = "empty_431")]
     Empty431,
     /// HTTP/2: the headers of a documented error for this cause, then RST_STREAM: the client's window takes no body.
-    HeadersOnly(#[serde(deserialize_with = "cause")] Cause),
+    HeadersOnly(Cause),
     /// HTTP/2: no response: the client reset the stream, or the connection ends.
     NoResponse,
 }
@@ -270,41 +270,34 @@ pub(crate) const STREAM_ERROR: &str = "http2_stream_error";
 pub(crate) const CONNECTION_ERROR: &str = "http2_connection_error";
 
 impl ExpectedResponse {
-    /// The cause of the error.
-    pub const fn error_cause(self) -> Option<Cause> {
+    /// The cause of the error, and the cause in `aborted_total`.
+    const fn causes(self) -> (Option<Cause>, Option<&'static str>) {
         match self {
-            ExpectedResponse::Rejected(cause)
-            | ExpectedResponse::RejectedOnRoute(cause)
-            | ExpectedResponse::HeadersOnly(cause) => Some(cause),
+            ExpectedResponse::Rejected(cause) | ExpectedResponse::RejectedOnRoute(cause) => {
+                (Some(cause), None)
+            }
+            ExpectedResponse::HeadersOnly(cause) => (Some(cause), Some(Cause::ClientTooSlow.name())),
+            ExpectedResponse::Truncated(cause) => (None, Some(cause.name())),
+            // The client closes inside the response.
+            ExpectedResponse::Prefix => (None, Some("client_gone")),
             ExpectedResponse::Served
             | ExpectedResponse::ServedBytes(_)
             | ExpectedResponse::Ordinary
             | ExpectedResponse::OrdinaryOrRejected(_)
-            | ExpectedResponse::Truncated(_)
-            | ExpectedResponse::Prefix
             | ExpectedResponse::Reset
             | ExpectedResponse::Empty431
-            | ExpectedResponse::NoResponse => None,
+            | ExpectedResponse::NoResponse => (None, None),
         }
+    }
+
+    /// The cause of the error.
+    pub const fn error_cause(self) -> Option<Cause> {
+        self.causes().0
     }
 
     /// The cause in `aborted_total`.
     pub const fn aborted_cause(self) -> Option<&'static str> {
-        match self {
-            ExpectedResponse::Truncated(cause) => Some(cause.name()),
-            ExpectedResponse::HeadersOnly(_) => Some(Cause::ClientTooSlow.name()),
-            // The client closes inside the response.
-            ExpectedResponse::Prefix => Some("client_gone"),
-            ExpectedResponse::Rejected(_)
-            | ExpectedResponse::RejectedOnRoute(_)
-            | ExpectedResponse::Served
-            | ExpectedResponse::ServedBytes(_)
-            | ExpectedResponse::Ordinary
-            | ExpectedResponse::OrdinaryOrRejected(_)
-            | ExpectedResponse::Reset
-            | ExpectedResponse::Empty431
-            | ExpectedResponse::NoResponse => None,
-        }
+        self.causes().1
     }
 
     /// Whether the client receives a response that is checked.
@@ -413,23 +406,19 @@ impl ClientFault {
 
     /// What the upstream receives.
     pub(crate) fn upstream_saw(&self) -> UpstreamSaw {
-        let count_of =
-            |matches: fn(&ExpectedResponse) -> bool| self.expected.iter().filter(|e| matches(e)).count();
-        self.upstream.unwrap_or_else(|| {
-            match count_of(|outcome| {
-                matches!(
-                    outcome,
-                    ExpectedResponse::Truncated(_)
-                        | ExpectedResponse::Prefix
-                        | ExpectedResponse::Ordinary
-                        | ExpectedResponse::OrdinaryOrRejected(_)
-                )
-            }) {
-                0 => UpstreamSaw::Complete(count_of(|outcome| {
-                    matches!(outcome, ExpectedResponse::Served | ExpectedResponse::ServedBytes(_))
-                })),
-                _ => UpstreamSaw::Any,
-            }
+        let may_vary = |expected: &ExpectedResponse| match expected {
+            ExpectedResponse::Truncated(_)
+            | ExpectedResponse::Prefix
+            | ExpectedResponse::Ordinary
+            | ExpectedResponse::OrdinaryOrRejected(_) => true,
+            _ => false,
+        };
+        let is_served = |expected: &&ExpectedResponse| {
+            matches!(expected, ExpectedResponse::Served | ExpectedResponse::ServedBytes(_))
+        };
+        self.upstream.unwrap_or_else(|| match self.expected.iter().any(may_vary) {
+            true => UpstreamSaw::Any,
+            false => UpstreamSaw::Complete(self.expected.iter().filter(is_served).count()),
         })
     }
 
@@ -468,14 +457,6 @@ pub(super) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'stati
     )))
 }
 
-/// Reads the name of a cause.
-pub(super) fn cause<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cause, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    Cause::from_name(&name).ok_or_else(|| {
-        D::Error::custom(format!("{name:?} is not a cause, expected one of those in docs/codes.md"))
-    })
-}
-
 /// Reads one value, or a list of values.
 fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     struct OneOrMany<T>(PhantomData<T>);
@@ -494,8 +475,8 @@ fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) 
             T::deserialize(MapAccessDeserializer::new(map)).map(|one| vec![one])
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Vec<T>, A::Error> {
-            std::iter::from_fn(|| parts.next_element().transpose()).collect()
+        fn visit_seq<A: SeqAccess<'de>>(self, parts: A) -> Result<Vec<T>, A::Error> {
+            Vec::deserialize(SeqAccessDeserializer::new(parts))
         }
     }
     deserializer.deserialize_any(OneOrMany(PhantomData))

@@ -78,18 +78,16 @@ impl CaseSet {
         let file: CaseFile<UpstreamFault, ClientFault> =
             serde_saphyr::from_str(text).map_err(|error| all_errors(text, &error))?;
         let mut errors = Vec::new();
+        let mut refuse = |location, message: String, help| errors.push(error_at(location, message, help));
+        let taken = |name: &str| format!("there is a case with the name {name:?} already");
         for (section, case, location) in in_sections(file.upstream) {
-            let mut refuse = |message, help| errors.push(error_at(location, message, help));
             if self.upstream.iter().any(|other| other.name == case.name) {
-                refuse(
-                    format!("there is a case with the name {:?} already", case.name),
-                    "choose another name",
-                );
+                refuse(location, taken(case.name), "choose another name");
             } else if case.script.is_empty() == case.server_kind.runs_scripts() {
                 let server = case.server_kind.upstream_name();
                 let help =
                     "give steps to the servers scripted, pooled, unix and h2-scripted, and to no other";
-                refuse(format!("the server {server:?} does not fit the steps"), help);
+                refuse(location, format!("the server {server:?} does not fit the steps"), help);
             } else {
                 self.upstream.push(UpstreamFault { section, ..case });
             }
@@ -101,15 +99,13 @@ impl CaseSet {
             (ClientProtocol::Route, file.route),
         ] {
             for (section, case, location) in in_sections(sections) {
-                let mut refuse = |message, help| errors.push(error_at(location, message, help));
                 if self.client.iter().any(|other| other.name == case.name) {
-                    let message = format!("there is a case with the name {:?} already", case.name);
-                    refuse(message, "choose another name");
+                    refuse(location, taken(case.name), "choose another name");
                     continue;
                 }
                 match case.complete(protocol, section) {
                     Ok(case) => self.client.push(case),
-                    Err((message, help)) => refuse(message, help),
+                    Err((message, help)) => refuse(location, message, help),
                 }
             }
         }

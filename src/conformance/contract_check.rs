@@ -123,16 +123,14 @@ fn parse_flat_body(response: &ReceivedResponse) -> Result<ParsedErrorBody, Strin
     if text_of("request_id").is_some_and(|id| id != response.header("x-request-id")) {
         return Err("request_id differs from X-Request-Id".to_owned());
     }
-    let request_sent = text_of("request_sent").map(|name| {
-        let all = [RequestSent::None, RequestSent::Partial, RequestSent::Full];
-        let named = all.into_iter().find(|request_sent| Some(request_sent.name()) == name);
-        named.ok_or("request_sent is not one of none, partial, full")
-    });
+    let request_sent = value.member("request_sent").map(|member| serde_json::from_str(member.raw));
     Ok(ParsedErrorBody {
         message: message.to_owned(),
         error_type: text_of("type").flatten().map(str::to_owned),
         cause: text_of("cause").map(|cause| cause.unwrap_or_default().to_owned()),
-        request_sent: request_sent.transpose()?,
+        request_sent: request_sent
+            .transpose()
+            .map_err(|_| "request_sent is not one of none, partial, full")?,
     })
 }
 
@@ -163,10 +161,7 @@ fn is_media_type(media_type: &str, expected: &str) -> bool {
 }
 
 fn is_uuid_v7(id: &str) -> bool {
-    let groups: Vec<&str> = id.split('-').collect();
-    groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
-        && groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()))
-        && groups.get(2).is_some_and(|group| group.starts_with('7'))
+    id.len() == 36 && uuid::Uuid::try_parse(id).is_ok_and(|id| id.get_version_num() == 7)
 }
 
 fn is_retry_after(value: &str) -> bool {

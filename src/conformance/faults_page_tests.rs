@@ -13,9 +13,9 @@ use super::cases::{CaseSet, client_faults, upstream_faults};
 use super::gateway_stream::HandshakeOutcome;
 use super::payload::GatewayProfile;
 use super::step::ClientStep;
-use super::upstream_case::{FaultOutcome, ReplyReason, UpstreamFault};
+use super::upstream_case::{FaultOutcome, UpstreamFault};
 use crate::contract::builtin::DEFAULT_CONTRACT;
-use crate::contract::{Cause, Contract};
+use crate::contract::{Cause, Contract, Trigger};
 use crate::telemetry::CloseReason;
 
 /// The page without the tables that are made from the cases.
@@ -100,14 +100,16 @@ fn outcomes(rows: &[UpstreamFault]) -> String {
 /// Whether the row is one of `status-400` to `status-599`, which share a table.
 fn is_status_row(fault: &UpstreamFault) -> bool {
     let replaced =
-        matches!(fault.expect.outcome, FaultOutcome::LocalReply { reason: ReplyReason::Status(_), .. });
+        matches!(fault.expect.outcome, FaultOutcome::LocalReply { reason: Trigger::UpstreamStatus(_), .. });
     replaced && fault.name.starts_with("status-")
 }
 
 fn status_rows(page: &mut String, rows: &[UpstreamFault]) {
     let mut by_code: BTreeMap<u16, Vec<u16>> = BTreeMap::new();
     for fault in rows.iter().filter(|fault| is_status_row(fault)) {
-        if let FaultOutcome::LocalReply { code, reason: ReplyReason::Status(status) } = fault.expect.outcome {
+        if let FaultOutcome::LocalReply { code, reason: Trigger::UpstreamStatus(status) } =
+            fault.expect.outcome
+        {
             by_code.entry(code).or_default().push(status);
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Encoding checks nothing, so that tests can send invalid frames. [`super::runner`] interprets the decoded frames.
 
+use bytes::BufMut;
+
 /// The client's connection preface (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -75,20 +77,22 @@ pub struct Frame {
 /// Encodes a frame.
 pub fn encode_frame(frame_type: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let payload = payload.as_ref();
-    let length = u32::try_from(payload.len()).unwrap_or(u32::MAX).to_be_bytes();
-    let mut bytes = length.get(1..).unwrap_or_default().to_vec();
-    bytes.extend_from_slice(&[frame_type, flags]);
-    bytes.extend_from_slice(&stream.to_be_bytes());
-    bytes.extend_from_slice(payload);
+    let mut bytes = Vec::with_capacity(9 + payload.len());
+    bytes.put_uint(payload.len() as u64, 3);
+    bytes.put_slice(&[frame_type, flags]);
+    bytes.put_u32(stream);
+    bytes.put_slice(payload);
     bytes
 }
 
 /// A SETTINGS frame with these values.
 pub fn settings_frame(values: &[(u16, u32)]) -> Vec<u8> {
-    let pairs = values.iter().flat_map(|(name, value)| {
-        name.to_be_bytes().into_iter().chain(value.to_be_bytes()).collect::<Vec<u8>>()
-    });
-    encode_frame(frame_type::SETTINGS, 0, 0, pairs.collect::<Vec<u8>>())
+    let mut payload = Vec::new();
+    for (name, value) in values {
+        payload.put_u16(*name);
+        payload.put_u32(*value);
+    }
+    encode_frame(frame_type::SETTINGS, 0, 0, payload)
 }
 
 /// A WINDOW_UPDATE frame; stream 0 is the connection.

@@ -78,11 +78,6 @@ pub(crate) enum TlsAlert {
 }
 
 impl TlsAlert {
-    /// The code on the wire.
-    pub(crate) const fn code(self) -> u8 {
-        self as u8
-    }
-
     /// The name in the RFC.
     pub(crate) const fn name(self) -> &'static str {
         match self {

@@ -48,16 +48,15 @@ mod script_runner;
 pub use case::{ClientFault, ClientProtocol, ConnectionOutcome, ExpectedResponse, FAULT_HEADER};
 pub use cases::{client_faults, upstream_faults};
 pub use faulty_upstream::FaultyUpstream;
+pub use hickory_resolver::proto::rr::RecordType;
 pub use payload::{GatewayProfile, http_response};
 pub use recorder::{PeerClose, RecordedConnection, RecordedHead, RecordedRequest, Recording};
 pub use response_reader::{BodyEnd, ReadError, ReceivedResponse};
 pub use runner::{GatewayConnector, RunResult, TestContext, run_client_fault};
-pub use scripted_name_server::{NameQuestion, NameQuestionType, NameRecord, NameReply, ScriptedNameServer};
-pub use scripted_upstream::{ScriptSource, ScriptedUpstream};
+pub use scripted_name_server::{NameQuestion, NameRecord, NameReply, ScriptedNameServer};
+pub use scripted_upstream::ScriptedUpstream;
 pub use step::{Gate, RequestKind, Script, Step, write_bytes};
 pub use success_routes::{SuccessRoute, success_routes};
 pub use tally::{CheckedMetric, Tally};
 pub use unreachable_servers::{FullBacklog, RefusingPort};
-pub use upstream_case::{
-    FaultOutcome, FaultRequest, INTERNAL_HOSTNAME, ReplyReason, ServerKind, UpstreamFault,
-};
+pub use upstream_case::{FaultOutcome, FaultRequest, INTERNAL_HOSTNAME, ServerKind, UpstreamFault};

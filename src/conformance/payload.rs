@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::{DeflateEncoder, GzEncoder, ZlibEncoder};
-use serde::de::value::MapAccessDeserializer;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::frames::{
@@ -34,7 +34,7 @@ pub(crate) enum Payload {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Generated {
     /// Hexadecimal digits; spaces are ignored.
-    Hex(Hex),
+    Hex(#[serde(deserialize_with = "hex")] Vec<u8>),
     /// Numbers of 4 bytes, big-endian; `stream` is the stream of the request.
     U32(Vec<StreamNumber>),
     /// A payload several times.
@@ -102,7 +102,8 @@ pub(crate) enum Generated {
     },
     /// Any frame.
     Frame {
-        r#type: FrameType,
+        #[serde(deserialize_with = "frame_type")]
+        r#type: u8,
         #[serde(default)]
         flags: u8,
         #[serde(default)]
@@ -123,11 +124,6 @@ const fn end_of_payload() -> i64 {
     i64::MAX
 }
 
-/// Decoded hexadecimal digits.
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(try_from = "String")]
-pub(crate) struct Hex(Vec<u8>);
-
 /// A stream of HTTP/2: the stream of the request, or a number.
 #[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
 #[serde(try_from = "Scalar")]
@@ -138,11 +134,6 @@ pub(crate) enum StreamNumber {
     /// This number.
     Number(u32),
 }
-
-/// A frame type by name or number.
-#[derive(Clone, Copy, Debug, serde::Deserialize)]
-#[serde(try_from = "Scalar")]
-pub(crate) struct FrameType(u8);
 
 /// A number of bytes or repetitions.
 #[derive(Clone, Copy, Debug, serde::Deserialize)]
@@ -302,8 +293,9 @@ impl Payload {
 
 impl Generated {
     fn bytes(&self, scope: Scope<'_>) -> Vec<u8> {
+        let end_flag = |end: bool| if end { END_STREAM } else { 0 };
         match self {
-            Generated::Hex(Hex(bytes)) => bytes.clone(),
+            Generated::Hex(bytes) => bytes.clone(),
             Generated::U32(numbers) => {
                 numbers.iter().flat_map(|number| scope.stream(*number).to_be_bytes()).collect()
             }
@@ -328,20 +320,6 @@ impl Generated {
             Generated::Brotli(of) => read(brotli::CompressorReader::new(&*of.bytes(scope), 4096, 5, 20)),
             Generated::Zstd(of) => zstd::encode_all(&*of.bytes(scope), 3).unwrap_or_default(),
             Generated::ClientHello(hello) => client_hello_bytes(hello).unwrap_or_default(),
-            Generated::Headers { .. }
-            | Generated::HeaderBlock(_)
-            | Generated::HpackBomb { .. }
-            | Generated::Data { .. }
-            | Generated::Frame { .. }
-            | Generated::Settings(_)
-            | Generated::Streams { .. } => self.frames(scope),
-        }
-    }
-
-    /// The forms of HTTP/2.
-    fn frames(&self, scope: Scope<'_>) -> Vec<u8> {
-        let end_flag = |end: bool| if end { END_STREAM } else { 0 };
-        match self {
             Generated::Headers { fields, end, stream } => {
                 header_block_frames(scope.stream(*stream), &header_block(fields, scope), end_flag(*end))
             }
@@ -358,13 +336,12 @@ impl Generated {
                 encode_frame(frame_type::DATA, end_flag(*end), scope.stream(*stream), body.bytes(scope))
             }
             Generated::Frame { r#type, flags, stream, payload } => {
-                encode_frame(r#type.0, *flags, scope.stream(*stream), payload.bytes(scope))
+                encode_frame(*r#type, *flags, scope.stream(*stream), payload.bytes(scope))
             }
             Generated::Settings(values) => settings_frame(values),
             Generated::Streams { of, count } => (0..*count)
                 .flat_map(|number| of.bytes(Scope { stream: scope.stream + 2 * number, ..scope }))
                 .collect(),
-            _ => Vec::new(),
         }
     }
 }
@@ -452,12 +429,8 @@ impl<'de> Deserialize<'de> for Payload {
                 Ok(Payload::Text(text.to_owned()))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Payload, A::Error> {
-                let mut sequence = Vec::new();
-                while let Some(part) = parts.next_element()? {
-                    sequence.push(part);
-                }
-                Ok(Payload::Sequence(sequence))
+            fn visit_seq<A: SeqAccess<'de>>(self, parts: A) -> Result<Payload, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(parts)).map(Payload::Sequence)
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Payload, A::Error> {
@@ -514,32 +487,24 @@ impl TryFrom<Scalar> for StreamNumber {
     }
 }
 
-impl TryFrom<Scalar> for FrameType {
-    type Error = &'static str;
-
-    fn try_from(scalar: Scalar) -> Result<FrameType, &'static str> {
-        let number = match scalar {
-            Scalar::Number(number) => Some(number),
-            Scalar::Text(text) => {
-                frame_type::NAMES.iter().zip(0..).find(|pair| *pair.0 == text).map(|pair| pair.1)
-            }
-        };
-        let number = number.and_then(|number| u8::try_from(number).ok());
-        number.map(FrameType).ok_or("expected a frame type, such as data, headers or goaway")
-    }
+/// Reads a frame type, by name or number.
+fn frame_type<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u8, D::Error> {
+    let number = match Scalar::deserialize(deserializer)? {
+        Scalar::Number(number) => u8::try_from(number).ok(),
+        Scalar::Text(text) => {
+            frame_type::NAMES.iter().zip(0..).find(|pair| *pair.0 == text).map(|pair| pair.1)
+        }
+    };
+    number.ok_or_else(|| D::Error::custom("expected a frame type, such as data, headers or goaway"))
 }
 
-impl TryFrom<String> for Hex {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Hex, &'static str> {
-        let digits = text.chars().filter(|letter| *letter != ' ').map(|letter| letter.to_digit(16));
-        let digits: Option<Vec<u32>> = digits.collect();
-        let digits = digits.filter(|digits| digits.len() % 2 == 0);
-        let digits = digits.ok_or("expected pairs of hexadecimal digits in quotes")?;
-        let octet = |pair: &[u32]| u8::try_from(pair.iter().fold(0, |octet, digit| octet << 4 | digit)).ok();
-        Ok(Hex(digits.chunks(2).filter_map(octet).collect()))
-    }
+/// Reads pairs of hexadecimal digits.
+fn hex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?.replace(' ', "");
+    let digits: Option<Vec<u8>> = text.chars().map(|letter| Some(letter.to_digit(16)? as u8)).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0);
+    let digits = digits.ok_or_else(|| D::Error::custom("expected pairs of hexadecimal digits in quotes"))?;
+    Ok(digits.chunks(2).map(|pair| pair.iter().fold(0, |octet, digit| octet << 4 | digit)).collect())
 }
 
 #[cfg(test)]

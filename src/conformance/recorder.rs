@@ -3,6 +3,7 @@
 //! Raw bytes are kept per connection up to 1 MiB and only counted beyond that. Request headers and bodies are
 //! recorded as [`super::accepted_connection`] parses them, which is deliberately lenient.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -136,21 +137,47 @@ impl Recorder {
     }
 
     /// Changes the entry of one connection and wakes waiting threads.
-    pub(super) fn update(&self, connection: usize, change: impl FnOnce(&mut RecordedConnection)) {
+    fn update(&self, connection: usize, change: impl FnOnce(&mut RecordedConnection)) {
         if let Some(entry) = self.recording.lock().connections.get_mut(connection) {
             change(entry);
         }
         self.changed.notify_all();
     }
 
+    /// Records what a read from the connection returned.
+    pub(super) fn record_read(&self, connection: usize, outcome: &io::Result<usize>, bytes: &[u8]) {
+        let peer_close = match outcome {
+            Ok(0) => Some(PeerClose::Fin),
+            Ok(_) => None,
+            Err(_) => Some(PeerClose::Reset),
+        };
+        self.update(connection, |entry| {
+            entry.received += bytes.len() as u64;
+            append_capped(&mut entry.raw, bytes);
+            entry.peer_close = entry.peer_close.or(peer_close);
+        });
+    }
+
+    /// Records the headers of a request; `complete` if it has no body.
+    pub(super) fn record_request(&self, connection: usize, head: &RecordedHead, complete: bool) {
+        let request = RecordedRequest { head: head.clone(), body: Vec::new(), body_length: 0, complete };
+        self.update(connection, |entry| entry.requests.push(request));
+    }
+
+    /// Records a part of the body of the last request; `complete` if it was the last part.
+    pub(super) fn record_body(&self, connection: usize, chunk: &[u8], complete: bool) {
+        self.update(connection, |entry| {
+            if let Some(request) = entry.requests.last_mut() {
+                request.body_length += chunk.len() as u64;
+                append_capped(&mut request.body, chunk);
+                request.complete |= complete;
+            }
+        });
+    }
+
     /// Whether the peer has closed this connection.
     pub(super) fn peer_has_closed(&self, connection: usize) -> bool {
         self.recording.lock().connections.get(connection).is_some_and(|entry| entry.peer_close.is_some())
-    }
-
-    /// A copy of the recording.
-    pub(super) fn snapshot(&self) -> Recording {
-        self.recording.lock().clone()
     }
 
     /// Reads the recording without copying it.

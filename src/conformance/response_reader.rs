@@ -58,15 +58,19 @@ pub enum BodyEnd {
 }
 
 /// Why no response was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
     /// The connection closed.
+    #[error("connection closed")]
     Closed,
     /// The connection was reset.
+    #[error("connection reset")]
     Reset,
     /// The deadline passed.
+    #[error("timed out")]
     TimedOut,
     /// The response is malformed, or ends inside its header section.
+    #[error("{0}")]
     Malformed(String),
 }
 

@@ -138,14 +138,11 @@ impl CaseRun<'_> {
             let request = self.bytes(&Payload::Text(text.clone()));
             reader.stream.write_all(&request).await.map_err(|error| failed(error.to_string()))?;
             let response = if busy {
-                let arrived = |run: &Self| run.requests().total >= run.earlier.total + number;
-                while !arrived(self) && Instant::now() < reader.deadline {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
+                self.wait_for_requests(number, reader.deadline).await;
                 None
             } else {
                 let response = reader.read_response(RequestKind::DEFAULT).await;
-                Some(response.map_err(|error| failed(format!("{error:?}")))?)
+                Some(response.map_err(|error| failed(error.to_string()))?)
             };
             others.push((reader, response));
         }
@@ -167,9 +164,20 @@ impl CaseRun<'_> {
         UpstreamRequestCount::count(&self.case.marker(), self.context.upstream)
     }
 
-    /// Whether the upstream has received a request of this run.
-    fn has_reached_upstream(&self) -> bool {
-        self.requests().total > self.earlier.total
+    /// Whether the upstream has received this many requests of this run.
+    fn has_received(&self, count: usize) -> bool {
+        self.requests().total >= self.earlier.total + count
+    }
+
+    /// Waits until the upstream has received this many requests of this run. Returns `false` if the deadline passes first.
+    async fn wait_for_requests(&self, count: usize, deadline: Instant) -> bool {
+        while !self.has_received(count) {
+            if Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        true
     }
 
     /// Compares a response with the expected one.

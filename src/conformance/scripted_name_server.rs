@@ -13,24 +13,13 @@ use tokio::net::TcpStream;
 
 use super::server_thread::{ServerThread, accept};
 
-/// The type of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameQuestionType {
-    /// IPv4 addresses.
-    A,
-    /// IPv6 addresses.
-    Aaaa,
-    /// Anything else.
-    Other,
-}
-
 /// A question that was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameQuestion {
     /// The name in lower case, without the final dot.
     pub name: String,
     /// What is asked.
-    pub question_type: NameQuestionType,
+    pub question_type: RecordType,
     /// Whether it came over TCP.
     pub tcp: bool,
 }
@@ -158,11 +147,7 @@ fn respond(
 ) -> Option<Vec<u8>> {
     let request = Message::from_vec(request).ok()?;
     let query = request.queries.first()?;
-    let question_type = match query.query_type {
-        RecordType::A => NameQuestionType::A,
-        RecordType::AAAA => NameQuestionType::Aaaa,
-        _ => NameQuestionType::Other,
-    };
+    let question_type = query.query_type;
     let name = query.name.to_lowercase().to_ascii().trim_end_matches('.').to_owned();
     let question = NameQuestion { name, question_type, tcp };
     questions.lock().push(question.clone());
@@ -183,10 +168,11 @@ fn respond(
 }
 
 /// A record, unless it is an address of another type than the question's.
-fn answer(record: &NameRecord, question_type: NameQuestionType) -> Option<Record> {
+fn answer(record: &NameRecord, question_type: RecordType) -> Option<Record> {
     let data = match (&record.data, question_type) {
-        (Ok(address @ IpAddr::V4(_)), NameQuestionType::A)
-        | (Ok(address @ IpAddr::V6(_)), NameQuestionType::Aaaa) => RData::from(*address),
+        (Ok(address @ IpAddr::V4(_)), RecordType::A) | (Ok(address @ IpAddr::V6(_)), RecordType::AAAA) => {
+            RData::from(*address)
+        }
         (Ok(_), _) => return None,
         (Err(target), _) => RData::CNAME(CNAME(Name::from_ascii(target).ok()?)),
     };

@@ -18,7 +18,7 @@ use super::server_thread::ServerThread;
 use super::step::{Script, Step};
 
 /// Selects the script to run.
-pub enum ScriptSource {
+enum ScriptSource {
     /// Runs the scripts in sequence, and the last one for all further turns. A turn begins when a connection is
     /// accepted, and with the first byte of every further request on it.
     InSequence(Vec<Script>),
@@ -36,7 +36,7 @@ pub struct ScriptedUpstream {
 
 impl ScriptedUpstream {
     /// Starts on a free port of 127.0.0.1. Fails if the system is out of ports or threads.
-    pub fn start(source: ScriptSource) -> io::Result<ScriptedUpstream> {
+    fn start(source: ScriptSource) -> io::Result<ScriptedUpstream> {
         let recorder = Arc::new(Recorder::default());
         // The position in the sequence of scripts.
         let (shared_recorder, source) = (Arc::clone(&recorder), Arc::new((source, AtomicUsize::new(0))));
@@ -75,7 +75,7 @@ impl ScriptedUpstream {
 
     /// A copy of the recording so far.
     pub fn recording(&self) -> Recording {
-        self.recorder.snapshot()
+        self.recorder.with(Recording::clone)
     }
 
     /// The number of accepted connections.

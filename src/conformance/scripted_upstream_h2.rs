@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
 use super::frames::{STREAM_PLACEHOLDER, frame_type, setting_id, settings_frame};
-use super::recorder::{PeerClose, RecordedHead, RecordedRequest, Recorder, append_capped};
+use super::recorder::{RecordedHead, Recorder};
 use super::script_runner::{ScriptEnd, ScriptedPeer, run_script};
 use super::step::Script;
 
@@ -51,9 +51,7 @@ pub(super) async fn serve_connection(stream: TcpStream, choose: &ScriptChooser, 
         requests += 1;
         let (parts, body) = request.into_parts();
         let head = RecordedHead::parse(http1_head(&parts).into(), requests);
-        let complete = body.is_end_stream();
-        let seen = RecordedRequest { head: head.clone(), body: Vec::new(), body_length: 0, complete };
-        recorder.update(connection_index, |entry| entry.requests.push(seen));
+        recorder.record_request(connection_index, &head, body.is_end_stream());
         let mut player = StreamPlayer {
             stream: respond.stream_id().as_u32(),
             body,
@@ -91,17 +89,8 @@ async fn forward_input(
     let mut buffer = BytesMut::with_capacity(16 * 1024);
     loop {
         let outcome = incoming.read_buf(&mut buffer).await;
-        let peer_close = match &outcome {
-            Ok(0) => Some(PeerClose::Fin),
-            Ok(_) => None,
-            Err(_) => Some(PeerClose::Reset),
-        };
-        recorder.update(connection_index, |entry| {
-            entry.received += buffer.len() as u64;
-            append_capped(&mut entry.raw, &buffer);
-            entry.peer_close = entry.peer_close.or(peer_close);
-        });
-        if peer_close.is_some() || library_input.write_all(&buffer).await.is_err() {
+        recorder.record_read(connection_index, &outcome, &buffer);
+        if !matches!(outcome, Ok(1..)) || library_input.write_all(&buffer).await.is_err() {
             // Signal the close to the library, too.
             let _ = library_input.shutdown().await;
             return;
@@ -142,10 +131,7 @@ fn http1_head(parts: &http::request::Parts) -> Vec<u8> {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let mut text = format!("{} {target} HTTP/2\r\n", parts.method).into_bytes();
     for (name, value) in &parts.headers {
-        text.extend_from_slice(name.as_str().as_bytes());
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(value.as_bytes());
-        text.extend_from_slice(b"\r\n");
+        text.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
     text.extend_from_slice(b"\r\n");
     text
@@ -163,35 +149,18 @@ struct StreamPlayer {
 impl ScriptedPeer for StreamPlayer {
     async fn next_body_chunk(&mut self) -> io::Result<Option<Bytes>> {
         let chunk = self.body.data().await.transpose().map_err(io::Error::other)?;
-        self.recorder.update(self.connection_index, |entry| {
-            if let Some(request) = entry.requests.last_mut() {
-                request.complete |= chunk.is_none();
-                let chunk = chunk.as_deref().unwrap_or_default();
-                request.body_length += chunk.len() as u64;
-                append_capped(&mut request.body, chunk);
-            }
-        });
-        let length = chunk.as_ref().map_or(0, Bytes::len);
-        let _ = self.body.flow_control().release_capacity(length);
+        let bytes = chunk.as_deref().unwrap_or_default();
+        self.recorder.record_body(self.connection_index, bytes, chunk.is_none());
+        let _ = self.body.flow_control().release_capacity(bytes.len());
         Ok(chunk)
     }
 
     /// Replaces every [`STREAM_PLACEHOLDER`] with the stream identifier.
     fn on_wire(&self, bytes: &Bytes) -> Bytes {
-        let (placeholder, stream_id) = (STREAM_PLACEHOLDER.to_be_bytes(), self.stream.to_be_bytes());
-        let mut replaced = Vec::with_capacity(bytes.len());
-        let mut rest: &[u8] = bytes;
-        while let Some((first, tail)) = rest.split_first() {
-            match rest.strip_prefix(&placeholder) {
-                Some(tail) => {
-                    replaced.extend_from_slice(&stream_id);
-                    rest = tail;
-                }
-                None => {
-                    replaced.push(*first);
-                    rest = tail;
-                }
-            }
+        let mut replaced = bytes.to_vec();
+        for at in memchr::memmem::find_iter(bytes, &STREAM_PLACEHOLDER.to_be_bytes()) {
+            let places = replaced.iter_mut().skip(at);
+            places.zip(self.stream.to_be_bytes()).for_each(|(place, octet)| *place = octet);
         }
         replaced.into()
     }

@@ -45,15 +45,12 @@ pub(super) fn start(server_kind: ServerKind, authorities: &Authorities) -> io::R
 }
 
 async fn handshake(stream: TcpStream, acceptor: TlsAcceptor) {
+    let mut discarded = [0; 1024];
     match acceptor.accept(stream).into_fallible().await {
-        Ok(mut stream) => {
-            let mut discarded = [0; 1024];
-            while let Ok(1..) = stream.read(&mut discarded).await {}
-        }
+        Ok(mut stream) => while let Ok(1..) = stream.read(&mut discarded).await {},
         // The alert was sent. Read the remaining input, so that a reset does not discard the alert.
         Err((_, mut stream)) => {
             let _ = stream.shutdown().await;
-            let mut discarded = [0; 1024];
             while let Ok(1..) = stream.read(&mut discarded).await {}
         }
     }

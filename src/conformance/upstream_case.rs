@@ -7,9 +7,10 @@ use bytes::Bytes;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
-use crate::contract::{Cause, RequestSent};
+use crate::contract::causes::UPSTREAM_RESPONSE;
+use crate::contract::{Cause, RequestSent, Trigger};
 
-use super::case::{Leaked, cause, leaked, name};
+use super::case::{Leaked, leaked, name};
 use super::payload::upstream_bytes;
 use super::step::Script;
 
@@ -92,7 +93,6 @@ pub struct UpstreamExpectation {
     /// The code of a truncated response.
     truncated: Option<u16>,
     /// The cause of a local reply or of a truncation.
-    #[serde(deserialize_with = "optional_cause")]
     cause: Option<Cause>,
     /// The upstream's status that a local reply replaces.
     status: Option<u16>,
@@ -112,7 +112,7 @@ pub struct UpstreamExpectation {
     /// The statuses of the interim responses before the final one.
     pub interim: Vec<u16>,
     /// The minimum `request_sent` that the gateway may report; a higher value is also correct.
-    #[serde(default = "fully_sent", deserialize_with = "request_sent")]
+    #[serde(default = "fully_sent")]
     pub request_sent: RequestSent,
 }
 
@@ -130,10 +130,10 @@ impl UpstreamExpectation {
     const fn written_outcome(&self) -> Option<FaultOutcome> {
         match (self.reply, self.forwarded, self.truncated, self.cause, self.status) {
             (Some(code), None, None, Some(cause), None) => {
-                Some(FaultOutcome::LocalReply { code, reason: ReplyReason::Fault(cause) })
+                Some(FaultOutcome::LocalReply { code, reason: Trigger::Fault(cause) })
             }
             (Some(code), None, None, None, Some(status)) => {
-                Some(FaultOutcome::LocalReply { code, reason: ReplyReason::Status(status) })
+                Some(FaultOutcome::LocalReply { code, reason: Trigger::UpstreamStatus(status) })
             }
             (None, Some(code), None, None, None) => Some(FaultOutcome::Forwarded { code }),
             (None, None, Some(code), Some(cause), None) => Some(FaultOutcome::Aborted { code, cause }),
@@ -271,7 +271,7 @@ pub enum FaultOutcome {
         /// The status code.
         code: u16,
         /// The reason for the reply, which is counted and logged.
-        reason: ReplyReason,
+        reason: Trigger,
     },
     /// The upstream's response.
     Forwarded {
@@ -306,21 +306,11 @@ impl FaultOutcome {
     /// The value of the label `cause`.
     pub const fn cause_name(self) -> &'static str {
         match self {
-            FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. }
-            | FaultOutcome::Aborted { cause, .. } => cause.name(),
-            FaultOutcome::LocalReply { reason: ReplyReason::Status(_), .. }
-            | FaultOutcome::Forwarded { .. } => "upstream_response",
+            FaultOutcome::LocalReply { reason, .. } => reason.name(),
+            FaultOutcome::Aborted { cause, .. } => cause.name(),
+            FaultOutcome::Forwarded { .. } => UPSTREAM_RESPONSE,
         }
     }
-}
-
-/// The reason for a local reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReplyReason {
-    /// The upstream sent no usable response.
-    Fault(Cause),
-    /// The upstream responded with this error status.
-    Status(u16),
 }
 
 impl UpstreamFault {
@@ -335,19 +325,8 @@ impl UpstreamFault {
     }
 }
 
-fn optional_cause<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cause>, D::Error> {
-    cause(deserializer).map(Some)
-}
-
 fn optional_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Bytes>, D::Error> {
     upstream_bytes(deserializer).map(Some)
-}
-
-fn request_sent<'de, D: Deserializer<'de>>(deserializer: D) -> Result<RequestSent, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    let all = [RequestSent::None, RequestSent::Partial, RequestSent::Full];
-    let found = all.into_iter().find(|sent| sent.name() == name);
-    found.ok_or_else(|| D::Error::custom(format!("{name:?} is not a state, expected none, partial or full")))
 }
 
 fn complete_expectation<'de, D: Deserializer<'de>>(deserializer: D) -> Result<UpstreamExpectation, D::Error> {

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 use super::grpc_status::GrpcStatus;
 use super::phase::Phase;
 
@@ -77,7 +79,8 @@ pub(super) const TIMEOUT: &[u16] = &[504, 502, 503, 500];
 macro_rules! causes {
     ($(#[doc = $description:literal] $variant:ident $name:literal = $row:expr;)+) => {
         /// Why the upstream's response could not be forwarded. The names are stable API.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+        #[serde(try_from = "String")]
         #[repr(u8)]
         pub enum Cause { $(#[doc = $description] $variant,)+ }
 
@@ -289,6 +292,15 @@ impl Cause {
     /// Whether the name is reserved for later: no response uses it yet.
     pub const fn is_reserved(self) -> bool {
         self.row().reserved
+    }
+}
+
+impl TryFrom<String> for Cause {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Cause, String> {
+        let unknown = || format!("{name:?} is not a cause, expected one of those in docs/codes.md");
+        Cause::from_name(&name).ok_or_else(unknown)
     }
 }
 

@@ -9,6 +9,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::causes::Cause;
 use super::phase::Phase;
 
@@ -144,7 +146,8 @@ impl Fault {
 
 /// How much of the request was sent to the upstream. Never [`RequestSent::None`] if a byte may have been sent, because
 /// clients may retry such a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RequestSent {
     /// Not a single byte was sent.
     #[default]

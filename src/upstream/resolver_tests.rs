@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::name_state::FamilyAnswer;
 use super::*;
-use crate::conformance::{NameQuestion, NameQuestionType, NameRecord, NameReply, ScriptedNameServer};
+use crate::conformance::{NameQuestion, NameRecord, NameReply, RecordType, ScriptedNameServer};
 
 const REFRESH: Duration = Duration::from_secs(30);
 const SERVFAIL: u8 = 2;
@@ -57,7 +57,7 @@ fn addresses(ttl: u64, texts: &[&str]) -> FamilyAnswer {
 #[tokio::test]
 async fn both_families_are_asked_and_have_their_ttl() {
     let server = name_server(|question| match question.question_type {
-        NameQuestionType::A => NameReply::addresses("db.test", 0, &["10.0.0.1", "10.0.0.2"]),
+        RecordType::A => NameReply::addresses("db.test", 0, &["10.0.0.1", "10.0.0.2"]),
         _ => NameReply::addresses("db.test", 7, &["fd00::1"]),
     });
     let answer = lookup(&[&server], "DB.test").await;
@@ -71,9 +71,7 @@ async fn both_families_are_asked_and_have_their_ttl() {
 #[tokio::test]
 async fn absent_name_is_empty_and_answers_of_one_family_are_enough() {
     let server = name_server(|question| match question.question_type {
-        NameQuestionType::A if question.name == "four.test" => {
-            NameReply::addresses("four.test", 5, &["10.0.0.1"])
-        }
+        RecordType::A if question.name == "four.test" => NameReply::addresses("four.test", 5, &["10.0.0.1"]),
         _ if question.name == "gone.test" => NameReply::Code(NXDOMAIN),
         _ => NameReply::Records(Vec::new()),
     });
@@ -111,11 +109,11 @@ async fn errors_and_silence_are_distinguished() {
 async fn truncated_response_is_asked_for_again_over_tcp() {
     let many: Vec<String> = (1..=60).map(|last| format!("10.0.0.{last}")).collect();
     let server = name_server(move |question| match (question.tcp, question.question_type) {
-        (_, NameQuestionType::Aaaa | NameQuestionType::Other) => NameReply::Records(Vec::new()),
-        (false, NameQuestionType::A) => NameReply::Truncated,
-        (true, NameQuestionType::A) => {
+        (false, RecordType::A) => NameReply::Truncated,
+        (true, RecordType::A) => {
             NameReply::addresses("big.test", 5, &many.iter().map(String::as_str).collect::<Vec<_>>())
         }
+        _ => NameReply::Records(Vec::new()),
     });
     let FamilyAnswer::Addresses { addresses, .. } = lookup(&[&server], "big.test").await.v4 else {
         panic!("no addresses")
@@ -128,11 +126,11 @@ async fn alias_chains_are_followed_and_loops_end() {
     let record = |owner: &str, ttl, data| NameRecord { owner: owner.to_owned(), ttl, data };
     let server = name_server(move |question| match (question.question_type, question.name.as_str()) {
         (_, "www.test") => NameReply::Records(vec![record("www.test", 3, Err("edge.test".to_owned()))]),
-        (NameQuestionType::A, "edge.test") => NameReply::Records(vec![
+        (RecordType::A, "edge.test") => NameReply::Records(vec![
             record("edge.test", 60, Err("host.test".to_owned())),
             record("host.test", 90, Ok([10, 0, 0, 7].into())),
         ]),
-        (NameQuestionType::A, "host.test") => {
+        (RecordType::A, "host.test") => {
             NameReply::Records(vec![record("host.test", 90, Ok([10, 0, 0, 7].into()))])
         }
         (_, "loop.test") => NameReply::Records(vec![record("loop.test", 3, Err("loop.test".to_owned()))]),

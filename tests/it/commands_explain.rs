@@ -6,10 +6,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
-use statusquo::conformance::{
-    FaultOutcome, FaultyUpstream, ReplyReason, ServerKind, UpstreamFault, upstream_faults,
-};
-use statusquo::contract::Cause;
+use statusquo::conformance::{FaultOutcome, FaultyUpstream, ServerKind, UpstreamFault, upstream_faults};
+use statusquo::contract::{Cause, Trigger};
 
 use super::commands_explain_cases::{MAX_HEADER_BYTES, check_rejections, one_rejection_for_each_cause};
 use super::connections::hold_place;
@@ -264,7 +262,7 @@ fn one_for_each_cause() -> Vec<UpstreamFault> {
     let mut faults = upstream_faults();
     faults.retain(|fault| match fault.expect.outcome {
         // A server that accepts and closes may be detected while writing or while reading.
-        FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. } => {
+        FaultOutcome::LocalReply { reason: Trigger::Fault(cause), .. } => {
             let asked_so = fault.request.is_plain_get() || fault.is_upgrade();
             fault.server_kind != ServerKind::Closing && asked_so && seen.insert(cause)
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use statusquo::conformance::{NameQuestionType, NameReply, ScriptedNameServer};
+use statusquo::conformance::{NameReply, RecordType, ScriptedNameServer};
 
 use super::commands_explain::{assert_explained, explain};
 use super::gateway::run;
@@ -26,7 +26,7 @@ impl Names {
         let server = ScriptedNameServer::start(move |question| {
             let reply = answers[current.load(Ordering::SeqCst)].clone();
             match (question.question_type, &reply) {
-                (NameQuestionType::A, _) | (_, NameReply::Silence | NameReply::Code(_)) => reply,
+                (RecordType::A, _) | (_, NameReply::Silence | NameReply::Code(_)) => reply,
                 _ => NameReply::Records(Vec::new()),
             }
         });

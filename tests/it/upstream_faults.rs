@@ -7,9 +7,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use statusquo::conformance::{
-    FaultOutcome, FaultyUpstream, ReplyReason, ServerKind, UpstreamFault, upstream_faults,
-};
+use statusquo::conformance::{FaultOutcome, FaultyUpstream, ServerKind, UpstreamFault, upstream_faults};
+use statusquo::contract::Trigger;
 
 use super::contract_check::{check_local_reply, default_body, default_message};
 use super::metrics_parser::Series;
@@ -203,8 +202,8 @@ fn check_outcome(fault: &UpstreamFault, response: &HttpResponse) {
             if send.is_head() {
                 // For HEAD, Content-Length is known for a local reply, and unknown for a reply that replaces a page.
                 let length = match why {
-                    ReplyReason::Fault(_) => Some(default_body(code, message).len().to_string()),
-                    ReplyReason::Status(_) => None,
+                    Trigger::Fault(_) => Some(default_body(code, message).len().to_string()),
+                    Trigger::UpstreamStatus(_) => None,
                 };
                 assert_eq!(response.header("content-length"), length.as_deref(), "{name}: {response:#?}");
             }

@@ -66,8 +66,7 @@ impl Connection {
         response.map_err(|error| {
             observed.record_unknown(1);
             match error {
-                ReadError::Closed => "connection closed without a response".to_owned(),
-                ReadError::Reset => "connection reset without a response".to_owned(),
+                ReadError::Closed | ReadError::Reset => format!("{error} without a response"),
                 ReadError::TimedOut => format!("no response within {} s", self.limits.time.as_secs()),
                 ReadError::Malformed(problem) => format!("malformed response: {problem}"),
             }

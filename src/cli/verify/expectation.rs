@@ -11,7 +11,7 @@ use http::{HeaderValue, Method};
 use crate::config::{Config, ErrorMode, ErrorRules, RouteConfig};
 use crate::conformance::response_reader::{BodyEnd, ReceivedResponse};
 use crate::conformance::{
-    CheckedMetric, FaultOutcome, ReplyReason, RequestKind, Step, Tally, UpstreamFault, contract_check,
+    CheckedMetric, FaultOutcome, RequestKind, Step, Tally, UpstreamFault, contract_check,
 };
 use crate::contract::causes::UPSTREAM_RESPONSE;
 use crate::contract::conform::{self, Conformance, ErrorBody};
@@ -134,10 +134,10 @@ impl ExpectationContext<'_> {
             }
             FaultOutcome::Forwarded { code } if code < 400 => Expectation::forwarded(code, Some(body())),
             FaultOutcome::Forwarded { code } => self.for_conforming(code, fault),
-            FaultOutcome::LocalReply { reason: ReplyReason::Fault(cause), .. } => {
+            FaultOutcome::LocalReply { reason: Trigger::Fault(cause), .. } => {
                 self.for_fault(self.shorter_timeout_cause(cause), fault.expect.request_sent)
             }
-            FaultOutcome::LocalReply { reason: ReplyReason::Status(status), .. } => {
+            FaultOutcome::LocalReply { reason: Trigger::UpstreamStatus(status), .. } => {
                 self.for_status(status, fault)
             }
         }

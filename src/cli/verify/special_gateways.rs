@@ -47,84 +47,67 @@ pub(super) struct Means<'a> {
 
 /// All of them.
 pub(super) const ALL: [SpecialGateway; 9] = [
-    SpecialGateway { kind: GatewayKind::LowLimits, set_up: lower_limits, unavailable: None },
-    SpecialGateway {
-        kind: GatewayKind::FewConnections,
-        set_up: |config, _| config.client.max_connections = FEW_CONNECTIONS,
-        unavailable: None,
-    },
-    SpecialGateway {
-        kind: GatewayKind::FewConnectionsPerClient,
-        set_up: |config, _| config.client.max_connections_per_client = FEW_CONNECTIONS,
-        unavailable: None,
-    },
-    SpecialGateway {
-        kind: GatewayKind::UnixSocket,
-        set_up: |config, means| {
-            let address = ListenAddress::Unix(Arc::from(&*means.socket), 0o600);
-            config.listeners.iter_mut().for_each(|listener| listener.address = address.clone());
-        },
-        unavailable: None,
-    },
-    SpecialGateway {
-        kind: GatewayKind::ProxyProtocol,
-        set_up: |config, means| {
-            let sender = PeerRange::Network(IpNet::V4(Ipv4Net::from(means.client)));
-            config.listeners.iter_mut().for_each(|listener| listener.proxy_protocol = Some([sender].into()));
-        },
-        unavailable: None,
-    },
-    SpecialGateway {
-        kind: GatewayKind::NoHealthyServer,
-        set_up: |config, _| {
-            for_each_upstream(config, |upstream| {
-                upstream.health = Some(HealthSettings {
-                    check: HealthCheck::Connect,
-                    every: Duration::from_secs(60),
-                    timeout: Duration::from_secs(10),
-                    fall: 1,
-                    rise: 1,
-                });
+    special(GatewayKind::LowLimits, None, lower_limits),
+    special(GatewayKind::FewConnections, None, |config, _| {
+        config.client.max_connections = FEW_CONNECTIONS;
+    }),
+    special(GatewayKind::FewConnectionsPerClient, None, |config, _| {
+        config.client.max_connections_per_client = FEW_CONNECTIONS;
+    }),
+    special(GatewayKind::UnixSocket, None, |config, means| {
+        let address = ListenAddress::Unix(Arc::from(&*means.socket), 0o600);
+        config.listeners.iter_mut().for_each(|listener| listener.address = address.clone());
+    }),
+    special(GatewayKind::ProxyProtocol, None, |config, means| {
+        let sender = PeerRange::Network(IpNet::V4(Ipv4Net::from(means.client)));
+        config.listeners.iter_mut().for_each(|listener| listener.proxy_protocol = Some([sender].into()));
+    }),
+    special(GatewayKind::NoHealthyServer, Some(UNHEALTHY), |config, _| {
+        for_each_upstream(config, |upstream| {
+            upstream.health = Some(HealthSettings {
+                check: HealthCheck::Connect,
+                every: Duration::from_secs(60),
+                timeout: Duration::from_secs(10),
+                fall: 1,
+                rise: 1,
             });
-        },
-        unavailable: Some(Unavailable { provoked_by: None, state: UNHEALTHY }),
-    },
-    SpecialGateway {
-        kind: GatewayKind::BreakerOpen,
-        set_up: |config, _| {
-            for_each_upstream(config, |upstream| {
-                upstream.breaker = Some(BreakerSettings {
-                    failure_ratio: 1,
-                    window: Duration::from_secs(60),
-                    min_requests: 1,
-                    open_for: Duration::from_secs(3600),
-                });
+        });
+    }),
+    special(GatewayKind::BreakerOpen, Some(OPEN_BREAKER), |config, _| {
+        for_each_upstream(config, |upstream| {
+            upstream.breaker = Some(BreakerSettings {
+                failure_ratio: 1,
+                window: Duration::from_secs(60),
+                min_requests: 1,
+                open_for: Duration::from_secs(3600),
             });
-        },
-        unavailable: Some(Unavailable {
-            provoked_by: Some(Cause::ConnectionRefused),
-            state: ("breaker_state{", "state=\"open\""),
-        }),
-    },
-    SpecialGateway {
-        kind: GatewayKind::NameWithoutAddress,
-        set_up: |config, _| set_names(config, "verify.invalid", &NameSource::Dns),
-        unavailable: Some(Unavailable { provoked_by: None, state: UNHEALTHY }),
-    },
-    SpecialGateway {
-        kind: GatewayKind::SilentNameServer,
-        set_up: |config, means| {
-            set_names(config, "verify.example", &NameSource::NameServers(vec![means.silent_name_server]));
-        },
-        unavailable: Some(Unavailable { provoked_by: None, state: UNHEALTHY }),
-    },
+        });
+    }),
+    special(GatewayKind::NameWithoutAddress, Some(UNHEALTHY), |config, _| {
+        set_names(config, "verify.invalid", &NameSource::Dns);
+    }),
+    special(GatewayKind::SilentNameServer, Some(UNHEALTHY), |config, means| {
+        set_names(config, "verify.example", &NameSource::NameServers(vec![means.silent_name_server]));
+    }),
 ];
+
+const fn special(
+    kind: GatewayKind,
+    unavailable: Option<Unavailable>,
+    set_up: fn(&mut Config, &Means<'_>),
+) -> SpecialGateway {
+    SpecialGateway { kind, set_up, unavailable }
+}
 
 /// The cases open so many connections, and one more.
 const FEW_CONNECTIONS: usize = 3;
 
 /// The series of a server that gets no requests. A name without an address has none either.
-const UNHEALTHY: (&str, &str) = ("upstream_server_state{", "state=\"unhealthy\"");
+const UNHEALTHY: Unavailable =
+    Unavailable { provoked_by: None, state: ("upstream_server_state{", "state=\"unhealthy\"") };
+
+const OPEN_BREAKER: Unavailable =
+    Unavailable { provoked_by: Some(Cause::ConnectionRefused), state: ("breaker_state{", "state=\"open\"") };
 
 fn for_each_upstream(config: &mut Config, change: impl Fn(&mut UpstreamConfig)) {
     config.upstreams.iter_mut().for_each(change);

@@ -66,11 +66,8 @@ impl Http1Runner<'_> {
                 return self.read_response(RequestKind::DEFAULT, Some((*bytes, *interval))).await;
             }
             ClientStep::WaitForRequest => {
-                while !run.has_reached_upstream() {
-                    if Instant::now() > reader.deadline {
-                        return Err("the upstream did not receive the request".to_owned());
-                    }
-                    tokio::time::sleep(Duration::from_millis(5)).await;
+                if !run.wait_for_requests(1, reader.deadline).await {
+                    return Err("the upstream did not receive the request".to_owned());
                 }
             }
             ClientStep::WaitForData => _ = reader.wait_for_data().await,
@@ -92,7 +89,7 @@ impl Http1Runner<'_> {
             ClientStep::ExpectAlert(alert) => {
                 let received = gateway_stream::read_fatal_alert(&mut reader.stream);
                 let difference = match with_timeout(context.limit, received).await {
-                    Some(Ok(received)) if received == alert.code() => return Ok(()),
+                    Some(Ok(received)) if received == *alert as u8 => return Ok(()),
                     Some(Ok(received)) => format!(", got alert {received}"),
                     Some(Err(error)) => format!(": {error}"),
                     None => ": timed out".to_owned(),
@@ -128,7 +125,7 @@ impl Http1Runner<'_> {
                 Ok(())
             }
             (HandshakeOutcome::Alert(alert), Err(error))
-                if gateway_stream::received_alert(&error) == Some(alert.code()) =>
+                if gateway_stream::received_alert(&error) == Some(*alert as u8) =>
             {
                 Ok(())
             }
@@ -255,10 +252,5 @@ async fn send_slowly(reader: &mut ResponseReader, bytes: &[u8], every: Duration)
 }
 
 fn describe_read_error(waited_for: &str, read_error: &ReadError) -> String {
-    match read_error {
-        ReadError::Closed => format!("expected {waited_for}: connection closed"),
-        ReadError::Reset => format!("expected {waited_for}: connection reset"),
-        ReadError::TimedOut => format!("expected {waited_for}: timed out"),
-        ReadError::Malformed(problem) => format!("expected {waited_for}: {problem}"),
-    }
+    format!("expected {waited_for}: {read_error}")
 }

@@ -149,7 +149,7 @@ impl Http2Runner<'_> {
                 Ok(())
             }
             ClientStep::WaitForRequest => {
-                self.wait_until("the request at the upstream", |_| run.has_reached_upstream()).await
+                self.wait_until("the request at the upstream", |_| run.has_received(1)).await
             }
             ClientStep::WaitForStreamEnd(number) => {
                 self.wait_until("a response", |runner| runner.is_stream_ended(*number)).await
