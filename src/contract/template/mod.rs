@@ -180,7 +180,7 @@ enum Field {
 
 /// What is known about a placeholder before a body is rendered.
 struct FieldFacts {
-    source: Source,
+    source: ValueSource,
     /// The value depends on the request, not only on the cause.
     varies: bool,
     /// The gateway may have no value.
@@ -189,7 +189,7 @@ struct FieldFacts {
 
 /// Who knows the value of a placeholder.
 #[derive(PartialEq, Eq)]
-enum Source {
+enum ValueSource {
     /// The contract, or the upstream.
     Error,
     /// The gateway; a conforming body keeps the upstream's.
@@ -220,30 +220,30 @@ impl Field {
     const fn facts(self) -> FieldFacts {
         let (source, varies, may_be_absent) = match self {
             Field::Code | Field::Message | Field::Title | Field::Type | Field::ProblemType => {
-                (Source::Error, false, false)
+                (ValueSource::Error, false, false)
             }
             Field::Details
             | Field::Declared(_)
             | Field::UpstreamType
             | Field::Version
-            | Field::ProblemCode => (Source::Error, false, true),
-            Field::RequestId => (Source::Gateway, true, false),
-            Field::ProblemInstance => (Source::Gateway, true, true),
-            Field::Cause => (Source::GatewayAlone, false, false),
-            Field::Retryable | Field::RequestSent => (Source::GatewayAlone, true, false),
-            Field::RetryAfter => (Source::GatewayAlone, true, true),
+            | Field::ProblemCode => (ValueSource::Error, false, true),
+            Field::RequestId => (ValueSource::Gateway, true, false),
+            Field::ProblemInstance => (ValueSource::Gateway, true, true),
+            Field::Cause => (ValueSource::GatewayAlone, false, false),
+            Field::Retryable | Field::RequestSent => (ValueSource::GatewayAlone, true, false),
+            Field::RetryAfter => (ValueSource::GatewayAlone, true, true),
         };
         FieldFacts { source, varies, may_be_absent }
     }
 
     /// Whether only the gateway knows the value.
     fn is_of_gateway(self) -> bool {
-        self.facts().source != Source::Error
+        self.facts().source != ValueSource::Error
     }
 
     /// Whether the gateway replaces the value in a conforming body.
     fn is_overwritten(self) -> bool {
-        self.facts().source == Source::GatewayAlone
+        self.facts().source == ValueSource::GatewayAlone
     }
 
     /// Whether `|null` says something: the gateway may have no value, or APIs document null for it. The gateway itself always
