@@ -406,12 +406,9 @@ impl ClientFault {
 
     /// What the upstream receives.
     pub(crate) fn upstream_saw(&self) -> UpstreamSaw {
-        let may_vary = |expected: &ExpectedResponse| match expected {
-            ExpectedResponse::Truncated(_)
-            | ExpectedResponse::Prefix
-            | ExpectedResponse::Ordinary
-            | ExpectedResponse::OrdinaryOrRejected(_) => true,
-            _ => false,
+        let may_vary = |expected: &ExpectedResponse| {
+            use ExpectedResponse::{Ordinary, OrdinaryOrRejected, Prefix, Truncated};
+            matches!(expected, Truncated(_) | Prefix | Ordinary | OrdinaryOrRejected(_))
         };
         let is_served = |expected: &&ExpectedResponse| {
             matches!(expected, ExpectedResponse::Served | ExpectedResponse::ServedBytes(_))
