@@ -234,10 +234,6 @@ pub(crate) struct ProxyProtocolFile {
 
 /// A certificate and its private key.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[schemars(extend("x-planned" = {
-    "client_ca": "remove it; let the load balancer in front verify certificates of clients",
-    "client_auth": "remove it; let the load balancer in front verify certificates of clients",
-}))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CertificateFile {
     /// The certificate chain: a PEM file with the server certificate first, then the intermediate certificates.
@@ -252,6 +248,35 @@ pub(crate) struct CertificateFile {
     /// RSA with at least 2048 bits, ECDSA P-256 or P-384, or Ed25519.
     #[schemars(extend("x-missing" = "write the path of its private key, for example gateway.key", "x-unit" = "path, relative to the directory of this file"))]
     pub key: String,
+
+    /// The authorities that issue the certificates of clients: a PEM file with their certificates, without a private key.
+    ///
+    /// It needs `client_auth`, and it is read at startup and on every reload. A certificate must be signed by one of the
+    /// authorities, directly or through intermediate certificates that the client sends, be valid now, and be usable for TLS
+    /// clients. The certificates of the file are trusted as themselves too. Connections that were accepted before a reload
+    /// stay open; there is no session resumption, so that every new connection is verified by the current file. If `tls` is a
+    /// list, every certificate of the listener has the same `client_ca` and `client_auth`.
+    #[schemars(extend("x-default" = "none", "x-unit" = "path, relative to the directory of this file"))]
+    pub client_ca: Option<String>,
+
+    /// Whether clients need a certificate that is verified by `client_ca`.
+    ///
+    /// Without this key clients are not asked for one, and `client_ca` alone is refused: whether it would require
+    /// certificates differs between servers. The connection of a client that is not accepted is closed in the handshake,
+    /// without a response, and counted (cause `tls_handshake_failed`); the log says why. `request_headers` of a route can
+    /// tell the upstream who the client is.
+    #[schemars(extend("x-default" = "off: clients are not asked for a certificate"))]
+    pub client_auth: Option<ClientAuthWord>,
+}
+
+/// Which clients are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ClientAuthWord {
+    /// Those with a valid certificate.
+    Required,
+    /// Those with a valid certificate, and those that send none. An invalid one is not accepted.
+    Optional,
 }
 
 /// The read-only telemetry endpoint.

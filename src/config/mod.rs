@@ -195,6 +195,22 @@ pub struct ListenerTls {
     pub settings: server_config::ServerTlsConfig,
     /// In the order of the file.
     pub certificates: Vec<Certificate>,
+    /// Clients are asked for certificates.
+    pub asks_for_client_certificates: bool,
+}
+
+impl ListenerTls {
+    /// The same for clients that have no certificates.
+    ///
+    /// # Errors
+    /// The cryptography provider failed.
+    pub fn without_client_auth(self) -> Result<ListenerTls, String> {
+        if !self.asks_for_client_certificates {
+            return Ok(self);
+        }
+        let settings = server_config::without_client_auth(&self.settings)?;
+        Ok(ListenerTls { settings, asks_for_client_certificates: false, ..self })
+    }
 }
 
 /// A certificate of a listener.

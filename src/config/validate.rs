@@ -130,6 +130,7 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
         contracts: &route_contracts,
         limits: &limits,
         max_body: client.max_body,
+        client_certificates: validate_listen::client_certificates(&listen),
     };
     let routes = validate_routing::routes(&routes_at, file.routes.as_ref(), &context);
     validate_limits::check_path_parts(root, &limits, &routes);

@@ -175,11 +175,19 @@ fn target_problem(text: &str, route_has_host: bool) -> Option<(&'static str, &'s
     None
 }
 
+/// Whether a listener asks clients for certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ClientCertificates {
+    Asked,
+    NotAsked,
+}
+
 /// `request_headers` or `response_headers`. `protected`: why a key (`set`, `add`, `remove`) cannot have a field.
 pub(crate) fn edits<'f>(
     at: &Place<'f>,
     file: Option<&'f HeaderEditsFile>,
     pattern: &PathPattern,
+    certificates: ClientCertificates,
     protected: impl Fn(&str, &HeaderName) -> Option<&'static str>,
 ) -> HeaderEdits {
     let Some(file) = file else { return HeaderEdits::default() };
@@ -196,6 +204,9 @@ pub(crate) fn edits<'f>(
         fields.filter_map(|(field, name, value)| {
             let name = field.check(units::header_name(name).and_then(|name| editable(key, name)))?;
             let value = field.check(field_value(value, pattern))?;
+            if value.placeholders().any(Placeholder::is_of_certificate) {
+                warn_of_certificate_value(&field, key, certificates);
+            }
             Some((field, name, value))
         })
     };
@@ -211,6 +222,21 @@ pub(crate) fn edits<'f>(
     HeaderEdits { set, add: fields("add", &file.add).map(|(_, name, value)| (name, value)).collect(), remove }
 }
 
+/// Warns of a value that is always absent, or that a client could forge.
+fn warn_of_certificate_value(field: &Place<'_>, key: &str, certificates: ClientCertificates) {
+    match (certificates, key) {
+        (ClientCertificates::NotAsked, _) => field.warn(
+            "no listener asks clients for certificates, so the value is always absent",
+            "set client_ca and client_auth in listen[].tls, or remove it",
+        ),
+        (ClientCertificates::Asked, "add") => field.warn(
+            "add keeps the fields of this name that the client sends, so that it can name any certificate",
+            "move it to set",
+        ),
+        (ClientCertificates::Asked, _) => {}
+    }
+}
+
 fn field_value(text: &str, pattern: &PathPattern) -> Result<ValueTemplate, Diagnostic> {
     if text.chars().any(|letter| letter.is_control() && letter != '\t') {
         return refuse(text, "has a control character", "write one line of text");
@@ -220,11 +246,6 @@ fn field_value(text: &str, pattern: &PathPattern) -> Result<ValueTemplate, Diagn
 
 /// The placeholders are the parameters of the path and those `names`.
 fn template(text: &str, pattern: &PathPattern, names: &[&str]) -> Result<ValueTemplate, Diagnostic> {
-    for name in ["client_cert_subject", "client_cert_fingerprint"] {
-        if text.contains(&format!("{{{name}}}")) {
-            return Err(Diagnostic::new(format!("{{{name}}} is not supported yet"), "remove it"));
-        }
-    }
     ValueTemplate::parse(text, pattern).map_err(|error| {
         let help = match &error {
             TemplateError::UnbalancedBrace => {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::file::forms::Text;
 use super::file::{ListenFile, ProxyProtocolFile};
 use super::socket_path::check_socket;
+use super::validate_actions::ClientCertificates;
 use super::validator::{Place, Purpose};
 use super::{ListenAddress, Listener, validate_tls};
 use crate::http::peer::PeerRange;
@@ -40,6 +41,13 @@ pub(super) fn listeners(
         listeners.push(Listener { address, h2c: file.h2c, proxy_protocol, tls, errors: None });
     }
     listeners
+}
+
+/// Whether one of these listeners asks clients for certificates.
+pub(super) fn client_certificates(listeners: &[Listener]) -> ClientCertificates {
+    let asks =
+        |listener: &Listener| listener.tls.as_ref().is_some_and(|tls| tls.asks_for_client_certificates);
+    if listeners.iter().any(asks) { ClientCertificates::Asked } else { ClientCertificates::NotAsked }
 }
 
 /// The address of a listener, with the permissions of a socket.
@@ -117,17 +125,6 @@ mod tests {
 
     fn messages(problems: &Problems) -> Vec<String> {
         problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message_and_help())).collect()
-    }
-
-    #[test]
-    fn client_certificates_are_not_supported_yet() {
-        let tls = "{ cert: a.crt, key: a.key, client_ca: clients.pem, client_auth: required }";
-        let found = messages(&load(&format!("[{{ address: \":443\", tls: {tls} }}]")).unwrap_err());
-        for key in ["client_ca", "client_auth"] {
-            let expected =
-                format!("listen[0].tls.{key}: not supported yet; remove it; let the load balancer");
-            assert!(found.iter().any(|message| message.starts_with(&expected)), "{found:?}");
-        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::file::syntaxes::MethodName;
 use super::problem::quoted;
 use super::route_patterns::{self, RoutePattern, RouteTable};
 use super::structure::metric_name;
-use super::validate_actions;
+use super::validate_actions::{self, ClientCertificates};
 use super::validate_cors;
 use super::validate_errors::{self, ErrorScope, OverrideTarget};
 use super::validate_limits::{self, ValidatedLimit};
@@ -41,6 +41,7 @@ pub(crate) struct RouteContext<'a> {
     pub limits: &'a [ValidatedLimit],
     /// `client.max_body` in bytes.
     pub max_body: u64,
+    pub client_certificates: ClientCertificates,
 }
 
 /// One route of the file.
@@ -105,12 +106,14 @@ fn check(route: &Route<'_>, context: &RouteContext<'_>, table: &mut RouteTable) 
             &at.key("request_headers"),
             file.request_headers.as_ref(),
             &pattern,
+            context.client_certificates,
             |_, name| protected_request_field(name),
         ),
         response_edits: validate_actions::edits(
             &at.key("response_headers"),
             file.response_headers.as_ref(),
             &pattern,
+            context.client_certificates,
             |key, name| protected_response_field(name).or_else(|| owned_field(key, name)),
         ),
         maintenance: validate_actions::maintenance(&at.key("maintenance"), file.maintenance.as_ref()),

@@ -454,6 +454,7 @@ fn every_product_key_is_supported_or_rejected() {
     let expected = [
         "listen[1].tls.cert: cannot read tls/gateway.crt: no such file; ",
         "listen[1].tls.key: cannot read tls/gateway.key: no such file; ",
+        "listen[1].tls.client_ca: cannot read tls/clients.pem: no such file; ",
         "admin: not supported yet; ",
         "upstreams.auth.tls.ca: cannot read tls/internal-ca.pem: no such file; ",
     ];

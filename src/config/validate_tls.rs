@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 
-use super::file::CertificateFile;
 use super::file::forms::OneOrMany;
 use super::file::routing::UpstreamTlsFile;
+use super::file::{CertificateFile, ClientAuthWord};
 use super::problem::{Diagnostic, quoted};
 use super::validator::{Place, Purpose};
 use super::{Certificate, ListenerTls, UpstreamServer};
 use crate::tls::cert_verification::{CertVerification, server_name};
+use crate::tls::client_verification::{ClientAuth, ClientVerification};
 use crate::tls::identity::{Identity, IdentityError};
 use crate::tls::{TlsConfigError, server_config};
 
@@ -29,12 +30,61 @@ pub(crate) fn listener(item: &Place<'_>, form: Option<&OneOrMany<CertificateFile
     };
     let loaded = at.items(files).filter_map(|(item, file)| certificate(&item, file));
     let (certificates, identities): (Vec<_>, Vec<_>) = loaded.unzip();
+    let clients = client_verification(&at, files);
     if identities.is_empty() {
         return None;
     }
-    let settings = server_config::build(&identities);
+    let settings = server_config::build(&identities, clients.as_ref());
     let settings = at.check(settings.map_err(|error| Diagnostic::new(error, "please report it")))?;
-    Some(ListenerTls { settings, certificates })
+    Some(ListenerTls { settings, certificates, asks_for_client_certificates: clients.is_some() })
+}
+
+/// How the certificates of clients are verified; `None` if clients are not asked for any, or after a recorded problem.
+fn client_verification(at: &Place<'_>, files: &[CertificateFile]) -> Option<ClientVerification> {
+    let of = |file: &CertificateFile| (file.client_ca.clone(), file.client_auth);
+    let first = files.first().map(of)?;
+    let is_complete = first.0.is_some() == first.1.is_some();
+    for (item, file) in at.items(files) {
+        let (ca_at, auth_at) = (item.key("client_ca"), item.key("client_auth"));
+        match of(file) {
+            (Some(_), None) if !auth_at.is_written() => ca_at.report(
+                "client_ca has no effect without client_auth",
+                "add client_auth: required, or client_auth: optional for clients without a certificate",
+            ),
+            (None, Some(_)) if !ca_at.is_written() => auth_at.report(
+                "client_auth has no effect without client_ca",
+                "add the authorities that issue the certificates of clients, for example client_ca: clients.pem, or remove \
+                 client_auth",
+            ),
+            other if is_complete && other != first && !item.any_invalid() => item.report(
+                "the certificates of a listener differ in client_ca or client_auth, but the client chooses one by the name \
+                 that it asks for",
+                same_help(&first),
+            ),
+            _ => {}
+        }
+    }
+    let (Some(path), Some(word)) = first else { return None };
+    let auth = match word {
+        ClientAuthWord::Required => ClientAuth::Required,
+        ClientAuthWord::Optional => ClientAuth::Optional,
+    };
+    let ca_at = at.item(0).key("client_ca");
+    let contents = ca_at.read_file(&path)?;
+    let verification = ClientVerification::from_pem(&contents, auth);
+    ca_at.check(verification.map_err(|error| unusable_file(&path, error)))
+}
+
+/// How the other certificates of a listener become like the first one.
+fn same_help((ca, auth): &(Option<String>, Option<ClientAuthWord>)) -> String {
+    let (Some(ca), Some(auth)) = (ca, auth) else {
+        return "write both for the first certificate too, or remove them here".to_owned();
+    };
+    let auth = match auth {
+        ClientAuthWord::Required => "required",
+        ClientAuthWord::Optional => "optional",
+    };
+    format!("write client_ca: {}, client_auth: {auth} here too, or use another listener", quoted(ca))
 }
 
 fn certificate(at: &Place<'_>, file: &CertificateFile) -> Option<(Certificate, Identity)> {

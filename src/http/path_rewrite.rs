@@ -104,7 +104,12 @@ impl RedirectTarget {
 fn parameter<'a>(values: &[&'a [u8]], placeholder: Placeholder) -> Option<Cow<'a, [u8]>> {
     match placeholder {
         Placeholder::Parameter(position) => values.get(position).map(|value| Cow::Borrowed(*value)),
-        Placeholder::ClientIp | Placeholder::Host | Placeholder::Path | Placeholder::RequestId => None,
+        Placeholder::ClientIp
+        | Placeholder::Host
+        | Placeholder::Path
+        | Placeholder::RequestId
+        | Placeholder::ClientCertSubject
+        | Placeholder::ClientCertFingerprint => None,
     }
 }
 

@@ -30,11 +30,27 @@ pub(crate) enum Placeholder {
     Path,
     /// The request id.
     RequestId,
+    /// The subject of the client's certificate.
+    ClientCertSubject,
+    /// The SHA-256 of the client's certificate.
+    ClientCertFingerprint,
     /// The parameter of the route's path pattern at this position.
     Parameter(usize),
 }
 
 impl Placeholder {
+    /// Whether the value comes from the client's certificate.
+    pub(crate) const fn is_of_certificate(self) -> bool {
+        match self {
+            Placeholder::ClientCertSubject | Placeholder::ClientCertFingerprint => true,
+            Placeholder::ClientIp
+            | Placeholder::Host
+            | Placeholder::Path
+            | Placeholder::RequestId
+            | Placeholder::Parameter(_) => false,
+        }
+    }
+
     /// The name in braces.
     pub(crate) fn name(self, pattern: &PathPattern) -> &str {
         match self {
@@ -42,6 +58,8 @@ impl Placeholder {
             Placeholder::Host => "host",
             Placeholder::Path => "path",
             Placeholder::RequestId => "request_id",
+            Placeholder::ClientCertSubject => "client_cert_subject",
+            Placeholder::ClientCertFingerprint => "client_cert_fingerprint",
             Placeholder::Parameter(position) => pattern.names().get(position).map_or("", String::as_str),
         }
     }
@@ -66,7 +84,8 @@ impl fmt::Display for TemplateError {
 }
 
 /// The names of the placeholders that do not depend on the route.
-pub(crate) const PLACEHOLDER_NAMES: [&str; 4] = ["client_ip", "host", "path", "request_id"];
+pub(crate) const PLACEHOLDER_NAMES: [&str; 6] =
+    ["client_ip", "host", "path", "request_id", "client_cert_subject", "client_cert_fingerprint"];
 
 impl ValueTemplate {
     /// Parses a text. Parameters of `pattern` precede the general placeholders of the same name; `{{` and `}}` are
@@ -141,6 +160,8 @@ fn placeholder(name: &str, pattern: &PathPattern) -> Result<Placeholder, Templat
         "host" => Ok(Placeholder::Host),
         "path" => Ok(Placeholder::Path),
         "request_id" => Ok(Placeholder::RequestId),
+        "client_cert_subject" => Ok(Placeholder::ClientCertSubject),
+        "client_cert_fingerprint" => Ok(Placeholder::ClientCertFingerprint),
         _ => Err(TemplateError::UnknownPlaceholder(name.to_owned())),
     }
 }

@@ -35,6 +35,7 @@ use crate::snapshot::error_context::{ErrorContext, body_format};
 use crate::snapshot::rate_limits::RateLimitRule;
 use crate::snapshot::{ResponseRules, Route, Snapshot};
 use crate::telemetry::{GaugeGuard, RouteMetrics};
+use crate::tls::client_certificate::ClientCertificate;
 use crate::upstream::Candidate;
 use crate::upstream::concurrency::{OwnedPermit, Permit};
 use crate::upstream::endpoint::AttemptGuard;
@@ -58,6 +59,8 @@ pub(super) struct RequestContext<'a> {
     pub(super) received: ReceivedRequest<'a>,
     /// The peer of the connection, or the client that its PROXY protocol header names.
     pub(super) peer: Peer,
+    /// The verified certificate of the peer. A request that is rejected has none.
+    pub(super) certificate: Option<&'a ClientCertificate>,
     /// Whether the peer may report about its client.
     pub(super) peer_trust: PeerTrust,
     /// The address of the client, which a trusted proxy may report.
@@ -90,6 +93,7 @@ impl<'a> RequestContext<'a> {
         snapshot: &'a Snapshot,
         request: &'a Request,
         peer: Peer,
+        certificate: Option<&'a ClientCertificate>,
     ) -> Self {
         let client_config = &snapshot.client;
         let trusted = client_config.trusts(peer);
@@ -102,6 +106,7 @@ impl<'a> RequestContext<'a> {
             rules: snapshot.default_rules(),
             received: ReceivedRequest::Valid(request),
             peer,
+            certificate,
             peer_trust,
             client: request.client(peer, client_config),
             request_id: valid_request_id.unwrap_or_else(request_id::generate),
@@ -124,6 +129,7 @@ impl<'a> RequestContext<'a> {
             rules,
             received,
             peer,
+            certificate: None,
             peer_trust: PeerTrust::Untrusted,
             client: peer.to_canonical(),
             request_id: request_id::generate(),

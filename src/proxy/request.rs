@@ -23,25 +23,28 @@ use crate::config::RouteAction;
 use crate::contract::{Cause, Fault, Phase, RequestSent};
 use crate::http::authority;
 use crate::http::peer::Peer;
+use crate::tls::client_certificate::ClientCertificate;
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival {
+pub(super) struct Arrival<'a> {
     /// The index of the listener.
     pub(super) listener: usize,
     /// As in [`RequestContext::peer`].
     pub(super) peer: Peer,
+    /// The verified certificate of the client, if it has presented one to the listener.
+    pub(super) certificate: Option<&'a ClientCertificate>,
 }
 
 /// Serves one valid request: sends its response and records it.
 pub(super) async fn serve(
     gateway: &Gateway,
-    Arrival { listener, peer }: Arrival,
+    Arrival { listener, peer, certificate }: Arrival<'_>,
     client: &mut Downstream,
     request: &Request,
 ) {
     let snapshot = gateway.snapshot.load_full();
-    let context = RequestContext::begin(gateway, &snapshot, request, peer);
+    let context = RequestContext::begin(gateway, &snapshot, request, peer, certificate);
     let routing = routing::route(&context, request, listener, client.listener_origin());
     let context = context.with_route(routing.route(), routing.rules());
     let mut exchange = Exchange::begin(&context, client);
@@ -58,7 +61,7 @@ pub(super) async fn serve(
 /// Rejects a request before it is routed: it is malformed or too slow, or its connection is over a limit.
 pub(super) async fn reject(
     gateway: &Gateway,
-    Arrival { listener, peer }: Arrival,
+    Arrival { listener, peer, .. }: Arrival<'_>,
     client: &mut Downstream,
     rejected: RejectedRequest,
 ) {
@@ -151,12 +154,12 @@ async fn take_steps<'a>(
 /// [`Exchange`]: what is needed is determined again, and the response has a new request ID.
 pub(super) async fn respond_after_panic(
     gateway: &Gateway,
-    Arrival { listener, peer }: Arrival,
+    Arrival { listener, peer, certificate }: Arrival<'_>,
     client: &mut Downstream,
     request: &Request,
 ) {
     let snapshot = gateway.snapshot.load_full();
-    let context = RequestContext::begin(gateway, &snapshot, request, peer);
+    let context = RequestContext::begin(gateway, &snapshot, request, peer, certificate);
     // Routing, or a rate limit, may be what panicked.
     let listener_origin = client.listener_origin();
     let routing =

@@ -88,6 +88,12 @@ fn render(
         Placeholder::Host => (!host.is_empty()).then(|| Cow::Owned(host.as_bytes().to_vec())),
         Placeholder::Path => Some(Cow::Borrowed(request.path())),
         Placeholder::RequestId => Some(Cow::Borrowed(context.request_id.as_bytes())),
+        Placeholder::ClientCertSubject => {
+            context.certificate?.subject().map(|subject| Cow::Borrowed(subject.as_bytes()))
+        }
+        Placeholder::ClientCertFingerprint => {
+            Some(Cow::Borrowed(context.certificate?.fingerprint().as_bytes()))
+        }
         Placeholder::Parameter(position) => parameters.get(position).map(|value| Cow::Borrowed(*value)),
     })
 }

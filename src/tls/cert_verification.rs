@@ -88,15 +88,7 @@ impl CertVerification {
     /// # Errors
     /// The file is not PEM, is damaged, or contains no certificate.
     pub(crate) fn from_pem(file: &[u8]) -> Result<CertVerification, TlsConfigError> {
-        let certificates = pem::certificates(file)?;
-        let mut roots = RootCertStore::empty();
-        for (index, certificate) in certificates.iter().enumerate() {
-            let damaged = |_| {
-                let message = format!("certificate {} of the file is damaged", index + 1);
-                TlsConfigError::new(message, "replace it with an intact copy")
-            };
-            roots.add(certificate.clone()).map_err(damaged)?;
-        }
+        let (certificates, roots) = pem::authorities(file)?;
         CertVerification::new(Some(certificates), Trust::Listed(roots))
     }
 

@@ -6,10 +6,57 @@
 pub(super) struct CertificateFields<'a> {
     /// 1 to 3.
     pub(super) version: u8,
+    /// The content of the name of the issuer.
+    pub(super) issuer: &'a [u8],
     /// The content of the validity.
     pub(super) dates: &'a [u8],
+    /// The content of the name of the subject.
+    pub(super) subject: &'a [u8],
     /// The SubjectPublicKeyInfo, with its tag and length.
     pub(super) public_key: &'a [u8],
+    /// What follows the key: unique identifiers and extensions.
+    rest: &'a [u8],
+}
+
+impl CertificateFields<'_> {
+    /// Whether this is the certificate of an authority (RFC 5280 4.2.1.9). Before version 3 nothing says so: those that are
+    /// signed by themselves count.
+    pub(super) fn is_of_authority(&self) -> bool {
+        if self.version < 3 {
+            return self.issuer == self.subject;
+        }
+        let constraints = self.extension(BASIC_CONSTRAINTS).and_then(|value| read_tagged(value, SEQUENCE));
+        let is_authority = constraints.and_then(|(constraints, _)| read_tagged(constraints, BOOLEAN));
+        is_authority.is_some_and(|(value, _)| value != [0])
+    }
+
+    /// Whether the key may sign handshakes (RFC 5280 4.2.1.3); it may if nothing is said about its usage.
+    pub(super) fn may_sign(&self) -> bool {
+        let Some(value) = self.extension(KEY_USAGE) else { return true };
+        let bits = read_tagged(value, BIT_STRING).and_then(|(bits, _)| bits.get(1));
+        bits.is_some_and(|bits| bits & DIGITAL_SIGNATURE != 0)
+    }
+
+    /// The value of an extension.
+    fn extension(&self, wanted: &[u8]) -> Option<&[u8]> {
+        let mut rest = self.rest;
+        while let Some((tag, content, after)) = read_element(rest) {
+            rest = after;
+            if tag != EXTENSIONS {
+                continue;
+            }
+            let (mut extensions, _) = read_tagged(content, SEQUENCE)?;
+            while let Some((extension, after)) = read_tagged(extensions, SEQUENCE) {
+                extensions = after;
+                let (name, mut value) = read_tagged(extension, OBJECT_IDENTIFIER)?;
+                if name == wanted {
+                    value = read_tagged(value, BOOLEAN).map_or(value, |(_critical, value)| value);
+                    return read_tagged(value, OCTET_STRING).map(|(value, _)| value);
+                }
+            }
+        }
+        None
+    }
 }
 
 /// Reads a certificate; `None` if it is malformed.
@@ -22,15 +69,16 @@ pub(super) fn certificate_fields(certificate: &[u8]) -> Option<CertificateFields
         version = number.last()?.checked_add(1)?;
         fields = rest;
     }
-    // Serial number, algorithm, issuer.
-    for tag in [INTEGER, SEQUENCE, SEQUENCE] {
+    // Serial number, algorithm.
+    for tag in [INTEGER, SEQUENCE] {
         fields = read_tagged(fields, tag)?.1;
     }
+    let (issuer, fields) = read_tagged(fields, SEQUENCE)?;
     let (dates, fields) = read_tagged(fields, SEQUENCE)?;
-    let (_subject, fields) = read_tagged(fields, SEQUENCE)?;
+    let (subject, fields) = read_tagged(fields, SEQUENCE)?;
     let (_, rest) = read_tagged(fields, SEQUENCE)?;
     let public_key = fields.get(..fields.len() - rest.len())?;
-    Some(CertificateFields { version, dates, public_key })
+    Some(CertificateFields { version, issuer, dates, subject, public_key, rest })
 }
 
 /// The kind of a public key.
@@ -82,14 +130,23 @@ const P521: &[u8] = b"\x2b\x81\x04\x00\x23";
 const ED25519: &[u8] = b"\x2b\x65\x70";
 const ED448: &[u8] = b"\x2b\x65\x71";
 
+const KEY_USAGE: &[u8] = b"\x55\x1d\x0f";
+const BASIC_CONSTRAINTS: &[u8] = b"\x55\x1d\x13";
+
+/// The first bit of a key usage.
+const DIGITAL_SIGNATURE: u8 = 0x80;
+
+const BOOLEAN: u8 = 0x01;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const SEQUENCE: u8 = 0x30;
+const OCTET_STRING: u8 = 0x04;
+pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(super) const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
+const EXTENSIONS: u8 = 0xa3;
 
 /// The content of the first element of `input`, if it has this tag, and the rest of `input`.
-fn read_tagged(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
+pub(super) fn read_tagged(input: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     let (actual_tag, content, rest) = read_element(input)?;
     (actual_tag == tag).then_some((content, rest))
 }
@@ -135,6 +192,43 @@ mod tests {
             for length in 0..certificate.der().len().min(100) {
                 assert_eq!(certificate_fields(&certificate.der()[..length]), None);
             }
+        }
+    }
+
+    #[test]
+    fn authorities_are_recognised_by_their_basic_constraints() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        for (is_ca, expected) in [
+            (rcgen::IsCa::NoCa, false),
+            (rcgen::IsCa::ExplicitNoCa, false),
+            (rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained), true),
+            (rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0)), true),
+        ] {
+            let mut parameters = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+            parameters.is_ca = is_ca;
+            parameters.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+            let certificate = parameters.self_signed(&key).unwrap();
+            let fields = certificate_fields(certificate.der()).unwrap();
+            assert_eq!(fields.is_of_authority(), expected, "{is_ca:?}");
+            let old = |issuer| CertificateFields { version: 1, issuer, ..fields };
+            assert!(old(fields.subject).is_of_authority() && !old(b"other").is_of_authority());
+        }
+    }
+
+    #[test]
+    fn usage_of_a_key_tells_whether_it_may_sign() {
+        use rcgen::KeyUsagePurpose::{DigitalSignature, KeyEncipherment};
+        let key = rcgen::KeyPair::generate().unwrap();
+        for (usages, expected) in [
+            (vec![], true),
+            (vec![DigitalSignature], true),
+            (vec![KeyEncipherment], false),
+            (vec![KeyEncipherment, DigitalSignature], true),
+        ] {
+            let mut parameters = rcgen::CertificateParams::new(vec!["a.test".to_owned()]).unwrap();
+            parameters.key_usages.clone_from(&usages);
+            let certificate = parameters.self_signed(&key).unwrap();
+            assert_eq!(certificate_fields(certificate.der()).unwrap().may_sign(), expected, "{usages:?}");
         }
     }
 

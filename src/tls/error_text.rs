@@ -71,7 +71,7 @@ pub(crate) fn describe_certificate_error(error: &CertificateError) -> String {
                 .to_owned()
         }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "the certificate is meant for another purpose (extended key usage)".to_owned()
+            "the certificate is meant for another purpose (key usage, extended key usage)".to_owned()
         }
         CertificateError::Other(other) => match other.0.downcast_ref::<webpki::Error>() {
             Some(error) => describe_webpki_error(error),

@@ -107,13 +107,8 @@ impl ServerCertVerifier for ListedVerifier {
     }
 }
 
-/// Verifies a certificate that is trusted as itself: its dates, and its names. One that names no host identifies
-/// the server by being listed.
-fn verify_listed(
-    certificate: &CertificateDer<'_>,
-    server_name: &ServerName<'_>,
-    time: UnixTime,
-) -> Result<(), CertificateError> {
+/// Verifies that a certificate is valid at `time`.
+pub(super) fn verify_dates(certificate: &CertificateDer<'_>, time: UnixTime) -> Result<(), CertificateError> {
     let validity = Validity::parse(certificate).ok_or(CertificateError::BadEncoding)?;
     let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
     if time.as_secs() > validity.not_after {
@@ -122,6 +117,17 @@ fn verify_listed(
     if time.as_secs() < validity.not_before {
         return Err(CertificateError::NotValidYetContext { time, not_before: at(validity.not_before) });
     }
+    Ok(())
+}
+
+/// Verifies a certificate that is trusted as itself: its dates, and its names. One that names no host identifies
+/// the server by being listed.
+fn verify_listed(
+    certificate: &CertificateDer<'_>,
+    server_name: &ServerName<'_>,
+    time: UnixTime,
+) -> Result<(), CertificateError> {
+    verify_dates(certificate, time)?;
     // Only version 3 has names that can be verified.
     let Ok(parsed) = webpki::EndEntityCert::try_from(certificate) else { return Ok(()) };
     match parsed.verify_is_valid_for_subject_name(server_name) {

@@ -2,11 +2,15 @@
 //!
 //! - [`pem`] parses certificate and key files, [`der`] the fields of a certificate. [`expiry`] has its validity dates.
 //! - [`identity`] pairs a certificate with its private key. [`server_config`] selects one by SNI on a listener.
-//! - [`cert_verification`] verifies the certificates of upstreams. [`error_text`] describes what failed.
+//! - [`cert_verification`] verifies the certificates of upstreams, [`client_verification`] those of clients, of which
+//!   [`client_certificate`] is forwarded. [`error_text`] describes what failed.
 //! - [`stream`] performs the handshakes and implements pingora's stream traits.
 
 pub(crate) mod cert_verification;
+pub(crate) mod client_certificate;
+pub(crate) mod client_verification;
 mod der;
+mod distinguished_name;
 pub(crate) mod error_text;
 pub(crate) mod expiry;
 pub(crate) mod identity;

@@ -2,6 +2,7 @@
 //!
 //! Pure functions on bytes: the caller adds the file name and the configuration key.
 
+use rustls::RootCertStore;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -18,6 +19,30 @@ pub(crate) fn certificates(file: &[u8]) -> Result<Vec<CertificateDer<'static>>, 
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(damaged(&error)),
     }
+}
+
+/// All certificates of a file of authorities, in order, and the authorities; at least one.
+///
+/// # Errors
+/// The file is not PEM, is damaged, or contains no certificate.
+pub(crate) fn authorities(
+    file: &[u8],
+) -> Result<(Vec<CertificateDer<'static>>, RootCertStore), TlsConfigError> {
+    let certificates = certificates(file)?;
+    let mut roots = RootCertStore::empty();
+    for (index, certificate) in certificates.iter().enumerate() {
+        let damaged = |_| {
+            let message = format!("certificate {} of the file is damaged", index + 1);
+            TlsConfigError::new(message, "replace it with an intact copy")
+        };
+        roots.add(certificate.clone()).map_err(damaged)?;
+    }
+    Ok((certificates, roots))
+}
+
+/// Whether a file contains a private key.
+pub(super) fn has_private_key(file: &[u8]) -> bool {
+    contains(file, "PRIVATE KEY-----")
 }
 
 /// The first private key of a file.
@@ -39,7 +64,7 @@ pub(crate) fn private_key(file: &[u8]) -> Result<PrivateKeyDer<'static>, TlsConf
 }
 
 fn no_certificate(file: &[u8]) -> TlsConfigError {
-    if contains(file, "PRIVATE KEY-----") {
+    if has_private_key(file) {
         return TlsConfigError::new(
             "the file contains a private key but no certificate",
             "cert and key may be swapped",

@@ -1,4 +1,4 @@
-//! The TLS configuration of a listener: certificate selection by SNI, ALPN, and session tickets.
+//! The TLS configuration of a listener: certificate selection by SNI, ALPN, client certificates, and session tickets.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,6 +8,7 @@ use rustls::ServerConfig;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::client_verification::ClientVerification;
 use super::identity::Identity;
 use super::{VERSIONS, provider};
 
@@ -20,19 +21,47 @@ pub(crate) const ALPN_H2: &[u8] = b"h2";
 pub(crate) const ALPN_HTTP11: &[u8] = b"http/1.1";
 
 /// Builds the TLS configuration of a listener. Clients without SNI, or with an unknown name, get the first identity
-/// that they can verify.
+/// that they can verify. With `clients`, clients are asked for certificates.
 ///
 /// # Errors
 /// The cryptography provider failed.
-pub(crate) fn build(identities: &[Identity]) -> Result<ServerTlsConfig, String> {
+pub(crate) fn build(
+    identities: &[Identity],
+    clients: Option<&ClientVerification>,
+) -> Result<ServerTlsConfig, String> {
+    with_resolver(Arc::new(SniResolver::new(identities)), clients)
+}
+
+/// The same configuration for clients that have no certificates.
+///
+/// # Errors
+/// The cryptography provider failed.
+pub(crate) fn without_client_auth(config: &ServerTlsConfig) -> Result<ServerTlsConfig, String> {
+    with_resolver(Arc::clone(&config.cert_resolver), None)
+}
+
+fn with_resolver(
+    resolver: Arc<dyn ResolvesServerCert>,
+    clients: Option<&ClientVerification>,
+) -> Result<ServerTlsConfig, String> {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(VERSIONS)
         .map_err(|error| error.to_string())?;
-    let mut config = builder.with_no_client_auth().with_cert_resolver(Arc::new(SniResolver::new(identities)));
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(clients) => builder.with_client_cert_verifier(clients.verifier()),
+    };
+    let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = vec![ALPN_H2.to_vec(), ALPN_HTTP11.to_vec()];
-    // Session tickets are encrypted and stored by the client, so resumption needs no memory here.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
+    if clients.is_none() {
+        // Session tickets are encrypted and stored by the client, so resumption needs no memory here.
+        config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
+    } else {
+        // A resumed session keeps the certificate of its first handshake, which may have expired or lost its authority since,
+        // and rustls does not verify it again. So every handshake is a full one.
+        config.send_tls13_tickets = 0;
+    }
     Ok(Arc::new(config))
 }
 

@@ -24,6 +24,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 pub(crate) use pingora::protocols::Stream;
 
 use super::cert_verification::{Alpn, CertVerification};
+use super::client_certificate::ClientCertificate;
 use super::server_config::ALPN_H2;
 
 /// The first octet of a TLS record that carries a handshake (RFC 8446 5.1).
@@ -42,7 +43,12 @@ pub(crate) enum AcceptError {
         read: BytesMut,
     },
     /// Any other failure: no common version or cipher suite, invalid data, or the client disconnected.
-    Handshake(io::Error),
+    Handshake {
+        /// The connection below TLS.
+        stream: Stream,
+        /// Why the handshake failed.
+        error: io::Error,
+    },
 }
 
 /// A TLS connection with a client or a server.
@@ -69,7 +75,7 @@ impl TlsConnection {
             Err((error, plain)) => Err(match plain.first_byte {
                 FirstByte::Awaited => AcceptError::ClosedEarly,
                 FirstByte::NotTls => AcceptError::NotTls { stream: plain.stream, read: plain.not_tls },
-                FirstByte::Checked => AcceptError::Handshake(error),
+                FirstByte::Checked => AcceptError::Handshake { stream: plain.stream, error },
             }),
         }
     }
@@ -92,6 +98,11 @@ impl TlsConnection {
     /// Whether ALPN selected HTTP/2.
     pub(crate) fn negotiated_http2(&self) -> bool {
         self.0.get_ref().1.alpn_protocol() == Some(ALPN_H2)
+    }
+
+    /// The verified certificate of a client; `None` if it has presented none, or was not asked for one.
+    pub(crate) fn client_certificate(&self) -> Option<ClientCertificate> {
+        self.0.get_ref().1.peer_certificates()?.first().map(ClientCertificate::new)
     }
 
     /// The TLS version, for example `TLSv1.3`.

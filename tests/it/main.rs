@@ -41,6 +41,7 @@ mod tls_server;
 
 mod access_log;
 mod base_paths;
+mod client_certificates;
 mod client_faults;
 mod commands;
 mod commands_explain;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, StreamOwned};
 
 use super::contract_check::check_contract;
 use super::load::limit;
@@ -46,6 +46,11 @@ impl TlsClient {
     /// The negotiated ALPN protocol.
     pub fn protocol(&self) -> Option<String> {
         self.reader.stream.conn.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// Whether the handshake has resumed an earlier session.
+    pub fn is_resumed(&self) -> bool {
+        self.reader.stream.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The server certificate in DER.

@@ -128,14 +128,14 @@ fn unix_sockets_are_checked_and_ejected_like_other_servers() {
 
 impl GatewaySetup {
     /// Adds a listener on a Unix socket, with further keys such as `mode: 0600`.
-    fn socket(mut self, path: &Path, keys: &str) -> GatewaySetup {
+    pub fn socket(mut self, path: &Path, keys: &str) -> GatewaySetup {
         self.further_listeners += &format!("  - {{ address: \"unix:{}\", {keys} }}\n", path.display());
         self
     }
 }
 
 /// An address for clients of TCP, whose bytes are copied to this socket and back.
-fn address_of(socket: &Path) -> SocketAddr {
+pub fn address_of(socket: &Path) -> SocketAddr {
     let (listener, socket) = (TcpListener::bind("127.0.0.1:0").unwrap(), socket.to_owned());
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

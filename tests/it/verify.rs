@@ -191,10 +191,13 @@ routes:
 #[test]
 fn verify_uses_the_choices_of_the_configuration() {
     let folder = TestFolder::new();
-    let issued = Authority::new().issue(&["shop.example"]);
-    let cert = folder.write("gateway.crt", &issued.cert);
-    let key = folder.write("gateway.key", &issued.key);
-    let tls = format!("tls: {{ cert: \"{}\", key: \"{}\" }}", cert.display(), key.display());
+    let authority = Authority::new();
+    let issued = authority.issue(&["shop.example"]);
+    folder.write("gateway.crt", &issued.cert);
+    folder.write("gateway.key", &issued.key);
+    folder.write("clients.pem", &authority.pem());
+    let tls = "tls: { cert: gateway.crt, key: gateway.key, client_ca: clients.pem, client_auth: required }"
+        .to_owned();
     let file = folder.write("own.yaml", &CUSTOM_CONFIG.replace("SECOND", &tls));
     let (status, report) = run_verify(file.to_str().unwrap(), None, &["--allow-flaky"]);
     assert_no_failures(&report, "own.yaml");

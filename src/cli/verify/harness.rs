@@ -16,7 +16,8 @@ use super::load_factor::LoadFactor;
 use super::route_probe::RouteProbes;
 use super::special_gateways::{self, Means, SpecialGateway, set_quota};
 use crate::config::{
-    Config, ListenAddress, Listener, RouteConfig, Timeouts, UpstreamConfig as Servers, UpstreamServer,
+    Config, ListenAddress, Listener, ListenerTls, RouteConfig, Timeouts, UpstreamConfig as Servers,
+    UpstreamServer,
 };
 use crate::conformance::case::{FAULT_HEADER, GatewayKind};
 use crate::conformance::cases::CaseSet;
@@ -127,7 +128,8 @@ impl Harness {
         let upstream_gateways = ServerKind::ALL.iter().map(start_for).collect::<Result<_, _>>()?;
         // The certificates of the file's first TLS listener, if there is one.
         let tls = original.listeners.iter().find_map(|listener| listener.tls.clone());
-        let with_tls = match tls {
+        // The clients of the cases have no certificates: the authority's key is not at hand.
+        let with_tls = match tls.map(ListenerTls::without_client_auth).transpose()? {
             Some(tls) => with_second_listener(&config, |listener| listener.tls = Some(tls)),
             None => config.clone(),
         };
@@ -329,6 +331,10 @@ const MIN_MAX_BODY: u64 = 128 * 1024;
 const MIN_CONNECTIONS: usize = 4096;
 const MIN_CONCURRENCY: u32 = 4096;
 
+fn asks_for_client_certificates(listener: &Listener) -> bool {
+    listener.tls.as_ref().is_some_and(|tls| tls.asks_for_client_certificates)
+}
+
 /// The configuration on loopback, with short timeouts and high limits.
 fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
     let mut config = original_config.clone();
@@ -338,6 +344,9 @@ fn adapt_config(original_config: &Config, changes: &mut Changes) -> Config {
     changes.record(format!(
         "listen, telemetry: free ports on 127.0.0.1; one listener for HTTP/1, one for HTTP/2{tls}"
     ));
+    if original_config.listeners.iter().any(asks_for_client_certificates) {
+        changes.record("listen[].tls.client_auth: off; the clients have no certificates".to_owned());
+    }
     changes.record("upstreams.*.servers: faulty servers on 127.0.0.1".to_owned());
     config.listeners.truncate(1);
     for listener in &mut config.listeners {

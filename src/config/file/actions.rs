@@ -15,8 +15,11 @@ use super::syntaxes::{ErrorStatus, FieldName, FixedCode, MediaType, Network, Red
 pub(crate) struct HeaderEditsFile {
     /// Fields to set, by name. They replace every field of that name.
     ///
-    /// A value may contain `{client_ip}`, `{host}`, `{path}`, `{request_id}` and the parameters of the route's path, as
-    /// received and never decoded; `{{` and `}}` are literal braces. A value that is absent removes the field.
+    /// A value may contain `{client_ip}`, `{host}`, `{path}`, `{request_id}`, `{client_cert_subject}`,
+    /// `{client_cert_fingerprint}` and the parameters of the route's path, as received and never decoded; `{{` and `}}` are
+    /// literal braces. A value that is absent removes the field. The subject of the client's certificate is written as in
+    /// `CN=billing,O=Acme` (RFC 4514, in printable ASCII), the fingerprint is its SHA-256 in 64 lower-case hexadecimal
+    /// digits; both are absent without `listen[].tls.client_ca` and where the client sent no certificate.
     #[schemars(extend("x-default" = "none", "x-unit" = "mapping of field names to values"))]
     pub set: Option<Named<String>>,
 

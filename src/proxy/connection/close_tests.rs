@@ -5,11 +5,9 @@ use std::future::pending;
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
-use tokio::sync::watch;
 
 use super::super::buffered_stream::BufferedStream;
 use super::*;
-use crate::proxy::downstream::h1::DownstreamH1;
 use crate::tls::cert_verification::{Alpn, CertVerification};
 use crate::tls::identity::Identity;
 use crate::tls::server_config;
@@ -24,7 +22,7 @@ async fn stalled_tls_client() -> (TlsConnection, TlsConnection) {
     let verification = CertVerification::from_pem(certificate.pem().as_bytes()).unwrap();
     let name = ServerName::try_from("test").unwrap();
     let (server, client) = tokio::join!(
-        TlsConnection::accept(Box::new(server_io), server_config::build(&[identity]).unwrap()),
+        TlsConnection::accept(Box::new(server_io), server_config::build(&[identity], None).unwrap()),
         TlsConnection::connect(Box::new(client_io), &verification, name, Alpn::Http1),
     );
     let (mut server, client) = (server.unwrap(), client.unwrap());
@@ -40,10 +38,8 @@ async fn stalled_tls_client() -> (TlsConnection, TlsConnection) {
 #[tokio::test]
 async fn lingering_close_is_bounded_when_the_client_does_not_read() {
     let (server, _client) = stalled_tls_client().await;
-    let (_shutdown, shutdown) = watch::channel(false);
-    let h1 = DownstreamH1::new(BufferedStream::new(Box::new(server)), shutdown);
     let started = Instant::now();
-    let closing = lingering_close(h1, true);
+    let closing = lingering_close(BufferedStream::new(Box::new(server)), LINGER_TIMEOUT);
     assert_eq!(timeout_at(started + Duration::from_secs(10), closing).await, Some(()));
     assert!(started.elapsed() >= LINGER_IDLE_TIMEOUT);
 }

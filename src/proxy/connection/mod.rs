@@ -39,6 +39,7 @@ use super::message::CloseMode;
 use super::message::request::{Request, rejection_to_fault};
 use super::pages::PageHandler;
 use super::record::{self, RejectedFacts, RejectedRequest};
+use super::request::Arrival;
 use crate::config::ClientLimits;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::partial_request;
@@ -48,6 +49,7 @@ use crate::http::request_head::{self, KnownFraming, RejectedHead};
 use crate::http::request_scanner::{Progress, RequestScanner, blank_len};
 use crate::telemetry::{CloseReason, Gauge};
 use crate::tls::cert_verification::is_tls_error;
+use crate::tls::client_certificate::ClientCertificate;
 use crate::upstream::timer::timeout_at;
 
 /// Lingering close: maximum number of bytes read and discarded after the last response. Closing at once could send a
@@ -148,16 +150,24 @@ impl ListenerService {
         let slot = self.tracker.acquire_slot(self.limits(&client_config, peer));
         let _gauge_guard = self.gauge.guard();
         let listener_origin = self.listener_origin();
-        let mut connection =
-            Connection { listener: &self, peer, listener_origin, client_config, slot, shutdown };
+        let mut connection = Connection {
+            listener: &self,
+            peer,
+            certificate: None,
+            listener_origin,
+            client_config,
+            slot,
+            shutdown,
+        };
         match &self.tls {
             None => connection.serve(BufferedStream::new(stream)).await,
             Some(tls_config) => {
                 let timeout = connection.clamp_timeout(connection.client_config.header_timeout);
                 let deadline = Instant::now() + timeout;
                 match tls_handshake::accept_tls(stream, &tls_config.load_full(), deadline, peer).await {
-                    Ok(NegotiatedStream { stream, http2, version }) => {
+                    Ok(NegotiatedStream { stream, http2, version, certificate }) => {
                         connection.listener_origin.tls_version = Some(version);
+                        connection.certificate = certificate;
                         if http2 {
                             h2::serve(&mut connection, stream, BytesMut::new()).await;
                         } else {
@@ -166,6 +176,10 @@ impl ListenerService {
                     }
                     Err(HandshakeFailure::Plaintext(stream, read)) => {
                         Box::pin(plaintext::reject(&mut connection, stream, read, deadline)).await;
+                    }
+                    Err(HandshakeFailure::Rejected(stream)) => {
+                        self.gateway.metrics.closed_without_response(CloseReason::TlsHandshakeFailed);
+                        Box::pin(lingering_close(BufferedStream::new(stream), OVER_LIMIT_TIMEOUT)).await;
                     }
                     Err(HandshakeFailure::Closed(close_reason)) => {
                         self.gateway.metrics.closed_without_response(close_reason);
@@ -211,6 +225,8 @@ pub(super) struct Connection<'a> {
     pub(super) listener: &'a Arc<ListenerService>,
     /// The peer of the connection, or the client that its PROXY protocol header names.
     pub(super) peer: Peer,
+    /// The verified certificate of the client, if it has presented one to this listener.
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// Where the requests arrive; the TLS version is known after the handshake.
     pub(super) listener_origin: ListenerOrigin,
     pub(super) client_config: Arc<ClientLimits>,
@@ -282,7 +298,10 @@ impl Connection<'_> {
         let state = client.state();
         let Some(mut h1) = client.into_h1() else { return };
         match state {
-            ResponseState::Complete => lingering_close(h1, self.slot.is_ok()).await,
+            ResponseState::Complete => {
+                let timeout = if self.slot.is_ok() { LINGER_TIMEOUT } else { OVER_LIMIT_TIMEOUT };
+                lingering_close(h1.io, timeout).await;
+            }
             ResponseState::Aborted(CloseMode::Reset) => h1.io.reset(),
             // The close itself marks the response as truncated, so there is no lingering close.
             ResponseState::Aborted(CloseMode::Fin) => {}
@@ -327,7 +346,7 @@ impl Connection<'_> {
                 h1.begin_request(&parsed);
                 let request = Request::from_h1(request_head, &parsed);
                 client.begin_request();
-                serve_guarded(self.listener, self.peer, client, &request).await;
+                serve_guarded(self.listener, self.arrival(), client, &request).await;
             }
             Err(RejectedHead { rejection, framing }) => {
                 let rejected = Self::rejected_request(rejection_to_fault(rejection), &request_head);
@@ -336,6 +355,12 @@ impl Connection<'_> {
                 self.reject(client, rejected, framing).await;
             }
         }
+    }
+
+    /// Where the requests come from.
+    fn arrival(&self) -> Arrival<'_> {
+        let certificate = self.certificate.as_deref();
+        Arrival { listener: self.listener.index, peer: self.peer, certificate }
     }
 
     /// The facts of a rejected request, for its error response and the log. `read` is the part that was received.
@@ -355,7 +380,7 @@ impl Connection<'_> {
             h1.begin_rejected(partial_request::is_head(&rejected.request_line), framing);
         }
         client.begin_request();
-        reject_guarded(self.listener, self.peer, client, rejected).await;
+        reject_guarded(self.listener, self.arrival(), client, rejected).await;
     }
 
     /// Waits for the first byte of a request, within the idle timeout. Between requests the connection may be evicted.
@@ -514,18 +539,17 @@ pub(super) fn first_line(read: &[u8]) -> Bytes {
 
 /// Closes a connection after a complete response: sends FIN, then reads and discards input within limits. Closing with
 /// unread input would send a reset that can overtake the response.
-async fn lingering_close(mut h1: DownstreamH1, had_slot: bool) {
+async fn lingering_close(mut io: BufferedStream, timeout: Duration) {
     // With TLS this writes an alert, which blocks when the client does not read.
-    if !matches!(timeout_at(Instant::now() + LINGER_IDLE_TIMEOUT, h1.io.shutdown_write()).await, Some(Ok(())))
-    {
+    if !matches!(timeout_at(Instant::now() + LINGER_IDLE_TIMEOUT, io.shutdown_write()).await, Some(Ok(()))) {
         return;
     }
-    let deadline = Instant::now() + if had_slot { LINGER_TIMEOUT } else { OVER_LIMIT_TIMEOUT };
+    let deadline = Instant::now() + timeout;
     let mut read = 0;
     while read < MAX_LINGER_BYTES {
-        h1.io.input.clear();
+        io.input.clear();
         let read_deadline = deadline.min(Instant::now() + LINGER_IDLE_TIMEOUT);
-        match timeout_at(read_deadline, h1.io.fill(BODY_BUFFER_SIZE)).await {
+        match timeout_at(read_deadline, io.fill(BODY_BUFFER_SIZE)).await {
             Some(Ok(count @ 1..)) => read += count,
             Some(Ok(0) | Err(_)) | None => return,
         }

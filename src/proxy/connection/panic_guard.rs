@@ -7,7 +7,6 @@ use futures_util::future::BoxFuture;
 
 use super::{ListenerRole, ListenerService};
 use crate::contract::{Cause, Fault, Phase};
-use crate::http::peer::Peer;
 use crate::proxy::downstream::{Downstream, ResponseState};
 use crate::proxy::message::request::Request;
 use crate::proxy::record::RejectedRequest;
@@ -24,33 +23,37 @@ enum GuardedWork<'a> {
 /// Serves a well-formed request under the panic guard.
 pub(in crate::proxy::connection) async fn serve_guarded(
     listener: &ListenerService,
-    peer: Peer,
+    arrival: Arrival<'_>,
     client: &mut Downstream,
     request: &Request,
 ) {
-    run_guarded(listener, peer, client, GuardedWork::Serve(request)).await;
+    run_guarded(listener, arrival, client, GuardedWork::Serve(request)).await;
 }
 
 /// Sends the error response to a rejected request under the panic guard.
 pub(in crate::proxy::connection) async fn reject_guarded(
     listener: &ListenerService,
-    peer: Peer,
+    arrival: Arrival<'_>,
     client: &mut Downstream,
     rejected: RejectedRequest,
 ) {
-    run_guarded(listener, peer, client, GuardedWork::Reject(Box::new(rejected))).await;
+    run_guarded(listener, arrival, client, GuardedWork::Reject(Box::new(rejected))).await;
 }
 
 /// Runs `work` under a panic guard. A panic becomes a documented 500, or a truncated response if the headers were sent
 /// already, and increments a metric.
-async fn run_guarded(listener: &ListenerService, peer: Peer, client: &mut Downstream, work: GuardedWork<'_>) {
+async fn run_guarded(
+    listener: &ListenerService,
+    arrival: Arrival<'_>,
+    client: &mut Downstream,
+    work: GuardedWork<'_>,
+) {
     let (request, rejected) = match &work {
         GuardedWork::Serve(request) => (Some(*request), None),
         GuardedWork::Reject(rejected) => {
             (None, Some((rejected.request_line.clone(), rejected.facts.clone())))
         }
     };
-    let arrival = Arrival { listener: listener.index, peer };
     // Boxed because the futures are large: idle connections should not reserve memory for one. Each has its own box:
     // one future around all of them would be copied twice.
     let gateway = &listener.gateway;

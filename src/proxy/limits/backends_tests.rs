@@ -175,7 +175,7 @@ fn request() -> Request {
 async fn admit(snapshot: &Snapshot) -> Result<ResetCandidates, Cause> {
     let gateway = Gateway::new(self::snapshot(Vec::new()), Arc::new(Metrics::new()), "test", 1);
     let request = request();
-    let context = RequestContext::begin(&gateway, snapshot, &request, CLIENT_IP.into());
+    let context = RequestContext::begin(&gateway, snapshot, &request, CLIENT_IP.into(), None);
     let (_shutdown, shutdown) = tokio::sync::watch::channel(false);
     let stream = BufferedStream::new(Box::new(tokio::io::duplex(1).0));
     let mut client = Downstream::h1(

@@ -37,6 +37,7 @@ use crate::proxy::message::request::header_list_size;
 use crate::proxy::pinned::PinnedConnections;
 use crate::proxy::stream_table::StreamTable;
 use crate::telemetry::CloseReason;
+use crate::tls::client_certificate::ClientCertificate;
 use crate::upstream::timer::{sleep, timeout_at};
 
 /// The connection preface (RFC 9113 3.4).
@@ -108,6 +109,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         h2,
         listener,
         peer: connection.peer,
+        certificate: connection.certificate.clone(),
         listener_origin: connection.listener_origin,
         over_limit,
         slot: connection.slot.as_ref().ok(),
@@ -195,6 +197,7 @@ struct H2Connection<'a> {
     h2: ServerConnection,
     listener: &'a Arc<ListenerService>,
     peer: Peer,
+    certificate: Option<Arc<ClientCertificate>>,
     listener_origin: ListenerOrigin,
     /// The connection is over a connection limit: its requests are rejected.
     over_limit: Option<OverLimit>,
@@ -366,6 +369,7 @@ impl H2Connection<'_> {
             listener: Arc::clone(self.listener),
             table: self.table.clone(),
             peer: self.peer,
+            certificate: self.certificate.clone(),
             listener_origin: self.listener_origin,
             budget,
             pinned: Arc::clone(&self.pinned),

@@ -18,13 +18,16 @@ use crate::proxy::downstream::{Downstream, ResponseState};
 use crate::proxy::message::request::{Request, h2_authority, rejection_to_fault};
 use crate::proxy::pinned::PinnedConnections;
 use crate::proxy::record::{self, RejectedFacts, RejectedRequest};
+use crate::proxy::request::Arrival;
 use crate::proxy::stream_table::StreamTable;
+use crate::tls::client_certificate::ClientCertificate;
 
 /// What the task of one stream needs besides the request.
 pub(super) struct StreamTask {
     pub(super) listener: Arc<ListenerService>,
     pub(super) table: StreamTable,
     pub(super) peer: Peer,
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
     pub(super) listener_origin: ListenerOrigin,
     pub(super) budget: StreamBudget,
     pub(super) pinned: Arc<PinnedConnections>,
@@ -35,7 +38,8 @@ pub(super) struct StreamTask {
 impl StreamTask {
     /// Serves the request, or sends its error response, and counts the stream if the client has disconnected.
     pub(super) async fn serve(self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
-        let StreamTask { listener, table, peer, listener_origin, budget, pinned, rejection } = self;
+        let StreamTask { listener, table, peer, certificate, listener_origin, budget, pinned, rejection } =
+            self;
         let stream_id = respond.stream_id().as_u32();
         let (mut parts, body) = request.into_parts();
         let is_head_request = parts.method == http::Method::HEAD;
@@ -67,9 +71,10 @@ impl StreamTask {
         };
         // Sending the error response may block on the client: free the large header section first.
         drop(parts);
+        let arrival = Arrival { listener: listener.index, peer, certificate: certificate.as_deref() };
         match request {
-            Ok(request) => serve_guarded(&listener, peer, &mut client, &request).await,
-            Err(rejected) => reject_guarded(&listener, peer, &mut client, rejected).await,
+            Ok(request) => serve_guarded(&listener, arrival, &mut client, &request).await,
+            Err(rejected) => reject_guarded(&listener, arrival, &mut client, rejected).await,
         }
         let has_result = table.finish(stream_id);
         match client.state() {
