@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use statusquo::contract::Conformance;
 use statusquo::http::framing::RequestFraming;
-use statusquo::http::request_scanner::Progress;
+use statusquo::http::request_scanner::ScanProgress;
 use statusquo::http::response_framer::FramerProgress;
 use statusquo::http::response_head::ResponseFraming;
 use statusquo::limit::{Algorithm, QuotaDecision};
@@ -84,7 +84,7 @@ fn memory_and_redis_decisions_all_succeed() {
 
 #[test]
 fn sample_header_sections_are_complete_and_valid() {
-    assert_eq!(samples::scan_request(REQUEST), Progress::Complete { length: REQUEST.len(), skip: 0 });
+    assert_eq!(samples::scan_request(REQUEST), ScanProgress::Complete { length: REQUEST.len(), skip: 0 });
     let parsed = samples::parse_request(REQUEST);
     assert_eq!((parsed.field_count, parsed.framing, parsed.keep_alive), (9, RequestFraming::None, true));
     assert_eq!(samples::scan_response(RESPONSE), FramerProgress::Complete(RESPONSE.len()));

@@ -39,7 +39,7 @@ use statusquo::http::body_decoder::{BodyDecoder, DecodeStep};
 use statusquo::http::framing::RequestFraming;
 use statusquo::http::proxy_protocol::{self, HeaderExtent, ProxiedPeer, header_extent};
 use statusquo::http::request_head::{self, Version};
-use statusquo::http::request_scanner::{Progress, RequestScanner};
+use statusquo::http::request_scanner::{RequestScanner, ScanProgress};
 use statusquo::http::response_framer::{FramerProgress, ResponseFramer};
 use statusquo::http::response_head::{self, ResponseFraming};
 
@@ -102,12 +102,12 @@ fn request_head(bytes: &[u8], split: usize) {
     let unsplit = RequestScanner::new(4096).advance(bytes);
     let mut scanner = RequestScanner::new(4096);
     let first = scanner.advance(&bytes[..split.min(bytes.len())]);
-    assert!(first == Progress::NeedMore || first == unsplit, "{first:?}, then {unsplit:?}");
+    assert!(first == ScanProgress::NeedMore || first == unsplit, "{first:?}, then {unsplit:?}");
     assert!(
-        first != Progress::NeedMore || scanner.advance(bytes) == unsplit,
+        first != ScanProgress::NeedMore || scanner.advance(bytes) == unsplit,
         "a split changes the result {unsplit:?}"
     );
-    let Progress::Complete { length, skip } = unsplit else { return };
+    let ScanProgress::Complete { length, skip } = unsplit else { return };
     let Ok(facts) = request_head::parse(&bytes[skip..length]) else { return };
     let head = match request_reader::read(&bytes[skip..], MessageSource::Client) {
         ReadResult::Complete(head, ..)

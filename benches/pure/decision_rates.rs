@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use statusquo::limit::redis::{Address, BackendObserver, RedisBackend, StoreSettings};
+use statusquo::limit::redis::{Address, BackendObserver, BackendSettings, RedisBackend};
 use statusquo::limit::{
-    Algorithm, Backend, BackendError, Key, Limiter, OnFailure, Quota, Secret, TakeRequest, Timestamp,
+    Algorithm, Backend, BackendError, DebitRequest, Key, Limiter, OnFailure, Quota, Secret, Timestamp,
 };
 
 use crate::samples;
@@ -90,7 +90,7 @@ pub fn measure_redis(
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.expect("threads").block_on(async {
         let failures = Arc::new(AtomicU64::new(0));
-        let settings = StoreSettings {
+        let settings = BackendSettings {
             name: "bench".to_owned(),
             address: Address::parse(&server.url).expect("an address"),
             ca_pem: None,
@@ -144,7 +144,7 @@ async fn decide_until(
     let (mut times, mut key) = (Vec::new(), client);
     while Instant::now() < until {
         key = key.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-        let request = TakeRequest {
+        let request = DebitRequest {
             rule: "bench",
             key: Key::from_bits(u128::from(key >> 33) % 10_000),
             quota,
@@ -152,7 +152,7 @@ async fn decide_until(
             cost: 1,
         };
         let started = Instant::now();
-        let _ = store.take(&[request]).await;
+        let _ = store.debit(&[request]).await;
         times.push(started.elapsed());
     }
     times
@@ -171,7 +171,7 @@ pub fn measure_memory(threads: u32, duration: Duration) -> DecisionRate {
                     for _ in 0..1_000 {
                         number = (number & 0xff00_0000) | (number.wrapping_add(1) & 0xffff);
                         let client = samples::ClientAddress(std::net::Ipv4Addr::from_bits(number).into());
-                        std::hint::black_box(limiter.take(
+                        std::hint::black_box(limiter.debit(
                             limiter.key(&client),
                             Timestamp::after_origin(Duration::from_secs(decisions)),
                         ));

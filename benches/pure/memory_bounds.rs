@@ -52,7 +52,7 @@ pub fn check() {
         let now = Timestamp::after_origin(Duration::from_secs(60));
         let take = |number: u32| {
             let client = ClientAddress(IpAddr::V4(Ipv4Addr::from_bits(number)));
-            matches!(limiter.take(limiter.key(&client), now), QuotaDecision::Allow(_))
+            matches!(limiter.debit(limiter.key(&client), now), QuotaDecision::Allow(_))
         };
         for offender in 0..OFFENDERS {
             assert_eq!((0..200).filter(|_| take(offender)).count(), 100, "{name}: {offender}");

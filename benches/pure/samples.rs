@@ -15,7 +15,7 @@ use statusquo::contract::{
     PolicyInput, ReplyContext, RequestSent, Trigger, UpstreamMessages, compose, conform, decide, extract,
 };
 use statusquo::http::request_head::{self, RequestHead};
-use statusquo::http::request_scanner::{Progress, RequestScanner};
+use statusquo::http::request_scanner::{RequestScanner, ScanProgress};
 use statusquo::http::response_framer::{FramerProgress, ResponseFramer};
 use statusquo::http::response_head::{self, ResponseHead};
 use statusquo::http::route_conditions::BareRequest;
@@ -153,7 +153,7 @@ impl Samples {
             Algorithm::FixedWindow => &self.by_window,
             Algorithm::SlidingWindow => &self.by_sliding_window,
         };
-        limiter.take(limiter.key(&VISITOR), Timestamp::after_origin(now))
+        limiter.debit(limiter.key(&VISITOR), Timestamp::after_origin(now))
     }
 }
 
@@ -224,7 +224,7 @@ impl KeySource for ClientAddress {
 }
 
 /// The strict scan of a request header section that arrived in one read.
-pub fn scan_request(head: &[u8]) -> Progress {
+pub fn scan_request(head: &[u8]) -> ScanProgress {
     RequestScanner::new(32 * 1024).advance(head)
 }
 

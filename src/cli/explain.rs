@@ -151,7 +151,7 @@ struct ExplainInput<'a> {
     /// The results of the route's rate limits.
     rate_limits: RateLimitState<'a>,
     /// The rules of the response.
-    errors: &'a config::ErrorRules,
+    errors: &'a config::ErrorSettings,
     limit_headers: config::LimitHeaders,
     /// The value of `Allow`.
     allow: Option<HeaderValue>,
@@ -284,7 +284,7 @@ static GET_METHOD: Method = Method::GET;
 /// What was assumed about the client and the body, where an option would change it.
 fn assumptions(
     options: &ExplainOptions,
-    errors: &config::ErrorRules,
+    errors: &config::ErrorSettings,
     body: Option<&UpstreamBody>,
 ) -> impl Iterator<Item = String> {
     let format = match (&options.accept, errors.negotiate) {

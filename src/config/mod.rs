@@ -100,13 +100,13 @@ pub struct Config {
     /// Log settings.
     pub log: LogConfig,
     /// Limits for clients.
-    pub client: ClientLimits,
+    pub client: ClientSettings,
     /// The default contract.
     pub contract: Arc<Contract>,
     /// The top-level overrides (`errors.overrides`), which apply after those of the route.
     pub overrides: Vec<Override>,
     /// The top-level error rules, with the default contract.
-    pub errors: ErrorRules,
+    pub errors: ErrorSettings,
     /// CORS policy for requests without a route.
     pub cors: Option<Arc<cors::CorsPolicy>>,
     /// In the order of the file; routes refer to them by index.
@@ -114,7 +114,7 @@ pub struct Config {
     /// In the order of the file; routes refer to them by index.
     pub rate_limits: Vec<RateLimit>,
     /// Shared rate-limit backends, in the order of the file; rules refer to them by name.
-    pub stores: Vec<crate::limit::redis::StoreSettings>,
+    pub stores: Vec<crate::limit::redis::BackendSettings>,
     /// The header fields that report rate limits.
     pub rate_limit_headers: LimitHeaders,
     /// In the order of the file.
@@ -185,7 +185,7 @@ pub struct Listener {
     /// `None` is plaintext.
     pub tls: Option<ListenerTls>,
     /// The error rules for requests whose host no route matches, if the listener has a contract of its own.
-    pub errors: Option<ErrorRules>,
+    pub errors: Option<ErrorSettings>,
 }
 
 /// The TLS settings of a listener.
@@ -226,7 +226,7 @@ pub struct Certificate {
 
 /// Limits for clients. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientLimits {
+pub struct ClientSettings {
     /// Peers whose `ip_header` is trusted.
     pub trusted_proxies: Vec<PeerRange>,
     /// The field with the client address, in lower case.
@@ -266,7 +266,7 @@ pub(crate) enum AddressSource<'a> {
     Connection,
 }
 
-impl ClientLimits {
+impl ClientSettings {
     /// Whether the fields of this peer are trusted.
     pub(crate) fn trusts(&self, peer: Peer) -> bool {
         !self.trusted_proxies.is_empty() && peer.to_canonical().is_one_of(&self.trusted_proxies)
@@ -287,7 +287,7 @@ impl ClientLimits {
 
 /// How error responses of a route are produced. The top-level section and the route's section are already merged.
 #[derive(Clone, Debug)]
-pub struct ErrorRules {
+pub struct ErrorSettings {
     /// What happens to error responses of the upstream.
     pub mode: ErrorMode,
     /// Which upstream messages clients may receive.
@@ -436,7 +436,7 @@ pub struct RouteConfig {
     /// Set while the route is in maintenance.
     pub(crate) maintenance: Option<Maintenance>,
     /// Merged error rules.
-    pub errors: ErrorRules,
+    pub errors: ErrorSettings,
     /// CORS policy; with `None`, the fields of the upstream are forwarded.
     pub cors: Option<Arc<cors::CorsPolicy>>,
     /// Resolved for the route from the defaults, the top level, the upstream and the route.
@@ -485,7 +485,7 @@ pub(crate) enum RouteAction {
     Redirect(Arc<Redirect>),
     /// Sends a fixed response.
     Respond(Arc<FixedResponse>),
-    /// Sends the error of the contract in [`ErrorRules::route_response`].
+    /// Sends the error of the contract in [`ErrorSettings::route_response`].
     RespondWithError,
 }
 

@@ -19,7 +19,7 @@ use super::validate_contracts::Contracts;
 use super::validate_errors::{ErrorScope, OverrideTarget};
 use super::validator::{Place, Purpose, Validator};
 use super::{
-    ClientLimits, Config, RateLimit, validate_cors, validate_errors, validate_limits, validate_listen,
+    ClientSettings, Config, RateLimit, validate_cors, validate_errors, validate_limits, validate_listen,
     validate_routing, validate_stores, validate_upstreams,
 };
 use crate::contract::Contract;
@@ -113,7 +113,7 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
     let listed = listen.iter_mut().zip(file.listen.iter().flatten()).zip(&listener_contracts);
     for ((listener, _), contract) in listed.filter(|((_, file), _)| file.contract.is_some()) {
         let contract = validate_errors::with_include(&errors_at, contract, global_errors.include);
-        listener.errors = Some(super::ErrorRules { contract, ..global_errors.clone() });
+        listener.errors = Some(super::ErrorSettings { contract, ..global_errors.clone() });
     }
     let upstreams = validate_upstreams::upstreams(root, file);
     let cors = file.cors.as_ref().map(|file| validate_cors::rules(&root.key("cors"), file));
@@ -161,13 +161,13 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
     })
 }
 
-fn client(at: &Place<'_>, file: &ClientFile) -> ClientLimits {
+fn client(at: &Place<'_>, file: &ClientFile) -> ClientSettings {
     if *file.ip_header == http::header::FORWARDED {
         // RFC 7239 has a different syntax; this key names a list of bare addresses.
         let message = "the field Forwarded is not a list of addresses";
         at.key("ip_header").report(message, "remove it, and write trusted_headers: [forwarded]");
     }
-    ClientLimits {
+    ClientSettings {
         trusted_proxies: Text::values(&file.trusted_proxies),
         ip_header: file.ip_header.0.clone(),
         trusted_headers: TrustedHeaders {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::ErrorRules;
+use super::ErrorSettings;
 use super::contract_problems;
 use super::file::errors::{ErrorFormat, ErrorsForm, IncludeWord, OverrideFile, WhenFile};
 use super::file::forms::{Either, Text};
@@ -26,12 +26,12 @@ pub(crate) struct ErrorScope<'a> {
 pub(crate) type OverrideTarget<'a> = (&'a Contract, Option<&'a str>);
 
 /// One `errors` section, top-level or of a route, with its own overrides.
-pub(crate) fn rules(at: &Place<'_>, form: &ErrorsForm, scope: &ErrorScope<'_>) -> Option<ErrorRules> {
+pub(crate) fn rules(at: &Place<'_>, form: &ErrorsForm, scope: &ErrorScope<'_>) -> Option<ErrorSettings> {
     // The short form is already resolved.
     let Either::Long(file) = form else { return None };
     let overrides = at.key("overrides");
     let include = include(&file.include);
-    Some(ErrorRules {
+    Some(ErrorSettings {
         mode: file.mode,
         upstream_messages: file.upstream_messages,
         contract: with_include(at, scope.contract, include),

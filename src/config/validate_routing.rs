@@ -20,7 +20,7 @@ use super::validate_limits::{self, ValidatedLimit};
 use super::validate_respond;
 use super::validate_upstreams::check_timeouts;
 use super::validator::Place;
-use super::{ErrorRules, RouteConfig, UpstreamConfig};
+use super::{ErrorSettings, RouteConfig, UpstreamConfig};
 use crate::contract::Contract;
 use crate::http::cors::CorsRules;
 use crate::http::header_edits::{protected_request_field, protected_response_field};
@@ -32,7 +32,7 @@ pub(crate) struct RouteContext<'a> {
     /// In the order of the file.
     pub upstreams: &'a [UpstreamConfig],
     /// The top-level `errors`.
-    pub errors: &'a ErrorRules,
+    pub errors: &'a ErrorSettings,
     /// The top-level `cors`.
     pub cors: Option<&'a CorsRules>,
     /// The contract of every route, in the order of the file.
@@ -87,7 +87,7 @@ fn check(route: &Route<'_>, context: &RouteContext<'_>, table: &mut RouteTable) 
     let pattern = PathPattern::parse(&path);
     let respond = file.respond.as_ref();
     let route_response = validate_respond::error_code(&at.key("respond"), respond, route.contract);
-    let errors = ErrorRules { route_response, ..errors(&at.key("errors"), route, context) };
+    let errors = ErrorSettings { route_response, ..errors(&at.key("errors"), route, context) };
     let has_cors = file.cors.is_some();
     let owned_field = |key: &str, name: &HeaderName| match name.as_str() {
         text if text.starts_with("access-control-") => {
@@ -155,7 +155,7 @@ fn upstream(at: &Place<'_>, file: &RouteFile, context: &RouteContext<'_>) -> Opt
     context.upstreams.iter().position(|upstream| upstream.name == *name)
 }
 
-fn errors(at: &Place<'_>, route: &Route<'_>, context: &RouteContext<'_>) -> ErrorRules {
+fn errors(at: &Place<'_>, route: &Route<'_>, context: &RouteContext<'_>) -> ErrorSettings {
     let Route { file, contract, .. } = route;
     // An override with another upstream is reported below, and only there.
     let targets: [OverrideTarget<'_>; 1] = [(contract, file.upstream.as_deref())];

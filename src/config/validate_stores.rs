@@ -6,13 +6,13 @@ use super::file::limits::StoreFile;
 use super::validate_tls;
 use super::validator::Place;
 use crate::limit::Secret;
-use crate::limit::redis::StoreSettings;
+use crate::limit::redis::BackendSettings;
 
 /// The metric label of rules that count in process memory.
 const MEMORY_STORE: &str = "memory";
 
 /// The store with this name.
-pub(crate) fn store((at, name, file): (Place<'_>, &String, &StoreFile)) -> StoreSettings {
+pub(crate) fn store((at, name, file): (Place<'_>, &String, &StoreFile)) -> BackendSettings {
     if name == MEMORY_STORE {
         let message = "\"memory\" is reserved: metrics use it for process memory";
         at.report(message, "choose another name, for example shared");
@@ -29,7 +29,7 @@ pub(crate) fn store((at, name, file): (Place<'_>, &String, &StoreFile)) -> Store
         at.warn(message, "add secret: \"${LIMITS_SECRET}\", the same on every gateway");
     }
     let secret = file.secret.as_ref().map_or(&*file.prefix, |text| text);
-    StoreSettings {
+    BackendSettings {
         name: name.clone(),
         address: file.redis.0.clone(),
         ca_pem: ca_pem.map(|(contents, _)| contents),

@@ -66,7 +66,7 @@ fn minimal_file_loads_with_the_documented_defaults() {
     assert_eq!(config.log, log);
     assert_eq!(
         config.client,
-        ClientLimits {
+        ClientSettings {
             trusted_proxies: Vec::new(),
             ip_header: HeaderName::from_static("x-forwarded-for"),
             trusted_headers: TrustedHeaders {

@@ -28,7 +28,7 @@ pub use super::declaration::{CodeDeclaration, ContractProblem, Declaration};
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DocumentedCode {
     status: u16,
-    slot: u8,
+    index: u8,
 }
 
 impl DocumentedCode {
@@ -38,8 +38,8 @@ impl DocumentedCode {
     }
 
     /// Dense index in the contract's table, for arrays of counters and prepared replies.
-    pub const fn slot(self) -> usize {
-        self.slot as usize
+    pub const fn index(self) -> usize {
+        self.index as usize
     }
 }
 
@@ -102,8 +102,8 @@ impl CodeEntry {
 pub struct Contract {
     name: String,
     entries: Vec<CodeEntry>,
-    /// Slot, indexed by status - 400; [`NO_SLOT`] if the status is not documented.
-    slots: [u8; 200],
+    /// Slot, indexed by status - 400; [`UNDOCUMENTED`] if the status is not documented.
+    indices: [u8; 200],
     /// By the index of the cause.
     causes: Vec<CauseEntry>,
     /// The codes of single statuses of the upstream.
@@ -116,7 +116,7 @@ pub struct Contract {
     keep_headers: Vec<String>,
     /// The bodies of faults by the index of their cause, where they do not depend on the request.
     prepared: Vec<Bytes>,
-    /// The bodies of replaced errors by the slot of their code, likewise.
+    /// The bodies of replaced errors by the index of their code, likewise.
     prepared_replacements: Vec<Bytes>,
     /// The entry of the internal-error code, used when a handle of another contract has no match here.
     fallback: CodeEntry,
@@ -153,15 +153,15 @@ impl Contract {
         };
         let mut codes = declaration.codes;
         codes.sort_by_key(|code| code.status);
-        let mut slots = [NO_SLOT; 200];
+        let mut indices = [UNDOCUMENTED; 200];
         let mut entries = Vec::with_capacity(codes.len());
-        // At most 199 codes are valid, so every slot fits in a `u8`.
-        for (code, slot) in codes.into_iter().zip(0u8..NO_SLOT) {
-            if let Some(slot_entry) = slot_index(code.status).and_then(|index| slots.get_mut(index)) {
-                *slot_entry = slot;
+        // At most 199 codes are valid, so every index fits in a `u8`.
+        for (code, index) in codes.into_iter().zip(0u8..UNDOCUMENTED) {
+            if let Some(entry_index) = status_index(code.status).and_then(|index| indices.get_mut(index)) {
+                *entry_index = index;
             }
             entries.push(CodeEntry {
-                code: DocumentedCode { status: code.status, slot },
+                code: DocumentedCode { status: code.status, index },
                 title_kind: types::from_title(&code.reason).into(),
                 reason: code.reason.into(),
                 message: code.message.into(),
@@ -193,7 +193,7 @@ impl Contract {
         let contract = Contract {
             name: declaration.name,
             entries,
-            slots,
+            indices,
             causes,
             statuses,
             types: Types { listed: declaration.types },
@@ -293,7 +293,7 @@ impl Contract {
     pub(super) fn prepared_body(&self, code: DocumentedCode, cause: Option<Cause>) -> Option<Bytes> {
         match cause {
             Some(cause) => self.prepared.get(cause.index()),
-            None => self.prepared_replacements.get(code.slot()),
+            None => self.prepared_replacements.get(code.index()),
         }
         .cloned()
     }
@@ -330,25 +330,25 @@ impl Contract {
         &self.name
     }
 
-    /// All codes in ascending order of status; the index is the code's slot.
+    /// All codes in ascending order of status; the index is the code's index.
     pub fn codes(&self) -> &[CodeEntry] {
         &self.entries
     }
 
     /// Returns the handle of a status code if it is documented.
     pub fn code(&self, status: u16) -> Option<DocumentedCode> {
-        let slot = *self.slots.get(slot_index(status)?)?;
-        (slot != NO_SLOT).then_some(DocumentedCode { status, slot })
+        let index = *self.indices.get(status_index(status)?)?;
+        (index != UNDOCUMENTED).then_some(DocumentedCode { status, index })
     }
 
     /// Returns the entry of a code. A handle issued by another contract is mapped to the same status in this one, or to
     /// the internal-error code. The result is always documented in this contract.
     pub fn entry(&self, code: DocumentedCode) -> &CodeEntry {
-        match self.entries.get(code.slot()) {
+        match self.entries.get(code.index()) {
             Some(entry) if entry.code == code => entry,
             _ => self
                 .code(code.status)
-                .and_then(|local_code| self.entries.get(local_code.slot()))
+                .and_then(|local_code| self.entries.get(local_code.index()))
                 .unwrap_or(&self.fallback),
         }
     }
@@ -416,9 +416,9 @@ impl Contract {
     }
 }
 
-const NO_SLOT: u8 = u8::MAX;
+const UNDOCUMENTED: u8 = u8::MAX;
 
-fn slot_index(status: u16) -> Option<usize> {
+fn status_index(status: u16) -> Option<usize> {
     status.checked_sub(400).map(usize::from)
 }
 

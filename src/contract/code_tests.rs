@@ -37,8 +37,8 @@ fn declared_contract_lists_codes_in_ascending_order() {
     let contract = Contract::declare(small_declaration()).unwrap();
     let statuses: Vec<u16> = contract.codes().iter().map(|entry| entry.code().status()).collect();
     assert_eq!(statuses, [400, 403, 404, 409, 429, 500, 503, 504]);
-    for (slot, entry) in contract.codes().iter().enumerate() {
-        assert_eq!(entry.code().slot(), slot);
+    for (index, entry) in contract.codes().iter().enumerate() {
+        assert_eq!(entry.code().index(), index);
         assert_eq!(contract.code(entry.code().status()), Some(entry.code()));
         assert_eq!(contract.entry(entry.code()), entry);
         assert_eq!(entry.message(), format!("It is a {}.", entry.code().status()));

@@ -20,7 +20,7 @@ mod declaration_check;
 pub(crate) mod decode;
 pub mod extract;
 pub(crate) mod fault;
-pub(crate) mod forwarded;
+pub(crate) mod forwarded_error;
 pub(crate) mod grpc;
 pub(crate) mod grpc_status;
 pub(crate) mod header_filter;

@@ -323,7 +323,7 @@ fn any_override() -> impl Strategy<Value = Override> {
                     upstream,
                     methods: Vec::new(),
                 },
-                code: code.map(|slot| contract().codes()[slot].code().status()),
+                code: code.map(|index| contract().codes()[index].code().status()),
                 retry_after,
                 ..Override::default()
             }

@@ -7,7 +7,7 @@ use http::Method;
 use proptest::prelude::*;
 
 use super::request_head::{self, RequestHead, Version};
-use super::request_scanner::{Progress, RequestScanner};
+use super::request_scanner::{RequestScanner, ScanProgress};
 use super::response_head;
 
 const REQUEST_LINES: &[&str] = &[
@@ -121,11 +121,11 @@ fn any_request() -> impl Strategy<Value = Vec<u8>> {
 /// The header section and its parsed form, if both the scanner and the parser accept it.
 fn accept(bytes: &[u8]) -> Option<(&[u8], RequestHead)> {
     match RequestScanner::new(4096).advance(bytes) {
-        Progress::Complete { length, skip } => {
+        ScanProgress::Complete { length, skip } => {
             let head = &bytes[skip..length];
             request_head::parse(head).ok().map(|facts| (head, facts))
         }
-        Progress::NeedMore | Progress::Rejected(_) => None,
+        ScanProgress::NeedMore | ScanProgress::Rejected(_) => None,
     }
 }
 
@@ -144,10 +144,10 @@ proptest! {
         ends.sort_unstable();
         ends.push(bytes.len());
         let mut scanner = RequestScanner::new(max);
-        let mut last = Progress::NeedMore;
+        let mut last = ScanProgress::NeedMore;
         for end in ends {
             let next = scanner.advance(&bytes[..end]);
-            prop_assert!(last == Progress::NeedMore || last == next, "{last:?} became {next:?}");
+            prop_assert!(last == ScanProgress::NeedMore || last == next, "{last:?} became {next:?}");
             last = next;
         }
         prop_assert_eq!(last, at_once);
@@ -184,7 +184,7 @@ proptest! {
     #[test]
     fn scanner_accepts_what_the_parser_accepts(bytes in any_request()) {
         if request_head::parse(&bytes).is_ok() {
-            let complete = Progress::Complete { length: bytes.len(), skip: 0 };
+            let complete = ScanProgress::Complete { length: bytes.len(), skip: 0 };
             prop_assert_eq!(RequestScanner::new(4096).advance(&bytes), complete);
         }
     }

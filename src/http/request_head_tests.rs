@@ -1,6 +1,6 @@
 //! Complete request header sections with the cause of their rejection, starting with request smuggling.
 
-use super::super::request_scanner::{Progress, RequestScanner};
+use super::super::request_scanner::{RequestScanner, ScanProgress};
 use super::*;
 
 /// The expected framing, or the cause of the rejection.
@@ -11,11 +11,11 @@ fn framing_of(version: &str, fields: &str) -> FramingResult {
     let head = format!("POST / {version}\r\nHost: a\r\n{fields}\r\n");
     let parsed = parse(head.as_bytes());
     let result = match RequestScanner::new(4096).advance(head.as_bytes()) {
-        Progress::Rejected(rejection) => Err(rejection.cause),
-        Progress::Complete { length, .. } => parse(&head.as_bytes()[..length])
+        ScanProgress::Rejected(rejection) => Err(rejection.cause),
+        ScanProgress::Complete { length, .. } => parse(&head.as_bytes()[..length])
             .map(|parsed| parsed.framing)
             .map_err(|rejection| rejection.cause),
-        Progress::NeedMore => panic!("{fields:?} is incomplete"),
+        ScanProgress::NeedMore => panic!("{fields:?} is incomplete"),
     };
     assert_eq!(parsed.is_err(), result.is_err(), "{fields:?}");
     result

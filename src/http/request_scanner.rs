@@ -13,7 +13,7 @@ pub(crate) const MAX_METHOD_LEN: usize = 32;
 
 /// The result of scanning the bytes received so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum ScanProgress {
     /// Valid so far, but incomplete.
     NeedMore,
     /// The header section is complete.
@@ -60,18 +60,18 @@ impl RequestScanner {
 
     /// Scans the new bytes in `buffer`, which contains everything received so far.
     ///
-    /// The result does not depend on how the bytes were split. [`Progress::Complete`] and [`Progress::Rejected`] are
+    /// The result does not depend on how the bytes were split. [`ScanProgress::Complete`] and [`ScanProgress::Rejected`] are
     /// final.
-    pub fn advance(&mut self, buffer: &[u8]) -> Progress {
+    pub fn advance(&mut self, buffer: &[u8]) -> ScanProgress {
         if self.rejected.is_none()
             && let Err(rejection) = self.scan(buffer)
         {
             self.rejected = Some(rejection);
         }
         match (self.rejected, self.state) {
-            (Some(rejection), _) => Progress::Rejected(rejection),
-            (None, ScanState::End) => Progress::Complete { length: self.scanned, skip: self.skip },
-            (None, _) => Progress::NeedMore,
+            (Some(rejection), _) => ScanProgress::Rejected(rejection),
+            (None, ScanState::End) => ScanProgress::Complete { length: self.scanned, skip: self.skip },
+            (None, _) => ScanProgress::NeedMore,
         }
     }
 

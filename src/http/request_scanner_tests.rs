@@ -4,13 +4,13 @@ use super::*;
 
 const HEAD: &[u8] = b"GET /a?b=c HTTP/1.1\r\nHost: example.com\r\nX: \ty\xff\r\nEmpty:\r\n\r\n";
 
-fn scan(bytes: &[u8], max: usize) -> Progress {
+fn scan(bytes: &[u8], max: usize) -> ScanProgress {
     RequestScanner::new(max).advance(bytes)
 }
 
 fn rejected_with(bytes: &[u8]) -> (Cause, &'static str) {
     match scan(bytes, 4096) {
-        Progress::Rejected(rejection) => (rejection.cause, rejection.evidence),
+        ScanProgress::Rejected(rejection) => (rejection.cause, rejection.evidence),
         other => panic!("{other:?} for {:?}", bytes.escape_ascii().to_string()),
     }
 }
@@ -18,9 +18,9 @@ fn rejected_with(bytes: &[u8]) -> (Cause, &'static str) {
 #[test]
 fn request_completes_at_the_empty_line() {
     for end in 0..HEAD.len() {
-        assert_eq!(scan(&HEAD[..end], 4096), Progress::NeedMore, "{end}");
+        assert_eq!(scan(&HEAD[..end], 4096), ScanProgress::NeedMore, "{end}");
     }
-    let complete = Progress::Complete { length: HEAD.len(), skip: 0 };
+    let complete = ScanProgress::Complete { length: HEAD.len(), skip: 0 };
     assert_eq!(scan(HEAD, 4096), complete);
     assert_eq!(scan(&[HEAD, b"body \x00\n"].concat(), 4096), complete);
 }
@@ -31,8 +31,8 @@ fn byte_by_byte_scan_gives_the_same_result() {
     let mut scanner = RequestScanner::new(4096);
     for end in 0..bytes.len() {
         let expected = match end < HEAD.len() + 2 {
-            true => Progress::NeedMore,
-            false => Progress::Complete { length: HEAD.len() + 2, skip: 2 },
+            true => ScanProgress::NeedMore,
+            false => ScanProgress::Complete { length: HEAD.len() + 2, skip: 2 },
         };
         assert_eq!(scanner.advance(&bytes[..end]), expected, "{end}");
     }
@@ -42,7 +42,7 @@ fn byte_by_byte_scan_gives_the_same_result() {
 fn rejection_is_final() {
     let mut scanner = RequestScanner::new(4096);
     let first = scanner.advance(b"GET / HTTP/1.1\n");
-    assert!(matches!(first, Progress::Rejected(_)));
+    assert!(matches!(first, ScanProgress::Rejected(_)));
     assert_eq!(scanner.advance(b"GET / HTTP/1.1\nHost: a\r\n\r\n"), first);
 }
 
@@ -50,11 +50,11 @@ fn rejection_is_final() {
 fn leading_run_of_cr_and_lf_is_skipped() {
     for blank in ["\r\n", "\n", "\r", "\r\n\r\n", "\n\n\r\n\r", "\r\r\n"] {
         let bytes = [blank.as_bytes(), b"GET / HTTP/1.0\r\n\r\n"].concat();
-        let complete = Progress::Complete { length: bytes.len(), skip: blank.len() };
+        let complete = ScanProgress::Complete { length: bytes.len(), skip: blank.len() };
         assert_eq!(scan(&bytes, 99), complete, "{blank:?}");
         let mut scanner = RequestScanner::new(99);
         for end in 0..bytes.len() {
-            assert_eq!(scanner.advance(&bytes[..end]), Progress::NeedMore, "{blank:?} {end}");
+            assert_eq!(scanner.advance(&bytes[..end]), ScanProgress::NeedMore, "{blank:?} {end}");
         }
         assert_eq!(scanner.advance(&bytes), complete, "{blank:?}");
     }
@@ -68,13 +68,13 @@ fn leading_run_of_cr_and_lf_is_skipped() {
 #[test]
 fn leading_run_counts_towards_the_limit() {
     let bytes = [b"\r\n".repeat(20), HEAD.to_vec()].concat();
-    let complete = Progress::Complete { length: bytes.len(), skip: 40 };
+    let complete = ScanProgress::Complete { length: bytes.len(), skip: 40 };
     assert_eq!(scan(&bytes, bytes.len()), complete);
-    let Progress::Rejected(rejection) = scan(&bytes, bytes.len() - 1) else { panic!("accepted") };
+    let ScanProgress::Rejected(rejection) = scan(&bytes, bytes.len() - 1) else { panic!("accepted") };
     assert_eq!(rejection.cause, Cause::HeaderTooLarge);
-    let Progress::Rejected(rejection) = scan(&b"\n".repeat(100), 100) else { panic!("accepted") };
+    let ScanProgress::Rejected(rejection) = scan(&b"\n".repeat(100), 100) else { panic!("accepted") };
     assert_eq!(rejection.cause, Cause::HeaderTooLarge);
-    assert_eq!(scan(&b"\n".repeat(99), 100), Progress::NeedMore);
+    assert_eq!(scan(&b"\n".repeat(99), 100), ScanProgress::NeedMore);
 }
 
 #[test]
@@ -130,8 +130,8 @@ fn first_invalid_byte_is_rejected_immediately() {
 
 #[test]
 fn request_of_exactly_the_limit_is_accepted() {
-    assert_eq!(scan(HEAD, HEAD.len()), Progress::Complete { length: HEAD.len(), skip: 0 });
-    let Progress::Rejected(rejection) = scan(HEAD, HEAD.len() - 1) else { panic!("accepted") };
+    assert_eq!(scan(HEAD, HEAD.len()), ScanProgress::Complete { length: HEAD.len(), skip: 0 });
+    let ScanProgress::Rejected(rejection) = scan(HEAD, HEAD.len() - 1) else { panic!("accepted") };
     assert_eq!(rejection.cause, Cause::HeaderTooLarge);
 }
 
@@ -141,7 +141,7 @@ fn oversized_line_is_uri_too_long_oversized_fields_header_too_large() {
     for max in 1..HEAD.len() {
         let expected = if max <= line_end { Cause::UriTooLong } else { Cause::HeaderTooLarge };
         for input in [&HEAD[..max], HEAD] {
-            let Progress::Rejected(rejection) = scan(input, max) else { panic!("accepted at {max}") };
+            let ScanProgress::Rejected(rejection) = scan(input, max) else { panic!("accepted at {max}") };
             assert_eq!(rejection.cause, expected, "{max}");
         }
     }
@@ -150,8 +150,8 @@ fn oversized_line_is_uri_too_long_oversized_fields_header_too_large() {
 #[test]
 fn number_of_fields_is_limited_only_by_their_size() {
     let head = [b"GET / HTTP/1.1\r\n".to_vec(), b"A:\r\n".repeat(5000), b"\r\n".to_vec()].concat();
-    assert!(matches!(scan(&head, head.len()), Progress::Complete { .. }));
-    let Progress::Rejected(rejection) = scan(&head, head.len() - 1) else { panic!("accepted") };
+    assert!(matches!(scan(&head, head.len()), ScanProgress::Complete { .. }));
+    let ScanProgress::Rejected(rejection) = scan(&head, head.len() - 1) else { panic!("accepted") };
     assert_eq!(rejection.cause, Cause::HeaderTooLarge);
 }
 

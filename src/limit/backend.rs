@@ -19,7 +19,7 @@ use super::timestamp::Timestamp;
 
 /// A request to debit one key of one rule.
 #[derive(Clone, Copy, Debug)]
-pub struct TakeRequest<'a> {
+pub struct DebitRequest<'a> {
     /// The rule's name. Each rule has its own states, also for equal keys.
     pub rule: &'a str,
     /// The key, hashed with [`Backend::secret`].
@@ -82,13 +82,13 @@ impl BackendError {
     }
 }
 
-/// The reply to [`Backend::take`].
+/// The reply to [`Backend::debit`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TakeReply {
+pub struct DebitReply {
     /// One decision per request, in order. If one is a denial, nothing was debited; the others are as if decided alone.
     pub decisions: Vec<QuotaDecision>,
     /// The time of the debit on the backend's clock. Meaningless for a denial.
-    pub taken_at: Timestamp,
+    pub debited_at: Timestamp,
 }
 
 /// A pending call to a backend.
@@ -109,11 +109,11 @@ pub trait Backend: Debug + Send + Sync {
     fn on_failure(&self) -> OnFailure;
 
     /// Debits all keys, or none if one of them denies. Atomic if all keys are on one node.
-    fn take<'a>(&'a self, requests: &'a [TakeRequest<'a>]) -> BackendFuture<'a, TakeReply>;
+    fn debit<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, DebitReply>;
 
-    /// Undoes an allowed [`Backend::take`]. `at` is its [`TakeReply::taken_at`].
-    fn refund<'a>(&'a self, requests: &'a [TakeRequest<'a>], at: Timestamp) -> BackendFuture<'a, ()>;
+    /// Undoes an allowed [`Backend::debit`]. `at` is its [`DebitReply::debited_at`].
+    fn refund<'a>(&'a self, requests: &'a [DebitRequest<'a>], at: Timestamp) -> BackendFuture<'a, ()>;
 
     /// Resets the counts of these keys.
-    fn reset<'a>(&'a self, requests: &'a [TakeRequest<'a>]) -> BackendFuture<'a, ()>;
+    fn reset<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, ()>;
 }

@@ -34,8 +34,8 @@ impl LimitState for GcraState {
         decide(quota, self, now, cost)
     }
 
-    fn refund(self, quota: &Quota, cost: u32, taken: Timestamp, latest: Timestamp) -> Self {
-        refund(quota, self, cost, taken, latest)
+    fn refund(self, quota: &Quota, cost: u32, debited_at: Timestamp, latest: Timestamp) -> Self {
+        refund(quota, self, cost, debited_at, latest)
     }
 
     fn is_idle(self, _: &Quota, now: Timestamp) -> bool {
@@ -87,7 +87,7 @@ pub fn decide(quota: &Quota, state: GcraState, now: Timestamp, cost: u32) -> (Qu
     }
 }
 
-/// Undoes a debit of this cost made at `taken_at`. `latest` is the time of the last decision on this state or another
+/// Undoes a debit of this cost made at `debited_at`. `latest` is the time of the last decision on this state or another
 /// one of the same shard.
 ///
 /// The quota replenished since the debit may only exist because of it and is not refunded, so that a refund never
@@ -96,11 +96,11 @@ pub fn refund(
     quota: &Quota,
     state: GcraState,
     cost: u32,
-    taken_at: Timestamp,
+    debited_at: Timestamp,
     latest: Timestamp,
 ) -> GcraState {
     let cost_nanos = quota.interval_nanos().saturating_mul(u64::from(cost));
-    let refilled = latest.nanos().saturating_sub(taken_at.nanos());
+    let refilled = latest.nanos().saturating_sub(debited_at.nanos());
     GcraState(state.0.saturating_sub(cost_nanos.saturating_sub(refilled)))
 }
 

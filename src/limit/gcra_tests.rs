@@ -23,7 +23,7 @@ impl Bucket {
         Bucket { quota: Quota::new(allowed, period, burst).unwrap(), state: GcraState::default() }
     }
 
-    fn take(&mut self, now: Duration, cost: u32) -> QuotaDecision {
+    fn debit(&mut self, now: Duration, cost: u32) -> QuotaDecision {
         let (decision, state) = decide(&self.quota, self.state, at(now), cost);
         self.state = state;
         decision
@@ -36,53 +36,53 @@ fn request_above_the_burst_is_denied_with_retry_after() {
     let now = 5 * SECOND;
     for remaining in (0..20).rev() {
         let reset = Duration::from_millis(600) * (20 - remaining);
-        assert_eq!(bucket.take(now, 1), QuotaDecision::Allow(QuotaState { limit: 20, remaining, reset }));
+        assert_eq!(bucket.debit(now, 1), QuotaDecision::Allow(QuotaState { limit: 20, remaining, reset }));
     }
     let quota_state = QuotaState { limit: 20, remaining: 0, reset: 12 * SECOND };
     let retry_after = Duration::from_millis(600);
     for _ in 0..3 {
-        assert_eq!(bucket.take(now, 1), QuotaDecision::Deny { quota_state, retry_after });
+        assert_eq!(bucket.debit(now, 1), QuotaDecision::Deny { quota_state, retry_after });
     }
     let early = now + retry_after - Duration::from_nanos(1);
-    assert!(matches!(bucket.take(early, 1), QuotaDecision::Deny { .. }));
-    assert!(matches!(bucket.take(now + retry_after, 1), QuotaDecision::Allow(_)));
+    assert!(matches!(bucket.debit(early, 1), QuotaDecision::Deny { .. }));
+    assert!(matches!(bucket.debit(now + retry_after, 1), QuotaDecision::Allow(_)));
 }
 
 #[test]
 fn bucket_is_full_again_after_its_reset() {
     let mut bucket = Bucket::new(10, SECOND, 5);
-    let reset = (0..5).map(|_| bucket.take(SECOND, 1).quota_state().reset).max().unwrap();
+    let reset = (0..5).map(|_| bucket.debit(SECOND, 1).quota_state().reset).max().unwrap();
     let mut fresh = Bucket::new(10, SECOND, 5);
     for _ in 0..6 {
-        assert_eq!(bucket.take(SECOND + reset, 1), fresh.take(SECOND + reset, 1));
+        assert_eq!(bucket.debit(SECOND + reset, 1), fresh.debit(SECOND + reset, 1));
     }
 }
 
 #[test]
 fn cost_above_capacity_is_denied_and_takes_nothing() {
     let mut bucket = Bucket::new(10, SECOND, 5);
-    let decision = bucket.take(SECOND, 6);
+    let decision = bucket.debit(SECOND, 6);
     let quota_state = QuotaState { limit: 5, remaining: 5, reset: Duration::ZERO };
     assert_eq!(decision, QuotaDecision::Deny { quota_state, retry_after: Duration::from_millis(100) });
-    assert!(bucket.take(SECOND, u32::MAX).retry_after().is_some());
-    assert!(bucket.take(SECOND, 5).retry_after().is_none());
+    assert!(bucket.debit(SECOND, u32::MAX).retry_after().is_some());
+    assert!(bucket.debit(SECOND, 5).retry_after().is_none());
 }
 
 #[test]
 fn backward_clock_locks_out_at_most_one_fill_time() {
     let mut bucket = Bucket::new(10, SECOND, 5);
     for _ in 0..5 {
-        bucket.take(3_600 * SECOND, 1);
+        bucket.debit(3_600 * SECOND, 1);
     }
-    assert_eq!(bucket.take(SECOND, 1).retry_after(), Some(Duration::from_millis(100)));
-    assert!(bucket.take(SECOND + Duration::from_millis(100), 1).retry_after().is_none());
+    assert_eq!(bucket.debit(SECOND, 1).retry_after(), Some(Duration::from_millis(100)));
+    assert!(bucket.debit(SECOND + Duration::from_millis(100), 1).retry_after().is_none());
     // A slightly earlier timestamp of another thread does not correct the state.
     let mut bucket = Bucket::new(10, SECOND, 5);
     for _ in 0..5 {
-        bucket.take(SECOND, 1);
+        bucket.debit(SECOND, 1);
     }
     let before = bucket.state;
-    assert!(bucket.take(SECOND - Duration::from_micros(9), 1).retry_after().is_some());
+    assert!(bucket.debit(SECOND - Duration::from_micros(9), 1).retry_after().is_some());
     assert_eq!(bucket.state, before);
 }
 

@@ -68,18 +68,18 @@ impl LimitTable {
     }
 
     /// Debits `cost` from the key, or denies and debits nothing.
-    pub fn take(&self, key: Key, quota: &Quota, now: Timestamp, cost: u32) -> QuotaDecision {
-        for_each_table!(self, inner => inner.take(key, quota, now, cost))
+    pub fn debit(&self, key: Key, quota: &Quota, now: Timestamp, cost: u32) -> QuotaDecision {
+        for_each_table!(self, inner => inner.debit(key, quota, now, cost))
     }
 
-    /// The decision that [`LimitTable::take`] would return; debits nothing.
+    /// The decision that [`LimitTable::debit`] would return; debits nothing.
     pub fn peek(&self, key: Key, quota: &Quota, now: Timestamp, cost: u32) -> QuotaDecision {
         for_each_table!(self, inner => inner.peek(key, quota, now, cost))
     }
 
-    /// Undoes a [`LimitTable::take`] of `cost` that was allowed at `taken`.
-    pub fn refund(&self, key: Key, quota: &Quota, taken: Timestamp, cost: u32) {
-        for_each_table!(self, inner => inner.refund(key, quota, taken, cost));
+    /// Undoes a [`LimitTable::debit`] of `cost` that was allowed at `debited_at`.
+    pub fn refund(&self, key: Key, quota: &Quota, debited_at: Timestamp, cost: u32) {
+        for_each_table!(self, inner => inner.refund(key, quota, debited_at, cost));
     }
 
     /// Resets the count of the key.

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::backend::TakeRequest;
+use super::backend::DebitRequest;
 use super::credential::Credential;
 use super::key::{self, Key, KeyPart, KeySource, Secret};
 use super::limit_table::{Algorithm, LimitTable};
@@ -137,11 +137,11 @@ impl Limiter {
     }
 
     /// Debits the cost of a request, or denies it and debits nothing.
-    pub fn take(&self, key: Key, now: Timestamp) -> QuotaDecision {
-        self.table.take(key, &self.settings.quota, now, self.settings.cost)
+    pub fn debit(&self, key: Key, now: Timestamp) -> QuotaDecision {
+        self.table.debit(key, &self.settings.quota, now, self.settings.cost)
     }
 
-    /// The decision that [`Limiter::take`] would return; debits nothing.
+    /// The decision that [`Limiter::debit`] would return; debits nothing.
     pub fn peek(&self, key: Key, now: Timestamp) -> QuotaDecision {
         self.table.peek(key, &self.settings.quota, now, self.settings.cost)
     }
@@ -151,15 +151,15 @@ impl Limiter {
         self.table.peek(key, &self.settings.quota, now, 0)
     }
 
-    /// The request to a backend that corresponds to [`Limiter::take`].
-    pub fn take_request(&self, key: Key) -> TakeRequest<'_> {
+    /// The request to a backend that corresponds to [`Limiter::debit`].
+    pub fn debit_request(&self, key: Key) -> DebitRequest<'_> {
         let LimiterSettings { quota, algorithm, cost, .. } = self.settings;
-        TakeRequest { rule: &self.name, key, quota, algorithm, cost }
+        DebitRequest { rule: &self.name, key, quota, algorithm, cost }
     }
 
-    /// Undoes a [`Limiter::take`] that was allowed at `taken_at`.
-    pub fn refund(&self, key: Key, taken_at: Timestamp) {
-        self.table.refund(key, &self.settings.quota, taken_at, self.settings.cost);
+    /// Undoes a [`Limiter::debit`] that was allowed at `debited_at`.
+    pub fn refund(&self, key: Key, debited_at: Timestamp) {
+        self.table.refund(key, &self.settings.quota, debited_at, self.settings.cost);
     }
 
     /// Resets the count of the key.

@@ -80,7 +80,7 @@ impl<S: LimitState> StateTable<S> {
     }
 
     /// Debits `cost` from the key, or denies and debits nothing.
-    pub fn take(&self, key: Key, quota: &Quota, now: Timestamp, cost: u32) -> QuotaDecision {
+    pub fn debit(&self, key: Key, quota: &Quota, now: Timestamp, cost: u32) -> QuotaDecision {
         self.with_shard(key, |table, set, tag| {
             table.latest = table.latest.max(now);
             if let Some(state) = table.find(set, tag) {
@@ -101,7 +101,7 @@ impl<S: LimitState> StateTable<S> {
         .unwrap_or_else(|| S::default().decide(quota, now, cost).0)
     }
 
-    /// The decision that [`StateTable::take`] would return; debits nothing.
+    /// The decision that [`StateTable::debit`] would return; debits nothing.
     pub fn peek(&self, key: Key, quota: &Quota, now: Timestamp, cost: u32) -> QuotaDecision {
         let state = self.with_shard(key, |table, set, tag| match table.find(set, tag) {
             Some(state) => *state,
@@ -110,13 +110,13 @@ impl<S: LimitState> StateTable<S> {
         state.unwrap_or_default().decide(quota, now, cost).0
     }
 
-    /// Undoes a [`StateTable::take`] of `cost` that was allowed at `taken_at`.
-    pub fn refund(&self, key: Key, quota: &Quota, taken_at: Timestamp, cost: u32) {
+    /// Undoes a [`StateTable::debit`] of `cost` that was allowed at `debited_at`.
+    pub fn refund(&self, key: Key, quota: &Quota, debited_at: Timestamp, cost: u32) {
         self.with_shard(key, |table, set, tag| {
             let latest = table.latest;
             // An evicted key keeps its debit.
             if let Some(state) = table.find(set, tag) {
-                *state = state.refund(quota, cost, taken_at, latest);
+                *state = state.refund(quota, cost, debited_at, latest);
             }
         });
     }

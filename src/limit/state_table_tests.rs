@@ -74,7 +74,7 @@ fn exact_under_threads<S: LimitState>() {
             scope.spawn(|| {
                 start.wait();
                 for _ in 0..500 {
-                    if allowed(&table.take(key(7), &quota, now(), 1)) {
+                    if allowed(&table.debit(key(7), &quota, now(), 1)) {
                         admitted.fetch_add(1, Ordering::Relaxed);
                     }
                 }
@@ -92,7 +92,7 @@ fn refunded<S: LimitState>() {
         for _ in 0..8 {
             scope.spawn(|| {
                 for iteration in 0..2_000 {
-                    let decision = table.take(key(7), &quota, now(), 1);
+                    let decision = table.debit(key(7), &quota, now(), 1);
                     match decision {
                         QuotaDecision::Allow(_) if iteration % 3 > 0 => {
                             table.refund(key(7), &quota, now(), 1)
@@ -123,19 +123,19 @@ fn reset<S: LimitState>() {
     let table = StateTable::<S>::new(1_000);
     let quota = quota(3, HOUR, 3);
     for number in [7, 8] {
-        assert_eq!(table.take(key(number), &quota, now(), 3).quota_state().remaining, 0);
+        assert_eq!(table.debit(key(number), &quota, now(), 3).quota_state().remaining, 0);
     }
     table.reset(key(7));
     table.reset(key(9));
-    assert_eq!(table.take(key(7), &quota, now(), 1).quota_state().remaining, 2);
-    assert!(!allowed(&table.take(key(8), &quota, now(), 1)), "a reset affects only its key");
+    assert_eq!(table.debit(key(7), &quota, now(), 1).quota_state().remaining, 2);
+    assert!(!allowed(&table.debit(key(8), &quota, now(), 1)), "a reset affects only its key");
 }
 
 fn bounded<S: LimitState>() {
     let table = StateTable::<S>::new(200_000);
     let quota = quota(100, HOUR, 100);
     for number in 0..1_000_000 {
-        assert!(allowed(&table.take(key(number), &quota, now(), 1)), "{number}");
+        assert!(allowed(&table.debit(key(number), &quota, now(), 1)), "{number}");
     }
     let stats = table.stats(&quota, now());
     assert!((190_000..=200_000).contains(&stats.keys), "{stats:?}");
@@ -148,7 +148,7 @@ fn never_larger<S: LimitState>() {
         let table = StateTable::<S>::new(max_keys);
         let quota = quota(100, HOUR, 100);
         for number in 0..20_000 {
-            table.take(key(number), &quota, now(), 1);
+            table.debit(key(number), &quota, now(), 1);
         }
         let keys = table.stats(&quota, now()).keys as usize;
         assert!(keys <= max_keys && keys * 2 > max_keys, "{keys} of {max_keys}");
@@ -160,14 +160,14 @@ fn survives_flood<S: LimitState>() {
     let quota = quota(100, HOUR, 100);
     for limited_key in 0..100 {
         for _ in 0..100 {
-            table.take(key(limited_key), &quota, now(), 1);
+            table.debit(key(limited_key), &quota, now(), 1);
         }
     }
     for number in 1_000..200_000 {
-        table.take(key(number), &quota, now(), 1);
+        table.debit(key(number), &quota, now(), 1);
     }
     for limited_key in 0..100 {
-        assert!(!allowed(&table.take(key(limited_key), &quota, now(), 1)), "{limited_key}");
+        assert!(!allowed(&table.debit(key(limited_key), &quota, now(), 1)), "{limited_key}");
     }
 }
 
@@ -175,7 +175,7 @@ fn overfull<S: LimitState>() {
     let table = StateTable::<S>::new(MIN_KEYS);
     let quota = quota(100, HOUR, 100);
     let spend =
-        |number: u64| (0..100).filter(|_| allowed(&table.take(key(number), &quota, now(), 1))).count();
+        |number: u64| (0..100).filter(|_| allowed(&table.debit(key(number), &quota, now(), 1))).count();
     for limited_key in 0..64 {
         assert!(spend(limited_key) > 0);
     }
@@ -184,7 +184,7 @@ fn overfull<S: LimitState>() {
     assert!(admitted_again <= 48, "{admitted_again}");
     for number in 1_000..1_100 {
         assert!(
-            allowed(&table.take(key(number), &quota, now(), 1)),
+            allowed(&table.debit(key(number), &quota, now(), 1)),
             "{number} is denied because of other keys"
         );
     }
@@ -195,11 +195,11 @@ fn usable_after_clock_jumps<S: LimitState>() {
     let quota = quota(10, Duration::from_secs(1), 10);
     for since in [86_400, 1, 5_000_000, 4, 9_000_000_000, 7] {
         let now = at(Duration::from_secs(since));
-        let admitted = (0..100).filter(|_| allowed(&table.take(key(1), &quota, now, 1))).count();
+        let admitted = (0..100).filter(|_| allowed(&table.debit(key(1), &quota, now, 1))).count();
         assert!(admitted <= 10, "{since}: {admitted}");
         // Two windows, because a sliding window counts the previous one.
         let later = at(Duration::from_secs(since + 2));
-        assert!(allowed(&table.take(key(1), &quota, later, 1)), "{since}");
+        assert!(allowed(&table.debit(key(1), &quota, later, 1)), "{since}");
     }
 }
 
@@ -214,7 +214,7 @@ fn check_isolation<S: LimitState>(steps: &[(u64, u64, u32)]) -> Result<(), TestC
         let (decision, after) = state.decide(&quota, at(since), *cost);
         *state = after;
         prop_assert_eq!(table.peek(key(*number), &quota, at(since), *cost), decision);
-        prop_assert_eq!(table.take(key(*number), &quota, at(since), *cost), decision);
+        prop_assert_eq!(table.debit(key(*number), &quota, at(since), *cost), decision);
     }
     Ok(())
 }
@@ -228,7 +228,7 @@ fn idle_keys_are_evicted_before_active_ones() {
         let now = at(Duration::from_secs(60 * minute));
         assert_eq!(table.stats(&quota, now).keys, 0);
         for number in 0..2_000 {
-            table.take(key(minute * 2_000 + number), &quota, now, 1);
+            table.debit(key(minute * 2_000 + number), &quota, now, 1);
         }
         let stats = table.stats(&quota, now);
         assert_eq!((stats.keys, stats.evicted_active), (2_000, 0), "{stats:?}");

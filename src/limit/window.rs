@@ -79,9 +79,9 @@ impl WindowCounts {
         }
     }
 
-    /// Subtracts `cost` from the window of `taken`.
-    fn subtract(self, quota: &Quota, cost: u32, taken: Timestamp) -> WindowCounts {
-        match self.window.checked_sub(WindowPosition::at_time(quota, taken).window) {
+    /// Subtracts `cost` from the window of `debited_at`.
+    fn subtract(self, quota: &Quota, cost: u32, debited_at: Timestamp) -> WindowCounts {
+        match self.window.checked_sub(WindowPosition::at_time(quota, debited_at).window) {
             Some(0) => WindowCounts { used: self.used.saturating_sub(cost), ..self },
             Some(1) => WindowCounts { previous: self.previous.saturating_sub(cost), ..self },
             Some(_) | None => self,
@@ -115,8 +115,8 @@ impl LimitState for FixedWindow {
         }
     }
 
-    fn refund(self, quota: &Quota, cost: u32, taken: Timestamp, _: Timestamp) -> Self {
-        FixedWindow(self.0.subtract(quota, cost, taken))
+    fn refund(self, quota: &Quota, cost: u32, debited_at: Timestamp, _: Timestamp) -> Self {
+        FixedWindow(self.0.subtract(quota, cost, debited_at))
     }
 
     fn is_idle(self, quota: &Quota, now: Timestamp) -> bool {
@@ -200,8 +200,8 @@ impl LimitState for SlidingWindow {
         (QuotaDecision::Deny { quota_state: quota_state(weight), retry_after }, SlidingWindow(counts))
     }
 
-    fn refund(self, quota: &Quota, cost: u32, taken: Timestamp, _: Timestamp) -> Self {
-        SlidingWindow(self.0.subtract(quota, cost, taken))
+    fn refund(self, quota: &Quota, cost: u32, debited_at: Timestamp, _: Timestamp) -> Self {
+        SlidingWindow(self.0.subtract(quota, cost, debited_at))
     }
 
     fn is_idle(self, quota: &Quota, now: Timestamp) -> bool {

@@ -25,7 +25,7 @@ impl<S: LimitState> KeyState<S> {
         KeyState { quota, state: S::default() }
     }
 
-    fn take(&mut self, now: Duration, cost: u32) -> QuotaDecision {
+    fn debit(&mut self, now: Duration, cost: u32) -> QuotaDecision {
         let (decision, state) = self.state.decide(&self.quota, at(now), cost);
         self.state = state;
         decision
@@ -39,35 +39,35 @@ fn fixed_window_counts_admitted_requests_only() {
     let now = (10 * 3_600 + 900) * SECOND;
     let reset = 2_700 * SECOND;
     for remaining in (0..10).rev() {
-        assert_eq!(key.take(now, 1), QuotaDecision::Allow(QuotaState { limit: 10, remaining, reset }));
+        assert_eq!(key.debit(now, 1), QuotaDecision::Allow(QuotaState { limit: 10, remaining, reset }));
     }
     let quota_state = QuotaState { limit: 10, remaining: 0, reset };
     for _ in 0..5 {
-        assert_eq!(key.take(now, 1), QuotaDecision::Deny { quota_state, retry_after: reset });
+        assert_eq!(key.debit(now, 1), QuotaDecision::Deny { quota_state, retry_after: reset });
     }
     let moment_before = now + reset - Duration::from_nanos(1);
-    assert!(key.take(moment_before, 1).retry_after().is_some());
+    assert!(key.debit(moment_before, 1).retry_after().is_some());
     let quota_state = QuotaState { limit: 10, remaining: 9, reset: 3_600 * SECOND };
-    assert_eq!(key.take(now + reset, 1), QuotaDecision::Allow(quota_state));
+    assert_eq!(key.debit(now + reset, 1), QuotaDecision::Allow(quota_state));
 }
 
 #[test]
 fn sliding_window_releases_the_previous_window_gradually() {
     let mut key: KeyState<SlidingWindow> = KeyState::new(quota(10, 100 * SECOND));
     for _ in 0..10 {
-        assert!(key.take(1_050 * SECOND, 1).retry_after().is_none());
+        assert!(key.debit(1_050 * SECOND, 1).retry_after().is_none());
     }
     // The next window starts with a weight of 10, which decreases by 1 every 10 s.
-    let decision = key.take(1_060 * SECOND, 1);
+    let decision = key.debit(1_060 * SECOND, 1);
     assert_eq!(
         (decision.retry_after(), decision.quota_state().reset, decision.quota_state().remaining),
         (Some(50 * SECOND), 40 * SECOND, 0)
     );
-    assert_eq!(key.take(1_100 * SECOND, 1).retry_after(), Some(10 * SECOND));
+    assert_eq!(key.debit(1_100 * SECOND, 1).retry_after(), Some(10 * SECOND));
     let quota_state = QuotaState { limit: 10, remaining: 4, reset: 50 * SECOND };
-    assert_eq!(key.take(1_150 * SECOND, 1), QuotaDecision::Allow(quota_state));
+    assert_eq!(key.debit(1_150 * SECOND, 1), QuotaDecision::Allow(quota_state));
     let quota_state = QuotaState { limit: 10, remaining: 8, reset: SECOND };
-    assert_eq!(key.take(1_199 * SECOND, 0), QuotaDecision::Allow(quota_state));
+    assert_eq!(key.debit(1_199 * SECOND, 0), QuotaDecision::Allow(quota_state));
 }
 
 #[test]
@@ -83,22 +83,22 @@ fn fixed_window_admits_twice_the_limit_at_the_boundary() {
     let quota = quota(10, 100 * SECOND);
     let (mut fixed, mut sliding) =
         (KeyState::<FixedWindow>::new(quota), KeyState::<SlidingWindow>::new(quota));
-    assert_eq!(admitted(&mut |now| fixed.take(now, 1)), 20);
-    assert_eq!(admitted(&mut |now| sliding.take(now, 1)), 10);
+    assert_eq!(admitted(&mut |now| fixed.debit(now, 1)), 20);
+    assert_eq!(admitted(&mut |now| sliding.debit(now, 1)), 10);
 }
 
 fn check_backward_clock<S: LimitState>(longest: Duration) {
     let mut key: KeyState<S> = KeyState::new(quota(5, 10 * SECOND));
     let spend_all =
-        |key: &mut KeyState<S>, now| (0..9).filter(|_| key.take(now, 1).retry_after().is_none()).count();
+        |key: &mut KeyState<S>, now| (0..9).filter(|_| key.debit(now, 1).retry_after().is_none()).count();
     assert_eq!(spend_all(&mut key, 1_000_003 * SECOND), 5);
     assert_eq!(spend_all(&mut key, 503 * SECOND), 0, "still denied");
-    assert!(key.take(503 * SECOND + longest, 1).retry_after().is_none());
+    assert!(key.debit(503 * SECOND + longest, 1).retry_after().is_none());
     // A slightly earlier timestamp of another thread, in the previous window, does not correct the state.
     let mut key: KeyState<S> = KeyState::new(quota(5, 10 * SECOND));
     assert_eq!(spend_all(&mut key, 1_000 * SECOND), 5);
     let before = key.state;
-    assert!(key.take(1_000 * SECOND - Duration::from_micros(9), 1).retry_after().is_some());
+    assert!(key.debit(1_000 * SECOND - Duration::from_micros(9), 1).retry_after().is_some());
     assert_eq!(key.state, before);
     // A jump forward expires all counts.
     assert_eq!(spend_all(&mut key, 4_000_000_000 * SECOND), 5);
@@ -157,7 +157,7 @@ fn check_against_model<S: LimitState>(
         for _ in 0..*times {
             let (admitted, remaining) = model.decide(slides, &quota, now, *cost);
             let before = key.state;
-            let decision = key.take(now, *cost);
+            let decision = key.debit(now, *cost);
             let quota_state = decision.quota_state();
             prop_assert_eq!((decision.retry_after().is_none(), quota_state.remaining), (admitted, remaining));
             prop_assert_eq!(quota_state.limit, quota.allowed());

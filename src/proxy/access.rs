@@ -21,9 +21,9 @@ use crate::snapshot::Route;
 pub(super) fn check(context: &RequestContext<'_>, route: &Route, request: &Request) -> Result<(), Fault> {
     // A request in a loop would use up the quota of its client.
     check_loop(context.gateway, request)?;
-    check_maintenance(route, context.client)?;
-    check_deny_from(route, context.client)?;
-    check_allow_from(route, context.client)?;
+    check_maintenance(route, context.client_address)?;
+    check_deny_from(route, context.client_address)?;
+    check_allow_from(route, context.client_address)?;
     check_method(route, &request.method)?;
     // A client must not get a 100 Continue for a body that is too large.
     check_length(route, request.framing)

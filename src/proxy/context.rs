@@ -12,7 +12,7 @@ use http::{HeaderValue, Method};
 use super::deadlines::{RequestDeadlines, TimeLimit};
 use super::downstream::Downstream;
 use super::gateway::Gateway;
-use super::message::forwarding::{PeerTrust, server_host};
+use super::message::added_request_fields::{PeerTrust, server_host};
 use super::message::request::Request;
 use super::pinned::PinnedLock;
 use super::request_id;
@@ -20,7 +20,7 @@ use super::response_headers::ResponseHeaderMutations;
 use super::upload::{MAX_REPLAY_BYTES, Upload};
 use super::upstream_conn::UpstreamConn;
 use super::upstream_conn::h1::UpstreamH1;
-use crate::config::ErrorRules;
+use crate::config::ErrorSettings;
 use crate::contract::grpc::GrpcFamily;
 use crate::contract::{BodyFormat, Cause, Contract, Evidence, Fault, Phase, RequestSent};
 use crate::http::authority::UpstreamHost;
@@ -33,7 +33,7 @@ use crate::http::reported_origin::{ListenerOrigin, ReportedOrigin, RequestOrigin
 use crate::http::upgrade::UpgradeOffer;
 use crate::snapshot::error_context::{ErrorContext, body_format};
 use crate::snapshot::rate_limits::RateLimitRule;
-use crate::snapshot::{ResponseRules, Route, Snapshot};
+use crate::snapshot::{ResponseSettings, Route, Snapshot};
 use crate::telemetry::{GaugeGuard, RouteMetrics};
 use crate::tls::client_certificate::ClientCertificate;
 use crate::upstream::Candidate;
@@ -55,7 +55,7 @@ pub(super) struct RequestContext<'a> {
     /// `None` if no route matches, and for a rejected request.
     pub(super) route: Option<&'a Route>,
     /// The `errors` and CORS configuration that applies. Requests without a route have one too.
-    pub(super) rules: ResponseRules<'a>,
+    pub(super) settings: ResponseSettings<'a>,
     pub(super) received: ReceivedRequest<'a>,
     /// The peer of the connection, or the client that its PROXY protocol header names.
     pub(super) peer: Peer,
@@ -64,7 +64,7 @@ pub(super) struct RequestContext<'a> {
     /// Whether the peer may report about its client.
     pub(super) peer_trust: PeerTrust,
     /// The address of the client, which a trusted proxy may report.
-    pub(super) client: Peer,
+    pub(super) client_address: Peer,
     pub(super) request_id: HeaderValue,
     /// When the request headers were complete; after a panic, when it was caught.
     pub(super) started: Instant,
@@ -103,12 +103,12 @@ impl<'a> RequestContext<'a> {
             gateway,
             snapshot,
             route: None,
-            rules: snapshot.default_rules(),
+            settings: snapshot.default_settings(),
             received: ReceivedRequest::Valid(request),
             peer,
             certificate,
             peer_trust,
-            client: request.client(peer, client_config),
+            client_address: request.client_address(peer, client_config),
             request_id: valid_request_id.unwrap_or_else(request_id::generate),
             started: Instant::now(),
         }
@@ -118,7 +118,7 @@ impl<'a> RequestContext<'a> {
     pub(super) fn unrouted(
         gateway: &'a Gateway,
         snapshot: &'a Snapshot,
-        rules: ResponseRules<'a>,
+        settings: ResponseSettings<'a>,
         received: ReceivedRequest<'a>,
         peer: Peer,
     ) -> Self {
@@ -126,20 +126,20 @@ impl<'a> RequestContext<'a> {
             gateway,
             snapshot,
             route: None,
-            rules,
+            settings,
             received,
             peer,
             certificate: None,
             peer_trust: PeerTrust::Untrusted,
-            client: peer.to_canonical(),
+            client_address: peer.to_canonical(),
             request_id: request_id::generate(),
             started: Instant::now(),
         }
     }
 
     /// Completes the context with the result of routing.
-    pub(super) fn with_route(self, route: Option<&'a Route>, rules: ResponseRules<'a>) -> Self {
-        RequestContext { route, rules, ..self }
+    pub(super) fn with_route(self, route: Option<&'a Route>, settings: ResponseSettings<'a>) -> Self {
+        RequestContext { route, settings, ..self }
     }
 
     /// The deadlines on this route. Time in which the rate limits have read the request body does not count.
@@ -157,8 +157,8 @@ impl<'a> RequestContext<'a> {
     }
 
     /// The `errors` configuration of the route, or the one for a request without a route.
-    pub(super) fn error_config(&self) -> &'a ErrorRules {
-        self.rules.errors
+    pub(super) fn error_config(&self) -> &'a ErrorSettings {
+        self.settings.errors
     }
 
     /// The metrics of the route, or those of requests without a route.
@@ -187,10 +187,10 @@ impl<'a> RequestContext<'a> {
 
     /// The format of the error bodies for this request.
     fn body_format(&self) -> BodyFormat {
-        let rules = self.error_config();
+        let settings = self.error_config();
         match self.received {
-            ReceivedRequest::Valid(request) => body_format(rules, request.fields.values("accept")),
-            ReceivedRequest::Rejected { accept, .. } => body_format(rules, accept.into_iter()),
+            ReceivedRequest::Valid(request) => body_format(settings, request.fields.values("accept")),
+            ReceivedRequest::Rejected { accept, .. } => body_format(settings, accept.into_iter()),
         }
     }
 }
@@ -224,7 +224,7 @@ pub(super) struct RequestRecord {
     /// The latest attempt. It stays here after its outcome is recorded: the log shows its server.
     pub(super) last_attempt: Option<AttemptGuard>,
     /// The outcome of the latest attempt is recorded, or is not to be recorded.
-    pub(super) outcome_recorded: bool,
+    pub(super) outcome_settled: bool,
     /// The request as the circuit breaker of the upstream counts it.
     pub(super) breaker_pass: Option<BreakerPass>,
     pub(super) connect_time: Option<Duration>,
@@ -271,7 +271,7 @@ impl RequestRecord {
     /// Begins an attempt at the server of this guard. What is known of the one before does not describe it.
     pub(super) fn begin_attempt(&mut self, guard: AttemptGuard) {
         self.last_attempt = Some(guard);
-        self.outcome_recorded = false;
+        self.outcome_settled = false;
         self.connect_time = None;
         self.response_headers_time = None;
         self.upstream_status = None;
@@ -279,7 +279,7 @@ impl RequestRecord {
 
     /// Keeps the outcome of this request from ejection and the circuit breaker: it says nothing about the upstream.
     pub(super) fn discard_outcome(&mut self) {
-        self.outcome_recorded = true;
+        self.outcome_settled = true;
         self.breaker_pass = None;
     }
 
@@ -325,7 +325,7 @@ pub(super) struct Forwarding<'a> {
     pub(super) edits: Option<RenderedEdits>,
     /// The lock of the connection that is pinned to the client, or that this request opens and pins.
     pinned: Option<PinnedLock>,
-    lease: Option<HeldPermit<'a>>,
+    in_flight: Option<InFlight<'a>>,
 }
 
 /// What a request has acquired before it is sent to its upstream.
@@ -339,7 +339,7 @@ pub(super) struct AcquiredPermits<'a> {
 
 /// The permit of a request while it is forwarded, and its share of the gauge of forwarded requests. Dropped in this order.
 #[derive(Debug)]
-struct HeldPermit<'a> {
+struct InFlight<'a> {
     permit: Option<Permit<'a>>,
     _in_flight: GaugeGuard,
 }
@@ -381,7 +381,7 @@ impl<'a> Forwarding<'a> {
             target: None,
             edits: None,
             pinned,
-            lease: Some(HeldPermit { permit, _in_flight: route.upstream_metrics.in_flight() }),
+            in_flight: Some(InFlight { permit, _in_flight: route.upstream_metrics.in_flight() }),
         }
     }
 
@@ -392,12 +392,12 @@ impl<'a> Forwarding<'a> {
             Some(pinned) => self.keep_pinned(pinned, conn),
             None => conn.release(&self.route.upstream),
         }
-        self.lease = None;
+        self.in_flight = None;
     }
 
     fn keep_pinned(&mut self, pinned: PinnedLock, conn: UpstreamConn) {
         let Some(idle) = conn.into_h1().and_then(UpstreamH1::into_pinned) else { return };
-        let permit = self.lease.as_mut().and_then(|lease| lease.permit.take());
+        let permit = self.in_flight.as_mut().and_then(|in_flight| in_flight.permit.take());
         let concurrency = self.route.concurrency.as_ref();
         let permit = permit.zip(concurrency).map(|(permit, from)| OwnedPermit::continue_from(permit, from));
         // Closed a second before the timeout that the server announced: otherwise the server could close the connection
@@ -482,7 +482,7 @@ impl<'a> Forwarding<'a> {
 /// The `X-Forwarded-For` that the upstream receives.
 fn forwarded_for(context: &RequestContext<'_>, route: &Route, request: &Request) -> HeaderValue {
     if !route.config.append_forwarded {
-        return forwarded::forwarded_for_client(context.client);
+        return forwarded::forwarded_for_client(context.client_address);
     }
     let client_config = &context.snapshot.client;
     let values = request.reported_addresses(client_config);

@@ -14,7 +14,7 @@ use super::upstream_conn::UpstreamResponseHead;
 use crate::contract::conform::{self, Conformance, ConformingError, ErrorBody};
 use crate::contract::decode::{self, ContentCoding, DecodeError};
 use crate::contract::extract::{self, ExtractedError};
-use crate::contract::forwarded::{self, ForwardedFacts};
+use crate::contract::forwarded_error::{self, ForwardedFacts};
 use crate::contract::template::conform::is_request_id;
 use crate::contract::{BodyFormat, Decision, RequestSent, header_filter, retryable};
 use crate::snapshot::error_context::ErrorContext;
@@ -158,10 +158,10 @@ impl ErrorResponse<'_> {
                 retry_after: self.retry_after(),
             };
             if is_problem {
-                let body = forwarded::problem_document(contract, code, conforming, facts);
+                let body = forwarded_error::problem_document(contract, code, conforming, facts);
                 return self.forwarded(Some(body), BodyChange::Problem);
             }
-            if let Some(body) = forwarded::complete(contract, code, conforming, facts) {
+            if let Some(body) = forwarded_error::complete(contract, code, conforming, facts) {
                 return self.forwarded(Some(body), BodyChange::Completed);
             }
         }

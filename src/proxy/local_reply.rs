@@ -170,7 +170,7 @@ pub(super) fn plan_discard(client: &mut Downstream) -> Option<DiscardLimit> {
         return None;
     }
     // A body that nothing has read yet may have arrived with the header section. Without waiting: a larger one closes.
-    if client.body_remaining().is_none() && client.received() == 0 && !client.awaits_continue() {
+    if client.body_remaining().is_none() && client.body_bytes_received() == 0 && !client.awaits_continue() {
         let _ = read_and_discard(client, KEEP_ALIVE_DISCARD_BYTES).now_or_never();
     }
     match client.body_remaining() {

@@ -12,7 +12,7 @@
 //!   to one client.
 //! - [`classify`] decides whether the response is forwarded or replaced; [`error_body`] checks the body of an error.
 //! - [`respond`] counts, sends and ends every response of the gateway's listeners: [`relay`] forwards a response, with the
-//!   fields of [`forwarded_fields`], and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that [`reply_builder`] builds. [`response_headers`] holds the fields that
+//!   fields of [`forwarded_response`], and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that [`reply_builder`] builds. [`response_headers`] holds the fields that
 //!   the gateway adds to forwarded responses and to local replies.
 //! - [`record`] updates the metrics and writes the access log.
 //!
@@ -36,7 +36,7 @@ mod context;
 mod deadlines;
 mod downstream;
 mod error_body;
-mod forwarded_fields;
+mod forwarded_response;
 mod gateway;
 mod limits;
 mod local_reply;
@@ -66,5 +66,5 @@ pub(crate) use gateway::Gateway;
 pub(crate) use limits::headers::RuleResult;
 pub(crate) use local_reply::render_h1;
 pub(crate) use pages::{PageHandler, PageRequest};
-pub(crate) use preview::{CheckedResponse, GivenResponse, PreviewedHeaders};
+pub(crate) use preview::{CheckedResponse, PreviewedHeaders, SampleResponse};
 pub(crate) use respond::{edit_reply, usually_closes_connection};

@@ -94,7 +94,7 @@ async fn reply_to_fault(
 ) {
     let snapshot = gateway.snapshot.load_full();
     let context =
-        RequestContext::unrouted(gateway, &snapshot, snapshot.default_rules(), received, Peer::Unix);
+        RequestContext::unrouted(gateway, &snapshot, snapshot.default_settings(), received, Peer::Unix);
     let mut exchange = Exchange::begin(&context, client);
     if let Some(methods) = allow {
         exchange.response_headers.set_allow(methods);

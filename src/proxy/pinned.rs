@@ -27,12 +27,12 @@ use crate::upstream::timer::timeout_at;
 pub(super) struct PinnedConnections {
     /// Any request has needed a pinned connection.
     used: AtomicBool,
-    slots: Mutex<Vec<Arc<PinnedSlot>>>,
+    entries: Mutex<Vec<Arc<PinnedEntry>>>,
 }
 
 /// The client's connection to one upstream, if there is one, and the lock that its requests hold one after the other.
 #[derive(Debug)]
-pub(super) struct PinnedSlot {
+pub(super) struct PinnedEntry {
     upstream: Arc<UpstreamRuntime>,
     /// Held by the request that uses the connection, or opens it.
     lock: Arc<AsyncMutex<()>>,
@@ -71,7 +71,7 @@ struct PinnedCount {
 /// One request's exclusive use of the pinned connection of its client, or its right to open one.
 #[derive(Debug)]
 pub(super) struct PinnedLock {
-    slot: Arc<PinnedSlot>,
+    entry: Arc<PinnedEntry>,
     /// The connection counts towards `concurrency.max` while it is pinned.
     permit: Option<OwnedPermit>,
     pinned: Option<PinnedEndpoint>,
@@ -80,35 +80,36 @@ pub(super) struct PinnedLock {
 }
 
 impl PinnedConnections {
-    /// The slot whose lock a request to this upstream must hold. `authenticates`: the request has credentials that
-    /// authenticate the connection. Without credentials: the slot of an existing connection, or of one that is being opened; otherwise `None`.
-    pub(super) fn slot(
+    /// The entry whose lock a request to this upstream must hold. `authenticates`: the request has credentials that
+    /// authenticate the connection. A request without credentials needs the lock only if the connection is open or being
+    /// opened; otherwise `None`.
+    pub(super) fn entry(
         &self,
         upstream: &Arc<UpstreamRuntime>,
         authenticates: bool,
-    ) -> Option<Arc<PinnedSlot>> {
+    ) -> Option<Arc<PinnedEntry>> {
         if !authenticates && !self.used.load(Ordering::Acquire) {
             return None;
         }
-        let mut slots = self.slots.lock();
-        let known = slots.iter().find(|slot| Arc::ptr_eq(&slot.upstream, upstream));
-        if let Some(slot) = known {
-            return (authenticates || slot.is_in_use()).then(|| Arc::clone(slot));
+        let mut entries = self.entries.lock();
+        let known = entries.iter().find(|entry| Arc::ptr_eq(&entry.upstream, upstream));
+        if let Some(entry) = known {
+            return (authenticates || entry.is_in_use()).then(|| Arc::clone(entry));
         }
         if !authenticates {
             return None;
         }
-        // A reload may have replaced the upstream of a slot.
-        slots.retain(|slot| slot.is_in_use());
+        // A reload may have replaced the upstream of an entry.
+        entries.retain(|entry| entry.is_in_use());
         self.used.store(true, Ordering::Release);
         let lock = Arc::default();
-        let slot = Arc::new(PinnedSlot { upstream: Arc::clone(upstream), lock, idle: Mutex::default() });
-        slots.push(Arc::clone(&slot));
-        Some(slot)
+        let entry = Arc::new(PinnedEntry { upstream: Arc::clone(upstream), lock, idle: Mutex::default() });
+        entries.push(Arc::clone(&entry));
+        Some(entry)
     }
 }
 
-impl PinnedSlot {
+impl PinnedEntry {
     fn is_in_use(&self) -> bool {
         self.lock.try_lock().is_err() || self.idle.lock().is_some()
     }
@@ -116,8 +117,8 @@ impl PinnedSlot {
     /// Waits for the lock; requests get it in the order of their calls.
     pub(super) async fn lock(self: Arc<Self>) -> PinnedLock {
         let guard = Arc::clone(&self.lock).lock_owned().await;
-        let mut held = PinnedLock { _guard: guard, stream: None, pinned: None, permit: None, slot: self };
-        let idle = held.slot.idle.lock().take();
+        let mut held = PinnedLock { _guard: guard, stream: None, pinned: None, permit: None, entry: self };
+        let idle = held.entry.idle.lock().take();
         let Some(mut idle) = idle else { return held };
         let usable = idle.expires > Instant::now()
             && !idle.pinned.endpoint.is_removed()
@@ -131,19 +132,19 @@ impl PinnedSlot {
     }
 
     /// Closes the idle connection when the server closes it or sends anything, or at `expires`.
-    async fn close_when_unusable(slot: Weak<PinnedSlot>, expires: Instant) {
-        let closed_by_server = poll_fn(|cx| match slot.upgrade() {
-            Some(slot) => {
+    async fn close_when_unusable(entry: Weak<PinnedEntry>, expires: Instant) {
+        let closed_by_server = poll_fn(|cx| match entry.upgrade() {
+            Some(entry) => {
                 let quiet =
-                    slot.idle.lock().as_mut().is_some_and(|idle| is_quiet(&mut idle.stream, cx.waker()));
+                    entry.idle.lock().as_mut().is_some_and(|idle| is_quiet(&mut idle.stream, cx.waker()));
                 if quiet { Poll::Pending } else { Poll::Ready(()) }
             }
             None => Poll::Ready(()),
         });
         let _ = timeout_at(expires, closed_by_server).await;
-        if let Some(slot) = slot.upgrade() {
-            // Another connection may be in the slot by now: that one has a task of its own.
-            let mut idle = slot.idle.lock();
+        if let Some(entry) = entry.upgrade() {
+            // Another connection may be in the entry by now: that one has a task of its own.
+            let mut idle = entry.idle.lock();
             if idle.as_ref().is_some_and(|idle| idle.expires == expires) {
                 *idle = None;
             }
@@ -182,16 +183,16 @@ impl PinnedLock {
 
     /// Keeps a connection for the next request, unless its server already has `keepalive.max` pinned connections.
     pub(super) fn keep(self, (stream, endpoint): (Stream, Arc<Endpoint>), idle_timeout: Duration) {
-        let max = self.slot.upstream.settings().keepalive_max;
+        let max = self.entry.upstream.settings().keepalive_max;
         let pinned = match self.pinned {
             Some(pinned) if Arc::ptr_eq(&pinned.endpoint, &endpoint) => Some(pinned),
-            Some(_) | None => PinnedEndpoint::new(&self.slot.upstream, endpoint, max),
+            Some(_) | None => PinnedEndpoint::new(&self.entry.upstream, endpoint, max),
         };
         let Some(pinned) = pinned.filter(|pinned| !pinned.endpoint.is_removed()) else { return };
         let expires = Instant::now() + idle_timeout;
-        let mut idle = self.slot.idle.lock();
-        // Spawned while the slot is locked: the task sees the connection.
-        let watching = PinnedSlot::close_when_unusable(Arc::downgrade(&self.slot), expires);
+        let mut idle = self.entry.idle.lock();
+        // Spawned while the entry is locked: the task sees the connection.
+        let watching = PinnedEntry::close_when_unusable(Arc::downgrade(&self.entry), expires);
         let watcher = Watcher(tokio::spawn(watching).abort_handle());
         *idle = Some(IdlePinned { stream, expires, pinned, permit: self.permit, _watcher: watcher });
     }

@@ -12,7 +12,7 @@ use http::{HeaderValue, Method};
 use super::downstream::FieldWriter;
 use super::downstream::h1::write_response_head;
 use super::error_body::{BodyChange, CheckedBody, ErrorResponse};
-use super::forwarded_fields::{ConformingFields, conforming_length};
+use super::forwarded_response::{ConformingFields, conforming_length};
 use super::limits::headers::{self, RuleResult};
 use super::message::{HeaderFields, ResponseHeadParts};
 use super::response_headers::ResponseHeaderMutations;
@@ -66,12 +66,12 @@ impl PreviewedHeaders {
 
 /// An upstream's error response with no fields but those of its body.
 #[derive(Debug)]
-pub(crate) struct GivenResponse {
+pub(crate) struct SampleResponse {
     head: UpstreamResponseHead,
     body: Bytes,
 }
 
-impl GivenResponse {
+impl SampleResponse {
     /// # Errors
     /// A constant text: the header section is malformed.
     pub(crate) fn new(status: u16, media_type: &HeaderValue, body: Bytes) -> Result<Self, &'static str> {
@@ -83,7 +83,7 @@ impl GivenResponse {
             reason: Bytes::new(),
             headers_only: false,
         };
-        Ok(GivenResponse { head, body })
+        Ok(SampleResponse { head, body })
     }
 
     /// Checks the response as [`super::classify`] does. A response to HEAD has no body.
@@ -141,7 +141,7 @@ impl CheckedResponse<'_> {
         let fields = ConformingFields {
             response_head: self.head,
             error: forwarded,
-            rules: context.error_config,
+            settings: context.error_config,
             request_id,
             added: &added.0,
             now,

@@ -12,7 +12,7 @@ use super::gateway::Gateway;
 use crate::contract::grpc::{self, GrpcFamily};
 use crate::contract::{Cause, Fault, LocalReply, Trigger};
 use crate::http::{ascii_class, partial_request, trace_context};
-use crate::telemetry::{AccessRecord, CloseReason, Outcome, ResponseOrigin};
+use crate::telemetry::{AccessRecord, CloseReason, RequestOutcome, ResponseOrigin};
 
 /// How a request ended.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl RequestEnd {
     }
 
     /// The end of the request, given how much of its response was delivered.
-    pub(super) fn after(self, outcome: DeliveryOutcome) -> RequestEnd {
+    pub(super) fn with_delivery(self, outcome: DeliveryOutcome) -> RequestEnd {
         match outcome {
             DeliveryOutcome::Complete => self,
             DeliveryOutcome::Aborted(fault) => RequestEnd::Aborted { status: self.status(), fault },
@@ -145,36 +145,36 @@ pub(super) fn count_grpc_error(exchange: &Exchange<'_>, trigger: Trigger, reply:
 }
 
 /// Counts and logs a request that has ended now.
-pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd, now: Instant) {
+pub(super) fn record_request_end(exchange: &Exchange<'_>, end: &RequestEnd, now: Instant) {
     let context = exchange.context;
     let (gateway, metrics) = (context.gateway, context.metrics());
     let elapsed = now.saturating_duration_since(context.started);
     // Requests of disconnected clients count too.
     gateway.metrics.overhead(elapsed.saturating_sub(exchange.client.total_wait()));
     let (status, fault, outcome) = match end {
-        RequestEnd::Forwarded { status } => (Some(*status), None, Outcome::Forwarded),
-        RequestEnd::Replaced { status } => (Some(*status), None, Outcome::Replaced),
+        RequestEnd::Forwarded { status } => (Some(*status), None, RequestOutcome::Forwarded),
+        RequestEnd::Replaced { status } => (Some(*status), None, RequestOutcome::Replaced),
         RequestEnd::LocalError { status, fault } => {
-            (Some(*status), Some(fault), Outcome::for_reply(*status, fault.cause()))
+            (Some(*status), Some(fault), RequestOutcome::for_reply(*status, fault.cause()))
         }
-        RequestEnd::Preflight { status } => (Some(*status), None, Outcome::Preflight),
-        RequestEnd::Redirected { status } => (Some(*status), None, Outcome::Redirected),
-        RequestEnd::FixedResponse { status } => (Some(*status), None, Outcome::FixedResponse),
+        RequestEnd::Preflight { status } => (Some(*status), None, RequestOutcome::Preflight),
+        RequestEnd::Redirected { status } => (Some(*status), None, RequestOutcome::Redirected),
+        RequestEnd::FixedResponse { status } => (Some(*status), None, RequestOutcome::FixedResponse),
         RequestEnd::Aborted { status, fault } => {
             gateway.metrics.aborted(fault.cause());
-            (Some(*status), Some(fault), Outcome::Aborted)
+            (Some(*status), Some(fault), RequestOutcome::Aborted)
         }
         RequestEnd::TunnelIdle { status } => {
             gateway.metrics.aborted_tunnel_idle();
-            (Some(*status), None, Outcome::TunnelIdle)
+            (Some(*status), None, RequestOutcome::TunnelIdle)
         }
         RequestEnd::ClientDisconnected { status } => {
             metrics.client_disconnected();
-            (*status, None, Outcome::ClientDisconnected)
+            (*status, None, RequestOutcome::ClientDisconnected)
         }
     };
     // The duration of an abandoned response says nothing about the gateway or the upstream.
-    if let Some(status) = status.filter(|_| outcome != Outcome::ClientDisconnected) {
+    if let Some(status) = status.filter(|_| outcome != RequestOutcome::ClientDisconnected) {
         metrics.duration(status, elapsed);
     }
     let is_error = match end {
@@ -199,7 +199,7 @@ pub(super) fn record(exchange: &Exchange<'_>, end: &RequestEnd, now: Instant) {
 /// The line of a request in the access log.
 fn access_record<'r>(
     exchange: &'r Exchange<'_>,
-    (code, fault, outcome): (Option<u16>, Option<&'r Fault>, Outcome),
+    (code, fault, outcome): (Option<u16>, Option<&'r Fault>, RequestOutcome),
     elapsed: Duration,
 ) -> AccessRecord<'r> {
     let Exchange { context, record, client, .. } = exchange;
@@ -214,14 +214,14 @@ fn access_record<'r>(
         protocol: client.protocol_name(),
         tls: client.listener_origin().tls_version,
         user_agent: request.user_agent,
-        client_ip: context.client.ip(),
+        client_ip: context.client_address.ip(),
         upstream: context.route.map_or("", |route| route.upstream.name()),
         server: record.server(),
         cause: fault.map(Fault::cause),
         phase: fault.map(Fault::phase),
         code,
         upstream_status: record.upstream_status,
-        bytes_in: client.received() + record.tunnel_bytes_in,
+        bytes_in: client.body_bytes_received() + record.tunnel_bytes_in,
         bytes_out: record.response_bytes,
         attempts: None,
         elapsed,
@@ -278,7 +278,7 @@ struct LoggedAttempt<'r> {
 }
 
 /// All attempts as a JSON list, if there was more than one.
-fn attempt_list(exchange: &Exchange<'_>, fault: Option<&Fault>, outcome: Outcome) -> Option<String> {
+fn attempt_list(exchange: &Exchange<'_>, fault: Option<&Fault>, outcome: RequestOutcome) -> Option<String> {
     let record = &exchange.record;
     let last_started = record.retried_attempts.last()?.ended;
     let failed = record.retried_attempts.iter().map(|attempt| LoggedAttempt {
@@ -290,9 +290,9 @@ fn attempt_list(exchange: &Exchange<'_>, fault: Option<&Fault>, outcome: Outcome
         ms: milliseconds(attempt.elapsed),
     });
     // An attempt ends with the response headers; the body is not part of it.
-    let answered =
+    let response_time =
         record.response_headers_time.map(|waited| record.connect_time.unwrap_or_default() + waited);
-    let (cause, elapsed) = match (answered, fault) {
+    let (cause, elapsed) = match (response_time, fault) {
         (Some(elapsed), _) => ("ok", elapsed),
         (None, Some(fault)) => (fault.cause().name(), last_started.elapsed()),
         (None, None) => (outcome.name(), last_started.elapsed()),

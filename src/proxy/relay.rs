@@ -17,7 +17,7 @@ use super::context::{Exchange, Forwarding};
 use super::deadlines::TimeLimit;
 use super::downstream::Downstream;
 use super::error_body::ConformingBody;
-use super::forwarded_fields::{ConformingFields, conforming_length, forward_fields, write_response_headers};
+use super::forwarded_response::{ConformingFields, conforming_length, forward_fields, write_gateway_fields};
 use super::local_reply::{self, SendResult};
 use super::message::{self, BodyLength, ResponseHeadParts};
 use super::record::DeliveryOutcome;
@@ -83,7 +83,7 @@ pub(super) async fn forward(
     let sent = sender.queue_response_head(&ResponseHeadParts { status, reason, length }, |writer| {
         let sent = forward_fields(writer, response_head, |name| !response_headers.overrides(name));
         sent.add_missing(writer, request_id, SystemTime::now);
-        write_response_headers(writer, response_headers, &response_head.fields, |_| true);
+        write_gateway_fields(writer, response_headers, &response_head.fields, |_| true);
     });
     if sent.is_err() {
         return DeliveryOutcome::ClientDisconnected;
@@ -95,7 +95,7 @@ pub(super) async fn forward(
         exchange,
         forwarding,
         response,
-        BodyTraits { streaming: response_head.parsed.is_streaming, delimited },
+        BodyProperties { streaming: response_head.parsed.is_streaming, delimited },
     )
     .await;
     match &outcome {
@@ -144,7 +144,7 @@ pub(super) async fn forward_upgrade(
         let sent = forward_fields(writer, &response_head, |name| !response_headers.overrides(name));
         // A 101 needs no Date (RFC 9110 6.6.1).
         sent.add_missing_request_id(writer, request_id);
-        write_response_headers(writer, response_headers, &response_head.fields, |_| true);
+        write_gateway_fields(writer, response_headers, &response_head.fields, |_| true);
         writer.append(b"Upgrade", protocol);
     });
     if sent.is_err() {
@@ -192,7 +192,7 @@ pub(super) async fn forward_error(
     let fields = ConformingFields {
         response_head,
         error,
-        rules: exchange.context.error_config(),
+        settings: exchange.context.error_config(),
         request_id: &exchange.context.request_id,
         added: &exchange.response_headers,
         now: SystemTime::now(),
@@ -216,7 +216,7 @@ pub(super) async fn forward_error(
 /// Properties of the response body that select the idle timeout, and the reaction to a client that closes its sending
 /// side.
 #[derive(Clone, Copy, Debug)]
-struct BodyTraits {
+struct BodyProperties {
     /// An event stream or gRPC: `timeouts.stream_idle` applies instead of `timeouts.body_idle`.
     streaming: bool,
     /// The body is delimited by Content-Length, chunks or END_STREAM, not by the close of the connection.
@@ -237,7 +237,7 @@ enum RelayStep {
 
 /// The state of a relay between its steps.
 struct Relay {
-    body_traits: BodyTraits,
+    body_traits: BodyProperties,
     /// The whole response was read and queued.
     response_ended: bool,
     /// The upload is polled: it sends the rest of the request body, then reports a client that disconnects.
@@ -255,7 +255,7 @@ async fn relay_body(
     exchange: &mut Exchange<'_>,
     forwarding: &mut Forwarding<'_>,
     response: &mut UpstreamResponse,
-    body_traits: BodyTraits,
+    body_traits: BodyProperties,
 ) -> DeliveryOutcome {
     let conn = &mut response.conn;
     let mut now = Instant::now();

@@ -27,7 +27,7 @@ use crate::tls::client_certificate::ClientCertificate;
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival<'a> {
+pub(super) struct RequestSource<'a> {
     /// The index of the listener.
     pub(super) listener: usize,
     /// As in [`RequestContext::peer`].
@@ -39,14 +39,14 @@ pub(super) struct Arrival<'a> {
 /// Serves one valid request: sends its response and records it.
 pub(super) async fn serve(
     gateway: &Gateway,
-    Arrival { listener, peer, certificate }: Arrival<'_>,
+    RequestSource { listener, peer, certificate }: RequestSource<'_>,
     client: &mut Downstream,
     request: &Request,
 ) {
     let snapshot = gateway.snapshot.load_full();
     let context = RequestContext::begin(gateway, &snapshot, request, peer, certificate);
     let routing = routing::route(&context, request, listener, client.listener_origin());
-    let context = context.with_route(routing.route(), routing.rules());
+    let context = context.with_route(routing.route(), routing.settings());
     let mut exchange = Exchange::begin(&context, client);
     let end = match take_steps(&mut exchange, routing, request).await {
         Ok(end) => end,
@@ -55,13 +55,13 @@ pub(super) async fn serve(
     };
     let ended = Instant::now();
     outcome::conclude(&mut exchange, &end, ended);
-    record::record(&exchange, &end, ended);
+    record::record_request_end(&exchange, &end, ended);
 }
 
 /// Rejects a request before it is routed: it is malformed or too slow, or its connection is over a limit.
 pub(super) async fn reject(
     gateway: &Gateway,
-    Arrival { listener, peer, .. }: Arrival<'_>,
+    RequestSource { listener, peer, .. }: RequestSource<'_>,
     client: &mut Downstream,
     rejected: RejectedRequest,
 ) {
@@ -76,12 +76,12 @@ pub(super) async fn reject(
         user_agent: user_agent.as_deref(),
     };
     let host = host.as_deref().map(authority::routing_host);
-    let rules = snapshot.unrouted_rules(listener, host.as_deref(), None);
-    let response_headers = cors::for_rejected(rules.cors, origin.as_deref(), grpc);
-    let context = RequestContext::unrouted(gateway, &snapshot, rules, received, peer);
+    let settings = snapshot.unrouted_settings(listener, host.as_deref(), None);
+    let response_headers = cors::for_rejected(settings.cors, origin.as_deref(), grpc);
+    let context = RequestContext::unrouted(gateway, &snapshot, settings, received, peer);
     let mut exchange = Exchange { response_headers, ..Exchange::begin(&context, client) };
     let end = respond(&mut exchange, FinalResponse::Fault(fault)).await;
-    record::record(&exchange, &end, Instant::now());
+    record::record_request_end(&exchange, &end, Instant::now());
 }
 
 /// Takes a request through its steps, in order. The first fault ends it.
@@ -102,7 +102,7 @@ async fn take_steps<'a>(
             return Ok(respond(exchange, FinalResponse::Preflight(fields)).await);
         }
         Routing::NoRoute { fault, allow, .. } => {
-            cors::apply(&mut exchange.response_headers, context.rules.cors, request);
+            cors::apply(&mut exchange.response_headers, context.settings.cors, request);
             if let Some(methods) = allow {
                 exchange.response_headers.set_allow(methods);
             }
@@ -110,7 +110,7 @@ async fn take_steps<'a>(
         }
     };
     // Errors have CORS fields too.
-    cors::apply(&mut exchange.response_headers, context.rules.cors, request);
+    cors::apply(&mut exchange.response_headers, context.settings.cors, request);
     // Before the limits: a denied request consumes nothing.
     if let Err(fault) = access::check(context, route, request) {
         limits::add_current_state(&mut exchange.response_headers, context, route, request);
@@ -154,7 +154,7 @@ async fn take_steps<'a>(
 /// [`Exchange`]: what is needed is determined again, and the response has a new request ID.
 pub(super) async fn respond_after_panic(
     gateway: &Gateway,
-    Arrival { listener, peer, certificate }: Arrival<'_>,
+    RequestSource { listener, peer, certificate }: RequestSource<'_>,
     client: &mut Downstream,
     request: &Request,
 ) {
@@ -165,10 +165,10 @@ pub(super) async fn respond_after_panic(
     let routing =
         catch_unwind(AssertUnwindSafe(|| routing::route(&context, request, listener, listener_origin)));
     let context = match &routing {
-        Ok(routing) => context.with_route(routing.route(), routing.rules()),
-        Err(_) => context.with_route(None, snapshot.listener_rules(listener)),
+        Ok(routing) => context.with_route(routing.route(), routing.settings()),
+        Err(_) => context.with_route(None, snapshot.listener_settings(listener)),
     };
-    let response_headers = catch_unwind(AssertUnwindSafe(|| response_headers_again(&context, request)));
+    let response_headers = catch_unwind(AssertUnwindSafe(|| rebuild_response_headers(&context, request)));
     let mut exchange = Exchange {
         response_headers: response_headers.unwrap_or_default(),
         ..Exchange::begin(&context, client)
@@ -177,13 +177,13 @@ pub(super) async fn respond_after_panic(
     exchange.record.request_sent = RequestSent::Full;
     let fault = Fault::new(Cause::ProxyInternalError, Phase::Internal);
     let end = respond(&mut exchange, FinalResponse::Fault(fault)).await;
-    record::record(&exchange, &end, Instant::now());
+    record::record_request_end(&exchange, &end, Instant::now());
 }
 
-fn response_headers_again(context: &RequestContext<'_>, request: &Request) -> ResponseHeaderMutations {
+fn rebuild_response_headers(context: &RequestContext<'_>, request: &Request) -> ResponseHeaderMutations {
     let mut response_headers = ResponseHeaderMutations::default();
     request_values::apply_response_edits(&mut response_headers, context, request);
-    cors::apply(&mut response_headers, context.rules.cors, request);
+    cors::apply(&mut response_headers, context.settings.cors, request);
     if let Some(route) = context.route {
         limits::add_current_state(&mut response_headers, context, route, request);
     }

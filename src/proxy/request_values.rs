@@ -84,7 +84,9 @@ fn render(
     let parameters = route.config.pattern.values(request.path());
     let host = authority::routing_host(&request.authority);
     edits.render(|placeholder| match placeholder {
-        Placeholder::ClientIp => context.client.ip().map(|ip| Cow::Owned(ip.to_string().into_bytes())),
+        Placeholder::ClientIp => {
+            context.client_address.ip().map(|ip| Cow::Owned(ip.to_string().into_bytes()))
+        }
         Placeholder::Host => (!host.is_empty()).then(|| Cow::Owned(host.as_bytes().to_vec())),
         Placeholder::Path => Some(Cow::Borrowed(request.path())),
         Placeholder::RequestId => Some(Cow::Borrowed(context.request_id.as_bytes())),

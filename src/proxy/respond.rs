@@ -100,7 +100,7 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse
             outcome
         }
     };
-    end.after(outcome)
+    end.with_delivery(outcome)
 }
 
 /// Applies the route's `response_headers` to a local reply. An error keeps the fields that the contract defines for it.

@@ -15,7 +15,7 @@ use crate::http::cors::CorsPolicy;
 use crate::http::reported_origin::ListenerOrigin;
 use crate::http::route_conditions::ConditionSource;
 use crate::http::{authority, path};
-use crate::snapshot::{ResponseRules, Route, Snapshot};
+use crate::snapshot::{ResponseSettings, Route, Snapshot};
 
 /// The result of routing.
 #[derive(Debug)]
@@ -25,12 +25,12 @@ pub(super) enum Routing<'a> {
     /// A preflight for a request with this method; the gateway responds to it by this policy.
     Preflight {
         route: Option<&'a Route>,
-        rules: ResponseRules<'a>,
+        settings: ResponseSettings<'a>,
         policy: &'a Arc<CorsPolicy>,
         method: PreflightMethod,
     },
     /// No route gets the request: none matches, or the path is ambiguous. `allow` is the value of `Allow`, if only the method does not match.
-    NoRoute { rules: ResponseRules<'a>, fault: Fault, allow: Option<HeaderValue> },
+    NoRoute { settings: ResponseSettings<'a>, fault: Fault, allow: Option<HeaderValue> },
 }
 
 impl<'a> Routing<'a> {
@@ -44,10 +44,10 @@ impl<'a> Routing<'a> {
     }
 
     /// The `errors` and CORS configuration of the response.
-    pub(super) fn rules(&self) -> ResponseRules<'a> {
+    pub(super) fn settings(&self) -> ResponseSettings<'a> {
         match self {
-            Routing::Route(route) => route.response_rules(),
-            Routing::Preflight { rules, .. } | Routing::NoRoute { rules, .. } => *rules,
+            Routing::Route(route) => route.response_settings(),
+            Routing::Preflight { settings, .. } | Routing::NoRoute { settings, .. } => *settings,
         }
     }
 }
@@ -72,21 +72,22 @@ pub(super) fn route<'a>(
     if let Some(method) = cors::preflight_method(request) {
         let by_method = |method| lookup.find(method).ok().flatten();
         // A method that no route has: the policy is that of the path all the same, so that the preflight is not forwarded.
-        let (route, of_path) = match &method {
+        let (route, options_route) = match &method {
             PreflightMethod::Routable(method) => (by_method(method), None),
             PreflightMethod::NeverAccepted => (None, by_method(&request.method)),
         };
-        let rules = route.or(of_path).map_or_else(|| lookup.unrouted_rules(), Route::response_rules);
-        if let Some(policy) = rules.cors {
-            return Routing::Preflight { route, rules, policy, method };
+        let settings =
+            route.or(options_route).map_or_else(|| lookup.unrouted_settings(), Route::response_settings);
+        if let Some(policy) = settings.cors {
+            return Routing::Preflight { route, settings, policy, method };
         }
     }
     match lookup.find(&request.method) {
         Ok(Some(route)) => Routing::Route(route),
         Ok(None) => lookup.no_route(),
         Err(fault) => {
-            let rules = snapshot.unrouted_rules(listener, Some(lookup.host), None);
-            Routing::NoRoute { rules, fault, allow: None }
+            let settings = snapshot.unrouted_settings(listener, Some(lookup.host), None);
+            Routing::NoRoute { settings, fault, allow: None }
         }
     }
 }
@@ -135,21 +136,21 @@ impl<'a> RouteLookup<'a, '_> {
     /// The result if no route matches.
     fn no_route(&self) -> Routing<'a> {
         let fault = |cause| Fault::new(cause, Phase::Route);
-        let rules = self.unrouted_rules();
+        let settings = self.unrouted_settings();
         if !self.snapshot.router.has_other_methods(self.host, self.path, self) {
-            return Routing::NoRoute { rules, fault: fault(Cause::DestinationNotFound), allow: None };
+            return Routing::NoRoute { settings, fault: fault(Cause::DestinationNotFound), allow: None };
         }
         let methods = self.snapshot.router.allowed_methods(self.host, self.path, self);
         let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
         let allow = HeaderValue::from_str(&names.join(", ")).ok();
-        Routing::NoRoute { rules, fault: fault(Cause::MethodNotAllowed), allow }
+        Routing::NoRoute { settings, fault: fault(Cause::MethodNotAllowed), allow }
     }
 
-    /// The rules of the response if no route has this host, path and method.
-    fn unrouted_rules(&self) -> ResponseRules<'a> {
+    /// The settings of the response if no route has this host, path and method.
+    fn unrouted_settings(&self) -> ResponseSettings<'a> {
         let other_methods = self.snapshot.router.has_other_methods(self.host, self.path, self);
         let path = other_methods.then_some(self.path);
-        self.snapshot.unrouted_rules(self.listener, Some(self.host), path)
+        self.snapshot.unrouted_settings(self.listener, Some(self.host), path)
     }
 }
 

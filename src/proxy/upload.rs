@@ -218,7 +218,7 @@ impl Upload {
     }
 
     /// The limit while the upload waits for the client (`client.body_timeout`, `client.min_body_rate`).
-    pub(super) fn client_limit(&self, client_config: &config::ClientLimits, now: Instant) -> TimeLimit {
+    pub(super) fn client_limit(&self, client_config: &config::ClientSettings, now: Instant) -> TimeLimit {
         if let Some(idle_timeout) = self.idle_timeout {
             return TimeLimit::new(self.idle_since + idle_timeout, Cause::ClientTooSlow, Phase::Send);
         }
@@ -233,7 +233,7 @@ impl Upload {
     }
 
     /// `client.body_timeout` alone: the minimum rate no longer applies once the response headers are sent.
-    pub(super) fn idle_limit(&self, client_config: &config::ClientLimits) -> TimeLimit {
+    pub(super) fn idle_limit(&self, client_config: &config::ClientSettings) -> TimeLimit {
         TimeLimit::new(self.idle_since + client_config.body_timeout, Cause::ClientTooSlow, Phase::Send)
     }
 

@@ -155,7 +155,7 @@ impl Process {
         let snapshot = self.gateway.snapshot.load_full();
         let upstreams = reload::upstream_runtimes(&snapshot);
         let lookups = join_all(upstreams.iter().map(|upstream| tasks::resolve_all(upstream)));
-        tokio::join!(lookups, tasks::connect_backends(&snapshot.stores));
+        tokio::join!(lookups, tasks::connect_backends(&snapshot.backends));
         let mut upstream_tasks = UpstreamTasks::default();
         upstream_tasks.update(&upstreams);
         upstream_tasks

@@ -81,7 +81,7 @@ impl Reload {
         // Resolves the names of new upstreams before their first request.
         let new = upstreams.iter().filter(|upstream| !self.upstream_tasks.contains(upstream));
         join_all(new.map(|upstream| tasks::resolve_all(upstream))).await;
-        tasks::connect_backends(&snapshot.stores).await;
+        tasks::connect_backends(&snapshot.backends).await;
         if self.is_draining() {
             return info!("ignored SIGHUP: shutting down");
         }

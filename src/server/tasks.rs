@@ -87,13 +87,13 @@ async fn sweep_periodically(upstream: Arc<UpstreamRuntime>) {
 
 /// Starts connecting to these backends and waits until each was tried once, at most `BACKEND_CONNECT_TIMEOUT`, so that
 /// the first requests are counted there.
-pub(crate) async fn connect_backends(stores: &[Arc<RedisBackend>]) {
-    for store in stores {
-        store.start_reconnecting();
+pub(crate) async fn connect_backends(backends: &[Arc<RedisBackend>]) {
+    for backend in backends {
+        backend.start_reconnecting();
     }
     timeout_at(
         Instant::now() + BACKEND_CONNECT_TIMEOUT,
-        join_all(stores.iter().map(|store| store.wait_for_first_attempt())),
+        join_all(backends.iter().map(|backend| backend.wait_for_first_attempt())),
     )
     .await;
 }

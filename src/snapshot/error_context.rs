@@ -1,4 +1,4 @@
-//! The inputs of an error response: combines the configuration (contract, overrides, rules of the route) with the facts
+//! The inputs of an error response: combines the configuration (contract, overrides, settings of the route) with the facts
 //! of one request and passes them to [`crate::contract`], which decides.
 //!
 //! The request path and `explain` both use it, so that they cannot differ. Pure. The sender of local replies adds the
@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use crate::config::ErrorRules;
+use crate::config::ErrorSettings;
 use crate::contract::grpc::GrpcFamily;
 use crate::contract::reply::PROBLEM_MEDIA_TYPE;
 use crate::contract::{
@@ -24,8 +24,8 @@ pub(crate) struct ErrorContext<'a> {
     pub contract: &'a Contract,
     /// Overrides for all routes. Those of `error_config` take precedence.
     pub overrides: &'a [Override],
-    /// The error rules of the route, or those for requests that match no route.
-    pub error_config: &'a ErrorRules,
+    /// The error settings of the route, or those for requests that match no route.
+    pub error_config: &'a ErrorSettings,
     /// The upstream's name; `None` if no route matched.
     pub upstream: Option<&'a str>,
     /// The method of the request; GET if it could not be parsed.
@@ -37,11 +37,14 @@ pub(crate) struct ErrorContext<'a> {
 }
 
 /// The format of the error bodies for a request with these `Accept` fields.
-pub(crate) fn body_format<'a>(rules: &ErrorRules, accept: impl Iterator<Item = &'a [u8]>) -> BodyFormat {
-    if !rules.negotiate {
+pub(crate) fn body_format<'a>(
+    settings: &ErrorSettings,
+    accept: impl Iterator<Item = &'a [u8]>,
+) -> BodyFormat {
+    if !settings.negotiate {
         return BodyFormat::Contract;
     }
-    let other = rules.contract.media_type().as_bytes();
+    let other = settings.contract.media_type().as_bytes();
     if accept::prefers(accept, PROBLEM_MEDIA_TYPE.as_bytes(), other) {
         BodyFormat::NegotiatedProblem
     } else {
@@ -76,14 +79,14 @@ impl ErrorContext<'_> {
     /// What of the body of an upstream's error may be sent with the status of `decision`.
     pub(crate) fn extraction(&self, upstream_status: u16, decision: &Decision) -> Extraction<'_> {
         let sent = decision.code().status();
-        let rules = self.error_config;
+        let settings = self.error_config;
         let client_error = upstream_status < 500 && sent < 500;
         Extraction {
-            message: rules.upstream_messages.allowed(upstream_status, sent),
-            any_type: client_error || rules.upstream_messages == UpstreamMessages::All,
+            message: settings.upstream_messages.allowed(upstream_status, sent),
+            any_type: client_error || settings.upstream_messages == UpstreamMessages::All,
             details: client_error,
-            message_paths: &rules.message_paths,
-            keep_details: &rules.keep_details,
+            message_paths: &settings.message_paths,
+            keep_details: &settings.keep_details,
         }
     }
 

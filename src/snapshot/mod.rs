@@ -5,18 +5,18 @@
 //! path looks up nothing by name. State that must survive a reload is carried over from the previous snapshot. Building
 //! opens no socket: upstreams connect on the first request, rate-limit backends when the server starts them.
 
+mod backends;
 pub(crate) mod error_context;
 pub(crate) mod logging;
 pub(crate) mod rate_limits;
 pub mod router;
-mod stores;
 mod unrouted;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::config::{self, ClientLimits, Config, Timeouts};
+use crate::config::{self, ClientSettings, Config, Timeouts};
 use crate::contract::Override;
 use crate::http::authority::UpstreamHost;
 use crate::limit::redis::RedisBackend;
@@ -32,7 +32,7 @@ use crate::upstream::settings::{NameSource, ServerSpec, UpstreamSettings};
 
 use rate_limits::RateLimitRule;
 use router::Router;
-pub(crate) use unrouted::{ResponseRules, Unrouted};
+pub(crate) use unrouted::{ResponseSettings, Unrouted};
 
 /// Everything that the request path reads, behind one pointer.
 #[derive(Debug)]
@@ -40,21 +40,21 @@ pub(crate) struct Snapshot {
     /// Overrides for all routes.
     pub(crate) overrides: Vec<Override>,
     /// Limits for clients. Shared, because an idle connection keeps them between requests.
-    pub(crate) client: Arc<ClientLimits>,
+    pub(crate) client: Arc<ClientSettings>,
     /// The access log.
     pub(crate) access: AccessLog,
     /// Maps host, path and method to a route.
     pub(crate) router: Router,
     /// The routes, in the order of the configuration file.
     pub(crate) routes: Vec<Route>,
-    /// The rules for requests that match no route.
+    /// The settings for requests that match no route.
     pub(crate) unrouted: Unrouted,
     /// The upstreams, in the order of the configuration file.
     pub(crate) upstreams: Vec<UpstreamHandle>,
     /// The rate limits, in the order of the configuration file.
     pub(crate) rate_limits: Vec<Arc<RateLimitRule>>,
     /// The shared rate-limit backends, in the order of the configuration file.
-    pub(crate) stores: Vec<Arc<RedisBackend>>,
+    pub(crate) backends: Vec<Arc<RedisBackend>>,
     /// Which header fields report rate limits to clients.
     pub(crate) limit_headers: config::LimitHeaders,
     /// The names that have metric series.
@@ -110,9 +110,9 @@ impl Route {
         &self.config.timeouts
     }
 
-    /// The rules of its responses.
-    pub(crate) fn response_rules(&self) -> ResponseRules<'_> {
-        ResponseRules { errors: &self.config.errors, cors: self.config.cors.as_ref() }
+    /// The settings of its responses.
+    pub(crate) fn response_settings(&self) -> ResponseSettings<'_> {
+        ResponseSettings { errors: &self.config.errors, cors: self.config.cors.as_ref() }
     }
 }
 
@@ -136,9 +136,9 @@ impl Snapshot {
             .map(|upstream| UpstreamHandle::build(upstream, metrics, previous))
             .collect();
         let previous_rules = previous.map_or(&[][..], |previous| &previous.rate_limits);
-        let previous_stores = previous.map_or(&[][..], |previous| &previous.stores);
-        let stores = stores::carry_over(&config.stores, previous_stores, metrics);
-        let rate_limits = rate_limits::rules(&config.rate_limits, &stores, previous_rules, metrics);
+        let previous_backends = previous.map_or(&[][..], |previous| &previous.backends);
+        let backends = backends::carry_over(&config.stores, previous_backends, metrics);
+        let rate_limits = rate_limits::rules(&config.rate_limits, &backends, previous_rules, metrics);
         let mut routes = Vec::with_capacity(config.routes.len());
         let mut local = None;
         for route in &config.routes {
@@ -187,7 +187,7 @@ impl Snapshot {
             unrouted: Unrouted::of(config, metrics),
             upstreams,
             rate_limits,
-            stores,
+            backends,
             limit_headers: config.rate_limit_headers,
             series_names,
         })

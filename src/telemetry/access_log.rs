@@ -24,7 +24,7 @@ pub(crate) enum LoggedRequests {
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum RequestOutcome {
     /// The upstream's response was forwarded.
     Forwarded,
     /// The upstream's response was replaced.
@@ -49,70 +49,72 @@ pub(crate) enum Outcome {
     ClientDisconnected,
 }
 
-impl Outcome {
+impl RequestOutcome {
     /// The outcome of a local reply with this code and cause. Lack of capacity, what the client caused and what ended
     /// before an upstream was chosen are rejections even if the code is 500 or above, such as 501 for CONNECT.
     pub(crate) const fn for_reply(code: u16, cause: Cause) -> Self {
         match cause.usual_phase() {
-            Phase::Internal => Outcome::InternalError,
-            Phase::Admit => Outcome::Rejected,
-            _ if code < 500 || cause.is_overload() || cause.is_client_error() => Outcome::Rejected,
+            Phase::Internal => RequestOutcome::InternalError,
+            Phase::Admit => RequestOutcome::Rejected,
+            _ if code < 500 || cause.is_overload() || cause.is_client_error() => RequestOutcome::Rejected,
             Phase::RequestHeaders
             | Phase::Route
             | Phase::Connect
             | Phase::Send
             | Phase::ResponseHeaders
             | Phase::ResponseBody
-            | Phase::Relay => Outcome::UpstreamFailed,
+            | Phase::Relay => RequestOutcome::UpstreamFailed,
         }
     }
 
     /// The value of the field `outcome`.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Outcome::Forwarded => "forwarded",
-            Outcome::Replaced => "replaced",
-            Outcome::UpstreamFailed => "upstream_failed",
-            Outcome::InternalError => "internal_error",
-            Outcome::Rejected => "rejected",
-            Outcome::Preflight => "preflight",
-            Outcome::Redirected => "redirected",
-            Outcome::FixedResponse => "responded",
-            Outcome::Aborted => "aborted",
-            Outcome::TunnelIdle => "tunnel_idle",
-            Outcome::ClientDisconnected => "client_disconnected",
+            RequestOutcome::Forwarded => "forwarded",
+            RequestOutcome::Replaced => "replaced",
+            RequestOutcome::UpstreamFailed => "upstream_failed",
+            RequestOutcome::InternalError => "internal_error",
+            RequestOutcome::Rejected => "rejected",
+            RequestOutcome::Preflight => "preflight",
+            RequestOutcome::Redirected => "redirected",
+            RequestOutcome::FixedResponse => "responded",
+            RequestOutcome::Aborted => "aborted",
+            RequestOutcome::TunnelIdle => "tunnel_idle",
+            RequestOutcome::ClientDisconnected => "client_disconnected",
         }
     }
 
     /// The message of the line.
     pub(crate) const fn message(self) -> &'static str {
         match self {
-            Outcome::Forwarded => "forwarded response",
-            Outcome::Replaced => "replaced upstream response",
-            Outcome::UpstreamFailed => "upstream failed",
-            Outcome::InternalError => "internal error",
-            Outcome::Rejected => "rejected request",
-            Outcome::Preflight => "sent preflight response",
-            Outcome::Redirected => "redirected request",
-            Outcome::FixedResponse => "sent response of route",
-            Outcome::Aborted => "aborted response",
-            Outcome::TunnelIdle => "closed idle tunnel",
-            Outcome::ClientDisconnected => "client disconnected",
+            RequestOutcome::Forwarded => "forwarded response",
+            RequestOutcome::Replaced => "replaced upstream response",
+            RequestOutcome::UpstreamFailed => "upstream failed",
+            RequestOutcome::InternalError => "internal error",
+            RequestOutcome::Rejected => "rejected request",
+            RequestOutcome::Preflight => "sent preflight response",
+            RequestOutcome::Redirected => "redirected request",
+            RequestOutcome::FixedResponse => "sent response of route",
+            RequestOutcome::Aborted => "aborted response",
+            RequestOutcome::TunnelIdle => "closed idle tunnel",
+            RequestOutcome::ClientDisconnected => "client disconnected",
         }
     }
 
     /// `error` for bugs of the gateway, `warn` for failures of the upstream, `info` for successful requests and errors of the client.
     pub(crate) const fn level(self) -> Level {
         match self {
-            Outcome::InternalError => Level::ERROR,
-            Outcome::Replaced | Outcome::UpstreamFailed | Outcome::Aborted => Level::WARN,
-            Outcome::Forwarded
-            | Outcome::Rejected
-            | Outcome::Preflight
-            | Outcome::Redirected
-            | Outcome::FixedResponse
-            | Outcome::TunnelIdle
-            | Outcome::ClientDisconnected => Level::INFO,
+            RequestOutcome::InternalError => Level::ERROR,
+            RequestOutcome::Replaced | RequestOutcome::UpstreamFailed | RequestOutcome::Aborted => {
+                Level::WARN
+            }
+            RequestOutcome::Forwarded
+            | RequestOutcome::Rejected
+            | RequestOutcome::Preflight
+            | RequestOutcome::Redirected
+            | RequestOutcome::FixedResponse
+            | RequestOutcome::TunnelIdle
+            | RequestOutcome::ClientDisconnected => Level::INFO,
         }
     }
 }
@@ -173,7 +175,7 @@ pub(crate) struct AccessRecord<'a> {
     /// Details beyond the cause.
     pub evidence: &'a Evidence,
     /// How the request ended.
-    pub outcome: Outcome,
+    pub outcome: RequestOutcome,
 }
 
 /// Decides which requests are logged, and writes their lines.

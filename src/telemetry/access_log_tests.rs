@@ -63,7 +63,7 @@ fn failed_record<'a>(evidence: &'a Evidence) -> AccessRecord<'a> {
         request_sent: RequestSent::None,
         rule: "",
         evidence,
-        outcome: Outcome::UpstreamFailed,
+        outcome: RequestOutcome::UpstreamFailed,
     }
 }
 
@@ -101,15 +101,15 @@ fn path_bytes_are_decoded_lossily_and_escaped() {
 fn upstream_failures_are_warnings_client_errors_are_not() {
     let evidence = Evidence::none();
     for (outcome, level, message) in [
-        (Outcome::Forwarded, "info", "forwarded response"),
-        (Outcome::Replaced, "warn", "replaced upstream response"),
-        (Outcome::UpstreamFailed, "warn", "upstream failed"),
-        (Outcome::Rejected, "info", "rejected request"),
-        (Outcome::Preflight, "info", "sent preflight response"),
-        (Outcome::Redirected, "info", "redirected request"),
-        (Outcome::FixedResponse, "info", "sent response of route"),
-        (Outcome::Aborted, "warn", "aborted response"),
-        (Outcome::ClientDisconnected, "info", "client disconnected"),
+        (RequestOutcome::Forwarded, "info", "forwarded response"),
+        (RequestOutcome::Replaced, "warn", "replaced upstream response"),
+        (RequestOutcome::UpstreamFailed, "warn", "upstream failed"),
+        (RequestOutcome::Rejected, "info", "rejected request"),
+        (RequestOutcome::Preflight, "info", "sent preflight response"),
+        (RequestOutcome::Redirected, "info", "redirected request"),
+        (RequestOutcome::FixedResponse, "info", "sent response of route"),
+        (RequestOutcome::Aborted, "warn", "aborted response"),
+        (RequestOutcome::ClientDisconnected, "info", "client disconnected"),
     ] {
         let line = emitted_line(Level::INFO, &AccessRecord { outcome, ..failed_record(&evidence) });
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
@@ -122,7 +122,10 @@ fn upstream_failures_are_warnings_client_errors_are_not() {
 fn warn_level_hides_info_lines() {
     let evidence = Evidence::none();
     assert_eq!(
-        emitted_line(Level::WARN, &AccessRecord { outcome: Outcome::Rejected, ..failed_record(&evidence) }),
+        emitted_line(
+            Level::WARN,
+            &AccessRecord { outcome: RequestOutcome::Rejected, ..failed_record(&evidence) }
+        ),
         ""
     );
     assert_ne!(emitted_line(Level::WARN, &failed_record(&evidence)), "");
@@ -145,16 +148,16 @@ fn record_is_enabled_only_if_its_line_is_written() {
 #[test]
 fn outcome_of_a_local_reply_blames_the_upstream_only_for_its_own_faults() {
     let outcomes = [
-        (504, Cause::ConnectionRefused, Outcome::UpstreamFailed),
-        (400, Cause::ConnectionRefused, Outcome::Rejected),
-        (503, Cause::QueueFull, Outcome::Rejected),
-        (501, Cause::UnsupportedMethod, Outcome::Rejected),
-        (505, Cause::UnsupportedVersion, Outcome::Rejected),
-        (429, Cause::RateLimited, Outcome::Rejected),
-        (508, Cause::ProxyLoopDetected, Outcome::Rejected),
-        (500, Cause::ProxyInternalError, Outcome::InternalError),
+        (504, Cause::ConnectionRefused, RequestOutcome::UpstreamFailed),
+        (400, Cause::ConnectionRefused, RequestOutcome::Rejected),
+        (503, Cause::QueueFull, RequestOutcome::Rejected),
+        (501, Cause::UnsupportedMethod, RequestOutcome::Rejected),
+        (505, Cause::UnsupportedVersion, RequestOutcome::Rejected),
+        (429, Cause::RateLimited, RequestOutcome::Rejected),
+        (508, Cause::ProxyLoopDetected, RequestOutcome::Rejected),
+        (500, Cause::ProxyInternalError, RequestOutcome::InternalError),
     ];
     for (code, cause, outcome) in outcomes {
-        assert_eq!(Outcome::for_reply(code, cause), outcome, "{code} {cause}");
+        assert_eq!(RequestOutcome::for_reply(code, cause), outcome, "{code} {cause}");
     }
 }

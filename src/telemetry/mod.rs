@@ -23,7 +23,7 @@ pub(crate) mod status_label;
 pub(crate) mod upstream;
 mod vectors;
 
-pub(crate) use access_log::{AccessLog, AccessRecord, LoggedRequests, Outcome};
+pub(crate) use access_log::{AccessLog, AccessRecord, LoggedRequests, RequestOutcome};
 pub(crate) use close_reason::CloseReason;
 pub(crate) use limit::{BackendMetrics, LimitDecision, LimitMetrics, LimitStats};
 pub(crate) use metrics::Metrics;

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::outcome_window::{Outcome, OutcomeWindow};
+use super::attempt_window::{AttemptOutcome, AttemptWindow};
 
 /// The settings of a breaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ const TRIAL_RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Breaker {
     phase: BreakerPhase,
-    window: OutcomeWindow,
+    window: AttemptWindow,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub(crate) enum Change {
 impl Breaker {
     /// A closed breaker.
     pub(crate) fn new(settings: &BreakerSettings, now: Instant) -> Self {
-        Breaker { phase: BreakerPhase::Closed, window: OutcomeWindow::new(settings.window, now) }
+        Breaker { phase: BreakerPhase::Closed, window: AttemptWindow::new(settings.window, now) }
     }
 
     /// The phase at this time.
@@ -120,12 +120,17 @@ impl Breaker {
 
     /// Records the outcome of a request that was no trial. One that was admitted before the breaker opened has no
     /// effect.
-    pub(crate) fn record(&mut self, outcome: Outcome, settings: &BreakerSettings, now: Instant) -> Change {
+    pub(crate) fn record(
+        &mut self,
+        outcome: AttemptOutcome,
+        settings: &BreakerSettings,
+        now: Instant,
+    ) -> Change {
         if self.phase != BreakerPhase::Closed {
             return Change::None;
         }
         let counts = self.window.record(outcome, now);
-        if outcome == Outcome::Failure && counts.reach(settings.failure_ratio, settings.min_requests) {
+        if outcome == AttemptOutcome::Failure && counts.reach(settings.failure_ratio, settings.min_requests) {
             return self.open(settings, now);
         }
         Change::None
@@ -134,7 +139,7 @@ impl Breaker {
     /// Ends the trial; `None` is a trial without a result, which the next request repeats.
     pub(crate) fn end_trial(
         &mut self,
-        outcome: Option<Outcome>,
+        outcome: Option<AttemptOutcome>,
         settings: &BreakerSettings,
         now: Instant,
     ) -> Change {
@@ -144,11 +149,11 @@ impl Breaker {
                 *trial = false;
                 Change::None
             }
-            Some(Outcome::Success) => {
+            Some(AttemptOutcome::Success) => {
                 self.phase = BreakerPhase::Closed;
                 Change::Closed
             }
-            Some(Outcome::Failure) => self.open(settings, now),
+            Some(AttemptOutcome::Failure) => self.open(settings, now),
         }
     }
 

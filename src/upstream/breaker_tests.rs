@@ -15,7 +15,7 @@ fn settings() -> BreakerSettings {
 
 fn opened(now: Instant) -> Breaker {
     let mut breaker = Breaker::new(&settings(), now);
-    let record = |_| breaker.record(Outcome::Failure, &settings(), now);
+    let record = |_| breaker.record(AttemptOutcome::Failure, &settings(), now);
     assert_eq!((0..20).map(record).last(), Some(Change::Opened));
     breaker
 }
@@ -31,22 +31,26 @@ fn open_breaker_refuses_until_the_trial_and_reports_the_time_left() {
     assert_eq!(breaker.state(half_open), BreakerState::HalfOpen);
     assert_eq!(breaker.admit(half_open), Pass::Trial);
     assert_eq!(breaker.admit(half_open), Pass::Refused { retry_after: Duration::from_secs(1) });
-    assert_eq!(breaker.end_trial(Some(Outcome::Failure), &settings(), half_open), Change::Opened);
+    assert_eq!(breaker.end_trial(Some(AttemptOutcome::Failure), &settings(), half_open), Change::Opened);
     let again = half_open + Duration::from_secs(5);
     assert_eq!(breaker.admit(again), Pass::Trial);
     assert_eq!(breaker.end_trial(None, &settings(), again), Change::None);
     assert_eq!(breaker.admit(again), Pass::Trial, "a trial without a result is repeated");
-    assert_eq!(breaker.end_trial(Some(Outcome::Success), &settings(), again), Change::Closed);
+    assert_eq!(breaker.end_trial(Some(AttemptOutcome::Success), &settings(), again), Change::Closed);
     assert_eq!(breaker.admit(again), Pass::Closed);
-    assert_eq!(breaker.record(Outcome::Failure, &settings(), again), Change::None, "counts start anew");
+    assert_eq!(
+        breaker.record(AttemptOutcome::Failure, &settings(), again),
+        Change::None,
+        "counts start anew"
+    );
 }
 
 #[test]
 fn late_results_do_not_change_an_open_breaker() {
     let start = Instant::now();
     let mut breaker = opened(start);
-    assert_eq!(breaker.record(Outcome::Success, &settings(), start), Change::None);
-    assert_eq!(breaker.end_trial(Some(Outcome::Success), &settings(), start), Change::None);
+    assert_eq!(breaker.record(AttemptOutcome::Success, &settings(), start), Change::None);
+    assert_eq!(breaker.end_trial(Some(AttemptOutcome::Success), &settings(), start), Change::None);
     assert_eq!(breaker.state(start), BreakerState::Open);
 }
 
@@ -61,7 +65,7 @@ proptest! {
         let (mut trials, mut failures) = (0, 0);
         for (millis, success, action) in steps {
             now += Duration::from_millis(millis);
-            let outcome = if success { Outcome::Success } else { Outcome::Failure };
+            let outcome = if success { AttemptOutcome::Success } else { AttemptOutcome::Failure };
             match (action, trials) {
                 (0, 1) => {
                     breaker.end_trial(Some(outcome), &settings(), now);
@@ -100,7 +104,7 @@ fn simulation_of_outages_keeps_load_away_and_recovers_at_once() {
         let now = start + since;
         let in_cycle = since.as_secs() % 180;
         let down = in_cycle >= 120;
-        let outcome = if down { Outcome::Failure } else { Outcome::Success };
+        let outcome = if down { AttemptOutcome::Failure } else { AttemptOutcome::Success };
         match breaker.admit(now) {
             Pass::Closed => {
                 sent_while_down += u32::from(down);

@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::outcome_window::{Outcome, OutcomeWindow};
+use super::attempt_window::{AttemptOutcome, AttemptWindow};
 
 /// The settings of `upstreams.NAME.ejection`. Ratios are percentages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ const MAX_REPETITION: u32 = 10;
 pub(crate) struct Ejection {
     phase: EjectionPhase,
     consecutive: u32,
-    window: OutcomeWindow,
+    window: AttemptWindow,
     /// The length of the last ejection, in units of the configured duration; 0 before the first.
     repetition: u32,
 }
@@ -113,7 +113,7 @@ impl Ejection {
         Ejection {
             phase: EjectionPhase::Admitted { since: now },
             consecutive: 0,
-            window: OutcomeWindow::new(settings.window, now),
+            window: AttemptWindow::new(settings.window, now),
             repetition: 0,
         }
     }
@@ -160,7 +160,7 @@ impl Ejection {
     /// request is the next trial.
     pub(crate) fn end_trial(
         &mut self,
-        outcome: Option<Outcome>,
+        outcome: Option<AttemptOutcome>,
         settings: &EjectionSettings,
         now: Instant,
     ) -> Change {
@@ -170,11 +170,11 @@ impl Ejection {
                 *trial = false;
                 Change::None
             }
-            Some(Outcome::Success) => {
+            Some(AttemptOutcome::Success) => {
                 self.phase = EjectionPhase::Admitted { since: now };
                 Change::Readmitted
             }
-            Some(Outcome::Failure) => self.eject(settings, now),
+            Some(AttemptOutcome::Failure) => self.eject(settings, now),
         }
     }
 
@@ -182,7 +182,7 @@ impl Ejection {
     /// refuse, because too many addresses are ejected.
     pub(crate) fn record(
         &mut self,
-        outcome: Outcome,
+        outcome: AttemptOutcome,
         settings: &EjectionSettings,
         now: Instant,
         may_eject: impl FnOnce() -> bool,
@@ -193,10 +193,10 @@ impl Ejection {
         };
         let counts = self.window.record(outcome, now);
         self.consecutive = match outcome {
-            Outcome::Success => 0,
-            Outcome::Failure => self.consecutive.saturating_add(1),
+            AttemptOutcome::Success => 0,
+            AttemptOutcome::Failure => self.consecutive.saturating_add(1),
         };
-        let ejects = outcome == Outcome::Failure
+        let ejects = outcome == AttemptOutcome::Failure
             && (self.consecutive >= settings.consecutive
                 || counts.reach(settings.failure_ratio, settings.min_requests));
         if !ejects || !may_eject() {

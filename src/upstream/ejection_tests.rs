@@ -8,7 +8,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn eject(ejection: &mut Ejection, now: Instant) -> Change {
     let settings = EjectionSettings::default();
-    let record = |_| ejection.record(Outcome::Failure, &settings, now, || true);
+    let record = |_| ejection.record(AttemptOutcome::Failure, &settings, now, || true);
     (0..5).map(record).last().unwrap()
 }
 
@@ -25,8 +25,13 @@ fn limit_rounds_down_but_allows_one_of_two() {
 fn five_consecutive_failures_eject_and_a_success_between_them_does_not() {
     let (settings, now) = (EjectionSettings::default(), Instant::now());
     let mut ejection = Ejection::new(&settings, now);
-    for outcome in [Outcome::Failure, Outcome::Failure, Outcome::Failure, Outcome::Failure, Outcome::Success]
-    {
+    for outcome in [
+        AttemptOutcome::Failure,
+        AttemptOutcome::Failure,
+        AttemptOutcome::Failure,
+        AttemptOutcome::Failure,
+        AttemptOutcome::Success,
+    ] {
         assert_eq!(ejection.record(outcome, &settings, now, || true), Change::None);
     }
     assert_eq!(eject(&mut ejection, now), Change::Ejected { duration: 5 * SECOND });
@@ -45,7 +50,7 @@ fn recovery_ends_the_wait_but_not_the_trial() {
     assert_eq!(ejection.admission(now + SECOND), Admission::Recovering { trial_in_progress: false });
     assert!(ejection.begin_trial(now + SECOND));
     assert_eq!(
-        ejection.end_trial(Some(Outcome::Failure), &settings, now + SECOND),
+        ejection.end_trial(Some(AttemptOutcome::Failure), &settings, now + SECOND),
         Change::Ejected { duration: 10 * SECOND }
     );
 }
@@ -60,7 +65,7 @@ fn failed_trials_double_the_ejection_up_to_ten_times() {
         let Admission::Ejected { until } = ejection.admission(now) else { panic!("{ejection:?}") };
         now = until;
         assert!(ejection.begin_trial(now) && !ejection.begin_trial(now), "one trial at a time");
-        match ejection.end_trial(Some(Outcome::Failure), &settings, now) {
+        match ejection.end_trial(Some(AttemptOutcome::Failure), &settings, now) {
             Change::Ejected { duration } => durations.push(duration.as_secs()),
             change => panic!("{change:?}"),
         }
@@ -70,7 +75,7 @@ fn failed_trials_double_the_ejection_up_to_ten_times() {
     assert!(ejection.begin_trial(now));
     assert_eq!(ejection.end_trial(None, &settings, now), Change::None);
     assert!(ejection.begin_trial(now), "a trial without a result is followed by the next");
-    assert_eq!(ejection.end_trial(Some(Outcome::Success), &settings, now), Change::Readmitted);
+    assert_eq!(ejection.end_trial(Some(AttemptOutcome::Success), &settings, now), Change::Readmitted);
     assert_eq!(eject(&mut ejection, now + SECOND), Change::Ejected { duration: 50 * SECOND });
 }
 
@@ -81,7 +86,7 @@ fn address_that_worked_for_long_is_ejected_shortly() {
     eject(&mut ejection, start);
     let recovered = start + 5 * SECOND;
     assert!(ejection.begin_trial(recovered));
-    ejection.end_trial(Some(Outcome::Success), &settings, recovered);
+    ejection.end_trial(Some(AttemptOutcome::Success), &settings, recovered);
     let later = recovered + 51 * SECOND;
     assert_eq!(eject(&mut ejection, later), Change::Ejected { duration: 5 * SECOND });
 }
@@ -99,7 +104,7 @@ proptest! {
         for (millis, action, success, may_eject) in steps {
             now += Duration::from_millis(millis);
             let before = ejection.admission(now);
-            let outcome = if success { Outcome::Success } else { Outcome::Failure };
+            let outcome = if success { AttemptOutcome::Success } else { AttemptOutcome::Failure };
             match action {
                 0 | 1 if on_trial => {
                     ejection.end_trial((action == 0).then_some(outcome), &settings, now);
@@ -149,7 +154,7 @@ fn simulation_of_a_failing_server_keeps_the_error_rate_below_half_a_percent() {
             }
         };
         let fails = broken && chosen == 0 && (random >> 33) % 10 < 7;
-        let outcome = if fails { Outcome::Failure } else { Outcome::Success };
+        let outcome = if fails { AttemptOutcome::Failure } else { AttemptOutcome::Success };
         failures += u32::from(fails);
         load[chosen] += u32::from(broken);
         load_after_mending[chosen] += u32::from(step >= 600_000);

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 
+use super::attempt_window::AttemptOutcome;
 use super::ejection::{Admission, Change, Ejection, EjectionSettings};
 use super::health::{CheckResult, FinishedCheck, Health, HealthSettings};
 use super::idle_pool::IdlePool;
-use super::outcome_window::Outcome;
 use crate::http::base_path::BasePath;
 use crate::tls::stream::Stream;
 
@@ -242,7 +242,7 @@ impl EndpointState {
     /// Records the outcome of a request that was no trial.
     pub(crate) fn record(
         &self,
-        outcome: Outcome,
+        outcome: AttemptOutcome,
         settings: &EjectionSettings,
         now: Instant,
         may_eject: impl FnOnce() -> bool,
@@ -257,7 +257,12 @@ impl EndpointState {
         self.inner.lock().ejection.begin_trial(now)
     }
 
-    fn end_trial(&self, outcome: Option<Outcome>, settings: &EjectionSettings, now: Instant) -> Change {
+    fn end_trial(
+        &self,
+        outcome: Option<AttemptOutcome>,
+        settings: &EjectionSettings,
+        now: Instant,
+    ) -> Change {
         let mut inner = self.inner.lock();
         let change = inner.ejection.end_trial(outcome, settings, now);
         self.after_change(&inner, change);
@@ -402,7 +407,7 @@ impl AttemptGuard {
     /// Records the outcome. `may_eject` is asked only if the outcome ejects the address.
     pub(crate) fn record(
         &mut self,
-        outcome: Outcome,
+        outcome: AttemptOutcome,
         settings: &EjectionSettings,
         now: Instant,
         may_eject: impl FnOnce(&Endpoint) -> bool,

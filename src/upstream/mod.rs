@@ -9,6 +9,7 @@
 //! - [`timer`] wraps pingora's timer. Only it and [`transport`] use pingora.
 
 pub(crate) mod address_order;
+pub(crate) mod attempt_window;
 pub(crate) mod balance;
 pub(crate) mod breaker;
 mod candidate;
@@ -19,7 +20,6 @@ pub(crate) mod health;
 pub(crate) mod health_check;
 pub(crate) mod http2;
 pub(crate) mod idle_pool;
-pub(crate) mod outcome_window;
 pub(crate) mod resolver;
 pub(crate) mod retry_budget;
 pub(crate) mod runtime;

@@ -15,11 +15,11 @@ use siphasher::sip::SipHasher13;
 use tracing::{info, warn};
 
 use super::address_order::Family;
+use super::attempt_window::AttemptOutcome;
 use super::balance::{self, RoundRobin};
 use super::candidate::Candidate;
 use super::ejection::{self, EjectionSettings};
 use super::endpoint::{AttemptGuard, Endpoint, EndpointState};
-use super::outcome_window::Outcome;
 use super::resolver::Resolver;
 use super::resolver::name_state::{LookupFailure, NameAnswer};
 use super::retry_budget::RetryBudget;
@@ -357,7 +357,7 @@ impl UpstreamRuntime {
     }
 
     /// Records the outcome of an attempt.
-    pub(crate) fn record(&self, guard: &mut AttemptGuard, outcome: Outcome, now: Instant) {
+    pub(crate) fn record(&self, guard: &mut AttemptGuard, outcome: AttemptOutcome, now: Instant) {
         if let Some(settings) = self.ejection() {
             let change = guard.record(outcome, settings, now, |endpoint| self.may_eject(endpoint, settings));
             self.log_change(guard.endpoint(), change);
@@ -409,10 +409,10 @@ impl UpstreamRuntime {
     /// Records that an address of a candidate failed, while others are tried.
     pub(crate) fn address_failed(&self, guard: &mut AttemptGuard, endpoint: &Arc<Endpoint>, now: Instant) {
         if Arc::ptr_eq(guard.endpoint(), endpoint) {
-            self.record(guard, Outcome::Failure, now);
+            self.record(guard, AttemptOutcome::Failure, now);
         } else if let Some(settings) = self.ejection() {
             let may_eject = || self.may_eject(endpoint, settings);
-            let change = endpoint.state.record(Outcome::Failure, settings, now, may_eject);
+            let change = endpoint.state.record(AttemptOutcome::Failure, settings, now, may_eject);
             self.log_change(endpoint, change);
         }
     }

@@ -45,7 +45,7 @@ fn eject(shop: &UpstreamRuntime, port: u16, now: Instant) {
     loop {
         let (candidate, mut guard) = select(shop, &[], now);
         let failed = candidate.address.port() == port;
-        shop.record(&mut guard, if failed { Outcome::Failure } else { Outcome::Success }, now);
+        shop.record(&mut guard, if failed { AttemptOutcome::Failure } else { AttemptOutcome::Success }, now);
         if failed && candidate.endpoint().state.view(now).health == ServerHealth::Ejected {
             return;
         }
@@ -86,7 +86,7 @@ fn ejected_server_gets_no_request_then_one_at_a_time_until_one_has_succeeded() {
         .map(|_| select(&shop, &[], recovering))
         .find(|(candidate, _)| candidate.address.port() == 2)
         .expect("a trial without an outcome is repeated");
-    shop.record(&mut guard, Outcome::Success, recovering);
+    shop.record(&mut guard, AttemptOutcome::Success, recovering);
     assert_eq!(ports(&shop, 30, recovering).iter().filter(|port| **port == 2).count(), 10);
 }
 
@@ -98,7 +98,7 @@ fn at_most_half_of_the_servers_are_ejected_and_recovering_ones_count() {
         for _ in 0..100 {
             let (candidate, mut guard) = select(&shop, &[], now);
             if candidate.address.port() == 2 {
-                shop.record(&mut guard, Outcome::Failure, now);
+                shop.record(&mut guard, AttemptOutcome::Failure, now);
             }
         }
         assert!(ports(&shop, 30, now).contains(&2));
@@ -125,7 +125,7 @@ fn single_server_is_never_ejected() {
     let (shop, now) = (upstream(&THREE[..1]), Instant::now());
     for _ in 0..100 {
         let (_, mut guard) = select(&shop, &[], now);
-        shop.record(&mut guard, Outcome::Failure, now);
+        shop.record(&mut guard, AttemptOutcome::Failure, now);
     }
     assert!(shop.select(&[], 0, now).is_ok());
 }
@@ -156,7 +156,7 @@ fn addresses_of_one_family_take_turns_and_are_ejected_separately() {
         let SocketAddr::V4(chosen) = candidate.address else { panic!("IPv6") };
         counts[usize::from(chosen.ip().octets()[3])] += 1;
         let failed = chosen.ip().octets()[3] == 2;
-        shop.record(&mut guard, if failed { Outcome::Failure } else { Outcome::Success }, now);
+        shop.record(&mut guard, if failed { AttemptOutcome::Failure } else { AttemptOutcome::Success }, now);
     }
     assert_eq!(counts[2], 5, "{counts:?}");
     assert!(counts[1].abs_diff(counts[3]) <= 5, "{counts:?}");
@@ -193,7 +193,7 @@ fn reload_keeps_addresses_and_ejections_of_equal_servers() {
 fn eject_attempt_is_refused(shop: &UpstreamRuntime, now: Instant) {
     for _ in 0..60 {
         let (_, mut guard) = select(shop, &[], now);
-        shop.record(&mut guard, Outcome::Failure, now);
+        shop.record(&mut guard, AttemptOutcome::Failure, now);
     }
     let mut left = ports(shop, 30, now);
     left.sort_unstable();
@@ -213,7 +213,7 @@ fn hash_sends_equal_keys_to_one_server_and_moves_to_another_when_it_is_ejected()
     for key in 0..100 {
         let (candidate, mut guard) = shop.select(&[], hash_of(key.to_string()), now).unwrap();
         if candidate.address.port() == 1 {
-            shop.record(&mut guard, Outcome::Failure, now);
+            shop.record(&mut guard, AttemptOutcome::Failure, now);
         }
     }
     for (key, before) in before.iter().enumerate().filter(|(_, before)| **before != 1) {
@@ -260,12 +260,12 @@ fn server_with_two_families_is_ejected_as_a_whole_and_counts_once() {
     for _ in 0..60 {
         let (candidate, mut guard) = select(&shop, &[], now);
         let failed = candidate.address.port() == 1;
-        shop.record(&mut guard, if failed { Outcome::Failure } else { Outcome::Success }, now);
+        shop.record(&mut guard, if failed { AttemptOutcome::Failure } else { AttemptOutcome::Success }, now);
     }
     assert_eq!(ports(&shop, 30, now), [2; 30]);
     for _ in 0..60 {
         let (_, mut guard) = select(&shop, &[], now);
-        shop.record(&mut guard, Outcome::Failure, now);
+        shop.record(&mut guard, AttemptOutcome::Failure, now);
     }
     assert_eq!(ports(&shop, 30, now), [2; 30], "one of two may be ejected");
 }
@@ -278,7 +278,7 @@ fn last_address_of_a_name_is_not_ejected_any_more() {
     loop {
         let (candidate, mut guard) = select(&shop, &[], now);
         let failed = candidate.address == address(2);
-        shop.record(&mut guard, if failed { Outcome::Failure } else { Outcome::Success }, now);
+        shop.record(&mut guard, if failed { AttemptOutcome::Failure } else { AttemptOutcome::Success }, now);
         if candidate.endpoint().state.view(now).health == ServerHealth::Ejected {
             break;
         }
@@ -323,7 +323,7 @@ fn reload_keeps_health_breaker_and_budget_of_equal_servers() {
     let (shop, now) = (UpstreamRuntime::new(with(&THREE), None), Instant::now());
     let failed = FinishedCheck { result: CheckResult::Failed, started: now, ended: now };
     shop.servers()[1].endpoints()[0].state.record_check(failed, &health, |_| now);
-    shop.breaker().unwrap().admit(now).unwrap().record(Outcome::Failure, now);
+    shop.breaker().unwrap().admit(now).unwrap().record(AttemptOutcome::Failure, now);
     assert_eq!((0..20).filter(|_| shop.budget().try_retry(20, now)).count(), 10);
 
     let changed = UpstreamSettings { keepalive_max: 3, ..with(&[THREE[1], THREE[0], ("127.0.0.1", 4)]) };
@@ -352,9 +352,10 @@ fn simulation_of_50_flapping_servers_stays_within_max_ejected_and_becomes_fair()
         let now = start + since;
         let (candidate, mut guard) = select(&shop, &[], now);
         let port = candidate.address.port();
-        let outcome = if broken(port, since.as_secs()) { Outcome::Failure } else { Outcome::Success };
+        let outcome =
+            if broken(port, since.as_secs()) { AttemptOutcome::Failure } else { AttemptOutcome::Success };
         let together = (1_000..1_060).contains(&since.as_secs());
-        failures += u32::from(outcome == Outcome::Failure && !together);
+        failures += u32::from(outcome == AttemptOutcome::Failure && !together);
         shop.record(&mut guard, outcome, now);
         if step % 500 == 0 {
             most_ejected = most_ejected.max(shop.count_addresses(|endpoint| endpoint.state.is_ejected()));
@@ -386,7 +387,7 @@ fn simulation_of_ejections_moves_only_the_keys_of_the_ejected_server() {
         let (port, home) = (candidate.address.port(), home[key as usize]);
         // Server 2 is broken in every second minute.
         let failed = port == 2 && step / 60_000 % 2 == 1;
-        shop.record(&mut guard, if failed { Outcome::Failure } else { Outcome::Success }, now);
+        shop.record(&mut guard, if failed { AttemptOutcome::Failure } else { AttemptOutcome::Success }, now);
         assert!(port == home || home == 2, "a key of server {home} moved");
         at_home += u32::from(port == home);
         away += u32::from(port != home);

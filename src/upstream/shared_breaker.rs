@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::attempt_window::AttemptOutcome;
 use super::breaker::{Breaker, BreakerSettings, BreakerState, Change, Pass};
-use super::outcome_window::Outcome;
 
 /// The breaker of one upstream.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl BreakerPass {
     }
 
     /// Ends the trial before the request ends, which is then recorded like any other. Returns what it changed.
-    pub(crate) fn end_trial(&mut self, outcome: Outcome, now: Instant) -> Change {
+    pub(crate) fn end_trial(&mut self, outcome: AttemptOutcome, now: Instant) -> Change {
         if !std::mem::take(&mut self.is_trial) {
             return Change::None;
         }
@@ -67,7 +67,7 @@ impl BreakerPass {
     }
 
     /// Records the outcome of the request. Returns what it changed.
-    pub(crate) fn record(mut self, outcome: Outcome, now: Instant) -> Change {
+    pub(crate) fn record(mut self, outcome: AttemptOutcome, now: Instant) -> Change {
         let settings = &self.breaker.settings;
         let mut breaker = self.breaker.breaker.lock();
         if std::mem::take(&mut self.is_trial) {

@@ -9,7 +9,9 @@ use redis::Value;
 use statusquo::limit::redis::connection::RedisConnection;
 use statusquo::limit::redis::script::{self, ScriptOperation};
 use statusquo::limit::redis::{Address, reply};
-use statusquo::limit::{Algorithm, Key, LimitTable, Quota, QuotaDecision, TakeReply, TakeRequest, Timestamp};
+use statusquo::limit::{
+    Algorithm, DebitReply, DebitRequest, Key, LimitTable, Quota, QuotaDecision, Timestamp,
+};
 
 use super::property::random::SeededRandom;
 use super::redis_server::RedisServer;
@@ -54,9 +56,9 @@ impl TestRule {
         }
     }
 
-    fn take_request(&self, key: u128) -> TakeRequest<'_> {
+    fn debit_request(&self, key: u128) -> DebitRequest<'_> {
         let TestRule { name, quota, algorithm, cost, .. } = self;
-        TakeRequest {
+        DebitRequest {
             rule: name,
             key: Key::from_bits(key),
             quota: *quota,
@@ -74,7 +76,7 @@ fn decide_in_memory(rules: &[&TestRule], key: u128, now: Timestamp) -> Vec<Quota
     if peeked.iter().any(|decision| decision.retry_after().is_some()) && rules.len() > 1 {
         return peeked;
     }
-    rules.iter().map(|rule| rule.table.take(key, &rule.quota, now, rule.cost)).collect()
+    rules.iter().map(|rule| rule.table.debit(key, &rule.quota, now, rule.cost)).collect()
 }
 
 #[test]
@@ -114,16 +116,16 @@ fn memory_and_redis_agree_in_real_time() {
             let together = random.below(4) == 0 && one != other;
             let chosen: Vec<&TestRule> =
                 if together { vec![&rules[one], &rules[other]] } else { vec![&rules[one]] };
-            let requests: Vec<TakeRequest<'_>> = chosen.iter().map(|rule| rule.take_request(key)).collect();
+            let requests: Vec<DebitRequest<'_>> = chosen.iter().map(|rule| rule.debit_request(key)).collect();
             if random.below(50) == 0 {
                 redis_connection.delete("agree:", &requests).await.unwrap();
                 chosen.iter().for_each(|rule| rule.table.reset(Key::from_bits(key)));
             }
             let value = redis_connection
-                .run_script(&digest, "agree:", ScriptOperation::Take, &requests)
+                .run_script(&digest, "agree:", ScriptOperation::Debit, &requests)
                 .await
                 .unwrap();
-            let TakeReply { decisions, taken_at: at } = reply::parse(&requests, &value).unwrap();
+            let DebitReply { decisions, debited_at: at } = reply::parse(&requests, &value).unwrap();
             assert_eq!(decisions, decide_in_memory(&chosen, key, at), "step {step}: {requests:?} at {at:?}");
             let passed = decisions.iter().all(|decision| decision.retry_after().is_none());
             if passed {
@@ -190,12 +192,12 @@ fn memory_and_redis_agree_over_months_and_across_clock_changes() {
         let stride = (micros * 2 / capacity.max(1)).max(2);
         let mut now = begin + Duration::from_micros(random.below(micros * 3));
         for step in 0..60 {
-            let request = rule.take_request(1);
+            let request = rule.debit_request(1);
             let mut command = redis::cmd("EVAL");
             command.arg(&text).arg(1).arg(script::key_name("months:", &request));
             let micro = Duration::from_micros(now.as_micros() as u64);
             for word in
-                script::operation_args(ScriptOperation::Take).iter().chain(script::key_args(&request).iter())
+                script::operation_args(ScriptOperation::Debit).iter().chain(script::key_args(&request).iter())
             {
                 command.arg(word);
             }
@@ -204,7 +206,7 @@ fn memory_and_redis_agree_over_months_and_across_clock_changes() {
             let at = Timestamp::after_origin(micro);
             let taken =
                 reply::parse(&[request], &value).unwrap_or_else(|_| panic!("{value:?} to {request:?}"));
-            assert_eq!(taken.taken_at, at);
+            assert_eq!(taken.debited_at, at);
             let expected = decide_in_memory(&[&rule], 1, at);
             assert_eq!(taken.decisions, expected, "trace {trace}, step {step}: {request:?} at {at:?}");
             if taken.decisions[0].retry_after().is_some() {
@@ -237,26 +239,26 @@ fn bucket_refund_never_exceeds_what_was_taken() {
             RedisConnection::connect(&Address::parse(&server.url()).unwrap(), None).await.unwrap();
         let digest = script::sha1_digest(script::SOURCE);
         let rule = TestRule::new(0, Algorithm::Gcra, 10, Duration::from_secs(3_600), 10, 3);
-        let requests = [rule.take_request(1)];
-        let take = async || {
+        let requests = [rule.debit_request(1)];
+        let debit = async || {
             reply::parse(
                 &requests,
                 &redis_connection
-                    .run_script(&digest, "back:", ScriptOperation::Take, &requests)
+                    .run_script(&digest, "back:", ScriptOperation::Debit, &requests)
                     .await
                     .unwrap(),
             )
             .unwrap()
         };
-        let first = take().await;
-        let second = take().await;
+        let first = debit().await;
+        let second = debit().await;
         redis_connection
-            .run_script(&digest, "back:", ScriptOperation::Refund(second.taken_at), &requests)
+            .run_script(&digest, "back:", ScriptOperation::Refund(second.debited_at), &requests)
             .await
             .unwrap();
-        let third = take().await;
-        let owed = |taken: &TakeReply| taken.decisions[0].quota_state().reset;
-        let replenished = owed(&third) + (third.taken_at.since_origin() - second.taken_at.since_origin());
+        let third = debit().await;
+        let owed = |taken: &DebitReply| taken.decisions[0].quota_state().reset;
+        let replenished = owed(&third) + (third.debited_at.since_origin() - second.debited_at.since_origin());
         assert!(replenished >= owed(&second), "{first:?} {second:?} {third:?}");
         assert!(owed(&third) < owed(&second) + Duration::from_secs(20), "{second:?} {third:?}");
         // Expired usage is not refunded.
@@ -264,6 +266,6 @@ fn bucket_refund_never_exceeds_what_was_taken() {
             .run_script(&digest, "back:", ScriptOperation::Refund(Timestamp::default()), &requests)
             .await
             .unwrap();
-        assert!(owed(&take().await) > owed(&third));
+        assert!(owed(&debit().await) > owed(&third));
     });
 }

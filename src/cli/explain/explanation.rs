@@ -22,7 +22,7 @@ use crate::snapshot::error_context::{ErrorContext, RequestState};
 use crate::telemetry::definitions::NONE;
 use crate::telemetry::formatter::LineFormat;
 use crate::telemetry::{
-    AccessLog, AccessRecord, CodeLabels, LoggedRequests, Metrics, Outcome, ResponseOrigin, log,
+    AccessLog, AccessRecord, CodeLabels, LoggedRequests, Metrics, RequestOutcome, ResponseOrigin, log,
 };
 
 /// Placeholder for the request id.
@@ -301,13 +301,13 @@ fn log_fields(
 ) -> Map<String, Value> {
     let status = status(decision, end);
     let outcome = match end {
-        ExplainedEnd::LocalReply => decision.cause().map_or(Outcome::Replaced, |cause| {
+        ExplainedEnd::LocalReply => decision.cause().map_or(RequestOutcome::Replaced, |cause| {
             // Every local reply has a cause.
-            Outcome::for_reply(decision.code().status(), cause)
+            RequestOutcome::for_reply(decision.code().status(), cause)
         }),
-        ExplainedEnd::Replaced => Outcome::Replaced,
-        ExplainedEnd::Conforming(_) | ExplainedEnd::Forwarded { .. } => Outcome::Forwarded,
-        ExplainedEnd::Truncated => Outcome::Aborted,
+        ExplainedEnd::Replaced => RequestOutcome::Replaced,
+        ExplainedEnd::Conforming(_) | ExplainedEnd::Forwarded { .. } => RequestOutcome::Forwarded,
+        ExplainedEnd::Truncated => RequestOutcome::Aborted,
     };
     let no_evidence = Evidence::none();
     let record = AccessRecord {

@@ -1,6 +1,6 @@
 //! The listener of a request: its contract applies where the host is unknown.
 
-use crate::config::{Config, ErrorRules, Listener, listen_address};
+use crate::config::{Config, ErrorSettings, Listener, listen_address};
 use crate::contract::Cause;
 
 /// The listener with this address.
@@ -20,7 +20,7 @@ pub(super) fn find<'a>(text: &str, config: &'a Config) -> Result<&'a Listener, S
 }
 
 /// The rules for requests whose host is unknown, at this listener or the first one.
-pub(super) fn rules<'a>(listener: Option<&'a Listener>, config: &'a Config) -> &'a ErrorRules {
+pub(super) fn rules<'a>(listener: Option<&'a Listener>, config: &'a Config) -> &'a ErrorSettings {
     let listener = listener.or_else(|| config.listeners.first());
     listener.and_then(|listener| listener.errors.as_ref()).unwrap_or(&config.errors)
 }

@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use crate::contract::Contract;
-use crate::proxy::GivenResponse;
+use crate::proxy::SampleResponse;
 
 /// The upstream's response.
 #[derive(Debug)]
 pub(super) struct UpstreamBody {
-    pub(super) response: GivenResponse,
+    pub(super) response: SampleResponse,
     /// The Content-Type that was assumed, if none is given.
     pub(super) assumed_type: Option<HeaderValue>,
 }
@@ -38,7 +38,7 @@ impl UpstreamBody {
         let assumed_type = media_type.is_none().then(|| assumed_type(&body, contract));
         let media_type = media_type.or(assumed_type.as_ref());
         let media_type = media_type.cloned().unwrap_or_else(|| HeaderValue::from_static(""));
-        let response = GivenResponse::new(status, &media_type, Bytes::from(body))
+        let response = SampleResponse::new(status, &media_type, Bytes::from(body))
             .map_err(|error| format!("--upstream-content-type: {error}"))?;
         Ok(UpstreamBody { response, assumed_type })
     }

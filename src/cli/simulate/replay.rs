@@ -115,7 +115,7 @@ fn evaluate<'a>(
     }
     for (_, name, limiter, key) in rules {
         let counts = replayed.rules.entry(name).or_default();
-        match limiter.take(*key, now) {
+        match limiter.debit(*key, now) {
             QuotaDecision::Allow(_) => counts.0 += 1,
             QuotaDecision::Deny { retry_after, .. } => {
                 counts.1 += 1;

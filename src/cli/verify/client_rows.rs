@@ -234,7 +234,7 @@ impl RowTarget<'_> {
         let off_route = matches!(expected, ExpectedResponse::Rejected(_) | ExpectedResponse::HeadersOnly(_));
         let route = self.harness.config.routes.get(self.probe.route_index).filter(|_| !off_route);
         let same_path = expected.error_cause() == Some(Cause::MethodNotAllowed);
-        let unrouted = self.harness.probes.unrouted_rules(&self.harness.config, self.probe, same_path);
+        let unrouted = self.harness.probes.unrouted_settings(&self.harness.config, self.probe, same_path);
         ExpectationContext { config: &self.harness.config, route, unrouted, method: &self.probe.method }
     }
 

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use http::{HeaderValue, Method};
 
-use crate::config::{Config, ErrorMode, ErrorRules, RouteConfig};
+use crate::config::{Config, ErrorMode, ErrorSettings, RouteConfig};
 use crate::conformance::response_reader::{BodyEnd, ReceivedResponse};
 use crate::conformance::{
     CheckedMetric, FaultOutcome, RequestKind, Step, Tally, UpstreamFault, contract_check,
@@ -64,7 +64,7 @@ pub(super) struct ExpectationContext<'a> {
     /// `None` for a request that matches no route.
     pub(super) route: Option<&'a RouteConfig>,
     /// The rules of a request that matches no route.
-    pub(super) unrouted: &'a ErrorRules,
+    pub(super) unrouted: &'a ErrorSettings,
     pub(super) method: &'a Method,
 }
 
@@ -94,7 +94,7 @@ impl ExpectationContext<'_> {
         &self.error_rules().contract
     }
 
-    fn error_rules(&self) -> &ErrorRules {
+    fn error_rules(&self) -> &ErrorSettings {
         self.route.map_or(self.unrouted, |route| &route.errors)
     }
 

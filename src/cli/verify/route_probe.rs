@@ -4,7 +4,7 @@
 
 use http::Method;
 
-use crate::config::{Config, ErrorRules, RouteConfig};
+use crate::config::{Config, ErrorSettings, RouteConfig};
 use crate::http::route_conditions::BareRequest;
 use crate::http::{authority, path};
 use crate::snapshot::router::Router;
@@ -43,12 +43,12 @@ impl RouteProbes {
     }
 
     /// The rules of a request for the probe's host that no route matches. If `same_path`, only its method differs.
-    pub(super) fn unrouted_rules<'a>(
+    pub(super) fn unrouted_settings<'a>(
         &self,
         config: &'a Config,
         probe: &RouteProbe,
         same_path: bool,
-    ) -> &'a ErrorRules {
+    ) -> &'a ErrorSettings {
         let host = authority::routing_host(probe.host.as_bytes());
         let path = path::normalise(probe.path.as_bytes());
         let index = if same_path {

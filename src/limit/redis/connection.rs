@@ -16,7 +16,7 @@ use redis::{
 
 use super::address::{Address, Topology};
 use super::script::{self, ScriptOperation};
-use crate::limit::{BackendError, TakeRequest};
+use crate::limit::{BackendError, DebitRequest};
 
 /// Commands that may wait to be written.
 const PIPELINE_BUFFER: usize = 1024;
@@ -120,7 +120,7 @@ impl RedisConnection {
         digest: &str,
         prefix: &str,
         operation: ScriptOperation,
-        requests: &[TakeRequest<'_>],
+        requests: &[DebitRequest<'_>],
     ) -> RedisResult<Value> {
         let command = |name, script| {
             let mut command = redis::cmd(name);
@@ -148,7 +148,7 @@ impl RedisConnection {
     ///
     /// # Errors
     /// The connection failed, or the server replied with an error.
-    pub async fn delete(&self, prefix: &str, requests: &[TakeRequest<'_>]) -> RedisResult<()> {
+    pub async fn delete(&self, prefix: &str, requests: &[DebitRequest<'_>]) -> RedisResult<()> {
         for request in requests {
             let mut command = redis::cmd("DEL");
             command.arg(script::key_name(prefix, request));

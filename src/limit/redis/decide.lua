@@ -169,9 +169,9 @@ end
 
 local refund = {}
 
-function refund.g(key, taken_s, taken_ns, cost, interval)
+function refund.g(key, debited_s, debited_ns, cost, interval)
   local state = state_of(key, 2)
-  local refilled = math.max((s - taken_s) * SECOND + ns - taken_ns, 0)
+  local refilled = math.max((s - debited_s) * SECOND + ns - debited_ns, 0)
   local amount = interval * cost - refilled
   if not state or amount <= 0 then return end
   local nanos = state[2] - amount
@@ -179,10 +179,10 @@ function refund.g(key, taken_s, taken_ns, cost, interval)
   redis.call('SET', key, string.format('%.0f %.0f', state[1] + seconds, nanos - seconds * SECOND), 'KEEPTTL')
 end
 
-function refund.f(key, taken_s, taken_ns, cost, _, ls, ln)
+function refund.f(key, debited_s, debited_ns, cost, _, ls, ln)
   local state = state_of(key, 4)
   if not state then return end
-  local _, start_s, start_ns = window_of(taken_s, taken_ns, ls, ln)
+  local _, start_s, start_ns = window_of(debited_s, debited_ns, ls, ln)
   local since = (state[1] - start_s) * SECOND + state[2] - start_ns
   if since == 0 then
     state[3] = math.max(state[3] - cost, 0)
@@ -204,7 +204,7 @@ for index, key in ipairs(KEYS) do
   local algorithm = ARGV[at]
   local cost, one, two, three =
     tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
-  if ARGV[1] == 'take' then
+  if ARGV[1] == 'debit' then
     local decision, write = decide[algorithm](key, cost, one, two, three)
     for part = 1, 4 do reply[#reply + 1] = decision[part] end
     if write then writes[#writes + 1] = write else denied = true end

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::script;
-use crate::limit::{QuotaDecision, QuotaState, TakeRequest};
+use crate::limit::{DebitRequest, QuotaDecision, QuotaState};
 
 /// Maximum number of entries, of about 100 bytes each.
 const MAX_ENTRIES: usize = 16_384;
@@ -45,7 +45,7 @@ impl Default for DenyCache {
 
 impl DenyCache {
     /// The current decisions for these keys, if all are cached, one is a denial, and none needs a check.
-    pub(crate) fn get(&self, requests: &[TakeRequest<'_>], now: Instant) -> Option<Vec<QuotaDecision>> {
+    pub(crate) fn get(&self, requests: &[DebitRequest<'_>], now: Instant) -> Option<Vec<QuotaDecision>> {
         let ids: Vec<EntryId> = requests.iter().map(entry_id).collect();
         // Most requests have no entry: the first lookup ends the search.
         let entries: Vec<CachedDecision> = ids.iter().map(|id| self.find(id, now)).collect::<Option<_>>()?;
@@ -66,14 +66,18 @@ impl DenyCache {
     }
 
     /// Like [`DenyCache::get`], but for an unavailable backend: entries that need a check are used too.
-    pub(crate) fn get_stale(&self, requests: &[TakeRequest<'_>], now: Instant) -> Option<Vec<QuotaDecision>> {
+    pub(crate) fn get_stale(
+        &self,
+        requests: &[DebitRequest<'_>],
+        now: Instant,
+    ) -> Option<Vec<QuotaDecision>> {
         let entries: Vec<CachedDecision> =
             requests.iter().map(|request| self.find(&entry_id(request), now)).collect::<Option<_>>()?;
         denied_decisions(&entries, now)
     }
 
     /// Records the backend's decisions for these keys.
-    pub(crate) fn update(&self, requests: &[TakeRequest<'_>], decisions: &[QuotaDecision], now: Instant) {
+    pub(crate) fn update(&self, requests: &[DebitRequest<'_>], decisions: &[QuotaDecision], now: Instant) {
         let wait = decisions.iter().filter_map(QuotaDecision::retry_after).max();
         for (request, decision) in requests.iter().zip(decisions) {
             let id = entry_id(request);
@@ -106,7 +110,7 @@ impl DenyCache {
     }
 
     /// Removes the entries of these keys.
-    pub(crate) fn remove(&self, requests: &[TakeRequest<'_>]) {
+    pub(crate) fn remove(&self, requests: &[DebitRequest<'_>]) {
         for id in requests.iter().map(entry_id) {
             self.with_shard(&id, |entries| entries.remove(&id));
         }
@@ -128,7 +132,7 @@ impl DenyCache {
     }
 }
 
-fn entry_id(request: &TakeRequest<'_>) -> EntryId {
+fn entry_id(request: &DebitRequest<'_>) -> EntryId {
     (script::rule_hash(request), request.key.bits())
 }
 
@@ -160,9 +164,9 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn request(rule: &str, key: u128) -> TakeRequest<'_> {
+    fn request(rule: &str, key: u128) -> DebitRequest<'_> {
         let quota = Quota::new(10, 60 * SECOND, 10).unwrap();
-        TakeRequest { rule, key: Key::from_bits(key), quota, algorithm: Algorithm::Gcra, cost: 1 }
+        DebitRequest { rule, key: Key::from_bits(key), quota, algorithm: Algorithm::Gcra, cost: 1 }
     }
 
     fn quota_state(seconds: u32) -> QuotaState {

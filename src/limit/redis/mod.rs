@@ -16,4 +16,4 @@ pub mod reply;
 pub mod script;
 
 pub use address::{Address, AddressError, Topology};
-pub use redis_backend::{BackendObserver, RedisBackend, StoreSettings};
+pub use redis_backend::{BackendObserver, BackendSettings, RedisBackend};

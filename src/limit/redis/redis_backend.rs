@@ -22,12 +22,13 @@ use super::deny_cache::DenyCache;
 use super::reply;
 use super::script::{self, ScriptOperation};
 use crate::limit::{
-    Backend, BackendError, BackendFuture, OnFailure, QuotaDecision, Secret, TakeReply, TakeRequest, Timestamp,
+    Backend, BackendError, BackendFuture, DebitReply, DebitRequest, OnFailure, QuotaDecision, Secret,
+    Timestamp,
 };
 
 /// The configured settings. The backend survives reloads while they are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreSettings {
+pub struct BackendSettings {
     /// The name in the configuration, and the value of the metric label `store`.
     pub name: String,
     /// The address of the server or servers.
@@ -61,7 +62,7 @@ pub struct RedisBackend {
 
 #[derive(Debug)]
 struct BackendInner {
-    settings: StoreSettings,
+    settings: BackendSettings,
     digest: String,
     breaker: Mutex<Breaker>,
     connection: ArcSwapOption<(u64, RedisConnection)>,
@@ -78,7 +79,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl RedisBackend {
     /// Creates a backend without a connection.
-    pub fn new(settings: StoreSettings, observer: Box<dyn BackendObserver>) -> Self {
+    pub fn new(settings: BackendSettings, observer: Box<dyn BackendObserver>) -> Self {
         let inner = BackendInner {
             settings,
             digest: script::sha1_digest(script::SOURCE),
@@ -93,7 +94,7 @@ impl RedisBackend {
     }
 
     /// The configured settings.
-    pub fn settings(&self) -> &StoreSettings {
+    pub fn settings(&self) -> &BackendSettings {
         &self.inner.settings
     }
 
@@ -143,18 +144,18 @@ impl Backend for RedisBackend {
         self.inner.settings.on_failure
     }
 
-    fn take<'a>(&'a self, requests: &'a [TakeRequest<'a>]) -> BackendFuture<'a, TakeReply> {
+    fn debit<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, DebitReply> {
         Box::pin(async move {
             let deny_cache = &self.inner.deny_cache;
             let now = Instant::now();
-            let cached = |decisions| TakeReply { decisions, taken_at: Timestamp::default() };
+            let cached = |decisions| DebitReply { decisions, debited_at: Timestamp::default() };
             if let Some(decisions) = deny_cache.get(requests, now) {
                 return Ok(cached(decisions));
             }
-            match self.inner.take(requests).await {
-                Ok(taken) => {
-                    deny_cache.update(requests, &taken.decisions, Instant::now());
-                    Ok(taken)
+            match self.inner.debit(requests).await {
+                Ok(reply) => {
+                    deny_cache.update(requests, &reply.decisions, Instant::now());
+                    Ok(reply)
                 }
                 // Denials remain in force while the backend is unavailable.
                 Err(error) => deny_cache.get_stale(requests, now).map(cached).ok_or(error),
@@ -162,7 +163,7 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn refund<'a>(&'a self, requests: &'a [TakeRequest<'a>], at: Timestamp) -> BackendFuture<'a, ()> {
+    fn refund<'a>(&'a self, requests: &'a [DebitRequest<'a>], at: Timestamp) -> BackendFuture<'a, ()> {
         Box::pin(async move {
             let operation = ScriptOperation::Refund(at);
             let inner = &self.inner;
@@ -172,7 +173,7 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn reset<'a>(&'a self, requests: &'a [TakeRequest<'a>]) -> BackendFuture<'a, ()> {
+    fn reset<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, ()> {
         self.inner.deny_cache.remove(requests);
         Box::pin(async move {
             let prefix = &self.inner.settings.prefix;
@@ -185,7 +186,7 @@ impl Backend for RedisBackend {
 }
 
 impl BackendInner {
-    async fn take(&self, requests: &[TakeRequest<'_>]) -> Result<TakeReply, BackendError> {
+    async fn debit(&self, requests: &[DebitRequest<'_>]) -> Result<DebitReply, BackendError> {
         self.call(|connection| async move {
             if !connection.is_cluster() {
                 return self.take_group(&connection, requests).await;
@@ -201,20 +202,21 @@ impl BackendInner {
     async fn combine(
         &self,
         connection: &RedisConnection,
-        requests: &[TakeRequest<'_>],
-        groups: &[Vec<TakeRequest<'_>>],
-        replies: Vec<Result<TakeReply, BackendError>>,
-    ) -> Result<TakeReply, BackendError> {
+        requests: &[DebitRequest<'_>],
+        groups: &[Vec<DebitRequest<'_>>],
+        replies: Vec<Result<DebitReply, BackendError>>,
+    ) -> Result<DebitReply, BackendError> {
         let admits_all =
-            |taken: &TakeReply| taken.decisions.iter().all(|decision| decision.retry_after().is_none());
+            |reply: &DebitReply| reply.decisions.iter().all(|decision| decision.retry_after().is_none());
         let all = replies.iter().all(|reply| reply.as_ref().is_ok_and(admits_all));
         if !all {
             for (group, reply) in groups.iter().zip(&replies) {
-                if let Ok(taken) = reply
-                    && admits_all(taken)
+                if let Ok(reply) = reply
+                    && admits_all(reply)
                 {
                     // If the refund fails, the debit stays: the limit is then stricter, never weaker.
-                    let _ = self.run_script(connection, ScriptOperation::Refund(taken.taken_at), group).await;
+                    let _ =
+                        self.run_script(connection, ScriptOperation::Refund(reply.debited_at), group).await;
                 }
             }
         }
@@ -222,9 +224,9 @@ impl BackendInner {
         let mut at: Option<Timestamp> = None;
         let mut decided = Vec::new();
         for (group, reply) in groups.iter().zip(replies) {
-            let taken = reply?;
-            at = Some(at.map_or(taken.taken_at, |at| at.min(taken.taken_at)));
-            decided.extend(group.iter().map(|request| (request.rule, request.key)).zip(taken.decisions));
+            let reply = reply?;
+            at = Some(at.map_or(reply.debited_at, |at| at.min(reply.debited_at)));
+            decided.extend(group.iter().map(|request| (request.rule, request.key)).zip(reply.decisions));
         }
         for request in requests {
             let entry = decided
@@ -233,22 +235,22 @@ impl BackendInner {
                 .ok_or(BackendError::InvalidReply)?;
             decisions.push(entry.1);
         }
-        Ok(TakeReply { decisions, taken_at: at.unwrap_or_default() })
+        Ok(DebitReply { decisions, debited_at: at.unwrap_or_default() })
     }
 
     async fn take_group(
         &self,
         connection: &RedisConnection,
-        requests: &[TakeRequest<'_>],
-    ) -> Result<TakeReply, BackendError> {
-        reply::parse(requests, &self.run_script(connection, ScriptOperation::Take, requests).await?)
+        requests: &[DebitRequest<'_>],
+    ) -> Result<DebitReply, BackendError> {
+        reply::parse(requests, &self.run_script(connection, ScriptOperation::Debit, requests).await?)
     }
 
     async fn run(
         &self,
         connection: &RedisConnection,
         operation: ScriptOperation,
-        requests: &[TakeRequest<'_>],
+        requests: &[DebitRequest<'_>],
     ) -> Result<(), BackendError> {
         if !connection.is_cluster() {
             return self.run_script(connection, operation, requests).await.map(drop);
@@ -263,7 +265,7 @@ impl BackendInner {
         &self,
         connection: &RedisConnection,
         operation: ScriptOperation,
-        requests: &[TakeRequest<'_>],
+        requests: &[DebitRequest<'_>],
     ) -> Result<Value, BackendError> {
         let reply = connection.run_script(&self.digest, &self.settings.prefix, operation, requests).await;
         reply.map_err(|error| connection::classify_error(&error))
@@ -314,7 +316,7 @@ impl BackendInner {
 
     /// Connects, and checks that the server replies in time.
     async fn connect(&self) -> Result<RedisConnection, String> {
-        let StoreSettings { address, ca_pem, timeout, .. } = &self.settings;
+        let BackendSettings { address, ca_pem, timeout, .. } = &self.settings;
         let describe = |error: RedisError| error.to_string();
         let connecting = RedisConnection::connect(address, ca_pem.as_deref());
         let connection = with_timeout(CONNECT_TIMEOUT, connecting)
@@ -324,7 +326,7 @@ impl BackendInner {
         // The first call may have to upload the script; the second measures a normal call.
         for _ in 0..2 {
             let probe =
-                connection.run_script(&self.digest, &self.settings.prefix, ScriptOperation::Take, &[]);
+                connection.run_script(&self.digest, &self.settings.prefix, ScriptOperation::Debit, &[]);
             let value = with_timeout(2 * *timeout, probe)
                 .await
                 .ok_or("timed out waiting for a reply")?
@@ -362,8 +364,8 @@ async fn reconnect(inner: Arc<BackendInner>) {
 }
 
 /// Groups the requests by key: one script call can only use keys with one hash tag.
-fn group_by_key<'a>(requests: &[TakeRequest<'a>]) -> Vec<Vec<TakeRequest<'a>>> {
-    let mut groups: Vec<Vec<TakeRequest<'a>>> = Vec::new();
+fn group_by_key<'a>(requests: &[DebitRequest<'a>]) -> Vec<Vec<DebitRequest<'a>>> {
+    let mut groups: Vec<Vec<DebitRequest<'a>>> = Vec::new();
     for request in requests {
         match groups.iter_mut().find(|group| group.first().is_some_and(|first| first.key == request.key)) {
             Some(group) => group.push(*request),

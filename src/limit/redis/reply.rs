@@ -5,13 +5,13 @@ use std::time::Duration;
 use redis::Value;
 
 use crate::limit::quota::MAX_FILL_TIME;
-use crate::limit::{BackendError, QuotaDecision, QuotaState, TakeReply, TakeRequest, Timestamp};
+use crate::limit::{BackendError, DebitReply, DebitRequest, QuotaDecision, QuotaState, Timestamp};
 
-/// Parses the reply to a [`super::script::ScriptOperation::Take`].
+/// Parses the reply to a [`super::script::ScriptOperation::Debit`].
 ///
 /// # Errors
 /// [`BackendError::InvalidReply`].
-pub fn parse(requests: &[TakeRequest<'_>], value: &Value) -> Result<TakeReply, BackendError> {
+pub fn parse(requests: &[DebitRequest<'_>], value: &Value) -> Result<DebitReply, BackendError> {
     let Value::Array(values) = value else { return Err(BackendError::InvalidReply) };
     let numbers: Vec<u64> =
         values.iter().map(as_u64).collect::<Option<_>>().ok_or(BackendError::InvalidReply)?;
@@ -23,9 +23,9 @@ pub fn parse(requests: &[TakeRequest<'_>], value: &Value) -> Result<TakeReply, B
     }
     let decisions =
         requests.iter().zip(rest.chunks_exact(4)).map(|(request, numbers)| parse_decision(request, numbers));
-    Ok(TakeReply {
+    Ok(DebitReply {
         decisions: decisions.collect::<Option<_>>().ok_or(BackendError::InvalidReply)?,
-        taken_at: Timestamp::after_origin(Duration::from_secs(seconds) + Duration::from_nanos(nanos)),
+        debited_at: Timestamp::after_origin(Duration::from_secs(seconds) + Duration::from_nanos(nanos)),
     })
 }
 
@@ -36,7 +36,7 @@ fn as_u64(value: &Value) -> Option<u64> {
     }
 }
 
-fn parse_decision(request: &TakeRequest<'_>, numbers: &[u64]) -> Option<QuotaDecision> {
+fn parse_decision(request: &DebitRequest<'_>, numbers: &[u64]) -> Option<QuotaDecision> {
     let &[allowed, remaining, reset, wait] = numbers else { return None };
     let limit = request.algorithm.capacity(&request.quota);
     let remaining = u32::try_from(remaining).ok().filter(|remaining| *remaining <= limit)?;
@@ -55,22 +55,22 @@ mod tests {
     use super::*;
     use crate::limit::{Algorithm, Key, Quota};
 
-    fn parse_numbers(numbers: &[i64]) -> Result<TakeReply, BackendError> {
+    fn parse_numbers(numbers: &[i64]) -> Result<DebitReply, BackendError> {
         let quota = Quota::new(5, Duration::from_secs(60), 5).unwrap();
         let request =
-            TakeRequest { rule: "r", key: Key::from_bits(1), quota, algorithm: Algorithm::Gcra, cost: 1 };
+            DebitRequest { rule: "r", key: Key::from_bits(1), quota, algorithm: Algorithm::Gcra, cost: 1 };
         parse(&[request], &Value::Array(numbers.iter().map(|number| Value::Int(*number)).collect()))
     }
 
     #[test]
     fn valid_script_reply_is_parsed() {
         let quota_state = QuotaState { limit: 5, remaining: 4, reset: Duration::from_secs(12) };
-        let taken = parse_numbers(&[100, 5, 1, 4, 12_000_000_000, 0]).unwrap();
-        assert_eq!(taken.decisions, [QuotaDecision::Allow(quota_state)]);
-        assert_eq!(taken.taken_at.since_origin(), Duration::new(100, 5));
-        let taken = parse_numbers(&[100, 5, 0, 4, 12_000_000_000, 7]).unwrap();
+        let reply = parse_numbers(&[100, 5, 1, 4, 12_000_000_000, 0]).unwrap();
+        assert_eq!(reply.decisions, [QuotaDecision::Allow(quota_state)]);
+        assert_eq!(reply.debited_at.since_origin(), Duration::new(100, 5));
+        let reply = parse_numbers(&[100, 5, 0, 4, 12_000_000_000, 7]).unwrap();
         assert_eq!(
-            taken.decisions,
+            reply.decisions,
             [QuotaDecision::Deny { quota_state, retry_after: Duration::from_nanos(7) }]
         );
     }

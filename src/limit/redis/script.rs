@@ -8,7 +8,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::limit::{Algorithm, TakeRequest, Timestamp};
+use crate::limit::{Algorithm, DebitRequest, Timestamp};
 
 /// The source of the script: debits all keys or none, or refunds, atomically.
 pub const SOURCE: &str = include_str!("decide.lua");
@@ -26,13 +26,13 @@ pub fn sha1_digest(text: &str) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScriptOperation {
     /// Debit all keys or none.
-    Take,
+    Debit,
     /// Undo a debit made at this time of the server's clock.
     Refund(Timestamp),
 }
 
 /// Hashes what has separate counts: rule, algorithm and quota.
-pub(crate) fn rule_hash(request: &TakeRequest<'_>) -> u64 {
+pub(crate) fn rule_hash(request: &DebitRequest<'_>) -> u64 {
     let mut hasher = SipHasher13::new();
     hasher.write(request.rule.as_bytes());
     hasher.write_u8(0xff);
@@ -44,14 +44,14 @@ pub(crate) fn rule_hash(request: &TakeRequest<'_>) -> u64 {
 }
 
 /// The name of a request's key on the server.
-pub fn key_name(prefix: &str, request: &TakeRequest<'_>) -> String {
+pub fn key_name(prefix: &str, request: &DebitRequest<'_>) -> String {
     format!("{prefix}{}:{:08x}:{{{:032x}}}", request.rule, rule_hash(request) as u32, request.key.bits())
 }
 
 /// The first arguments of the script: operation and time.
 pub fn operation_args(operation: ScriptOperation) -> [String; 3] {
     let (name, at) = match operation {
-        ScriptOperation::Take => ("take", Timestamp::default()),
+        ScriptOperation::Debit => ("debit", Timestamp::default()),
         ScriptOperation::Refund(at) => ("refund", at),
     };
     let at = at.since_origin();
@@ -59,7 +59,7 @@ pub fn operation_args(operation: ScriptOperation) -> [String; 3] {
 }
 
 /// The arguments of one key: algorithm, cost, and three numbers of the quota.
-pub fn key_args(request: &TakeRequest<'_>) -> [String; 5] {
+pub fn key_args(request: &DebitRequest<'_>) -> [String; 5] {
     let quota = &request.quota;
     let (algorithm_code, [one, two, three]) = match request.algorithm {
         Algorithm::Gcra => {
@@ -78,7 +78,7 @@ pub fn key_args(request: &TakeRequest<'_>) -> [String; 5] {
 
 /// The count, and the window length in seconds and nanoseconds. The script cannot divide exactly by fractional seconds
 /// above 52 days, so such lengths are rounded up to whole seconds.
-fn window_args(request: &TakeRequest<'_>) -> [u64; 3] {
+fn window_args(request: &DebitRequest<'_>) -> [u64; 3] {
     let period = request.quota.period();
     let (seconds, nanos) = (period.as_secs(), u64::from(period.subsec_nanos()));
     let (seconds, nanos) = if nanos > 0 && period.as_nanos() >= u128::from(MAX_EXACT_INTEGER / 2) {
@@ -100,9 +100,9 @@ mod tests {
     use super::*;
     use crate::limit::{Key, Quota};
 
-    fn request(rule: &str, allowed: u32, period: Duration, algorithm: Algorithm) -> TakeRequest<'_> {
+    fn request(rule: &str, allowed: u32, period: Duration, algorithm: Algorithm) -> DebitRequest<'_> {
         let quota = Quota::new(allowed, period, allowed).unwrap();
-        TakeRequest { rule, key: Key::from_bits(0xabc), quota, algorithm, cost: 2 }
+        DebitRequest { rule, key: Key::from_bits(0xabc), quota, algorithm, cost: 2 }
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn key_args_follow_the_quota() {
-        let of = |request: &TakeRequest<'_>| key_args(request).join(" ");
+        let of = |request: &DebitRequest<'_>| key_args(request).join(" ");
         assert_eq!(
             of(&request("r", 3, Duration::from_secs(1), Algorithm::Gcra)),
             "g 2 333333334 1000000002 3"
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(of(&request("r", 9, Duration::from_secs(7), Algorithm::SlidingWindow)), "s 2 9 7 0");
         let odd = Duration::new(100 * 86_400, 1);
         assert_eq!(of(&request("r", 9, odd, Algorithm::SlidingWindow)), "s 2 9 8640001 0");
-        assert_eq!(operation_args(ScriptOperation::Take).join(" "), "take 0 0");
+        assert_eq!(operation_args(ScriptOperation::Debit).join(" "), "debit 0 0");
         let at = Timestamp::after_origin(Duration::new(5, 7));
         assert_eq!(operation_args(ScriptOperation::Refund(at)).join(" "), "refund 5 7");
     }

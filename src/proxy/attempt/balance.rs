@@ -20,6 +20,6 @@ pub(super) fn request_hash(context: &RequestContext<'_>, forwarding: &Forwarding
     };
     match value {
         Some(value) => hash_of(value),
-        None => hash_of(context.client.to_string()),
+        None => hash_of(context.client_address.to_string()),
     }
 }

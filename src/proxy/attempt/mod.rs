@@ -20,7 +20,7 @@ use self::connect::{Acquired, Reuse};
 use self::retry::{FailedAttempt, Retry};
 use super::context::{Exchange, Forwarding, Interrupt, RetryReason};
 use super::deadlines::TimeLimit;
-use super::message::forwarding::ForwardingInfo;
+use super::message::added_request_fields::ForwardingInfo;
 use super::relay;
 use super::upload::{UploadEvent, WaitingFor};
 use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead};
@@ -52,7 +52,8 @@ pub(super) async fn forward(
     upstream.budget().record_request(started);
     let (candidate, guard) = first_server(forwarding, hash, started)?;
     exchange.record.begin_attempt(guard);
-    let mut progress = Progress { candidate, started, attempt: 1, reconnects: 0, tried: Vec::new(), hash };
+    let mut progress =
+        AttemptProgress { candidate, started, attempt: 1, reconnects: 0, tried: Vec::new(), hash };
     loop {
         let result = try_once(exchange, forwarding, &progress).await;
         let (retry, reason) = match &result {
@@ -80,7 +81,7 @@ pub(super) async fn forward(
         let Some((candidate, guard)) = next else {
             return match result {
                 Ok(response) => {
-                    outcome::response_kept(exchange, upstream, response.response_head.parsed.status);
+                    outcome::record_final_headers(exchange, upstream, response.response_head.parsed.status);
                     Ok(response)
                 }
                 Err(error) => Err(error.interrupt),
@@ -96,7 +97,7 @@ pub(super) async fn forward(
 }
 
 /// The attempts of one request.
-struct Progress {
+struct AttemptProgress {
     /// The server of the current attempt.
     candidate: Candidate,
     /// When the current attempt began.
@@ -110,7 +111,7 @@ struct Progress {
     hash: u64,
 }
 
-impl Progress {
+impl AttemptProgress {
     /// Which connections may be used. `can_retry`: the request could be sent again if its connection fails.
     fn reuse(&self, can_retry: bool, is_http1: bool) -> Reuse {
         // Another pooled connection may be stale too: after the first stale HTTP/1 connection, and for the last try, a
@@ -165,7 +166,7 @@ fn first_server(
 fn after_response(
     exchange: &mut Exchange<'_>,
     forwarding: &Forwarding<'_>,
-    progress: &Progress,
+    progress: &AttemptProgress,
     status: u16,
 ) -> Retry {
     let (route, server) = (forwarding.route, progress.candidate.server_index);
@@ -181,7 +182,7 @@ fn after_response(
         return Retry::Never;
     }
     // Before the next server is selected: this one may be ejected for its response.
-    outcome::response_discarded(exchange, &route.upstream, status);
+    outcome::record_retryable_response(exchange, &route.upstream, status);
     Retry::AnyServer
 }
 
@@ -190,7 +191,7 @@ fn after_response(
 fn after_failure(
     exchange: &mut Exchange<'_>,
     forwarding: &Forwarding<'_>,
-    progress: &Progress,
+    progress: &AttemptProgress,
     (fault, connection): (&Fault, ConnectionFacts),
 ) -> Retry {
     let (route, cause) = (forwarding.route, fault.cause());
@@ -251,7 +252,7 @@ impl From<Interrupt> for AttemptError {
 async fn try_once(
     exchange: &mut Exchange<'_>,
     forwarding: &mut Forwarding<'_>,
-    progress: &Progress,
+    progress: &AttemptProgress,
 ) -> Result<UpstreamResponse, AttemptError> {
     let candidate = &progress.candidate;
     let is_last = progress.attempt >= forwarding.route.attempts;

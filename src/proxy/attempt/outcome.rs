@@ -10,20 +10,24 @@ use crate::proxy::context::{Exchange, Interrupt};
 use crate::proxy::record::RequestEnd;
 use crate::snapshot::Route;
 use crate::upstream::UpstreamRuntime;
+use crate::upstream::attempt_window::AttemptOutcome;
 use crate::upstream::breaker::Change;
 use crate::upstream::endpoint::AttemptGuard;
-use crate::upstream::outcome_window::Outcome;
 
 /// Whether this fault counts as a failure of the upstream. Faults that occur while the
 /// upload waits for the client are left out by the caller.
 fn is_upstream_failure(fault: &Fault) -> bool {
     let cause = fault.cause();
-    let of_gateway = matches!(cause, Cause::ProxyInternalError | Cause::ProxyConfigurationError);
+    let is_gateway_error = matches!(cause, Cause::ProxyInternalError | Cause::ProxyConfigurationError);
     // A stream that lasts until `timeouts.max_duration`, or whose client reads slowly, says nothing about the upstream.
-    let ends_a_response = cause == Cause::DeadlineExceeded && fault.phase() == Phase::Relay;
+    let is_stream_end = cause == Cause::DeadlineExceeded && fault.phase() == Phase::Relay;
     // The deadline passed in the queue: nothing was sent.
     let before_attempts = fault.phase() == Phase::Admit;
-    !of_gateway && !before_attempts && !ends_a_response && !cause.is_client_error() && !cause.is_overload()
+    !is_gateway_error
+        && !before_attempts
+        && !is_stream_end
+        && !cause.is_client_error()
+        && !cause.is_overload()
 }
 
 /// Admits the request to the route's upstream, unless its circuit breaker is open.
@@ -46,32 +50,36 @@ pub(in crate::proxy) fn pass_breaker(exchange: &mut Exchange<'_>, route: &Route)
 
 /// Records the header section of the response that the client gets. A trial ends with it: the response may be a stream or
 /// a tunnel that lasts for hours, in which no other request would be let through. How it ends is recorded too.
-pub(super) fn response_kept(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
+pub(super) fn record_final_headers(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
     if exchange.record.last_attempt.as_ref().is_some_and(AttemptGuard::is_trial) {
         record_status(exchange, upstream, status);
     }
     if let Some(pass) = &mut exchange.record.breaker_pass
         && pass.is_trial()
     {
-        log_change(upstream, pass.end_trial(of_status(upstream, status), Instant::now()));
+        log_change(upstream, pass.end_trial(outcome_of_status(upstream, status), Instant::now()));
     }
 }
 
 /// Records the response of an attempt that another one may follow: clients do not see it, ejection does. For the breaker
 /// only the result of the request counts.
-pub(super) fn response_discarded(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
+pub(super) fn record_retryable_response(
+    exchange: &mut Exchange<'_>,
+    upstream: &UpstreamRuntime,
+    status: u16,
+) {
     record_status(exchange, upstream, status);
-    exchange.record.outcome_recorded = true;
+    exchange.record.outcome_settled = true;
 }
 
 fn record_status(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
     if let Some(guard) = &mut exchange.record.last_attempt {
-        upstream.record(guard, of_status(upstream, status), Instant::now());
+        upstream.record(guard, outcome_of_status(upstream, status), Instant::now());
     }
 }
 
-fn of_status(upstream: &UpstreamRuntime, status: u16) -> Outcome {
-    if upstream.is_failure_status(status) { Outcome::Failure } else { Outcome::Success }
+fn outcome_of_status(upstream: &UpstreamRuntime, status: u16) -> AttemptOutcome {
+    if upstream.is_failure_status(status) { AttemptOutcome::Failure } else { AttemptOutcome::Success }
 }
 
 fn log_change(upstream: &UpstreamRuntime, change: Change) {
@@ -87,8 +95,8 @@ pub(super) fn attempt_failed(exchange: &mut Exchange<'_>, upstream: &UpstreamRun
     if is_upstream_failure(fault)
         && let Some(guard) = &mut exchange.record.last_attempt
     {
-        upstream.record(guard, Outcome::Failure, Instant::now());
-        exchange.record.outcome_recorded = true;
+        upstream.record(guard, AttemptOutcome::Failure, Instant::now());
+        exchange.record.outcome_settled = true;
     }
 }
 
@@ -101,11 +109,13 @@ pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd, 
     }
     let upstream = &route.upstream;
     let outcome = match end {
-        RequestEnd::Forwarded { .. } | RequestEnd::Replaced { .. } | RequestEnd::TunnelIdle { .. } => {
-            Some(record.upstream_status.map_or(Outcome::Success, |status| of_status(upstream, status)))
-        }
+        RequestEnd::Forwarded { .. } | RequestEnd::Replaced { .. } | RequestEnd::TunnelIdle { .. } => Some(
+            record
+                .upstream_status
+                .map_or(AttemptOutcome::Success, |status| outcome_of_status(upstream, status)),
+        ),
         RequestEnd::LocalError { fault, .. } | RequestEnd::Aborted { fault, .. } => {
-            is_upstream_failure(fault).then_some(Outcome::Failure)
+            is_upstream_failure(fault).then_some(AttemptOutcome::Failure)
         }
         RequestEnd::Preflight { .. }
         | RequestEnd::Redirected { .. }
@@ -115,7 +125,7 @@ pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd, 
     let (guard, pass) = (record.last_attempt.as_mut(), record.breaker_pass.take());
     let Some(outcome) = outcome else { return };
     if let Some(guard) = guard
-        && !record.outcome_recorded
+        && !record.outcome_settled
     {
         upstream.record(guard, outcome, now);
     }

@@ -8,19 +8,23 @@ use std::time::Instant;
 
 use crate::contract::Phase;
 use crate::proxy::context::{Exchange, Interrupt};
-use crate::proxy::message::forwarding::PeerTrust;
+use crate::proxy::deadlines::RequestDeadlines;
+use crate::proxy::message::added_request_fields::PeerTrust;
 use crate::proxy::message::request::Request;
-use crate::proxy::pinned::{PinnedLock, PinnedSlot};
-use crate::proxy::upload::Upload;
+use crate::proxy::pinned::{PinnedEntry, PinnedLock};
 use crate::snapshot::Route;
 use crate::upstream::http2::HttpVersionPolicy;
 use crate::upstream::timer::timeout_at;
 
-/// The slot whose lock the request must hold: it has NTLM or Negotiate credentials, or its client already has a pinned
+/// The entry whose lock the request must hold: it has NTLM or Negotiate credentials, or its client already has a pinned
 /// connection to this upstream. `None` for all other requests.
 ///
 /// Many users may share the connection of a trusted proxy. It gets no pinned connection: one user would act as another.
-pub(super) fn slot(exchange: &mut Exchange<'_>, route: &Route, request: &Request) -> Option<Arc<PinnedSlot>> {
+pub(super) fn entry(
+    exchange: &mut Exchange<'_>,
+    route: &Route,
+    request: &Request,
+) -> Option<Arc<PinnedEntry>> {
     let authenticates = request.authenticates_connection;
     let table = if authenticates { exchange.client.pinned_or_new() } else { exchange.client.pinned()? };
     if exchange.context.peer_trust == PeerTrust::Trusted {
@@ -29,21 +33,20 @@ pub(super) fn slot(exchange: &mut Exchange<'_>, route: &Route, request: &Request
     let upstream = &route.upstream;
     // HTTP/2 shares its connections.
     let http2_only = upstream.transport().http2().version_policy() == HttpVersionPolicy::Http2;
-    if http2_only { None } else { table.slot(upstream, authenticates) }
+    if http2_only { None } else { table.entry(upstream, authenticates) }
 }
 
 /// Waits for the lock, until the deadline passes or the client disconnects. `None` if the connection was closed meanwhile
 /// and the request needs no new one.
 pub(super) async fn lock(
     exchange: &mut Exchange<'_>,
-    slot: Arc<PinnedSlot>,
+    entry: Arc<PinnedEntry>,
     request: &Request,
-    (route, buffered_body): (&Route, Option<&Upload>),
+    deadlines: &RequestDeadlines,
 ) -> Result<Option<PinnedLock>, Interrupt> {
     let started = Instant::now();
-    let deadlines = exchange.context.deadlines(route, buffered_body);
     let limit = deadlines.earliest(Phase::Admit);
-    let mut locking = pin!(slot.lock());
+    let mut locking = pin!(entry.lock());
     let client = &mut *exchange.client;
     let pinned = timeout_at(
         limit.at,

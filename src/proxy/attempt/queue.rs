@@ -27,12 +27,13 @@ pub(in crate::proxy) async fn acquire<'a>(
     buffered_body: Option<&Upload>,
 ) -> Result<AcquiredPermits<'a>, Interrupt> {
     // The pinned connection comes first: it may already hold a permit.
-    let Some(slot) = pinned_lock::slot(exchange, route, request) else {
+    let Some(entry) = pinned_lock::entry(exchange, route, request) else {
         let permit = acquire_permit(exchange, route, buffered_body).await?;
         return Ok(AcquiredPermits { permit, pinned: None });
     };
+    let deadlines = exchange.context.deadlines(route, buffered_body);
     // Boxed because few requests need it.
-    let pinned = Box::pin(pinned_lock::lock(exchange, slot, request, (route, buffered_body))).await?;
+    let pinned = Box::pin(pinned_lock::lock(exchange, entry, request, &deadlines)).await?;
     let permit = match &pinned {
         Some(pinned) if pinned.has_permit() => None,
         Some(_) | None => acquire_permit(exchange, route, buffered_body).await?,

@@ -3,11 +3,12 @@
 //! This file covers HTTP/1 and everything that happens between requests. [`h2`] serves HTTP/2. The [`ListenerRole`]
 //! decides whether the gateway or the telemetry pages handle a request.
 
+mod client_socket;
 pub(super) mod h2;
 mod idle_state;
 mod panic_guard;
 mod plaintext;
-pub(crate) mod proxy_header;
+mod proxy_header;
 pub(super) mod tls_handshake;
 pub(crate) mod tracker;
 
@@ -25,8 +26,8 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use rustls::ServerConfig;
 
+pub(crate) use self::client_socket::ClientSocket;
 use self::panic_guard::{reject_guarded, serve_guarded};
-pub(crate) use self::proxy_header::ClientSocket;
 use self::tls_handshake::{HandshakeFailure, NegotiatedStream};
 use self::tracker::{
     ClientKey, ConnectionGuard, ConnectionLimits, ConnectionSlot, ConnectionTracker, OverLimit,
@@ -39,14 +40,14 @@ use super::message::CloseMode;
 use super::message::request::{Request, rejection_to_fault};
 use super::pages::PageHandler;
 use super::record::{self, RejectedFacts, RejectedRequest};
-use super::request::Arrival;
-use crate::config::ClientLimits;
+use super::request::RequestSource;
+use crate::config::ClientSettings;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::partial_request;
 use crate::http::peer::{Peer, PeerRange};
 use crate::http::reported_origin::ListenerOrigin;
 use crate::http::request_head::{self, KnownFraming, RejectedHead};
-use crate::http::request_scanner::{Progress, RequestScanner, blank_len};
+use crate::http::request_scanner::{RequestScanner, ScanProgress, blank_len};
 use crate::telemetry::{CloseReason, Gauge};
 use crate::tls::cert_verification::is_tls_error;
 use crate::tls::client_certificate::ClientCertificate;
@@ -131,7 +132,7 @@ impl ListenerService {
     ) {
         let timeout = self.gateway.snapshot.load().client.header_timeout;
         let from = self.proxy_protocol.as_deref().unwrap_or_default();
-        match proxy_header::client(&mut socket, peer, from, timeout).await {
+        match proxy_header::proxied_peer(&mut socket, peer, from, timeout).await {
             Ok(client) => Box::pin(self.serve(socket.into_stream(), client, guard, shutdown)).await,
             Err(close_reason) => self.gateway.metrics.closed_without_response(close_reason),
         }
@@ -196,7 +197,7 @@ impl ListenerService {
     }
 
     /// The connection limits for a peer.
-    fn limits(&self, client_config: &ClientLimits, peer: Peer) -> ConnectionLimits {
+    fn limits(&self, client_config: &ClientSettings, peer: Peer) -> ConnectionLimits {
         let client = match self.role {
             // A trusted proxy connects for many clients.
             ListenerRole::Gateway if !client_config.trusts(peer) => Some((
@@ -209,7 +210,7 @@ impl ListenerService {
     }
 
     /// Maximum number of connections served at once.
-    fn max_connections(&self, client_config: &ClientLimits) -> usize {
+    fn max_connections(&self, client_config: &ClientSettings) -> usize {
         match self.role {
             ListenerRole::Gateway => client_config.max_connections,
             ListenerRole::Pages(_, max_connections) => max_connections,
@@ -229,7 +230,7 @@ pub(super) struct Connection<'a> {
     pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// Where the requests arrive; the TLS version is known after the handshake.
     pub(super) listener_origin: ListenerOrigin,
-    pub(super) client_config: Arc<ClientLimits>,
+    pub(super) client_config: Arc<ClientSettings>,
     /// The connection's slot; an error while it is over a limit: its next request is rejected, unless a slot is free by
     /// then.
     slot: Result<ConnectionSlot, OverLimit>,
@@ -346,7 +347,7 @@ impl Connection<'_> {
                 h1.begin_request(&parsed);
                 let request = Request::from_h1(request_head, &parsed);
                 client.begin_request();
-                serve_guarded(self.listener, self.arrival(), client, &request).await;
+                serve_guarded(self.listener, self.source(), client, &request).await;
             }
             Err(RejectedHead { rejection, framing }) => {
                 let rejected = Self::rejected_request(rejection_to_fault(rejection), &request_head);
@@ -358,9 +359,9 @@ impl Connection<'_> {
     }
 
     /// Where the requests come from.
-    fn arrival(&self) -> Arrival<'_> {
+    fn source(&self) -> RequestSource<'_> {
         let certificate = self.certificate.as_deref();
-        Arrival { listener: self.listener.index, peer: self.peer, certificate }
+        RequestSource { listener: self.listener.index, peer: self.peer, certificate }
     }
 
     /// The facts of a rejected request, for its error response and the log. `read` is the part that was received.
@@ -380,7 +381,7 @@ impl Connection<'_> {
             h1.begin_rejected(partial_request::is_head(&rejected.request_line), framing);
         }
         client.begin_request();
-        reject_guarded(self.listener, self.arrival(), client, rejected).await;
+        reject_guarded(self.listener, self.source(), client, rejected).await;
     }
 
     /// Waits for the first byte of a request, within the idle timeout. Between requests the connection may be evicted.
@@ -483,9 +484,11 @@ impl Connection<'_> {
                 }
             }
             match scanner.advance(&io.input) {
-                Progress::Complete { length, skip } => return NextInput::RequestHead { length, skip },
-                Progress::Rejected(rejection) => return NextInput::Rejected(rejection_to_fault(rejection)),
-                Progress::NeedMore => {
+                ScanProgress::Complete { length, skip } => return NextInput::RequestHead { length, skip },
+                ScanProgress::Rejected(rejection) => {
+                    return NextInput::Rejected(rejection_to_fault(rejection));
+                }
+                ScanProgress::NeedMore => {
                     if let Some(next) = self.read_more(io, deadline).await {
                         return next;
                     }

@@ -10,7 +10,7 @@ use crate::contract::{Cause, Fault, Phase};
 use crate::proxy::downstream::{Downstream, ResponseState};
 use crate::proxy::message::request::Request;
 use crate::proxy::record::RejectedRequest;
-use crate::proxy::request::Arrival;
+use crate::proxy::request::RequestSource;
 use crate::proxy::{pages, request};
 
 /// The work that runs under the panic guard.
@@ -23,28 +23,28 @@ enum GuardedWork<'a> {
 /// Serves a well-formed request under the panic guard.
 pub(in crate::proxy::connection) async fn serve_guarded(
     listener: &ListenerService,
-    arrival: Arrival<'_>,
+    source: RequestSource<'_>,
     client: &mut Downstream,
     request: &Request,
 ) {
-    run_guarded(listener, arrival, client, GuardedWork::Serve(request)).await;
+    run_guarded(listener, source, client, GuardedWork::Serve(request)).await;
 }
 
 /// Sends the error response to a rejected request under the panic guard.
 pub(in crate::proxy::connection) async fn reject_guarded(
     listener: &ListenerService,
-    arrival: Arrival<'_>,
+    source: RequestSource<'_>,
     client: &mut Downstream,
     rejected: RejectedRequest,
 ) {
-    run_guarded(listener, arrival, client, GuardedWork::Reject(Box::new(rejected))).await;
+    run_guarded(listener, source, client, GuardedWork::Reject(Box::new(rejected))).await;
 }
 
 /// Runs `work` under a panic guard. A panic becomes a documented 500, or a truncated response if the headers were sent
 /// already, and increments a metric.
 async fn run_guarded(
     listener: &ListenerService,
-    arrival: Arrival<'_>,
+    source: RequestSource<'_>,
     client: &mut Downstream,
     work: GuardedWork<'_>,
 ) {
@@ -59,10 +59,10 @@ async fn run_guarded(
     let gateway = &listener.gateway;
     let guarded_task: BoxFuture<'_, ()> = match (&listener.role, work) {
         (ListenerRole::Gateway, GuardedWork::Serve(request)) => {
-            Box::pin(request::serve(gateway, arrival, client, request))
+            Box::pin(request::serve(gateway, source, client, request))
         }
         (ListenerRole::Gateway, GuardedWork::Reject(rejected)) => {
-            Box::pin(request::reject(gateway, arrival, client, *rejected))
+            Box::pin(request::reject(gateway, source, client, *rejected))
         }
         (ListenerRole::Pages(pages, _), GuardedWork::Serve(request)) => {
             Box::pin(pages::serve(gateway, pages.as_ref(), client, request))
@@ -82,12 +82,12 @@ async fn run_guarded(
             let send_reply = Box::pin(async {
                 match (&listener.role, request) {
                     (ListenerRole::Gateway, Some(request)) => {
-                        request::respond_after_panic(&listener.gateway, arrival, client, request).await;
+                        request::respond_after_panic(&listener.gateway, source, client, request).await;
                     }
                     (ListenerRole::Gateway, None) => {
                         let (request_line, facts) = rejected.unwrap_or_default();
                         let rejected = RejectedRequest { fault, request_line, facts };
-                        request::reject(&listener.gateway, arrival, client, rejected).await;
+                        request::reject(&listener.gateway, source, client, rejected).await;
                     }
                     (ListenerRole::Pages(..), _) => pages::reject(&listener.gateway, client, fault).await,
                 }

@@ -11,7 +11,7 @@ use pingora::protocols::Stream;
 use super::{Connection, NextInput};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::partial_request::{RequestStart, request_start};
-use crate::http::request_scanner::{Progress, RequestScanner};
+use crate::http::request_scanner::{RequestScanner, ScanProgress};
 use crate::proxy::buffered_stream::BufferedStream;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::downstream::h1::DownstreamH1;
@@ -53,7 +53,7 @@ async fn read_request(
         let needs_more = match start {
             RequestStart::Other => return Err(CloseReason::PlaintextOnTls),
             RequestStart::Undecided => io.input.len() < connection.client_config.max_header_bytes,
-            RequestStart::Http1 => matches!(scanner.advance(&io.input), Progress::NeedMore),
+            RequestStart::Http1 => matches!(scanner.advance(&io.input), ScanProgress::NeedMore),
         };
         let ended = if needs_more { connection.read_more(io, deadline).await } else { None };
         if needs_more && ended.is_none() {

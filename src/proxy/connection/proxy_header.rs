@@ -3,64 +3,22 @@
 //! [`crate::http::proxy_protocol`] decides where a header ends and what it says.
 
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{MsgFlags, recv};
-use pingora::protocols::{Stream, l4};
-use tokio::io::{AsyncReadExt as _, Interest};
-use tokio::net::{TcpStream, UnixStream};
 use tracing::debug;
 
+use super::client_socket::ClientSocket;
 use crate::http::peer::{Peer, PeerRange};
 use crate::http::proxy_protocol::{HeaderExtent, MAX_PROXY_HEADER, ProxiedPeer, header_extent, parse};
 use crate::telemetry::CloseReason;
 use crate::upstream::timer::timeout_at;
-
-/// An accepted connection.
-#[derive(Debug)]
-pub(crate) enum ClientSocket {
-    /// TCP.
-    Tcp(TcpStream),
-    /// A Unix socket.
-    Unix(UnixStream),
-}
-
-impl ClientSocket {
-    /// The connection as the request path reads it. Unbuffered: the request path has its own buffers.
-    pub(crate) fn into_stream(self) -> Stream {
-        match self {
-            ClientSocket::Tcp(socket) => Box::new(l4::stream::Stream::from(socket)),
-            ClientSocket::Unix(socket) => Box::new(l4::stream::Stream::from(socket)),
-        }
-    }
-
-    /// Waits for bytes, and copies them without taking them; 0 at the end.
-    async fn peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            ClientSocket::Tcp(socket) => socket.peek(buffer).await,
-            ClientSocket::Unix(socket) => {
-                let descriptor = socket.as_raw_fd();
-                let peek = || Ok(recv(descriptor, buffer, MsgFlags::MSG_PEEK)?);
-                socket.async_io(Interest::READABLE, peek).await
-            }
-        }
-    }
-
-    async fn read_exact(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            ClientSocket::Tcp(socket) => socket.read_exact(buffer).await,
-            ClientSocket::Unix(socket) => socket.read_exact(buffer).await,
-        }
-    }
-}
 
 /// Reads the header that a peer in `from` must send, and returns the client that it names.
 ///
 /// # Errors
 /// `proxy_protocol_error`: the peer is not in `from`, its header is malformed, or it did not arrive within `timeout`.
 /// `no_request`: the peer closed the connection without a byte, like a health check of a load balancer.
-pub(crate) async fn client(
+pub(crate) async fn proxied_peer(
     socket: &mut ClientSocket,
     peer: Peer,
     from: &[PeerRange],
@@ -118,8 +76,8 @@ async fn read_header(socket: &mut ClientSocket) -> io::Result<Vec<u8>> {
 mod tests {
     use std::net::{Ipv4Addr, SocketAddr};
 
-    use tokio::io::AsyncWriteExt as _;
-    use tokio::net::TcpListener;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream, UnixStream};
 
     use super::*;
 
@@ -143,7 +101,7 @@ mod tests {
         let (socket, peer) = listener.accept().await.unwrap();
         let from = PeerRange::Network(from.parse().unwrap());
         let mut socket = ClientSocket::Tcp(socket);
-        let result = client(&mut socket, Peer::Ip(peer.ip()), &[from], TIMEOUT).await;
+        let result = proxied_peer(&mut socket, Peer::Ip(peer.ip()), &[from], TIMEOUT).await;
         let mut rest = Vec::new();
         if result.is_ok() {
             socket.into_stream().read_to_end(&mut rest).await.unwrap();
@@ -163,7 +121,7 @@ mod tests {
             }
         });
         let mut socket = ClientSocket::Unix(receiver);
-        let result = client(&mut socket, Peer::Unix, &[from], TIMEOUT).await;
+        let result = proxied_peer(&mut socket, Peer::Unix, &[from], TIMEOUT).await;
         let mut rest = Vec::new();
         if result.is_ok() {
             socket.into_stream().read_to_end(&mut rest).await.unwrap();

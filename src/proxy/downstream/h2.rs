@@ -58,7 +58,7 @@ pub(in crate::proxy) struct DownstreamH2 {
 
 /// The facts of a request that the framing of its stream depends on.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::proxy) struct RequestTraits {
+pub(in crate::proxy) struct RequestProperties {
     pub(in crate::proxy) is_head_request: bool,
     /// The client waits for a 100 before it sends its body.
     pub(in crate::proxy) awaits_continue: bool,
@@ -70,11 +70,11 @@ impl DownstreamH2 {
     pub(in crate::proxy) fn new(
         body: RecvStream,
         respond: SendResponse<Bytes>,
-        traits: RequestTraits,
+        properties: RequestProperties,
         budget: StreamBudget,
         table: StreamTable,
     ) -> Self {
-        let RequestTraits { is_head_request, awaits_continue, length } = traits;
+        let RequestProperties { is_head_request, awaits_continue, length } = properties;
         let body_done = body.is_end_stream();
         DownstreamH2 {
             body,

@@ -49,7 +49,7 @@ pub(super) struct Downstream {
     state: ResponseState,
     listener_origin: ListenerOrigin,
     /// Bytes of the request body received.
-    received: u64,
+    body_bytes_received: u64,
     /// Time in which the request waited for its client or its upstream: no overhead of the gateway. It is added up here,
     /// because every function that waits has the client at hand, but not always the record of the request.
     total_wait: Duration,
@@ -145,7 +145,7 @@ impl Downstream {
             protocol: DownstreamProtocol::H1(client),
             state: ResponseState::Complete,
             listener_origin,
-            received: 0,
+            body_bytes_received: 0,
             total_wait: Duration::ZERO,
             pinned: None,
         }
@@ -161,7 +161,7 @@ impl Downstream {
             protocol: DownstreamProtocol::H2(client),
             state: ResponseState::NotStarted,
             listener_origin,
-            received: 0,
+            body_bytes_received: 0,
             total_wait: Duration::ZERO,
             pinned: Some(pinned),
         }
@@ -178,8 +178,8 @@ impl Downstream {
     }
 
     /// Bytes of the request body received.
-    pub(super) const fn received(&self) -> u64 {
-        self.received
+    pub(super) const fn body_bytes_received(&self) -> u64 {
+        self.body_bytes_received
     }
 
     /// The HTTP version that the client uses, for the log.
@@ -217,7 +217,7 @@ impl Downstream {
     /// Resets the state for a new request on the same connection.
     pub(super) fn begin_request(&mut self) {
         self.state = ResponseState::NotStarted;
-        self.received = 0;
+        self.body_bytes_received = 0;
         self.total_wait = Duration::ZERO;
     }
 
@@ -283,7 +283,7 @@ impl Downstream {
     pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BodyError>> {
         let chunk = by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.poll_body(cx));
         if let Poll::Ready(Ok(Some(data))) = &chunk {
-            self.received += data.len() as u64;
+            self.body_bytes_received += data.len() as u64;
         }
         chunk
     }

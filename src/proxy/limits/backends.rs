@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::context::Exchange;
-use super::subject::RequestSubject;
+use super::key_source::RequestKeySource;
 use super::{
     ResetCandidates, RuleCheck, RuleChecks, applicable_rules, denied_fault, peek, reset_candidates,
     shadow_decision, write_headers,
 };
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::limit::{Backend, BackendError, OnFailure, TakeReply, TakeRequest, Timestamp};
+use crate::limit::{Backend, BackendError, DebitReply, DebitRequest, OnFailure, Timestamp};
 use crate::snapshot::rate_limits::timestamp;
 use crate::telemetry::LimitDecision;
 use crate::upstream::timer::timeout_at;
@@ -26,7 +26,7 @@ use crate::upstream::timer::timeout_at;
 /// `on_failure: deny` fails.
 pub(super) async fn admit_with_backends(
     exchange: &mut Exchange<'_>,
-    subject: &RequestSubject<'_>,
+    subject: &RequestKeySource<'_>,
 ) -> Result<ResetCandidates, Fault> {
     let now = timestamp(Instant::now());
     let mut checks = applicable_rules(subject);
@@ -64,7 +64,7 @@ pub(in crate::proxy) async fn reset(candidates: ResetCandidates, status: u16) {
         rule.limiter.reset(key);
         if let Some(backend) = &rule.backend {
             // If this fails, the count stays: the client gets less than its quota, never more.
-            let _ = with_timeout(backend.as_ref(), backend.reset(&[rule.limiter.take_request(key)])).await;
+            let _ = with_timeout(backend.as_ref(), backend.reset(&[rule.limiter.debit_request(key)])).await;
         }
     }
 }
@@ -115,12 +115,12 @@ impl Debits {
     ) -> Result<bool, BackendUnavailable> {
         let indices = enforced_rules_of(checks, backend);
         let requests = backend_requests(checks, &indices);
-        let reply = with_timeout(backend.as_ref(), backend.take(&requests)).await;
+        let reply = with_timeout(backend.as_ref(), backend.debit(&requests)).await;
         let reply = reply.and_then(|reply| {
             if reply.decisions.len() == requests.len() { Ok(reply) } else { Err(BackendError::InvalidReply) }
         });
         match (reply, backend.on_failure()) {
-            (Ok(TakeReply { decisions, taken_at: at }), _) => {
+            (Ok(DebitReply { decisions, debited_at: at }), _) => {
                 let admitted = decisions.iter().all(|decision| decision.retry_after().is_none());
                 for (index, decision) in indices.iter().zip(decisions) {
                     if let Some(Some(check)) = checks.get_mut(*index) {
@@ -159,10 +159,10 @@ impl Debits {
             if !check.is_enforced() || !counts_in_memory {
                 continue;
             }
-            let decision = check.rule.limiter.take(check.key, now);
+            let decision = check.rule.limiter.debit(check.key, now);
             check.decision = Some(decision);
             if decision.retry_after().is_some() {
-                // Another request was debited between peek and take.
+                // Another request was debited between peek and debit.
                 return false;
             }
             self.in_memory.push(index);
@@ -228,25 +228,23 @@ fn uses_backend(check: &RuleCheck<'_>, backend: &Arc<dyn Backend>) -> bool {
 }
 
 /// The calls to a backend for the rules at these indices.
-fn backend_requests<'a>(checks: &RuleChecks<'a>, indices: &[usize]) -> Vec<TakeRequest<'a>> {
+fn backend_requests<'a>(checks: &RuleChecks<'a>, indices: &[usize]) -> Vec<DebitRequest<'a>> {
     let selected = indices.iter().filter_map(|index| checks.get(*index)?.as_ref());
-    selected.map(|check| check.rule.limiter.take_request(check.key)).collect()
+    selected.map(|check| check.rule.limiter.debit_request(check.key)).collect()
 }
 
 /// Counts an admitted request in a backend, for a rule in shadow mode.
 async fn take_shadow(check: &RuleCheck<'_>, backend: &dyn Backend, now: Timestamp) {
-    let request = [check.rule.limiter.take_request(check.key)];
-    let decision = match with_timeout(backend, backend.take(&request))
-        .await
-        .as_ref()
-        .map(|reply| &reply.decisions[..])
-    {
-        Ok([decision]) => shadow_decision(decision),
-        Ok(_) | Err(_) => match backend.on_failure() {
-            OnFailure::Local => shadow_decision(&check.rule.limiter.take(check.key, now)),
-            OnFailure::Allow | OnFailure::Deny => LimitDecision::FailedOpen,
-        },
-    };
+    let request = [check.rule.limiter.debit_request(check.key)];
+    let decision =
+        match with_timeout(backend, backend.debit(&request)).await.as_ref().map(|reply| &reply.decisions[..])
+        {
+            Ok([decision]) => shadow_decision(decision),
+            Ok(_) | Err(_) => match backend.on_failure() {
+                OnFailure::Local => shadow_decision(&check.rule.limiter.debit(check.key, now)),
+                OnFailure::Allow | OnFailure::Deny => LimitDecision::FailedOpen,
+            },
+        };
     check.rule.metrics.record(decision);
 }
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
+use super::super::key_source::KeyBody;
 use super::super::subject;
-use super::super::subject::KeyBody;
 use super::*;
 use crate::config;
 use crate::limit::{
@@ -51,12 +51,12 @@ impl FakeBackend {
         backend
     }
 
-    fn record_call(&self, operation: &str, requests: &[TakeRequest<'_>]) {
+    fn record_call(&self, operation: &str, requests: &[DebitRequest<'_>]) {
         let rules: Vec<&str> = requests.iter().map(|request| request.rule).collect();
         self.calls.lock().unwrap().push(format!("{operation} {}", rules.join("+")));
     }
 
-    fn take_calls(&self) -> Vec<String> {
+    fn debit_calls(&self) -> Vec<String> {
         std::mem::take(&mut self.calls.lock().unwrap())
     }
 }
@@ -78,7 +78,7 @@ impl Backend for FakeBackend {
         self.on_failure
     }
 
-    fn take<'a>(&'a self, requests: &'a [TakeRequest<'a>]) -> BackendFuture<'a, TakeReply> {
+    fn debit<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, DebitReply> {
         self.record_call("take", requests);
         Box::pin(async move {
             if self.hangs {
@@ -88,7 +88,7 @@ impl Backend for FakeBackend {
                 return Err(failure);
             }
             let mut counts = self.counts.lock().unwrap();
-            let decide = |request: &TakeRequest<'_>, taken: u32| {
+            let decide = |request: &DebitRequest<'_>, taken: u32| {
                 limit_table::preview(
                     request.algorithm,
                     &request.quota,
@@ -97,7 +97,7 @@ impl Backend for FakeBackend {
                     request.cost,
                 )
             };
-            let taken = |counts: &HashMap<_, u32>, request: &TakeRequest<'_>| {
+            let taken = |counts: &HashMap<_, u32>, request: &DebitRequest<'_>| {
                 counts.get(&(request.rule.to_owned(), request.key.bits())).copied().unwrap_or(0)
             };
             let decisions: Vec<QuotaDecision> =
@@ -107,11 +107,11 @@ impl Backend for FakeBackend {
                     *counts.entry((request.rule.to_owned(), request.key.bits())).or_default() += request.cost;
                 }
             }
-            Ok(TakeReply { decisions, taken_at: Timestamp::default() })
+            Ok(DebitReply { decisions, debited_at: Timestamp::default() })
         })
     }
 
-    fn refund<'a>(&'a self, requests: &'a [TakeRequest<'a>], _: Timestamp) -> BackendFuture<'a, ()> {
+    fn refund<'a>(&'a self, requests: &'a [DebitRequest<'a>], _: Timestamp) -> BackendFuture<'a, ()> {
         self.record_call("refund", requests);
         let mut counts = self.counts.lock().unwrap();
         for request in requests {
@@ -120,7 +120,7 @@ impl Backend for FakeBackend {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn reset<'a>(&'a self, requests: &'a [TakeRequest<'a>]) -> BackendFuture<'a, ()> {
+    fn reset<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, ()> {
         self.record_call("reset", requests);
         for request in requests {
             self.counts.lock().unwrap().remove(&(request.rule.to_owned(), request.key.bits()));
@@ -204,7 +204,7 @@ async fn all_rules_are_debited_or_none_across_backends() {
     assert_eq!(try_admit(&snapshot).await, None);
     assert_eq!(try_admit(&snapshot).await, None);
     assert_eq!(try_admit(&snapshot).await, Some(Cause::RateLimited));
-    assert_eq!(backend.take_calls(), ["take remote+remote_2"; 3], "one call for all rules of a backend");
+    assert_eq!(backend.debit_calls(), ["debit remote+remote_2"; 3], "one call for all rules of a backend");
     // The denied request debited nothing: 2 requests are counted, in memory and for each rule of the backend.
     let taken: Vec<u32> = {
         let counts = backend.counts.lock().unwrap();
@@ -216,7 +216,7 @@ async fn all_rules_are_debited_or_none_across_backends() {
     let local_rule = &snapshot.routes[0].rate_limits[1];
     let request = request();
     let (route, ipv6_prefix) = (&snapshot.routes[0], snapshot.client.ipv6_prefix);
-    let subject = RequestSubject {
+    let subject = RequestKeySource {
         request: &request,
         client_ip: Some(CLIENT_IP),
         ipv6_prefix,
@@ -240,7 +240,7 @@ async fn request_denied_by_memory_never_reaches_the_backend() {
     ]);
     assert_eq!(try_admit(&snapshot).await, None);
     assert_eq!(try_admit(&snapshot).await, Some(Cause::RateLimited));
-    assert_eq!(backend.take_calls(), ["take remote"]);
+    assert_eq!(backend.debit_calls(), ["debit remote"]);
 }
 
 #[tokio::test]
@@ -253,10 +253,10 @@ async fn first_backend_is_refunded_when_the_second_denies() {
     let snapshot = snapshot(rules);
     assert_eq!(try_admit(&snapshot).await, None);
     assert_eq!(try_admit(&snapshot).await, Some(Cause::RateLimited));
-    assert_eq!(first.take_calls(), ["take first", "take first", "refund first"]);
+    assert_eq!(first.debit_calls(), ["debit first", "debit first", "refund first"]);
     *second.failure.lock().unwrap() = Some(BackendError::InvalidReply);
     assert_eq!(try_admit(&snapshot).await, Some(Cause::LimiterUnavailable));
-    assert_eq!(first.take_calls(), ["take first", "refund first"]);
+    assert_eq!(first.debit_calls(), ["debit first", "refund first"]);
     assert_eq!(first.counts.lock().unwrap().values().sum::<u32>(), 1);
 }
 
@@ -303,7 +303,7 @@ async fn shadow_rule_counts_admitted_requests_and_denies_none() {
         causes.push(try_admit(&snapshot).await);
     }
     assert_eq!(causes, [None, None, Some(Cause::RateLimited)]);
-    assert_eq!(backend.take_calls(), ["take shadow"; 2]);
+    assert_eq!(backend.debit_calls(), ["debit shadow"; 2]);
     *backend.failure.lock().unwrap() = Some(BackendError::CircuitOpen);
     let snapshot = self::snapshot(vec![rule("shadow", 1, Some(&backend), LimiterMode::Shadow)]);
     assert_eq!(try_admit(&snapshot).await, None, "a shadow rule admits even if its backend fails");

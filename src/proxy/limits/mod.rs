@@ -8,7 +8,7 @@
 mod backends;
 pub(super) mod buffer_body;
 pub(super) mod headers;
-mod subject;
+mod key_source;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -27,7 +27,7 @@ use crate::telemetry::LimitDecision;
 pub(super) use backends::reset;
 use buffer_body::BufferedBody;
 use headers::RuleResult;
-use subject::{KeyBody, RequestSubject};
+use key_source::{KeyBody, RequestKeySource};
 
 /// An admitted request.
 #[derive(Debug, Default)]
@@ -111,7 +111,7 @@ fn key_body(buffered: &BufferedBody) -> KeyBody<'_> {
 /// Applies the rate limits of a route whose rules all count in memory.
 fn admit_in_memory(
     exchange: &mut Exchange<'_>,
-    subject: &RequestSubject<'_>,
+    subject: &RequestKeySource<'_>,
 ) -> Result<ResetCandidates, Fault> {
     // Buffering the body takes time, after which `started` is too old.
     let now = timestamp(match subject.body {
@@ -158,9 +158,9 @@ fn subject<'a>(
     route: &'a Route,
     request: &'a Request,
     body: KeyBody<'a>,
-) -> RequestSubject<'a> {
+) -> RequestKeySource<'a> {
     let ipv6_prefix = context.snapshot.client.ipv6_prefix;
-    RequestSubject { request, client_ip: context.client.ip(), ipv6_prefix, route, body }
+    RequestKeySource { request, client_ip: context.client_address.ip(), ipv6_prefix, route, body }
 }
 
 /// A rule that applies to the request, and its decision.
@@ -190,7 +190,7 @@ impl RuleCheck<'_> {
         let decision = if self.is_enforced() {
             LimitDecision::Allowed
         } else {
-            shadow_decision(&self.rule.limiter.take(self.key, now))
+            shadow_decision(&self.rule.limiter.debit(self.key, now))
         };
         self.rule.metrics.record(decision);
     }
@@ -206,7 +206,7 @@ const fn shadow_decision(decision: &QuotaDecision) -> LimitDecision {
 
 type RuleChecks<'a> = [Option<RuleCheck<'a>>; MAX_RULES_PER_ROUTE];
 
-fn applicable_rules<'a>(subject: &RequestSubject<'a>) -> RuleChecks<'a> {
+fn applicable_rules<'a>(subject: &RequestKeySource<'a>) -> RuleChecks<'a> {
     let mut checks = [const { None }; MAX_RULES_PER_ROUTE];
     let applicable = subject.route.rate_limits.iter().filter(|rule| !rule.limiter.exempts(subject));
     for (slot, rule) in checks.iter_mut().zip(applicable) {
@@ -223,14 +223,14 @@ fn debit_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
     }
     let mut taken_count = 0;
     let denied = checks.iter_mut().flatten().filter(|check| check.is_enforced()).any(|check| {
-        let decision = check.rule.limiter.take(check.key, now);
+        let decision = check.rule.limiter.debit(check.key, now);
         check.decision = Some(decision);
         let denied = decision.retry_after().is_some();
         taken_count += usize::from(!denied);
         denied
     });
     if denied {
-        // Another request was debited between peek and take.
+        // Another request was debited between peek and debit.
         for check in checks.iter().flatten().filter(|check| check.is_enforced()).take(taken_count) {
             check.rule.limiter.refund(check.key, now);
         }

@@ -3,7 +3,7 @@
 //! A received header section stays in its original form: the bytes of an HTTP/1 message, or the map of an HTTP/2
 //! message. [`HeaderFields`] iterates over both, so that the request path does not convert one into the other.
 
-pub(super) mod forwarding;
+pub(super) mod added_request_fields;
 pub(super) mod h1_writer;
 pub(super) mod request;
 pub(super) mod request_h2;

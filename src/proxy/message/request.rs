@@ -2,15 +2,15 @@
 //!
 //! The upstream receives the target in origin form: the base path of the server, then the path, rewritten by the
 //! route. Host follows `upstreams.NAME.host`. The end-to-end fields have the route's edits; hop-by-hop fields are removed. The gateway writes `X-Forwarded-*`,
-//! `Forwarded`, `X-Real-IP`, `X-Request-Id` and `Via`: see [`super::forwarding`].
+//! `Forwarded`, `X-Real-IP`, `X-Request-Id` and `Via`: see [`super::added_request_fields`].
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::HeaderFields;
-use super::forwarding::ForwardingInfo;
+use super::added_request_fields::ForwardingInfo;
 use super::h1_writer;
-use crate::config::{AddressSource, ClientLimits};
+use crate::config::{AddressSource, ClientSettings};
 use crate::contract::grpc::GrpcFamily;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::framing::{self, RequestFraming};
@@ -149,7 +149,7 @@ impl Request {
     }
 
     /// The client address: the peer's, or the one that trusted proxies report.
-    pub(in crate::proxy) fn client(&self, peer: Peer, client_config: &ClientLimits) -> Peer {
+    pub(in crate::proxy) fn client_address(&self, peer: Peer, client_config: &ClientSettings) -> Peer {
         if !client_config.trusts(peer) {
             return peer.to_canonical();
         }
@@ -160,7 +160,7 @@ impl Request {
     /// The addresses in the field that proxies are trusted to report them in, in message order.
     pub(in crate::proxy) fn reported_addresses<'a>(
         &'a self,
-        client_config: &'a ClientLimits,
+        client_config: &'a ClientSettings,
     ) -> Vec<&'a [u8]> {
         match client_config.address_source() {
             AddressSource::Field(name) => self.fields.values(name.as_str()).collect(),
@@ -267,7 +267,7 @@ impl Request {
             let cookies: Vec<&[u8]> = self.fields.values("cookie").collect();
             h1_writer::write_field(out, b"cookie", &cookies.join(&b"; "[..]));
         }
-        forwarding_info.write_forwarded_fields(out);
+        forwarding_info.write_client_fields(out);
         h1_writer::write_field(out, b"X-Request-Id", forwarding_info.request_id.as_bytes());
         if let Some(via) = forwarding_info.via {
             h1_writer::write_field(out, b"Via", via);

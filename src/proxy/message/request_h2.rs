@@ -7,7 +7,7 @@ use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, VIA};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::forwarding::ForwardingInfo;
+use super::added_request_fields::ForwardingInfo;
 use super::request::Request;
 use super::{HeaderFields, never_indexed};
 use crate::contract::Cause;

@@ -3,7 +3,7 @@
 
 use http::HeaderName;
 
-use super::super::forwarding::PeerTrust;
+use super::super::added_request_fields::PeerTrust;
 use super::super::request_h2;
 use super::*;
 use crate::http::header_edits::HeaderEdits;

@@ -1,6 +1,6 @@
 //! CORS: adds the fields of the policy for a request to the response headers.
 //!
-//! [`crate::http::cors`] implements the policy. [`crate::snapshot::ResponseRules`] has the one that applies.
+//! [`crate::http::cors`] implements the policy. [`crate::snapshot::ResponseSettings`] has the one that applies.
 
 use std::sync::Arc;
 

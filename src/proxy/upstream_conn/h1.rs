@@ -17,7 +17,7 @@ use crate::http::response_framer::{FramerProgress, ResponseFramer};
 use crate::http::response_head::{self, ResponseFraming};
 use crate::proxy::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
 use crate::proxy::message::HeaderFields;
-use crate::proxy::message::forwarding::ForwardingInfo;
+use crate::proxy::message::added_request_fields::ForwardingInfo;
 use crate::proxy::message::h1_writer;
 use crate::proxy::message::request::Request;
 use crate::tls::cert_verification;

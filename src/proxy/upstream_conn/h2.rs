@@ -20,7 +20,7 @@ use crate::http::framing::{self, RequestFraming};
 use crate::http::media_type;
 use crate::http::response_head::{ResponseFraming, ResponseHead, Version};
 use crate::proxy::message::HeaderFields;
-use crate::proxy::message::forwarding::ForwardingInfo;
+use crate::proxy::message::added_request_fields::ForwardingInfo;
 use crate::proxy::message::request::{Request, header_list_size, rejection_to_fault};
 use crate::proxy::message::request_h2;
 use crate::upstream::http2::StreamSlot;
@@ -424,7 +424,7 @@ mod tests {
     use super::*;
     use crate::http::reported_origin::RequestOrigin;
     use crate::http::request_head;
-    use crate::proxy::message::forwarding::PeerTrust;
+    use crate::proxy::message::added_request_fields::PeerTrust;
     use crate::upstream::Candidate;
     use crate::upstream::http2::{Http2Pool, HttpVersionPolicy};
 

@@ -15,7 +15,7 @@ use self::h1::UpstreamH1;
 use self::h2::UpstreamH2;
 use super::by_protocol::by_protocol;
 use super::message::HeaderFields;
-use super::message::forwarding::ForwardingInfo;
+use super::message::added_request_fields::ForwardingInfo;
 use super::message::request::Request;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::framing::RequestFraming;

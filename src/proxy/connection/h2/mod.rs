@@ -261,7 +261,7 @@ impl H2Connection<'_> {
     fn unfinished_request(&self) -> Option<CloseReason> {
         let progress = self.read_timeout.progress();
         let has_opened = self.table.has_opened();
-        if progress.is_within_other_than_data() || (!has_opened && progress.is_within_frame()) {
+        if progress.is_within_non_data_frame() || (!has_opened && progress.is_within_frame()) {
             return Some(CloseReason::ClientGone);
         }
         (!has_opened).then_some(CloseReason::NoRequest)

@@ -45,7 +45,7 @@ impl FrameProgress {
     }
 
     /// Whether a frame is incomplete that is not DATA, or a header block.
-    pub(super) fn is_within_other_than_data(&self) -> bool {
+    pub(super) fn is_within_non_data_frame(&self) -> bool {
         let pending = self.load();
         is_pending(pending) && pending & MAYBE_DATA == 0
     }

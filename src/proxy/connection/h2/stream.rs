@@ -13,12 +13,12 @@ use crate::http::framing::RequestFraming;
 use crate::http::peer::Peer;
 use crate::http::reported_origin::ListenerOrigin;
 use crate::proxy::connection::{ListenerService, first_line, reject_guarded, serve_guarded};
-use crate::proxy::downstream::h2::{DownstreamH2, RequestTraits, StreamBudget};
+use crate::proxy::downstream::h2::{DownstreamH2, RequestProperties, StreamBudget};
 use crate::proxy::downstream::{Downstream, ResponseState};
 use crate::proxy::message::request::{Request, h2_authority, rejection_to_fault};
 use crate::proxy::pinned::PinnedConnections;
 use crate::proxy::record::{self, RejectedFacts, RejectedRequest};
-use crate::proxy::request::Arrival;
+use crate::proxy::request::RequestSource;
 use crate::proxy::stream_table::StreamTable;
 use crate::tls::client_certificate::ClientCertificate;
 
@@ -49,8 +49,8 @@ impl StreamTask {
             Ok(RequestFraming::Length(length)) => Some(length),
             Ok(RequestFraming::None | RequestFraming::Chunked) | Err(_) => None,
         };
-        let traits = RequestTraits { is_head_request, awaits_continue, length };
-        let h2 = DownstreamH2::new(body, respond, traits, budget, table.clone());
+        let properties = RequestProperties { is_head_request, awaits_continue, length };
+        let h2 = DownstreamH2::new(body, respond, properties, budget, table.clone());
         let mut client = Downstream::h2(h2, listener_origin, pinned);
         let request = match (request, rejection) {
             (Ok(request), None) => Ok(request),
@@ -71,10 +71,10 @@ impl StreamTask {
         };
         // Sending the error response may block on the client: free the large header section first.
         drop(parts);
-        let arrival = Arrival { listener: listener.index, peer, certificate: certificate.as_deref() };
+        let source = RequestSource { listener: listener.index, peer, certificate: certificate.as_deref() };
         match request {
-            Ok(request) => serve_guarded(&listener, arrival, &mut client, &request).await,
-            Err(rejected) => reject_guarded(&listener, arrival, &mut client, rejected).await,
+            Ok(request) => serve_guarded(&listener, source, &mut client, &request).await,
+            Err(rejected) => reject_guarded(&listener, source, &mut client, rejected).await,
         }
         let has_result = table.finish(stream_id);
         match client.state() {

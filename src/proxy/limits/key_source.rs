@@ -15,7 +15,7 @@ use crate::snapshot::rate_limits::RateLimitRule;
 
 /// The subject of the rate limits: a request, and what its keys depend on.
 #[derive(Clone, Copy)]
-pub(super) struct RequestSubject<'a> {
+pub(super) struct RequestKeySource<'a> {
     pub request: &'a Request,
     /// `None` for peers of Unix sockets.
     pub client_ip: Option<IpAddr>,
@@ -51,7 +51,7 @@ impl KeyBody<'_> {
     }
 }
 
-impl RequestSubject<'_> {
+impl RequestKeySource<'_> {
     /// The first rule that rejects the request because its body cannot be read, and why.
     pub(super) fn unreadable_body(&self) -> Option<(&Arc<RateLimitRule>, &'static str)> {
         let rules = self.route.rate_limits.iter();
@@ -63,7 +63,7 @@ impl RequestSubject<'_> {
     }
 }
 
-impl KeySource for RequestSubject<'_> {
+impl KeySource for RequestKeySource<'_> {
     fn client_ip(&self) -> Option<IpAddr> {
         self.client_ip
     }

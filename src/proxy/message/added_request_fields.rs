@@ -75,7 +75,7 @@ impl ForwardingInfo<'_> {
     }
 
     /// Writes the fields about the client and its connection.
-    pub(super) fn write_forwarded_fields(&self, out: &mut BytesMut) {
+    pub(super) fn write_client_fields(&self, out: &mut BytesMut) {
         if !self.forwarded_for.is_empty() {
             write_field(out, b"X-Forwarded-For", self.forwarded_for.as_bytes());
         }

@@ -4,30 +4,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::limit::BackendError;
-use crate::limit::redis::{BackendObserver, RedisBackend, StoreSettings};
+use crate::limit::redis::{BackendObserver, BackendSettings, RedisBackend};
 use crate::telemetry::{BackendMetrics, Metrics};
 
 /// Returns a backend for each of `settings`, in order: an equal one of `previous`, else a new one.
 pub(super) fn carry_over(
-    settings: &[StoreSettings],
+    settings: &[BackendSettings],
     previous: &[Arc<RedisBackend>],
     metrics: &Metrics,
 ) -> Vec<Arc<RedisBackend>> {
-    let store = |settings: &StoreSettings| {
-        let unchanged = previous.iter().find(|store| store.settings() == settings);
+    let backend = |settings: &BackendSettings| {
+        let unchanged = previous.iter().find(|backend| backend.settings() == settings);
         unchanged.cloned().unwrap_or_else(|| {
             let error_names = BackendError::ALL.iter().map(|error| error.name());
-            let observer = StoreObserver(metrics.backend(&settings.name, error_names));
+            let observer = MetricsObserver(metrics.backend(&settings.name, error_names));
             Arc::new(RedisBackend::new(settings.clone(), Box::new(observer)))
         })
     };
-    settings.iter().map(store).collect()
+    settings.iter().map(backend).collect()
 }
 
 #[derive(Debug)]
-struct StoreObserver(BackendMetrics);
+struct MetricsObserver(BackendMetrics);
 
-impl BackendObserver for StoreObserver {
+impl BackendObserver for MetricsObserver {
     fn on_success(&self, elapsed: Duration) {
         self.0.record_duration(elapsed);
     }

@@ -13,7 +13,7 @@ use super::error_body::{BodyChange, ConformingBody, upstream_request_id};
 use super::message::{BodyLength, HeaderFields, h1_writer};
 use super::response_headers::ResponseHeaderMutations;
 use super::upstream_conn::UpstreamResponseHead;
-use crate::config::ErrorRules;
+use crate::config::ErrorSettings;
 use crate::contract::header_filter;
 use crate::contract::reply::PROBLEM_MEDIA_TYPE;
 use crate::http::header_edits::{RenderedEdits, is_defined_for_errors};
@@ -26,7 +26,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) struct ConformingFields<'a> {
     pub(super) response_head: &'a UpstreamResponseHead,
     pub(super) error: &'a ConformingBody,
-    pub(super) rules: &'a ErrorRules,
+    pub(super) settings: &'a ErrorSettings,
     pub(super) request_id: &'a HeaderValue,
     /// What the gateway adds to every response of the request.
     pub(super) added: &'a ResponseHeaderMutations,
@@ -41,7 +41,9 @@ impl ConformingFields<'_> {
         let change = self.error.change;
         let retry_after = match self.error.retry_after {
             Some(seconds) => RetryAfter::Set(Some(Cow::Owned(seconds.to_string().into_bytes()))),
-            None => RetryAfter::for_error(&head.fields, head.parsed.status, self.rules.retry_after, self.now),
+            None => {
+                RetryAfter::for_error(&head.fields, head.parsed.status, self.settings.retry_after, self.now)
+            }
         };
         // A body that the gateway has written contains the ID of the response.
         let replaces_id = matches!(change, BodyChange::Completed | BodyChange::Problem)
@@ -55,12 +57,12 @@ impl ConformingFields<'_> {
         if change == BodyChange::Problem {
             writer.append(b"Content-Type", PROBLEM_MEDIA_TYPE.as_bytes());
         }
-        if self.rules.negotiate {
+        if self.settings.negotiate {
             writer.append(b"Vary", b"Accept");
         }
         sent.add_missing(writer, self.request_id, || self.now);
         let is_editable = |name: &HeaderName| !is_defined_for_errors(name);
-        write_response_headers(writer, added, &head.fields, is_editable);
+        write_gateway_fields(writer, added, &head.fields, is_editable);
         if let RetryAfter::Set(Some(value)) = &retry_after {
             writer.append(b"Retry-After", value);
         }
@@ -151,7 +153,7 @@ impl SentByUpstream {
 
 /// Writes the fields that the gateway adds to every forwarded response of this request. `is_editable`: whether the route may
 /// set this field.
-pub(super) fn write_response_headers(
+pub(super) fn write_gateway_fields(
     writer: &mut FieldWriter<'_>,
     response_headers: &ResponseHeaderMutations,
     upstream_fields: &HeaderFields,

@@ -11,7 +11,7 @@ const SLICES: u64 = 10;
 
 /// What an attempt or a request says about the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum AttemptOutcome {
     /// A response without a fault, whose status is no failure.
     Success,
     /// A fault of the upstream, or a status in `ejection.failure_status`.
@@ -20,7 +20,7 @@ pub(crate) enum Outcome {
 
 /// Counts of the last `window`.
 #[derive(Clone, Debug)]
-pub(crate) struct OutcomeWindow {
+pub(crate) struct AttemptWindow {
     started: Instant,
     slice: Duration,
     /// The slice of the last record, counted from `started`.
@@ -47,11 +47,11 @@ impl Counts {
     }
 }
 
-impl OutcomeWindow {
+impl AttemptWindow {
     /// An empty window of this length.
     pub(crate) fn new(window: Duration, now: Instant) -> Self {
         let slice = (window / SLICES as u32).max(Duration::from_millis(1));
-        OutcomeWindow {
+        AttemptWindow {
             started: now,
             slice,
             current: 0,
@@ -61,13 +61,13 @@ impl OutcomeWindow {
     }
 
     /// Counts one outcome and returns the counts of the window.
-    pub(crate) fn record(&mut self, outcome: Outcome, now: Instant) -> Counts {
+    pub(crate) fn record(&mut self, outcome: AttemptOutcome, now: Instant) -> Counts {
         self.advance(now);
         if let Some(slice) = self.slices.get_mut((self.current % SLICES) as usize) {
             for counts in [slice, &mut self.total] {
                 match outcome {
-                    Outcome::Success => counts.successes = counts.successes.saturating_add(1),
-                    Outcome::Failure => counts.failures = counts.failures.saturating_add(1),
+                    AttemptOutcome::Success => counts.successes = counts.successes.saturating_add(1),
+                    AttemptOutcome::Failure => counts.failures = counts.failures.saturating_add(1),
                 }
             }
         }
@@ -118,16 +118,16 @@ mod tests {
             steps in prop::collection::vec((0_u64..3_000, any::<bool>()), 1..200),
         ) {
             let (start, length) = (Instant::now(), Duration::from_secs(10));
-            let mut window = OutcomeWindow::new(length, start);
+            let mut window = AttemptWindow::new(length, start);
             let (mut now, mut all) = (start, Vec::new());
             for (millis, failed) in steps {
                 now += Duration::from_millis(millis);
-                let outcome = if failed { Outcome::Failure } else { Outcome::Success };
+                let outcome = if failed { AttemptOutcome::Failure } else { AttemptOutcome::Success };
                 all.push((now, outcome));
                 let counts = window.record(outcome, now);
                 let within = |age: Duration| {
                     let recent = all.iter().filter(|(at, _)| now - *at <= age);
-                    recent.filter(|(_, outcome)| *outcome == Outcome::Failure).count() as u32
+                    recent.filter(|(_, outcome)| *outcome == AttemptOutcome::Failure).count() as u32
                 };
                 prop_assert!(counts.failures <= within(length));
                 prop_assert!(counts.failures >= within(length / 10 * 9 - Duration::from_nanos(1)));
