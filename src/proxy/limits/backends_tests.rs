@@ -79,7 +79,7 @@ impl Backend for FakeBackend {
     }
 
     fn debit<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, DebitReply> {
-        self.record_call("take", requests);
+        self.record_call("debit", requests);
         Box::pin(async move {
             if self.hangs {
                 std::future::pending::<()>().await;
