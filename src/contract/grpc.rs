@@ -3,6 +3,8 @@
 //! A gRPC client does not read error bodies: it reads these two fields of a response with HTTP status 200.
 //! [`super::policy`] chooses the code and the message as for other requests.
 
+use std::fmt::Write as _;
+
 use super::grpc_status::GrpcStatus;
 use super::policy::Trigger;
 
@@ -56,14 +58,13 @@ pub(crate) const fn status_for_error(trigger: Trigger, code: u16) -> GrpcStatus 
 
 /// Encodes a message for `grpc-message`: percent-encoded UTF-8; printable ASCII except `%` is unchanged.
 pub(crate) fn encode_message(text: &str) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).map_or('0', |digit| char::from(*digit));
     let mut out = String::with_capacity(text.len());
     for octet in text.bytes() {
         if matches!(octet, b' '..=b'~') && octet != b'%' {
             out.push(char::from(octet));
         } else {
-            out.extend(['%', digit(octet >> 4), digit(octet & 15)]);
+            // Writing to a String cannot fail.
+            let _ = write!(out, "%{octet:02X}");
         }
     }
     out

@@ -67,55 +67,27 @@ impl RequestOutcome {
         }
     }
 
+    /// The value of the field `outcome`, the message of the line, and its level: `error` for bugs of the gateway, `warn`
+    /// for failures of the upstream, `info` for successful requests and errors of the client.
+    const fn row(self) -> (&'static str, &'static str, Level) {
+        match self {
+            RequestOutcome::Forwarded => ("forwarded", "forwarded response", Level::INFO),
+            RequestOutcome::Replaced => ("replaced", "replaced upstream response", Level::WARN),
+            RequestOutcome::UpstreamFailed => ("upstream_failed", "upstream failed", Level::WARN),
+            RequestOutcome::InternalError => ("internal_error", "internal error", Level::ERROR),
+            RequestOutcome::Rejected => ("rejected", "rejected request", Level::INFO),
+            RequestOutcome::Preflight => ("preflight", "sent preflight response", Level::INFO),
+            RequestOutcome::Redirected => ("redirected", "redirected request", Level::INFO),
+            RequestOutcome::FixedResponse => ("responded", "sent response of route", Level::INFO),
+            RequestOutcome::Aborted => ("aborted", "aborted response", Level::WARN),
+            RequestOutcome::TunnelIdle => ("tunnel_idle", "closed idle tunnel", Level::INFO),
+            RequestOutcome::ClientDisconnected => ("client_disconnected", "client disconnected", Level::INFO),
+        }
+    }
+
     /// The value of the field `outcome`.
     pub(crate) const fn name(self) -> &'static str {
-        match self {
-            RequestOutcome::Forwarded => "forwarded",
-            RequestOutcome::Replaced => "replaced",
-            RequestOutcome::UpstreamFailed => "upstream_failed",
-            RequestOutcome::InternalError => "internal_error",
-            RequestOutcome::Rejected => "rejected",
-            RequestOutcome::Preflight => "preflight",
-            RequestOutcome::Redirected => "redirected",
-            RequestOutcome::FixedResponse => "responded",
-            RequestOutcome::Aborted => "aborted",
-            RequestOutcome::TunnelIdle => "tunnel_idle",
-            RequestOutcome::ClientDisconnected => "client_disconnected",
-        }
-    }
-
-    /// The message of the line.
-    pub(crate) const fn message(self) -> &'static str {
-        match self {
-            RequestOutcome::Forwarded => "forwarded response",
-            RequestOutcome::Replaced => "replaced upstream response",
-            RequestOutcome::UpstreamFailed => "upstream failed",
-            RequestOutcome::InternalError => "internal error",
-            RequestOutcome::Rejected => "rejected request",
-            RequestOutcome::Preflight => "sent preflight response",
-            RequestOutcome::Redirected => "redirected request",
-            RequestOutcome::FixedResponse => "sent response of route",
-            RequestOutcome::Aborted => "aborted response",
-            RequestOutcome::TunnelIdle => "closed idle tunnel",
-            RequestOutcome::ClientDisconnected => "client disconnected",
-        }
-    }
-
-    /// `error` for bugs of the gateway, `warn` for failures of the upstream, `info` for successful requests and errors of the client.
-    pub(crate) const fn level(self) -> Level {
-        match self {
-            RequestOutcome::InternalError => Level::ERROR,
-            RequestOutcome::Replaced | RequestOutcome::UpstreamFailed | RequestOutcome::Aborted => {
-                Level::WARN
-            }
-            RequestOutcome::Forwarded
-            | RequestOutcome::Rejected
-            | RequestOutcome::Preflight
-            | RequestOutcome::Redirected
-            | RequestOutcome::FixedResponse
-            | RequestOutcome::TunnelIdle
-            | RequestOutcome::ClientDisconnected => Level::INFO,
-        }
+        self.row().0
     }
 }
 
@@ -211,18 +183,21 @@ impl AccessLog {
     /// Writes the line.
     pub(crate) fn emit(&self, record: &AccessRecord<'_>) {
         let evidence = record.evidence.for_log(self.evidence_limit);
-        match record.outcome.level() {
-            Level::ERROR => emit_at!(Level::ERROR, record, evidence),
-            Level::WARN => emit_at!(Level::WARN, record, evidence),
+        let (outcome, message, level) = record.outcome.row();
+        match level {
+            Level::ERROR => emit_at!(Level::ERROR, record, evidence, outcome, message),
+            Level::WARN => emit_at!(Level::WARN, record, evidence, outcome, message),
             // No outcome has another level.
-            Level::INFO | Level::DEBUG | Level::TRACE => emit_at!(Level::INFO, record, evidence),
+            Level::INFO | Level::DEBUG | Level::TRACE => {
+                emit_at!(Level::INFO, record, evidence, outcome, message);
+            }
         }
     }
 }
 
 /// A macro, because tracing requires a constant level per callsite.
 macro_rules! emit_at {
-    ($level:expr, $record:ident, $evidence:ident) => {
+    ($level:expr, $record:ident, $evidence:ident, $outcome:ident, $message:ident) => {
         tracing::event!(
             target: TARGET,
             $level,
@@ -252,8 +227,8 @@ macro_rules! emit_at {
             request_sent = $record.request_sent.name(),
             rule = non_empty($record.rule),
             evidence = non_empty(&$evidence),
-            outcome = $record.outcome.name(),
-            message = $record.outcome.message(),
+            outcome = $outcome,
+            message = $message,
         )
     };
 }

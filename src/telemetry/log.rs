@@ -5,6 +5,8 @@
 //! requests.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use tracing::level_filters::LevelFilter;
@@ -17,7 +19,7 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Registry, reload};
 
 use super::formatter::{self, LineFormat};
-use super::sink::{FailedLines, Sink};
+use super::sink::Sink;
 
 /// The configured log format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub(crate) enum OutputFormat {
 #[derive(Clone, Debug)]
 pub(crate) struct DroppedLines {
     queue: ErrorCounter,
-    writer: FailedLines,
+    writer: Arc<AtomicU64>,
 }
 
 impl DroppedLines {
@@ -45,7 +47,7 @@ impl DroppedLines {
 
     /// Lines that could not be written.
     pub(crate) fn write_failed(&self) -> u64 {
-        self.writer.lines()
+        self.writer.load(Ordering::Relaxed)
     }
 }
 

@@ -54,12 +54,6 @@ pub(crate) struct Metrics {
     details_dropped: IntCounter,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Metrics::new()
-    }
-}
-
 impl Metrics {
     /// Creates and registers all metrics with the value 0.
     pub(crate) fn new() -> Self {
@@ -71,7 +65,8 @@ impl Metrics {
         let log_dropped = counters(&registry, &definitions::LOG_DROPPED);
         let version = [env!("CARGO_PKG_VERSION"), option_env!("STATUSQUO_REVISION").unwrap_or("unknown")];
         gauges(&registry, &definitions::BUILD_INFO).with_label_values(&version).set(1);
-        register_process_metrics(&registry);
+        // Fails without /proc; nothing depends on these metrics.
+        let _ = registry.register(Box::new(ProcessCollector::for_self()));
         Metrics {
             vectors,
             aborted: Cause::ALL.iter().map(|cause| aborted.with_label_values(&[cause.name()])).collect(),
@@ -310,15 +305,6 @@ const BREAKER_STATES: [&str; 3] = ["closed", "open", "half_open"];
 
 /// Enough for a few routes and upstreams.
 const PAGE_CAPACITY: usize = 64 * 1024;
-
-#[cfg(target_os = "linux")]
-fn register_process_metrics(registry: &Registry) {
-    // Fails without /proc; nothing depends on these metrics.
-    let _ = registry.register(Box::new(ProcessCollector::for_self()));
-}
-
-#[cfg(not(target_os = "linux"))]
-fn register_process_metrics(_registry: &Registry) {}
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]

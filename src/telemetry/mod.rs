@@ -16,6 +16,9 @@ mod handle_cache;
 pub(crate) mod limit;
 pub(crate) mod log;
 pub(crate) mod metrics;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod metrics_page_tests;
 pub(crate) mod route;
 mod series_names;
 mod sink;

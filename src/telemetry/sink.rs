@@ -6,23 +6,14 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The number of lines that could not be written.
-#[derive(Clone, Debug, Default)]
-pub(super) struct FailedLines(Arc<AtomicU64>);
-
-impl FailedLines {
-    pub(super) fn lines(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// Buffers lines until they are flushed or the buffer is full. Write errors are counted, not returned.
 #[derive(Debug)]
 pub(super) struct Sink<W> {
     /// Unbuffered.
     output: W,
     buffer: Vec<u8>,
-    failed: FailedLines,
+    /// The number of lines that could not be written.
+    failed: Arc<AtomicU64>,
     /// Whether the last byte written was not a line break.
     inside_line: bool,
 }
@@ -30,12 +21,12 @@ pub(super) struct Sink<W> {
 impl<W> Sink<W> {
     pub(super) fn new(output: W) -> Self {
         let buffer = Vec::with_capacity(BUFFER_SIZE);
-        Sink { output, buffer, failed: FailedLines::default(), inside_line: false }
+        Sink { output, buffer, failed: Arc::default(), inside_line: false }
     }
 
     /// The counter of lines lost here.
-    pub(super) fn failed(&self) -> FailedLines {
-        self.failed.clone()
+    pub(super) fn failed(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.failed)
     }
 
     /// Discards the buffered lines and counts them.
@@ -43,7 +34,7 @@ impl<W> Sink<W> {
         // Lines are never empty: a line break at the beginning ends a line that was partly written.
         let lines = self.buffer.strip_prefix(b"\n").unwrap_or(&self.buffer);
         let lost = lines.iter().filter(|octet| **octet == b'\n').count();
-        self.failed.0.fetch_add(lost as u64, Ordering::Relaxed);
+        self.failed.fetch_add(lost as u64, Ordering::Relaxed);
         self.buffer.clear();
         if self.inside_line {
             self.buffer.push(b'\n');
@@ -133,7 +124,7 @@ mod tests {
             }
             sink.flush().unwrap();
         }
-        (String::from_utf8(sink.output.received.clone()).unwrap(), sink.failed().lines())
+        (String::from_utf8(sink.output.received.clone()).unwrap(), sink.failed().load(Ordering::Relaxed))
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl StatusLabels {
         labelled.sort_unstable();
         labelled.dedup();
 
-        let mut names: Vec<Box<str>> = [OTHER, OTHER_4XX, OTHER_5XX].map(Box::from).to_vec();
+        let mut names: Vec<Box<str>> = GROUPS.map(Box::from).to_vec();
         let mut indices: Box<[u8]> = (0..FIRST_INVALID_STATUS).map(group_index).collect();
         for status in labelled {
             // Fits into u8: 3 groups, about 25 registered status codes below 400, and at most 200 from 400 to 599.
@@ -86,7 +86,7 @@ impl StatusLabels {
 
     /// The index of the label value for this status code.
     pub(crate) fn index(&self, status: u16) -> usize {
-        usize::from(self.indices.get(usize::from(status)).copied().unwrap_or(INDEX_OTHER))
+        usize::from(self.indices.get(usize::from(status)).copied().unwrap_or_default())
     }
 
     /// The label value for this status code.
@@ -97,15 +97,16 @@ impl StatusLabels {
 
 /// The first number above the range of status codes.
 const FIRST_INVALID_STATUS: u16 = 600;
-const INDEX_OTHER: u8 = 0;
-const INDEX_OTHER_4XX: u8 = 1;
-const INDEX_OTHER_5XX: u8 = 2;
 
+/// The labels that several status codes share.
+const GROUPS: [&str; 3] = [OTHER, OTHER_4XX, OTHER_5XX];
+
+/// The index in [`GROUPS`].
 const fn group_index(status: u16) -> u8 {
     match status {
-        400..=499 => INDEX_OTHER_4XX,
-        500..=599 => INDEX_OTHER_5XX,
-        _ => INDEX_OTHER,
+        400..=499 => 1,
+        500..=599 => 2,
+        _ => 0,
     }
 }
 

@@ -12,7 +12,7 @@ use super::expectation::{ExpectationContext, describe_response};
 use super::harness::{Harness, RunningGateway};
 use super::route_probe::RouteProbe;
 use super::{ReportRow, Section, retry};
-use crate::config::RouteAction;
+use crate::config::{RouteAction, RouteConfig};
 use crate::conformance::case::RouteFeature;
 use crate::conformance::runner::check_served;
 use crate::conformance::{
@@ -91,7 +91,7 @@ pub(super) async fn run_case(
     gateway.observed.record_client_fault(row, &result);
     let checked = row.expected.iter().filter(|expected| expected.is_response()).count();
     let responses = result.responses.get(..checked).unwrap_or(&result.responses);
-    let route = target.harness.config.routes.get(target.probe.route_index);
+    let route = target.harness.route(target.probe);
     let is_missing = |name: &&String| {
         let edited = route.is_some_and(|route| route.response_edits.edits(name));
         !edited && responses.last().is_none_or(|last| last.header(name).is_none())
@@ -119,17 +119,15 @@ pub(super) fn choose_targets(harness: &Harness) -> Vec<Target> {
 /// Among the forwarding routes with this contract that accept GET and POST on the same path, the one to which the most rows apply.
 fn choose_target(harness: &Harness, contract: &Contract) -> Option<Target> {
     let has_contract = |probe: &&RouteProbe| {
-        let route = harness.config.routes.get(probe.route_index);
-        route.is_some_and(|route| route.upstream.is_some() && *route.errors.contract == *contract)
+        let forwards = |route: &RouteConfig| route.upstream.is_some() && *route.errors.contract == *contract;
+        harness.route(probe).is_some_and(forwards)
     };
     let probes = || harness.probes.probes.iter().flatten().filter(has_contract);
     let accepts_both = |probe: &&RouteProbe| {
-        let allowed = |method: &Method| {
-            let route = harness.config.routes.get(probe.route_index);
-            let denied = route.is_some_and(|route| route.denies(method));
-            harness.probes.accepts(probe, method) && !denied
-        };
-        [Method::GET, Method::POST].iter().all(allowed)
+        let denies = |method: &Method| harness.route(probe).is_some_and(|route| route.denies(method));
+        [Method::GET, Method::POST]
+            .iter()
+            .all(|method| harness.probes.accepts(probe, method) && !denies(method))
     };
     let candidates = probes().filter(accepts_both).map(|probe| {
         let probe = RouteProbe { method: Method::GET, ..probe.clone() };
@@ -147,7 +145,6 @@ fn choose_target(harness: &Harness, contract: &Contract) -> Option<Target> {
 
 pub(super) fn profile_for(harness: &Harness, probe: &RouteProbe, write: &Method) -> GatewayProfile {
     let client = &harness.config.client;
-    let route = harness.config.routes.get(probe.route_index);
     GatewayProfile {
         read_method: probe.method.to_string(),
         write_method: write.to_string(),
@@ -155,7 +152,7 @@ pub(super) fn profile_for(harness: &Harness, probe: &RouteProbe, write: &Method)
         host: probe.host.clone(),
         member: String::new(),
         max_header_bytes: client.max_header_bytes,
-        max_body: route.map_or(client.max_body, |route| route.max_body),
+        max_body: harness.route(probe).map_or(client.max_body, |route| route.max_body),
         write_timeout: client.write_timeout,
         pause_tenths: harness.load.tenths(),
     }
@@ -170,7 +167,7 @@ pub(super) fn skip_reason(
 ) -> Option<String> {
     let routed = row.routed_request(profile)?;
     let (name, path) = (&routed.method, &routed.path);
-    let route = harness.config.routes.get(probe.route_index)?;
+    let route = harness.route(probe)?;
     let method = Method::from_bytes(name.as_bytes()).unwrap_or_default();
     let is_ambiguous = check_path(path.as_bytes()).is_ok_and(|facts| facts.ambiguity.is_some());
     let host = if routed.without_host { "" } else { &profile.host };
@@ -232,7 +229,7 @@ impl RowTarget<'_> {
 
     fn context(&self, expected: ExpectedResponse) -> ExpectationContext<'_> {
         let off_route = matches!(expected, ExpectedResponse::Rejected(_) | ExpectedResponse::HeadersOnly(_));
-        let route = self.harness.config.routes.get(self.probe.route_index).filter(|_| !off_route);
+        let route = self.harness.route(self.probe).filter(|_| !off_route);
         let same_path = expected.error_cause() == Some(Cause::MethodNotAllowed);
         let unrouted = self.harness.probes.unrouted_settings(&self.harness.config, self.probe, same_path);
         ExpectationContext { config: &self.harness.config, route, unrouted, method: &self.probe.method }

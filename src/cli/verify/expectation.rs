@@ -68,13 +68,6 @@ pub(super) struct ExpectationContext<'a> {
     pub(super) method: &'a Method,
 }
 
-impl<'a> ExpectationContext<'a> {
-    /// The context of a request that reaches this route.
-    pub(super) fn on_route(config: &'a Config, route: &'a RouteConfig, method: &'a Method) -> Self {
-        ExpectationContext { config, route: Some(route), unrouted: &config.errors, method }
-    }
-}
-
 impl ExpectationContext<'_> {
     fn error_context(&self) -> ErrorContext<'_> {
         let upstream = self.route.and_then(|route| self.config.upstreams.get(route.upstream?));

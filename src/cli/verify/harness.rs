@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tracing::Level;
 
 use super::load_factor::LoadFactor;
-use super::route_probe::RouteProbes;
+use super::route_probe::{RouteProbe, RouteProbes};
 use super::special_gateways::{self, Means, SpecialGateway, set_quota};
 use crate::config::{
     Config, ListenAddress, Listener, ListenerTls, RouteConfig, Timeouts, UpstreamConfig as Servers,
@@ -176,12 +176,15 @@ impl Harness {
         })
     }
 
+    /// The route of a probe.
+    pub(super) fn route(&self, probe: &RouteProbe) -> Option<&RouteConfig> {
+        self.config.routes.get(probe.route_index)
+    }
+
     /// The gateway whose servers are all of this kind.
     pub(super) fn gateway_for(&self, server_kind: ServerKind) -> Option<&RunningGateway> {
-        ServerKind::ALL
-            .iter()
-            .position(|candidate| *candidate == server_kind)
-            .and_then(|index| self.upstream_gateways.get(index)?.as_ref())
+        let index = ServerKind::ALL.iter().position(|candidate| *candidate == server_kind)?;
+        self.upstream_gateways.get(index)?.as_ref()
     }
 
     /// The gateway of a case of routes.

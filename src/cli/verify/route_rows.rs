@@ -168,10 +168,8 @@ fn applies(
 /// The first route that forwards the requests of everybody, also of peers without an address.
 fn first_open_route(harness: &Harness) -> Option<usize> {
     let is_open = |probe: &&RouteProbe| {
-        let route = harness.config.routes.get(probe.route_index);
-        route.is_some_and(|route| {
-            let lists = [&route.allow_from, &route.deny_from];
-            reaches_upstream(route) && lists.iter().all(|list| list.is_empty())
+        harness.route(probe).is_some_and(|route| {
+            reaches_upstream(route) && route.allow_from.is_empty() && route.deny_from.is_empty()
         })
     };
     harness.probes.probes.iter().flatten().find(is_open).map(|probe| probe.route_index)

@@ -103,7 +103,9 @@ fn request_method(probe: &RouteProbe, fault: &UpstreamFault) -> Method {
 async fn run_row(harness: &Harness, planned: &PlannedRow<'_>) -> ReportRow {
     let PlannedRow { fault, probe, route, gateway } = *planned;
     let method = request_method(probe, fault);
-    let context = ExpectationContext::on_route(&harness.config, route, &method);
+    let config = &harness.config;
+    let unrouted = &config.errors;
+    let context = ExpectationContext { config, route: Some(route), unrouted, method: &method };
     let expectation = context.for_row(fault);
     let request_kind = RequestKind { head: method == Method::HEAD, http10: false };
     let row = row_of(fault, route);

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use bytes::{BufMut, BytesMut};
 use http::HeaderValue;
 
+use crate::contract::body::decimal_digits;
 use crate::http::reason_phrase::reason_phrase;
 
 /// Writes a status line. Without `reason` it uses the registered phrase, which is empty for an unknown status.
@@ -37,18 +38,8 @@ pub(in crate::proxy) fn write_number_field(out: &mut BytesMut, prefix: &[u8], va
 }
 
 /// Writes a decimal number without leading zeros.
-pub(in crate::proxy) fn write_decimal(out: &mut BytesMut, mut value: u64) {
-    let mut digits = [0_u8; 20];
-    let mut count = 0;
-    for slot in digits.iter_mut().rev() {
-        *slot = b'0' + (value % 10) as u8;
-        value /= 10;
-        count += 1;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(digits.len() - count..).unwrap_or_default());
+pub(in crate::proxy) fn write_decimal(out: &mut BytesMut, value: u64) {
+    out.extend_from_slice(decimal_digits(value, &mut [0; 20]));
 }
 
 /// Writes a chunk size: lower-case hexadecimal digits without leading zeros.
