@@ -96,7 +96,13 @@ impl TypeError {
             TypeErrorKind::UnknownValue(value, known) => match planned(&value) {
                 Some(help) => Diagnostic::of(&value, format!("is {NOT_YET}"), help),
                 None => {
-                    Diagnostic::new(format!("unknown value {}", quoted(&value)), did_you_mean(&value, known))
+                    let help = did_you_mean(&value, known);
+                    let example = self.section.and_then(|section| section.text("x-example"));
+                    let help = match example.filter(|_| help.starts_with("expected ")) {
+                        Some(example) => format!("{help}; or a mapping, for example {example}"),
+                        None => help,
+                    };
+                    Diagnostic::new(format!("unknown value {}", quoted(&value)), help)
                 }
             },
         }
@@ -138,6 +144,8 @@ impl de::Error for TypeError {
             Unexpected::Str(text) => quoted(text),
             other => other.to_string(),
         };
+        let expected = expected.to_string();
+        let expected = if expected.starts_with("struct ") { "a mapping" } else { &*expected };
         TypeError::mismatch(format!("found {found}"), format!("expected {expected}"))
     }
 
@@ -171,7 +179,22 @@ impl<'t> NodeDeserializer<'t> {
         let text = self.text("a whole number")?;
         if !units::is_digits(text) {
             let example = self.keys.example().or_else(|| Some(self.keys.range()?.0.to_string()));
-            let help = format!("write digits only, for example {}", example.as_deref().unwrap_or("64"));
+            let meant = units::suggested_number(text).filter(|meant| {
+                let (min, max) = self.keys.range().unwrap_or((0, widest));
+                meant.parse().is_ok_and(|number: u64| (min..=max.min(widest)).contains(&number))
+            });
+            let starts = |c: char| c.is_ascii_digit() || matches!(c, '<' | '>');
+            let is_range = text.starts_with(starts) && text.contains(['x', '-', '>', '<']);
+            let help = match (meant, is_range) {
+                (Some(meant), _) => format!("write {meant}"),
+                // `5xx`, `500-599`.
+                (None, true) => {
+                    format!("list each number, for example {}", example.as_deref().unwrap_or("64"))
+                }
+                (None, false) => {
+                    format!("write digits only, for example {}", example.as_deref().unwrap_or("64"))
+                }
+            };
             return Err(TypeError::mismatch(format!("{} is not a whole number", quoted(text)), help));
         }
         let (min, max) = self.keys.range().unwrap_or((0, widest));
@@ -219,19 +242,43 @@ impl<'t> NodeDeserializer<'t> {
     /// The section that a single value is probably short for (`x-short`), if it would be accepted: `{ path: /x }` for
     /// `/x`, `{ address: ":8080" }` for `8080`.
     fn long_form<'de, V: Visitor<'de>>(&self, visitor: V) -> Option<String> {
-        let (key, text) = (self.keys.text("x-short")?, self.node.text()?);
+        let key = self.keys.text("x-short")?;
         let location = self.node.location;
         let is_list = self.keys.key(key).item().is_known();
+        let items = match self.node.items() {
+            [] => std::slice::from_ref(self.node),
+            items => items,
+        };
         let value = match is_list {
-            true => Node { location, kind: NodeKind::Sequence(vec![self.node.clone()]) },
+            true => Node { location, kind: NodeKind::Sequence(items.to_vec()) },
             false => self.node.clone(),
         };
         let entry = Entry { key: key.to_owned(), location, value };
         let value = match visitor.visit_map(EntryAccess::new(&[entry], self.keys)) {
-            Ok(_) => yaml_scalar(text),
-            Err(error) => error.suggestion()?,
+            Ok(_) => yaml_list(items),
+            Err(error) if items.len() == 1 => error.suggestion()?,
+            Err(_) => return None,
         };
         Some(if is_list { format!("{{ {key}: [{value}] }}") } else { format!("{{ {key}: {value} }}") })
+    }
+
+    /// The help for a word such as `off` where a section is expected; `None` for other values.
+    fn switched_off(&self) -> Option<String> {
+        if !matches!(self.node.text()?, "off" | "false" | "no" | "none" | "never") {
+            return None;
+        }
+        let has_default = self.keys.annotation("default").is_some();
+        let section =
+            self.keys.text("x-off").map(|section| format!("expected a mapping, for example {section}"));
+        section
+            .or_else(|| (!has_default).then(|| "remove it: without the key, the default applies".to_owned()))
+    }
+
+    /// The section for a word such as `on`; `None` for other values.
+    fn switched_on(&self) -> Option<String> {
+        let is_on = matches!(self.node.text()?, "on" | "true" | "yes" | "auto" | "default");
+        let section = self.keys.text("x-example").or_else(|| self.keys.required().is_empty().then_some("{}"));
+        section.filter(|_| is_on).map(str::to_owned)
     }
 
     fn type_error(&self, expected: &str) -> TypeError {
@@ -250,6 +297,12 @@ fn measure(text: &str) -> Option<u128> {
 
 fn is_time(text: &str) -> bool {
     units::duration(text).is_ok()
+}
+
+/// The texts of the items as YAML, without brackets.
+fn yaml_list(items: &[Node]) -> String {
+    let texts: Vec<String> = items.iter().filter_map(Node::text).map(yaml_scalar).collect();
+    texts.join(", ")
 }
 
 /// The text as a YAML value, in quotes if it needs them.
@@ -273,7 +326,9 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match &self.node.kind {
             NodeKind::Scalar { .. } if self.node.is_null() => visitor.visit_unit(),
-            NodeKind::Scalar { text, .. } => visitor.visit_str(text),
+            NodeKind::Scalar { text, .. } => {
+                visitor.visit_str(text).map_err(|error: TypeError| error.in_section(self.keys))
+            }
             NodeKind::Sequence(items) => {
                 visitor.visit_seq(ItemAccess { items: items.iter().enumerate(), keys: self.keys.item() })
             }
@@ -323,10 +378,20 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
             NodeKind::Sequence(_) => self.deserialize_any(visitor),
             NodeKind::Scalar { text, .. } if !self.node.is_null() => {
                 let item = self.keys.item();
-                let items = std::slice::from_ref(self.node).iter().enumerate();
+                let parts: Vec<&str> =
+                    text.split([',', ' ', '|']).map(str::trim).filter(|part| !part.is_empty()).collect();
+                let part = |part: &&str| Node {
+                    location: self.node.location,
+                    kind: NodeKind::Scalar { text: (*part).to_owned(), plain: false },
+                };
+                let mut parts: Vec<Node> = parts.iter().map(part).collect();
+                if parts.is_empty() {
+                    parts.push(self.node.clone());
+                }
+                let items = parts.iter().enumerate();
                 // The list that was probably meant, if it would be accepted.
                 let example = match visitor.visit_seq(ItemAccess { items, keys: item }) {
-                    Ok(_) => Some(yaml_scalar(text)),
+                    Ok(_) => Some(yaml_list(&parts)),
                     Err(error) => error.suggestion().or_else(|| item.example()),
                 };
                 let help = match example {
@@ -364,7 +429,11 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
             // Only the root: other invalid values are skipped.
             NodeKind::Invalid => visitor.visit_map(EntryAccess::new(&[], self.keys)),
             NodeKind::Scalar { .. } | NodeKind::Sequence(_) if !self.node.is_null() => {
-                if let Some(example) = self.long_form(visitor) {
+                if let Some(help) = self.switched_off() {
+                    let found = quoted(self.node.text().unwrap_or_default());
+                    return Err(TypeError::mismatch(format!("found {found}"), help));
+                }
+                if let Some(example) = self.long_form(visitor).or_else(|| self.switched_on()) {
                     return Err(self.type_error(&format!("a mapping, for example {example}")));
                 }
                 let shown = fields.get(..4).map_or_else(|| fields.join(", "), |some| some.join(", "));

@@ -225,7 +225,7 @@ pub(crate) struct ListenFile {
 /// Who sends PROXY protocol headers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-short" = "from"))]
+#[schemars(extend("x-short" = "from", "x-example" = "{ from: [10.0.0.0/8] }"))]
 pub(crate) struct ProxyProtocolFile {
     /// The load balancers that may connect, and must send a header. `unix` is required on a Unix socket.
     #[schemars(extend("x-missing" = "list the load balancers, for example from: [10.0.0.0/8]", "x-unit" = "list of networks such as `10.0.0.0/8`, addresses, or `unix`", "x-reload" = "no", "x-empty" = "the list is empty, so no connection would be accepted; list the load balancers, for example from: [10.0.0.0/8]"))]
@@ -295,7 +295,7 @@ pub struct TelemetryConfig {
 /// Log settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "LogFile", extend("x-planned" = { "file": "remove it; the log is standard error" }))]
+#[schemars(rename = "LogFile", extend("x-off" = "{ requests: off }", "x-planned" = { "file": "remove it; the log is standard error" }))]
 pub struct LogConfig {
     /// The format of log lines.
     #[schemars(extend("default" = "auto", "x-reload" = "no"))]

@@ -3,6 +3,7 @@
 use super::ListenAddress;
 use super::problem::{Diagnostic, NOT_YET, quoted, refuse};
 use super::socket_path::socket_path;
+use super::suggestions;
 use super::units::{network, tcp_address};
 use crate::http::peer::PeerRange;
 
@@ -14,8 +15,8 @@ const DEFAULT_SOCKET_MODE: u32 = 0o660;
 /// # Errors
 /// Neither of the two.
 pub(crate) fn listen_address(text: &str) -> Result<ListenAddress, Diagnostic> {
-    if text.starts_with('/') {
-        return refuse(text, "is the path of a socket without unix:", format!("write \"unix:{text}\""));
+    if let Some(socket) = suggestions::socket(text) {
+        return refuse(text, "is not a socket with a path", format!("write {}", quoted(&socket)));
     }
     if text.starts_with("fd:") {
         return refuse(text, format!("is {NOT_YET}"), "write an address such as \":8080\"");

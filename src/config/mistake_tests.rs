@@ -147,4 +147,76 @@ pub(super) const MISTAKES: &[(&str, &[&str])] = &[
             "upstreams.shop.servers[1]: \"ftp://a:21/x\" has an unsupported scheme; write \"http://a:21/x\"",
         ],
     ),
+    (
+        "client: { max_body: 10485760, max_header_bytes: 8k, min_body_rate: 4 8k, max_connections: \"20,000\", header_timeout: 5000 }",
+        &[
+            "client.max_body: \"10485760\" has no unit; write 10MiB",
+            "client.max_header_bytes: \"8k\" is not a size; write 8KiB",
+            "client.min_body_rate: \"4 8k\" is not a size; write a whole number with B, KiB, MiB or GiB, for example 512B or 10MiB",
+            "client.max_connections: \"20,000\" is not a whole number; write 20000",
+            "client.header_timeout: \"5000\" has no unit; write 5000ms or 5000s",
+        ],
+    ),
+    (
+        "timeouts: { stream_idle: 1w, tls: PT5S, deadline: .5s, response_headers: 1 30s, total: 3s, max_duration: -1 }",
+        &[
+            "timeouts.stream_idle: \"1w\" is not a duration; write 7d",
+            "timeouts.tls: \"PT5S\" is not a duration; write 5s",
+            "timeouts.deadline: \".5s\" is not a duration; write 500ms",
+            "timeouts.response_headers: \"1 30s\" is not a duration; write a whole number with ms, s, m, h or d, for example 800ms, 5s or 1h",
+            "timeouts.total: unknown key; did you mean \"deadline\"?",
+            "timeouts.max_duration: \"-1\" is not allowed here; write off, or a value such as 5s",
+        ],
+    ),
+    (
+        "rate_limits: { a: { allow: 100rps }, b: { allow: \"1,000 every 1 minute\" }, c: { allow: 100-M }, d: { allow: { requests: 5, per: minute } } }",
+        &[
+            "rate_limits.a.allow: \"100rps\" is not a quota; write 100 per 1s",
+            "rate_limits.b.allow: \"1,000 every 1 minute\" is not a quota; write 1000 per 1m",
+            "rate_limits.c.allow: \"100-M\" is not a quota; write 100 per 1m",
+            "rate_limits.d.allow.per: \"minute\" is not a duration; write 1m",
+        ],
+    ),
+    (
+        "upstreams: { shop: { servers: [\"a:80 weight=2\", \"a:80, b:80\", \"http://unix:/run/a.sock\"], retry: off, keepalive: false, health: on, breaker: true, via: no, http2: false } }",
+        &[
+            "upstreams.shop.servers[0]: \"a:80 weight=2\" is not an address; write \"a:80\"; options are keys, as in { address: \"a:80\", weight: 2 }",
+            "upstreams.shop.servers[1]: \"a:80, b:80\" is not an address; list each as an item of its own: \"a:80\", \"b:80\"",
+            "upstreams.shop.servers[2]: \"http://unix:/run/a.sock\" is not a socket with a path; write \"unix:/run/a.sock\"",
+            "upstreams.shop.retry: found \"off\"; expected a mapping, for example { attempts: 1 }",
+            "upstreams.shop.keepalive: found \"false\"; expected a mapping, for example { max: 0 }",
+            "upstreams.shop.health: found \"on\"; expected a mapping, for example { path: /healthz }",
+            "upstreams.shop.breaker: found \"true\"; expected a mapping, for example {}",
+            "upstreams.shop.via: unknown value \"no\"; did you mean \"off\"?",
+            "upstreams.shop.http2: unknown value \"false\"; did you mean \"off\"?",
+        ],
+    ),
+    (
+        "routes: [{ name: r, upstream: shop, match: { methods: \"GET,POST\" }, deny: [DELETE, PUT], cors: \"*\", maintenance: off }]",
+        &[
+            "routes[0].match.methods: found \"GET,POST\"; expected a list, for example [GET, POST]",
+            "routes[0].deny: found a list; expected a mapping, for example { methods: [DELETE, PUT] }",
+            "routes[0].cors: unknown value \"*\"; expected default; or a mapping, for example { allow_origins: [\"https://app.example.com\"] }",
+            "routes[0].maintenance: found \"off\"; remove it: without the key, the default applies",
+        ],
+    ),
+    ("listen: [{ address: \":8443\", tls: true }]", &["listen[0].tls: found \"true\"; expected a mapping"]),
 ];
+
+#[test]
+fn text_in_the_syntax_of_other_tools_is_a_warning() {
+    let section = "routes: [{ name: r, upstream: shop, match: { path: \"/a/{id}\", headers: { x-a: \"a*\" }, query: { b: \"~c\" } }, \
+                   rewrite: \"/b/$1\", request_headers: { set: { x-ip: $remote_addr, x-b: \"$\" }, add: { x-c: \"%[src]\" } } }]";
+    let exact = "is compared exactly; write one value, or \"*\" alone for any";
+    let written = "is sent as it is written; write placeholders in braces, for example {rest} for a parameter of the path";
+    assert_eq!(
+        warnings(section),
+        [
+            format!("routes[0].match.headers.x-a: \"a*\" {exact}"),
+            format!("routes[0].match.query.b: \"~c\" {exact}"),
+            format!("routes[0].rewrite: \"/b/$1\" {written}"),
+            format!("routes[0].request_headers.set.x-ip: \"$remote_addr\" {written}"),
+            format!("routes[0].request_headers.add.x-c: \"%[src]\" {written}"),
+        ]
+    );
+}

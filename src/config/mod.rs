@@ -21,6 +21,7 @@ pub(crate) mod server_address;
 mod socket_path;
 pub(crate) mod sources;
 pub(crate) mod structure;
+mod suggestions;
 mod template_help;
 pub(crate) mod tree;
 pub(crate) mod units;

@@ -274,9 +274,54 @@ pub(crate) fn did_you_mean(word: &str, known: &[&str]) -> String {
     suggestion(word, known.iter().copied()).unwrap_or_else(|| format!("expected {}", join_or(known)))
 }
 
-/// `did you mean "x"?`, if a known word is close.
+/// Words of other tools, and of drafts of this one, with ours.
+const SYNONYMS: &[(&str, &[&str])] = &[
+    // Before `host`, which upstreams have too.
+    ("servers", &["hosts", "targets", "nodes", "endpoints", "server", "url"]),
+    ("allow", &["rate", "limit", "quota", "open", "fail_open"]),
+    ("allow_origins", &["origin", "origins"]),
+    ("address", &["bind", "url", "uri", "port", "host"]),
+    ("balance", &["lb_policy", "policy", "load_balancing", "algorithm"]),
+    ("body_idle", &["between_bytes", "read"]),
+    ("deadline", &["total", "request", "request_timeout"]),
+    ("deny", &["refuse", "closed", "fail_closed"]),
+    ("error", &["fatal", "critical", "crit", "emerg"]),
+    ("every", &["interval"]),
+    ("host", &["hosts", "server_name"]),
+    ("idle_timeout", &["keepalive_timeout"]),
+    ("info", &["notice"]),
+    ("least_busy", &["leastconn", "least_conn", "least_request"]),
+    ("listen", &["listeners", "entrypoints", "frontend"]),
+    ("local", &["use_memory"]),
+    ("max_body", &["client_max_body_size", "max_body_size"]),
+    ("max_duration", &["whole"]),
+    ("methods", &["method", "verbs"]),
+    ("off", &["false", "no", "none", "never", "disabled"]),
+    ("on", &["true", "yes", "enabled"]),
+    ("path", &["prefix", "uri"]),
+    ("per", &["period", "window"]),
+    ("request_headers", &["headers"]),
+    ("requests", &["count"]),
+    ("response_headers", &["response"]),
+    ("retry", &["retries"]),
+    ("sni", &["server_name"]),
+    ("text", &["console", "plain", "logfmt"]),
+    ("tls", &["ssl"]),
+    ("upgrades", &["websocket", "websockets"]),
+    ("upstream", &["backend", "service", "cluster", "proxy_pass"]),
+    ("upstreams", &["backends", "services", "clusters"]),
+    ("verify", &["verify_ssl", "ssl_verify"]),
+    ("workers", &["worker_processes", "threads"]),
+];
+
+/// `did you mean "x"?`, if a known word is close or means the same.
 pub(crate) fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    closest_match(word, known).map(|near| format!("did you mean {}?", quoted(near)))
+    let known: Vec<&str> = known.into_iter().collect();
+    let synonym = SYNONYMS.iter().find(|(ours, theirs)| theirs.contains(&word) && known.contains(ours));
+    synonym
+        .map(|(ours, _)| *ours)
+        .or_else(|| closest_match(word, known))
+        .map(|near| format!("did you mean {}?", quoted(near)))
 }
 
 /// The known word that is closest to `word`: at most a third of its letters, and at least one, may differ. Otherwise the

@@ -11,6 +11,7 @@ use matchit::{InsertError, Router};
 
 use super::foreign_patterns::{self, Difference, Translation};
 use super::problem::{Diagnostic, quoted, refuse};
+use super::suggestions;
 use super::units::{host_name, is_digits};
 use crate::http::path_pattern::PathPattern;
 use crate::http::route_conditions::RouteConditions;
@@ -35,11 +36,15 @@ pub(crate) fn host(text: &str) -> Result<Option<String>, Diagnostic> {
     if let Some(domain) = text.strip_prefix('.').filter(|domain| host_name(domain).is_some()) {
         return refuse(text, "is not a host", format!("write {}", quoted(&format!("*.{domain}"))));
     }
-    if let Some(name) = host_name(name) {
+    if let Some(name) = host_name(name).filter(|name| name != "_") {
         return Ok(Some(format!("{wildcard}{name}")));
     }
     let help = match suggested_host(text) {
         Some((meant, ignored)) => format!("write {}{ignored}", quoted(&meant)),
+        None if text.contains(',') => "write a route for each host".to_owned(),
+        None if !text.is_ascii() => {
+            "write the host as clients send it, in its xn-- form (Punycode)".to_owned()
+        }
         None => "expected a name such as api.example.com, or \"*.example.com\"".to_owned(),
     };
     refuse(text, "is not a host", help)
@@ -47,6 +52,9 @@ pub(crate) fn host(text: &str) -> Result<Option<String>, Diagnostic> {
 
 /// The host of an authority or a URL, an address in brackets, and what is ignored.
 fn suggested_host(text: &str) -> Option<(String, &'static str)> {
+    if let Some(meant) = suggestions::host(text, |meant| host(meant).is_ok()) {
+        return Some((meant, ""));
+    }
     const PORT: &str = ": the port of a request is ignored";
     if let Ok(address) = text.trim_matches(['[', ']']).parse::<Ipv6Addr>() {
         return Some((format!("[{address}]"), ""));

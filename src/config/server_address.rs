@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::problem::{Diagnostic, quoted, refuse};
 use super::socket_path::socket_path;
+use super::suggestions;
 use super::units::{host_name, is_digits};
 use crate::http::base_path::BasePath;
 
@@ -29,6 +30,9 @@ pub(crate) struct ServerAddress {
 /// # Errors
 /// The port is missing, the path is none that all servers read alike, or port 443 is used without https.
 pub(crate) fn server(text: &str) -> Result<ServerAddress, Diagnostic> {
+    if let Some(socket) = suggestions::socket(text) {
+        return refuse(text, "is not a socket with a path", format!("write {}", quoted(&socket)));
+    }
     if let Some(path) = text.strip_prefix("unix:").filter(|rest| !is_digits(rest)) {
         let (host, socket) = ("localhost".to_owned(), Some(socket_path(path)?));
         return Ok(ServerAddress { host, port: 80, tls: false, socket, base_path: None });
@@ -84,8 +88,12 @@ fn accepted_path(path: &str) -> String {
 }
 
 fn not_an_address(text: &str) -> Diagnostic {
-    let help = "expected host:port, for example \"api.internal:80\"";
-    Diagnostic::of(text, "is not an address", help)
+    let form = || "expected host:port, for example \"api.internal:80\"".to_owned();
+    Diagnostic::of(
+        text,
+        "is not an address",
+        suggestions::servers(text, |meant| server(meant).is_ok()).unwrap_or_else(form),
+    )
 }
 
 fn unsupported_scheme(text: &str) -> Diagnostic {

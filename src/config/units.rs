@@ -7,7 +7,8 @@ use std::time::Duration;
 use http::{HeaderName, Method};
 use ipnet::{IpNet, Ipv4Net};
 
-use super::problem::{Diagnostic, refuse};
+use super::problem::{Diagnostic, quoted, refuse};
+use super::suggestions;
 use crate::http::request_head::check_method;
 
 /// `800ms`, `5s`, `1m30s`, `1h`, `7d`; at most a year.
@@ -18,7 +19,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Diagnostic> {
     let too_long = || Diagnostic::of(text, "is too long", "use at most 365d");
     if is_digits(text) {
         duration(&format!("{text}s")).map_err(|_| too_long())?;
-        return refuse(text, "has no unit", format!("write {text}s"));
+        // Other tools count in milliseconds.
+        let milliseconds = if text.len() > 3 { format!("{text}ms or ") } else { String::new() };
+        return refuse(text, "has no unit", format!("write {milliseconds}{text}s"));
     }
     if text == "off" {
         return Err(Diagnostic::new("\"off\" is not allowed here", "use a duration such as 1s"));
@@ -55,9 +58,45 @@ fn milliseconds(text: &str) -> Option<u64> {
     (!text.is_empty()).then_some(total)
 }
 
-/// The duration that was probably meant: `30S`, `30 seconds`, `1.5s`.
+/// The text in lower case, without spaces and the separators of thousands; `None` if spaces separate numbers.
+fn joined(text: &str) -> Option<String> {
+    let mut joined = String::new();
+    for word in text.split_whitespace() {
+        let is_digit = |letter: char| letter.is_ascii_digit();
+        if joined.ends_with(is_digit) && word.starts_with(is_digit) {
+            return None;
+        }
+        joined.push_str(&word.to_ascii_lowercase());
+    }
+    let are_thousands = |group: &str| {
+        let (digits, _) = split_while(group, |letter| letter.is_ascii_digit());
+        digits.len() == 3
+    };
+    let separators = ['_', ','];
+    let has_groups = joined.split(separators).skip(1).all(are_thousands);
+    Some(if has_groups { joined.replace(separators, "") } else { joined })
+}
+
+/// The whole number that was probably meant: `20_000`, `1k`, `4.0`.
+pub(crate) fn suggested_number(text: &str) -> Option<String> {
+    let factor = |unit: &str| match unit {
+        "" => Some(1),
+        "k" => Some(1_000),
+        "m" => Some(1_000_000),
+        _ => None,
+    };
+    scaled(&joined(text)?, factor).map(|number| number.to_string())
+}
+
+/// The duration that was probably meant: `30S`, `30 seconds`, `1.5s`, `PT5S` (ISO 8601), `minute`.
 fn suggested_duration(text: &str) -> Option<String> {
-    let joined: String = text.to_ascii_lowercase().split_whitespace().collect();
+    let joined = joined(text)?;
+    let joined = joined.strip_prefix("pt").unwrap_or(&joined);
+    let joined = match joined.chars().next()? {
+        '.' => format!("0{joined}"),
+        letter if letter.is_alphabetic() => format!("1{joined}"),
+        _ => joined.to_owned(),
+    };
     match milliseconds(&joined) {
         Some(0) => return None,
         Some(_) => return Some(joined),
@@ -70,6 +109,7 @@ fn suggested_duration(text: &str) -> Option<String> {
             "m" | "min" | "mins" | "minute" | "minutes" => "m",
             "h" | "hr" | "hrs" | "hour" | "hours" => "h",
             "d" | "day" | "days" => "d",
+            "w" | "week" | "weeks" => return Some(7 * 86_400_000),
             _ => return None,
         };
         DURATION_UNITS.iter().find(|(name, _)| *name == factor).map(|(_, factor)| *factor)
@@ -116,22 +156,23 @@ pub(crate) fn allowance(text: &str) -> Result<(u32, Duration), Diagnostic> {
 /// The quota that was probably meant: `100 per minute`, `100/m`, nginx's `100r/m`, `1k per 1m`. The period may be too
 /// long.
 fn suggested_allowance(text: &str) -> Option<(u32, String)> {
-    let (count, period) = text.split_once(" per ").or_else(|| text.split_once('/'))?;
-    let (digits, unit) = split_while(count.trim(), |letter| letter.is_ascii_digit());
-    let factor = match unit.trim() {
-        "" | "r" | "req" | "reqs" | "request" | "requests" => 1,
-        "k" | "K" => 1_000,
-        "M" => 1_000_000,
-        _ => return None,
-    };
-    let count = digits.parse::<u32>().ok()?.checked_mul(factor)?;
+    let text = text.to_ascii_lowercase();
+    let separated = [" per ", " every ", " in ", "/", "-"].iter().find_map(|word| text.split_once(word));
+    // `100rps`.
+    let (count, period) = separated.or_else(|| {
+        let (count, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        Some((count.strip_suffix("rp")?, unit))
+    })?;
+    let count = joined(count)?;
+    let nouns = ["requests", "request", "reqs", "req", "r"];
+    let count = nouns.iter().find_map(|noun| count.strip_suffix(noun)).unwrap_or(&count);
+    let count = suggested_number(count)?.parse::<u32>().ok()?;
     let period = period.trim();
     let period = match duration(period) {
         Ok(_) => period.to_owned(),
         Err(_) if milliseconds(period).is_some() => period.to_owned(),
         Err(_) if is_digits(period) => format!("{period}s"),
-        Err(_) if period.starts_with(|first: char| first.is_ascii_digit()) => suggested_duration(period)?,
-        Err(_) => suggested_duration(&format!("1{period}"))?,
+        Err(_) => suggested_duration(period)?,
     };
     Some((count, period))
 }
@@ -142,7 +183,10 @@ fn suggested_allowance(text: &str) -> Option<(u32, String)> {
 /// The unit is missing or unknown, or the number is not whole.
 pub(crate) fn size(text: &str) -> Result<u64, Diagnostic> {
     if is_digits(text) {
-        return refuse(text, "has no unit", format!("write {text}B, {text}KiB or {text}MiB"));
+        let bytes = text.parse().ok().filter(|bytes| *bytes >= 1_024);
+        let bytes = bytes.map(|bytes| format!("write {}", in_largest_unit(bytes, &SIZE_UNITS)));
+        let help = bytes.unwrap_or_else(|| format!("write {text}B, {text}KiB or {text}MiB"));
+        return refuse(text, "has no unit", help);
     }
     let (digits, unit) = split_while(text, |letter| letter.is_ascii_digit());
     match SIZE_UNITS.iter().find(|(name, _)| *name == unit && is_digits(digits)) {
@@ -159,10 +203,11 @@ pub(crate) fn size(text: &str) -> Result<u64, Diagnostic> {
 
 /// The size that was probably meant: `10mb`, `10M`, `10 MiB`, `1.5GiB`, `1TiB`.
 fn suggested_size(text: &str) -> Option<String> {
-    let joined: String = text.to_ascii_lowercase().split_whitespace().collect();
+    let joined = joined(text)?;
+    let joined = joined.strip_suffix("/s").or_else(|| joined.strip_suffix("ps")).unwrap_or(&joined);
     let decimal = joined.ends_with('b') && !joined.ends_with("ib");
     let base: u64 = if decimal { 1_000 } else { 1_024 };
-    let bytes = scaled(&joined, |unit| match unit.trim_end_matches("ib").trim_end_matches('b') {
+    let bytes = scaled(joined, |unit| match unit.trim_end_matches('b').trim_end_matches('i') {
         "" => Some(1),
         "k" => Some(base),
         "m" => Some(base.pow(2)),
@@ -225,8 +270,10 @@ pub(crate) fn tcp_address(text: &str) -> Result<SocketAddr, Diagnostic> {
     if let Some(port) = port("localhost") {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
-    let help = "expected ADDRESS:PORT, for example 0.0.0.0:8080, \"[::]:8080\" or \":8080\"";
-    refuse(text, "is not a listen address", help)
+    let help = "expected ADDRESS:PORT, for example 0.0.0.0:8080, \"[::]:8080\" or \":8080\"".to_owned();
+    let meant = suggestions::listen_address(text, |meant| tcp_address(meant).is_ok())
+        .map(|meant| format!("write {}", quoted(&meant)));
+    refuse(text, "is not a listen address", meant.unwrap_or(help))
 }
 
 /// A network such as `10.0.0.0/8`; a bare address is that address alone. IPv4-mapped networks become IPv4 networks, as
@@ -239,8 +286,10 @@ pub(crate) fn network(text: &str) -> Result<IpNet, Diagnostic> {
         return Ok(IpNet::from(address.to_canonical()));
     }
     let Ok(network) = text.parse::<IpNet>() else {
-        let help = "expected an address with a prefix, for example 10.0.0.0/8 or \"fd00::/8\"";
-        return refuse(text, "is not a network", help);
+        let form = "expected an address with a prefix, for example 10.0.0.0/8 or \"fd00::/8\"".to_owned();
+        let meant =
+            suggestions::networks(text, |meant| network(meant).is_ok()).map(|meant| format!("write {meant}"));
+        return refuse(text, "is not a network", meant.unwrap_or(form));
     };
     let network = match network {
         IpNet::V6(mapped) => mapped
@@ -284,8 +333,12 @@ pub(crate) fn header_name(text: &str) -> Result<HeaderName, Diagnostic> {
     if text.len() > 1 && text.contains('*') {
         return refuse(text, "is not one field name: * stands for nothing here", help);
     }
-    HeaderName::from_bytes(text.as_bytes())
-        .map_err(|_| Diagnostic::of(text, "is not a valid field name", help))
+    let parsed = HeaderName::from_bytes(text.as_bytes()).ok().filter(|_| !text.starts_with('$'));
+    parsed.ok_or_else(|| {
+        let meant = suggestions::field_name(text, |meant| header_name(meant).is_ok())
+            .map(|meant| format!("write {}", quoted(&meant)));
+        Diagnostic::of(text, "is not a valid field name", meant.unwrap_or_else(|| help.to_owned()))
+    })
 }
 
 /// A host name or IPv4 address in lower case, without a trailing dot; `None` if it is neither.

@@ -9,6 +9,7 @@ use super::file::actions::{HeaderEditsFile, MaintenanceFile, RedirectFile};
 use super::file::forms::{Named, Text};
 use super::file::route::{MatchFile, RouteFile, SchemeWord};
 use super::problem::{Diagnostic, join_or, quoted, refuse};
+use super::suggestions;
 use super::units;
 use super::validate_respond;
 use super::validator::Place;
@@ -25,19 +26,26 @@ pub(crate) fn conditions(at: &Place<'_>, file: &MatchFile) -> RouteConditions {
         SchemeWord::Http => "http".to_owned(),
         SchemeWord::Https => "https".to_owned(),
     });
-    let expected = |value: &String| match value.as_str() {
+    let expected = |at: &Place<'_>, value: &String| match value.as_str() {
         "*" => Expected::Present,
-        value => Expected::Value(value.to_owned()),
+        value => {
+            if value.contains('*') || value.starts_with(['~', '^']) {
+                let message = format!("{} is compared exactly", quoted(value));
+                at.warn(message, "write one value, or \"*\" alone for any");
+            }
+            Expected::Value(value.to_owned())
+        }
     };
     let headers = at.key("headers").sections(file.headers.as_ref());
-    let query = file.query.iter().flat_map(|named| &named.0);
+    let query = at.key("query").sections(file.query.as_ref());
     RouteConditions {
         scheme,
         headers: distinct_fields(headers.filter_map(|(at, name, value)| {
-            let name = at.check(units::header_name(name))?;
-            Some((at, name, expected(value)))
+            let name = at.check_name(units::header_name(name))?;
+            let value = expected(&at, value);
+            Some((at, name, value))
         })),
-        query: query.map(|(name, value)| (name.clone(), expected(value))).collect(),
+        query: query.map(|(at, name, value)| (name.clone(), expected(&at, value))).collect(),
     }
 }
 
@@ -74,6 +82,7 @@ pub(crate) fn path_rewrite(at: &Place<'_>, file: &RouteFile, pattern: &PathPatte
         at.diagnose(Diagnostic::of(text, "is not a path", help));
         return None;
     }
+    warn_of_variables(&at, text);
     let template = at.check(template(text, pattern, &[]))?;
     let is_parameter = |placeholder: Placeholder| matches!(placeholder, Placeholder::Parameter(_));
     at.check(check_placeholders(text, &template, (pattern, &[]), is_parameter))?;
@@ -135,6 +144,7 @@ fn redirect(
 ) -> Option<Redirect> {
     let (at, text) = (at.key("to"), &file.to);
     let names: &[&str] = if host.is_some() { &["host"] } else { &[] };
+    warn_of_variables(&at, text);
     let template = at.check(template(text, pattern, names))?;
     if let Some((problem, help)) = target_problem(text, host.is_some()) {
         at.diagnose(Diagnostic::of(text, problem, help));
@@ -202,7 +212,8 @@ pub(crate) fn edits<'f>(
     let fields = |key: &'static str, fields: &'f Option<Named<String>>| {
         let fields = at.key(key).sections(fields.as_ref());
         fields.filter_map(|(field, name, value)| {
-            let name = field.check(units::header_name(name).and_then(|name| editable(key, name)))?;
+            let name = field.check_name(units::header_name(name).and_then(|name| editable(key, name)))?;
+            warn_of_variables(&field, value);
             let value = field.check(field_value(value, pattern))?;
             if value.placeholders().any(Placeholder::is_of_certificate) {
                 warn_of_certificate_value(&field, key, certificates);
@@ -234,6 +245,14 @@ fn warn_of_certificate_value(field: &Place<'_>, key: &str, certificates: ClientC
             "move it to set",
         ),
         (ClientCertificates::Asked, _) => {}
+    }
+}
+
+/// Variables of other tools are text here.
+fn warn_of_variables(at: &Place<'_>, text: &str) {
+    if suggestions::has_variable(text) {
+        let message = format!("{} is sent as it is written", quoted(text));
+        at.warn(message, "write placeholders in braces, for example {rest} for a parameter of the path");
     }
 }
 

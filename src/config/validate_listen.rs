@@ -148,7 +148,7 @@ mod tests {
             messages(&load(invalid).unwrap_err()),
             [
                 "listen[0].address: \"unix:run/a.sock\" is not the path of a socket; write an absolute path, for example \"unix:/run/app.sock\"",
-                "listen[1].address: \"/run/a.sock\" is the path of a socket without unix:; write \"unix:/run/a.sock\"",
+                "listen[1].address: \"/run/a.sock\" is not a socket with a path; write \"unix:/run/a.sock\"",
                 "listen[2].mode: \"rw\" is not a file mode; write 3 octal digits for owner, group and others, for example \"0660\"",
             ]
         );

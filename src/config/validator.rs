@@ -178,6 +178,11 @@ impl<'v> Place<'v> {
         parsed.map_err(|diagnostic| self.diagnose(diagnostic)).ok()
     }
 
+    /// Returns the parsed name of this key, or records its diagnostic.
+    pub(crate) fn check_name<T>(&self, parsed: Result<T, Diagnostic>) -> Option<T> {
+        parsed.map_err(|diagnostic| self.diagnose_name(diagnostic)).ok()
+    }
+
     /// The values of this list; one that is listed twice is recorded.
     pub(crate) fn distinct<T: Clone + PartialEq>(&self, values: impl IntoIterator<Item = T>) -> Vec<T> {
         let mut seen = Vec::new();

@@ -22,6 +22,7 @@ pub(crate) enum CorsWord {
 /// A CORS policy.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-example" = "{ allow_origins: [\"https://app.example.com\"] }"))]
 pub(crate) struct CorsFile {
     /// The origins whose pages may read responses.
     ///

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderName, HeaderValue, Method};
 
 use super::super::problem::{Diagnostic, NOT_YET, did_you_mean, quoted, refuse, suggestion};
+use super::super::suggestions;
 use super::super::units::{self, header_name, is_digits, method};
 use crate::contract::causes::UPSTREAM_RESPONSE;
 use crate::contract::{Cause, FixedStatus, JsonPath, RedirectStatus, header_filter};
@@ -49,8 +50,8 @@ pub(super) fn or_off<T>(
 ) -> Result<Option<T>, Diagnostic> {
     match text {
         "off" => Ok(None),
-        // `false`, `never`, `unlimited`.
-        word if word.starts_with(char::is_alphabetic) => {
+        // `false`, `never`, `unlimited`; 0 and -1 in other tools.
+        word if word.starts_with(char::is_alphabetic) || matches!(word, "0" | "0s" | "-1") => {
             refuse(word, "is not allowed here", format!("write off, or a value such as {example}"))
         }
         text => parse(text).map(Some),
@@ -70,7 +71,15 @@ pub(super) fn percent(text: &str) -> Result<u32, Diagnostic> {
     match digits.and_then(|digits| digits.parse::<u32>().ok()).filter(|percent| *percent <= 100) {
         Some(percent) => Ok(percent),
         None if is_digits(text) && text.len() <= 2 => refuse(text, "has no unit", format!("write {text}%")),
-        None => refuse(text, "is not a percentage", "write a whole number from 0% to 100%, for example 20%"),
+        None => {
+            let number = text.trim_end_matches('%').trim().parse::<f32>().ok();
+            // `0.5`, a share in other tools.
+            let is_share = text.contains('.') && !text.contains('%');
+            let meant = number.map(|number| if is_share { number * 100.0 } else { number });
+            let meant = meant.filter(|number| (0.0..=100.0).contains(number));
+            let form = || "write a whole number from 0% to 100%, for example 20%".to_owned();
+            refuse(text, "is not a percentage", meant.map_or_else(form, |meant| format!("write {meant:.0}%")))
+        }
     }
 }
 
@@ -87,8 +96,15 @@ pub(super) fn host_choice(text: &str) -> Result<UpstreamHost, Diagnostic> {
     match text {
         "client" => Ok(UpstreamHost::Client),
         "server" => Ok(UpstreamHost::Server),
-        word if word.eq_ignore_ascii_case("client") => refuse(word, "is not a choice", "write \"client\""),
-        word if word.eq_ignore_ascii_case("server") => refuse(word, "is not a choice", "write \"server\""),
+        word if ["client", "true", "on", "yes", "preserve"]
+            .iter()
+            .any(|other| word.eq_ignore_ascii_case(other)) =>
+        {
+            refuse(word, "is not a choice", "write \"client\"")
+        }
+        word if ["server", "false", "off", "no"].iter().any(|other| word.eq_ignore_ascii_case(other)) => {
+            refuse(word, "is not a choice", "write \"server\"")
+        }
         name if name.contains(['$', '*']) || name.ends_with(":0") => {
             let help = "write client, server, or a host, for example \"api.internal\"";
             refuse(name, "is not one host", help)
@@ -186,10 +202,7 @@ pub(super) fn key_part(text: &str) -> Result<KeyPart, Diagnostic> {
         ("host", _) => Ok(KeyPart::Host),
         ("method", _) => Ok(KeyPart::Method),
         ("route", _) => Ok(KeyPart::Route),
-        (_, Some(("header", name))) => header_name(name).map(KeyPart::Header).or_else(|_| {
-            let help = "use letters, digits and -, for example header:x-api-key";
-            refuse(text, "is not a valid key part", help)
-        }),
+        (_, Some(("header", name))) if header_name(name).is_ok() => header_name(name).map(KeyPart::Header),
         (_, Some((kind @ ("body" | "cookie" | "query" | "path"), ""))) => {
             refuse(text, "has no name", format!("write one after the colon, for example {kind}:id"))
         }
@@ -200,7 +213,16 @@ pub(super) fn key_part(text: &str) -> Result<KeyPart, Diagnostic> {
             plain if plain == name => Ok(KeyPart::Path(name.into())),
             plain => refuse(text, "has braces", format!("write \"path:{plain}\"")),
         },
-        (_, Some(_) | None) => refuse(text, "is not a valid key part", did_you_mean(text, &KNOWN)),
+        (_, Some(_) | None) => {
+            let help = match suggestions::key_part(text, |meant| key_part(meant).is_ok()) {
+                Some(meant) => format!("write {}", quoted(&meant)),
+                None if text.starts_with("header:") => {
+                    "use letters, digits and -, for example header:x-api-key".to_owned()
+                }
+                None => did_you_mean(text, &KNOWN),
+            };
+            refuse(text, "is not a valid key part", help)
+        }
     }
 }
 
@@ -219,10 +241,15 @@ pub(super) fn sha256(text: &str) -> Result<[u8; 32], Diagnostic> {
 pub(super) fn hash_key(text: &str) -> Result<HashKey, Diagnostic> {
     match text.split_once(':') {
         None if text == "client_ip" => Ok(HashKey::ClientIp),
-        Some(("header", name)) => header_name(name).map(|name| HashKey::Header(name.as_str().to_owned())),
+        Some(("header", name)) if header_name(name).is_ok() => {
+            header_name(name).map(|name| HashKey::Header(name.as_str().to_owned()))
+        }
         Some(("cookie", name)) if !name.is_empty() => Ok(HashKey::Cookie(name.to_owned())),
         Some(_) | None => {
-            let help = "write client_ip, header:NAME or cookie:NAME, for example hash: client_ip";
+            let form =
+                || "write client_ip, header:NAME or cookie:NAME, for example hash: client_ip".to_owned();
+            let meant = suggestions::key_part(text, |meant| hash_key(meant).is_ok());
+            let help = meant.map_or_else(form, |meant| format!("write {}", quoted(&meant)));
             refuse(text, "cannot be hashed", help)
         }
     }

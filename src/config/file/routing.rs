@@ -189,6 +189,7 @@ pub(crate) enum ViaWord {
 /// Selects a server by a hash: equal values go to the same server while it gets requests.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-example" = "{ hash: client_ip }"))]
 pub(crate) struct HashFile {
     /// What is hashed.
     ///
@@ -209,7 +210,7 @@ pub(crate) enum Off {
 /// Active health checks.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-short" = "path"))]
+#[schemars(extend("x-short" = "path", "x-example" = "{ path: /healthz }"))]
 pub(crate) struct HealthFile {
     /// The target of a GET request, as it is sent: the base path of a server is not put before it.
     ///
@@ -345,7 +346,7 @@ pub(crate) struct ServerFile {
 /// Idle connections to servers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-short" = "max"))]
+#[schemars(extend("x-short" = "max", "x-off" = "{ max: 0 }"))]
 pub(crate) struct KeepaliveFile {
     /// The maximum number of idle connections.
     ///
@@ -366,7 +367,7 @@ pub(crate) struct KeepaliveFile {
 /// When a request is retried.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-short" = "attempts"))]
+#[schemars(extend("x-short" = "attempts", "x-off" = "{ attempts: 1 }"))]
 pub(crate) struct RetryFile {
     /// The maximum number of attempts per request, including the first.
     ///
