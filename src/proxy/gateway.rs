@@ -1,12 +1,13 @@
 //! State shared by all connections: the current snapshot, the metrics and the pseudonym in `Via`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
+use crate::upstream::transport::OpenConnections;
 
 /// State shared by all connections.
 #[derive(Debug)]
@@ -16,7 +17,9 @@ pub(crate) struct Gateway {
     /// The metrics of the process.
     pub metrics: Arc<Metrics>,
     /// Maximum number of upstream connections in use at once.
-    max_upstream_connections: AtomicI64,
+    max_upstream_connections: AtomicUsize,
+    /// The open upstream connections.
+    pub(super) open_upstream_connections: OpenConnections,
     /// The `Via` value: `1.1 PSEUDONYM`.
     pub(super) via: Vec<u8>,
     /// A path that panics, to test the panic handler; never set in a release build.
@@ -36,9 +39,8 @@ impl Gateway {
         Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
-            max_upstream_connections: AtomicI64::new(
-                i64::try_from(max_upstream_connections).unwrap_or(i64::MAX),
-            ),
+            max_upstream_connections: AtomicUsize::new(max_upstream_connections),
+            open_upstream_connections: OpenConnections::default(),
             via: format!("1.1 {pseudonym}").into_bytes(),
             panic_path: None,
         }
@@ -46,12 +48,14 @@ impl Gateway {
 
     /// Changes the maximum number of upstream connections in use. Open connections are kept.
     pub(crate) fn set_max_upstream_connections(&self, limit: usize) {
-        self.max_upstream_connections.store(i64::try_from(limit).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.max_upstream_connections.store(limit, Ordering::Relaxed);
     }
 
-    /// The maximum number of upstream connections in use.
-    pub(super) fn max_upstream_connections(&self) -> i64 {
-        self.max_upstream_connections.load(Ordering::Relaxed)
+    /// Whether the number of upstream connections in use allows no further one. `snapshot` is that of the request.
+    pub(super) fn has_max_upstream_connections(&self, snapshot: &Snapshot) -> bool {
+        let idle = snapshot.idle_upstream_connections();
+        let in_use = self.open_upstream_connections.count().saturating_sub(idle);
+        in_use >= self.max_upstream_connections.load(Ordering::Relaxed)
     }
 
     /// Makes one path panic. Debug builds only: a release build ignores it.

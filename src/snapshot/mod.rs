@@ -225,9 +225,9 @@ impl Snapshot {
         metrics.upstream_states(servers, breakers);
     }
 
-    /// The number of requests in progress at upstreams.
-    pub(crate) fn in_flight(&self) -> i64 {
-        self.upstreams.iter().map(|upstream| upstream.metrics.in_flight_count()).sum()
+    /// The number of idle connections to upstreams.
+    pub(crate) fn idle_upstream_connections(&self) -> usize {
+        self.upstreams.iter().map(|upstream| upstream.runtime.transport().idle_count()).sum()
     }
 }
 

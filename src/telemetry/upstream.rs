@@ -110,6 +110,7 @@ impl UpstreamMetrics {
     }
 
     /// The number of requests in progress at the upstream.
+    #[cfg(test)]
     pub(crate) fn in_flight_count(&self) -> i64 {
         self.in_flight.get()
     }

@@ -105,6 +105,7 @@ impl Gauge {
     }
 
     /// The current value.
+    #[cfg(test)]
     pub(crate) fn get(&self) -> i64 {
         self.0.get()
     }

@@ -38,7 +38,7 @@ async fn passes(
     deadline: Instant,
 ) -> Option<bool> {
     let transport = upstream.transport();
-    let mut stream = transport.connect(endpoint, deadline).await.ok()?;
+    let mut stream = transport.connect(endpoint, deadline, None).await.ok()?;
     let http2_only = transport.http2().version_policy() == HttpVersionPolicy::Http2;
     let connects_only = settings.check == HealthCheck::Connect;
     if let Some(name) = &endpoint.tls_name {

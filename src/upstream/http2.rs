@@ -133,6 +133,11 @@ impl Http2Pool {
         self.version_policy
     }
 
+    /// How many connections have no stream.
+    pub(super) fn idle_count(&self) -> usize {
+        self.idle_count.load(Ordering::Relaxed)
+    }
+
     /// Whether requests to this server may use HTTP/2, as far as the policy and the last ALPN result allow.
     pub(crate) fn may_serve(&self, candidate: &Candidate) -> bool {
         match self.version_policy {

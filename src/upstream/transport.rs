@@ -14,6 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use nix::libc::{EMFILE, ENFILE, ENOBUFS};
 use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as SocketStream;
+use pingora::upstreams::peer::{Tracer, Tracing};
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -25,6 +26,50 @@ use super::timer::timeout_at;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::tls::cert_verification::{Alpn, CertVerification, handshake_fault};
 use crate::tls::stream::TlsConnection;
+
+/// Counts the open connections of all upstreams: each needs a file descriptor, while the requests that share an HTTP/2
+/// connection need only one.
+#[derive(Debug, Default)]
+pub(crate) struct OpenConnections(Arc<AtomicUsize>);
+
+impl OpenConnections {
+    /// How many connections are open, in use or idle, or are being opened.
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection until the result is dropped.
+    fn add(&self) -> OpenConnection {
+        OpenConnection::new(Arc::clone(&self.0))
+    }
+}
+
+/// One of the [`OpenConnections`]. Its socket holds it, as a tracer.
+#[derive(Debug)]
+struct OpenConnection(Arc<AtomicUsize>);
+
+impl OpenConnection {
+    fn new(count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        OpenConnection(count)
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Tracing for OpenConnection {
+    fn on_connected(&self) {}
+
+    fn on_disconnected(&self) {}
+
+    fn boxed_clone(&self) -> Box<dyn Tracing> {
+        Box::new(OpenConnection::new(Arc::clone(&self.0)))
+    }
+}
 
 /// The connections of one upstream.
 pub(crate) struct Transport {
@@ -71,6 +116,11 @@ impl Transport {
         &self.http2
     }
 
+    /// How many connections are idle.
+    pub(crate) fn idle_count(&self) -> usize {
+        self.idle_count.load(Ordering::Relaxed) + self.http2.idle_count()
+    }
+
     /// Takes an idle connection that has been idle for at most `max_idle`, unless the server has closed it.
     pub(crate) fn reuse(&self, candidate: &Candidate, max_idle: Duration) -> Option<Stream> {
         candidate.idle.take(max_idle, Instant::now(), &self.idle_count)
@@ -78,6 +128,7 @@ impl Transport {
 
     /// Opens a TCP connection to the first of these addresses that accepts one (RFC 8305): the next one is tried when
     /// the previous one has failed, or has not connected within 250 ms. Each has `timeout`, and all end at `deadline`.
+    /// `open` counts the connections.
     ///
     /// # Errors
     /// All addresses failed; the fault of the last one.
@@ -86,9 +137,10 @@ impl Transport {
         addresses: &[Arc<Endpoint>],
         timeout: Duration,
         deadline: Instant,
+        open: &OpenConnections,
     ) -> ConnectOutcome {
         if let [endpoint] = addresses {
-            return self.connect_only(endpoint, deadline.min(Instant::now() + timeout)).await;
+            return self.connect_only(endpoint, deadline.min(Instant::now() + timeout), open).await;
         }
         let mut failed = Vec::new();
         let mut fault = Fault::new(Cause::ConnectionTimeout, Phase::Connect);
@@ -101,7 +153,7 @@ impl Transport {
                 && let Some(endpoint) = waiting.next()
             {
                 let limit = deadline.min(now + timeout);
-                running.push(async move { (endpoint, self.connect(endpoint, limit).await) });
+                running.push(async move { (endpoint, self.connect(endpoint, limit, Some(open)).await) });
                 start_next_at = now + CONNECTION_ATTEMPT_DELAY;
             }
             let finished = if waiting.len() == 0 {
@@ -133,8 +185,13 @@ impl Transport {
     }
 
     /// Connects to the only address of a server, which needs no race.
-    async fn connect_only(&self, endpoint: &Arc<Endpoint>, deadline: Instant) -> ConnectOutcome {
-        let result = self.connect(endpoint, deadline).await;
+    async fn connect_only(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        deadline: Instant,
+        open: &OpenConnections,
+    ) -> ConnectOutcome {
+        let result = self.connect(endpoint, deadline, Some(open)).await;
         let mut failed = Vec::new();
         if result.is_err() {
             endpoint.state.connect_failed(Instant::now());
@@ -143,9 +200,14 @@ impl Transport {
         ConnectOutcome { result: result.map(|stream| (Arc::clone(endpoint), stream)), failed }
     }
 
-    /// Opens a connection until `deadline`.
-    pub(super) async fn connect(&self, endpoint: &Endpoint, deadline: Instant) -> Result<Stream, Fault> {
-        match timeout_at(deadline, open_socket(endpoint)).await {
+    /// Opens a connection until `deadline`. `open` counts it.
+    pub(super) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        deadline: Instant,
+        open: Option<&OpenConnections>,
+    ) -> Result<Stream, Fault> {
+        match timeout_at(deadline, open_socket(endpoint, open.map(OpenConnections::add))).await {
             Some(Ok(stream)) => Ok(stream),
             Some(Err(error)) => Err(connect_fault(&error, endpoint.socket.is_some())),
             None => Err(Fault::new(Cause::ConnectionTimeout, Phase::Connect)),
@@ -234,9 +296,9 @@ pub(crate) struct ConnectOutcome {
     pub failed: Vec<Arc<Endpoint>>,
 }
 
-/// Opens a socket and connects it.
-async fn open_socket(endpoint: &Endpoint) -> io::Result<Stream> {
-    let stream = match &endpoint.socket {
+/// Opens a socket and connects it. `counted` counts it.
+async fn open_socket(endpoint: &Endpoint, counted: Option<OpenConnection>) -> io::Result<Stream> {
+    let mut stream = match &endpoint.socket {
         None => {
             let stream = TcpStream::connect(endpoint.address).await?;
             stream.set_nodelay(true)?;
@@ -244,6 +306,7 @@ async fn open_socket(endpoint: &Endpoint) -> io::Result<Stream> {
         }
         Some(path) => SocketStream::from(UnixStream::connect(path).await?),
     };
+    stream.tracer = counted.map(|counted| Tracer(Box::new(counted)));
     Ok(Box::new(stream))
 }
 
@@ -327,12 +390,17 @@ mod tests {
         let refusing = Candidate::for_test("a", ([127, 0, 0, 1], 1).into());
         let addresses = [Arc::clone(refusing.endpoint()), Arc::clone(accepting.endpoint())];
         let limit = Duration::from_secs(60);
-        let outcome = transport.connect_first(&addresses, limit, Instant::now() + limit).await;
-        let (connected, _stream) = outcome.result.unwrap();
+        let open = OpenConnections::default();
+        let outcome = transport.connect_first(&addresses, limit, Instant::now() + limit, &open).await;
+        let (connected, stream) = outcome.result.unwrap();
+        assert_eq!(open.count(), 1);
+        drop(stream);
+        assert_eq!(open.count(), 0);
         assert_eq!(connected.address, accepting.address);
         assert!(matches!(outcome.failed.as_slice(), [failed] if failed.address == refusing.address));
-        let none = transport.connect_first(&addresses[..1], limit, Instant::now() + limit).await;
+        let none = transport.connect_first(&addresses[..1], limit, Instant::now() + limit, &open).await;
         assert_eq!(none.result.err().unwrap().cause(), Cause::ConnectionRefused);
+        assert_eq!(open.count(), 0);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use statusquo::conformance::Script;
 
 use super::connections::hold_place;
+use super::h2_upstream::RawH2Server;
 use super::prelude::*;
 
 /// Waits for the gate under `/held`; responds to all other requests immediately with their path.
@@ -411,4 +412,38 @@ fn queue_advances_while_the_rest_of_an_upload_is_drained() {
         assert_ne!(gateway.client().get("/").status, 503, "{response}");
         first.send("x".repeat(500));
     }
+}
+
+/// Requests that share an HTTP/2 connection need no descriptors of their own.
+#[test]
+fn requests_on_a_shared_connection_do_not_use_up_the_upstream_connections() {
+    const HELD: usize = 60;
+    let shared = RawH2Server::with_script(|connection| {
+        connection.read_preface()?;
+        connection.send_settings(&[])?;
+        // Responds to all of them when one more arrives.
+        let streams: Option<Vec<u32>> = (0..=HELD).map(|_| connection.next_request()).collect();
+        for stream in streams? {
+            connection.send_ok_response(stream)?;
+        }
+        connection.read_until_closed()
+    });
+    let other = ok_upstream("other");
+    let gateway = GatewaySetup::with_servers(&[shared.address()])
+        .set("upstream main.http2", "always")
+        .upstream("other", &[other.address()])
+        .route("name: other, match: { path: /other }, upstream: other")
+        .route("name: all, match: { path: \"/{*rest}\" }, upstream: main")
+        .descriptors(128)
+        .with_h2c_listener()
+        .start();
+    let responses = std::thread::scope(|scope| {
+        let client_thread = scope.spawn(|| gateway.h2_client().get_all(&["/held"; HELD]));
+        gateway.expect_metric("requests_in_flight", &[("upstream", "main")], HELD as f64);
+        gateway.client().get("/other").assert_response(200, "other");
+        gateway.client().get("/last").assert_response(200, "fine");
+        client_thread.join().unwrap()
+    });
+    assert!(responses.iter().all(|response| response.status == 200), "{responses:#?}");
+    assert_eq!(shared.connections(), 1);
 }

@@ -179,9 +179,9 @@ async fn open_connection(
     forwarding: &mut Forwarding<'_>,
     candidate: &Candidate,
 ) -> Result<Opened, Interrupt> {
-    // Each request has at most one upstream connection. If these used up all file descriptors, the listeners could not
-    // accept connections.
-    if exchange.context.snapshot.in_flight() > exchange.context.gateway.max_upstream_connections() {
+    // If upstream connections used up all file descriptors, the listeners could not accept connections.
+    let (gateway, snapshot) = (exchange.context.gateway, exchange.context.snapshot);
+    if gateway.has_max_upstream_connections(snapshot) {
         let evidence = Evidence::from_static("the limit on upstream connections is reached");
         return Err(Fault::new(Cause::ResourceExhausted, Phase::Connect).with_evidence(evidence).into());
     }
@@ -220,8 +220,9 @@ async fn connect_first(
 ) -> Result<(Arc<Endpoint>, Stream), Interrupt> {
     let (route, started) = (forwarding.route, Instant::now());
     let deadline = forwarding.deadlines.earliest(Phase::Connect);
+    let open = &exchange.context.gateway.open_upstream_connections;
     let connecting =
-        route.upstream.transport().connect_first(addresses, route.timeouts().connect, deadline.at);
+        route.upstream.transport().connect_first(addresses, route.timeouts().connect, deadline.at, open);
     // Boxed because the future is large and most requests reuse a connection.
     let outcome = cancel_on_disconnect(exchange.client, Box::pin(connecting)).await;
     let (elapsed, now) = (started.elapsed(), Instant::now());
