@@ -4,7 +4,7 @@
 //! Periods are hours, so that no quota is replenished during a test.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 
@@ -474,4 +474,50 @@ fn simulate_denies_the_requests_that_the_live_run_denied() {
         ),
         "{out}"
     );
+}
+
+/// A window length of at least an hour, and the end of the current window, a few seconds from now.
+fn window_that_ends_soon() -> (u64, SystemTime) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let ends = now + 4..now + 100;
+    let (period, end) = ends
+        .flat_map(|end| (3_600..20_000).map(move |period| (period, end)))
+        .find(|(period, end)| end % period == 0)
+        .expect("a length");
+    (period, UNIX_EPOCH + Duration::from_secs(end))
+}
+
+/// The time at which the header section arrived must not decide: the window may have ended while the body was read.
+#[test]
+fn slowly_sent_body_without_a_key_counts_in_the_window_of_its_end() {
+    let upstream = ok_upstream("fine");
+    let (gateway, mut slow, end) = loop {
+        let (period, end) = window_that_ends_soon();
+        let rule = format!("key: [\"body:email\"], allow: 2 per {period}s, algorithm: fixed_window");
+        let gateway = with_rule(Gateway::with_upstream(&upstream), &rule).start();
+        let mut slow = gateway.client();
+        slow.send(format!(
+            "POST / HTTP/1.1\r\nhost: test\r\n{JSON_CONTENT_TYPE}expect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+        ));
+        slow.wait_for("100 Continue\r\n\r\n");
+        slow.send(" ");
+        // Windows that begin within a second after the time of a request are taken for a difference of clocks.
+        if SystemTime::now() + Duration::from_millis(1500) < end {
+            break (gateway, slow, end);
+        }
+    };
+    let mut client = gateway.client();
+    let deadline = Instant::now() + limit();
+    let first_of_window = loop {
+        let response = client.get("/");
+        let resets: u64 = response.header("x-ratelimit-reset").unwrap().parse().unwrap();
+        if UNIX_EPOCH + Duration::from_secs(resets) > end {
+            break response;
+        }
+        assert!(Instant::now() < deadline, "the window does not end: {response:#?}");
+    };
+    assert_eq!((first_of_window.status, first_of_window.header("x-ratelimit-remaining")), (200, Some("1")));
+    slow.send("\n");
+    slow.read(SentRequest::Http11("POST")).assert_response(200, "fine");
+    assert_eq!(client.get("/").status, 429, "both requests of the new window are used up");
 }

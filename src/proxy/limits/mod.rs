@@ -113,11 +113,10 @@ fn admit_in_memory(
     exchange: &mut Exchange<'_>,
     subject: &RequestKeySource<'_>,
 ) -> Result<ResetCandidates, Fault> {
-    // Buffering the body takes time, after which `started` is too old.
-    let now = timestamp(match subject.body {
-        KeyBody::Json(_) => Instant::now(),
-        KeyBody::Absent | KeyBody::Unreadable(_) => exchange.context.started,
-    });
+    // The limits may have read the body, whatever the result: then `started` is too old. An old time would move the
+    // counts of a later window back to an earlier one.
+    let waited = subject.route.limits_need_io;
+    let now = timestamp(if waited { Instant::now() } else { exchange.context.started });
     let mut checks = applicable_rules(subject);
     let admitted = debit_all(&mut checks, now);
     write_headers(exchange, &checks, now);
