@@ -102,6 +102,10 @@ fn malformed_request_has_the_contract_of_its_host_if_that_can_be_read() {
     let large = format!("x: {}\r\n", "x".repeat(4096));
     for (bytes, status, expected) in [
         (request("GET /", "a.test", "bad\r\n"), 400, one("Bad Request")),
+        // Empty lines before the request line (RFC 9112 2.2).
+        (request("\r\nGET /", "a.test", "bad\r\n"), 400, one("Bad Request")),
+        (request("\r\n\r\nGET /", "a.test", "bad\r\n"), 400, one("Bad Request")),
+        ("\r\n\r\nGET / HTTP/1.1\r\nhost: a.test\r\n".into(), 400, one("Bad Request")),
         (request("TRACE /", "a.test", ""), 405, one("Method Not Allowed")),
         (request("GET /a/../b", "a.test", ""), 400, one("Bad Request")),
         (request("GET /", "a.test", &large), 431, one("Request Header Fields Too Large")),

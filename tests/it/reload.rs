@@ -4,8 +4,11 @@ use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use statusquo::conformance::frames::frame_type;
+
 use super::connections::hold_place;
 use super::prelude::*;
+use super::raw_h2_client::{RawH2Client, get_frame};
 
 /// One route to the upstream.
 fn with_route(upstream: &ScriptedUpstream, name: &str, path: &str) -> GatewaySetup {
@@ -509,4 +512,27 @@ fn removed_upstream_closes_its_connections_at_once() {
         seen.connections.iter().all(|connection| connection.peer_close.is_some())
     }));
     gateway.client().get("/").assert_response(200, "second");
+}
+
+#[test]
+fn reload_changes_the_timeouts_of_open_http2_connections() {
+    let upstream = ok_upstream("fine");
+    let setup = |time: &str| {
+        let setup = Gateway::with_upstream(&upstream).with_h2c_listener();
+        setup.set("client.idle_timeout", time).set("client.header_timeout", time)
+    };
+    let gateway = setup("1h").start();
+    let mut idle = RawH2Client::connect(gateway.h2_address(), &[], &get_frame(1));
+    let mut stalled = RawH2Client::connect(gateway.h2_address(), &[], &get_frame(1));
+    idle.expect_fine(1);
+    stalled.expect_fine(1);
+    assert_eq!(gateway.reload(setup("300ms")), "applied");
+    // From the next request on.
+    idle.send(get_frame(3));
+    idle.expect_fine(3);
+    stalled.send([get_frame(3), get_frame(5)[..12].to_vec()].concat());
+    stalled.expect_fine(3);
+    for raw in [&mut idle, &mut stalled] {
+        raw.read_until(frame_type::GOAWAY);
+    }
 }

@@ -365,7 +365,9 @@ impl Connection<'_> {
     }
 
     /// The facts of a rejected request, for its error response and the log. `read` is the part that was received.
+    /// Empty lines before the request line (RFC 9112 2.2) are not part of it.
     fn rejected_request(fault: Fault, read: &[u8]) -> RejectedRequest {
+        let read = read.get(blank_len(read)..).unwrap_or_default();
         RejectedRequest { fault, request_line: first_line(read), facts: RejectedFacts::read(read) }
     }
 

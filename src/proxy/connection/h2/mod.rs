@@ -346,8 +346,20 @@ impl H2Connection<'_> {
         }
     }
 
+    /// Applies the timeouts of the current configuration: a reload may have changed them. A connection over the limit
+    /// keeps its short ones.
+    fn update_timeouts(&mut self) {
+        let snapshot = self.listener.gateway.snapshot.load();
+        if self.over_limit.is_none() {
+            self.idle_timeout = snapshot.client.idle_timeout;
+            self.header_timeout = snapshot.client.header_timeout;
+            self.read_timeout.set_timeout(self.header_timeout);
+        }
+    }
+
     /// Starts the task of one stream.
     async fn accept(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        self.update_timeouts();
         self.close_reason = None;
         self.table.accept(respond.stream_id().as_u32());
         self.mark_busy();

@@ -77,6 +77,11 @@ impl FrameReadTimeout {
         FrameReadTimeout { progress, timeout, watched: NONE_PENDING, timer: None }
     }
 
+    /// Sets the timeout of the frames and header blocks that begin from now on.
+    pub(super) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     /// Which frame or header block is incomplete.
     pub(super) fn progress(&self) -> &FrameProgress {
         &self.progress
