@@ -96,6 +96,12 @@ impl Fault {
         Fault { cause, phase, evidence: Evidence::none(), retry_after: None, message: None }
     }
 
+    /// Sets the phase, where the code that creates the fault serves more than one.
+    #[must_use]
+    pub(crate) fn in_phase(self, phase: Phase) -> Self {
+        Fault { phase, ..self }
+    }
+
     /// Sets the evidence for the log.
     #[must_use]
     pub(crate) fn with_evidence(mut self, evidence: Evidence) -> Self {

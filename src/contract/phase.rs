@@ -15,8 +15,6 @@ pub enum Phase {
     Send,
     /// Waiting for the response headers.
     ResponseHeaders,
-    /// Buffering an error body of the upstream.
-    ResponseBody,
     /// Relaying the body after the response headers were sent.
     Relay,
     /// Anywhere in the gateway: a panic was caught.
@@ -33,7 +31,6 @@ impl Phase {
             Phase::Connect => "connect",
             Phase::Send => "send",
             Phase::ResponseHeaders => "response_headers",
-            Phase::ResponseBody => "response_body",
             Phase::Relay => "relay",
             Phase::Internal => "internal",
         }

@@ -18,6 +18,7 @@ use crate::config::ErrorMode;
 use crate::contract::conform::Conformance;
 use crate::contract::extract::ExtractedError;
 use crate::contract::{Cause, Decision, EXCERPT_LIMIT, Evidence, Phase, Trigger};
+use crate::telemetry::RequestOutcome;
 
 /// Read size for error bodies. Most are smaller, and many may be buffered at once.
 const ERROR_BUFFER_SIZE: usize = 8 * 1024;
@@ -113,7 +114,7 @@ fn replacement(
     decision: Decision,
     checked: CheckedBody,
 ) -> Classification {
-    let evidence = if forwarding.context.snapshot.access.is_enabled(true) {
+    let evidence = if forwarding.context.snapshot.access.is_enabled(RequestOutcome::Replaced, true) {
         upstream_evidence(&response.response_head.reason, &checked.evidence_body)
     } else {
         Evidence::none()
@@ -138,13 +139,17 @@ async fn buffer_body(
     let error_config = &forwarding.route.config.errors;
     let now = Instant::now();
     let at = now + error_config.upstream_body_timeout;
-    let limit = TimeLimit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseBody);
-    let limit = forwarding.with_deadlines(limit, Phase::ResponseBody);
+    // The fault of this limit is not reported: the response is replaced, or forwarded as far as it was read.
+    let limit = TimeLimit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseHeaders);
+    let limit = forwarding.with_deadlines(limit, Phase::ResponseHeaders);
     let time_left = limit.at.saturating_duration_since(now);
     let reading = read_body(conn, body, error_config.upstream_body_limit);
     let (buffering, waited) = measured_timeout(now, time_left, reading).await;
     exchange.client.add_wait(waited);
-    buffering.unwrap_or(Buffering::TimedOut)
+    buffering.unwrap_or_else(|| {
+        conn.on_timeout(&limit.fault());
+        Buffering::TimedOut
+    })
 }
 
 /// Reads the body until its end, until it exceeds `limit`, or until reading fails.

@@ -229,6 +229,8 @@ pub(super) struct RequestRecord {
     pub(super) breaker_pass: Option<BreakerPass>,
     pub(super) connect_time: Option<Duration>,
     pub(super) response_headers_time: Option<Duration>,
+    /// When the latest attempt received the response headers.
+    pub(super) response_headers_at: Option<Instant>,
     pub(super) upstream_status: Option<u16>,
     pub(super) response_bytes: u64,
     /// Bytes that a tunnel has received from the client.
@@ -274,6 +276,7 @@ impl RequestRecord {
         self.outcome_settled = false;
         self.connect_time = None;
         self.response_headers_time = None;
+        self.response_headers_at = None;
         self.upstream_status = None;
     }
 
@@ -356,10 +359,11 @@ impl<'a> Forwarding<'a> {
         let AcquiredPermits { permit, pinned } = acquired;
         let context = exchange.context;
         let deadlines = context.deadlines(route, buffered_body.as_ref());
-        // The time in the queue does not count as client idle time.
+        // Time spent in the queue, or for the rate limits, does not count as client idle time.
         let admitted_at = match (&permit, &pinned) {
             (Some(permit), _) => permit.acquired_at(),
             (None, Some(_)) => Instant::now(),
+            (None, None) if route.limits_need_io => Instant::now(),
             (None, None) => context.started,
         };
         let mut upload =
@@ -396,7 +400,12 @@ impl<'a> Forwarding<'a> {
     }
 
     fn keep_pinned(&mut self, pinned: PinnedLock, conn: UpstreamConn) {
-        let Some(idle) = conn.into_h1().and_then(UpstreamH1::into_pinned) else { return };
+        // The pinned connection was stale, and the request has no credentials: the new connection belongs to no user. It
+        // is pooled under the same condition as every other connection.
+        if !conn.is_authenticated() {
+            return conn.release(&self.route.upstream);
+        }
+        let Some(idle) = conn.into_h1().and_then(UpstreamH1::into_idle) else { return };
         let permit = self.in_flight.as_mut().and_then(|in_flight| in_flight.permit.take());
         let concurrency = self.route.concurrency.as_ref();
         let permit = permit.zip(concurrency).map(|(permit, from)| OwnedPermit::continue_from(permit, from));

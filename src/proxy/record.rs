@@ -188,7 +188,7 @@ pub(super) fn record_request_end(exchange: &Exchange<'_>, end: &RequestEnd, now:
         | RequestEnd::TunnelIdle { .. }
         | RequestEnd::ClientDisconnected { .. } => true,
     };
-    if context.snapshot.access.is_enabled(is_error) {
+    if context.snapshot.access.is_enabled(outcome, is_error) {
         let attempts = attempt_list(exchange, fault, outcome);
         let record = access_record(exchange, (status, fault, outcome), elapsed);
         let record = AccessRecord { attempts: attempts.as_deref(), ..record };
@@ -290,8 +290,7 @@ fn attempt_list(exchange: &Exchange<'_>, fault: Option<&Fault>, outcome: Request
         ms: milliseconds(attempt.elapsed),
     });
     // An attempt ends with the response headers; the body is not part of it.
-    let response_time =
-        record.response_headers_time.map(|waited| record.connect_time.unwrap_or_default() + waited);
+    let response_time = record.response_headers_at.map(|at| at.saturating_duration_since(last_started));
     let (cause, elapsed) = match (response_time, fault) {
         (Some(elapsed), _) => ("ok", elapsed),
         (None, Some(fault)) => (fault.cause().name(), last_started.elapsed()),

@@ -299,14 +299,15 @@ async fn relay_body(
                 if now >= limit.at {
                     let fault = limit.fault();
                     conn.on_timeout(&fault);
-                    return DeliveryOutcome::Aborted(fault);
+                    return DeliveryOutcome::Aborted(fault.in_phase(Phase::Relay));
                 }
             }
             Some(RelayStep::Done) => return DeliveryOutcome::Complete,
             Some(RelayStep::Progress) => relay.last_progress = now,
             Some(RelayStep::Upload(UploadEvent::WaitingChanged)) => {}
+            // The upload does not know that the response headers were sent.
             Some(RelayStep::Fault(fault) | RelayStep::Upload(UploadEvent::Failed(fault))) => {
-                return DeliveryOutcome::Aborted(fault);
+                return DeliveryOutcome::Aborted(fault.in_phase(Phase::Relay));
             }
             Some(RelayStep::ClientDisconnected) => return DeliveryOutcome::ClientDisconnected,
             // A client that half-closed may still read a delimited response; if it is gone, the next write fails. An

@@ -62,7 +62,6 @@ impl RequestOutcome {
             | Phase::Connect
             | Phase::Send
             | Phase::ResponseHeaders
-            | Phase::ResponseBody
             | Phase::Relay => RequestOutcome::UpstreamFailed,
         }
     }
@@ -153,8 +152,8 @@ pub(crate) struct AccessRecord<'a> {
 /// Decides which requests are logged, and writes their lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AccessLog {
-    errors: bool,
-    successes: bool,
+    requests: LoggedRequests,
+    level: Level,
     evidence_limit: usize,
 }
 
@@ -162,22 +161,19 @@ impl AccessLog {
     /// Creates the log for these requests at the configured log level, with at most this many bytes of what an
     /// upstream sent in a line.
     pub(crate) fn new(requests: LoggedRequests, level: Level, evidence_limit: usize) -> Self {
-        let (errors, successes) = match requests {
-            LoggedRequests::Off => (false, false),
-            LoggedRequests::Errors => (true, false),
-            LoggedRequests::All => (true, true),
-        };
-        // tracing orders levels by verbosity. Lines of errors are `error`, `warn` or `info`, all others `info`.
-        AccessLog {
-            errors: errors && level >= Level::WARN,
-            successes: successes && level >= Level::INFO,
-            evidence_limit,
-        }
+        AccessLog { requests, level, evidence_limit }
     }
 
-    /// Whether such a request is logged. Cheap: check it before building the record.
-    pub(crate) const fn is_enabled(&self, is_error: bool) -> bool {
-        if is_error { self.errors } else { self.successes }
+    /// Whether a request with this outcome is logged. Cheap: check it before building the record.
+    pub(crate) fn is_enabled(&self, outcome: RequestOutcome, is_error: bool) -> bool {
+        let is_selected = match self.requests {
+            LoggedRequests::Off => false,
+            LoggedRequests::Errors => is_error,
+            LoggedRequests::All => true,
+        };
+        let (_, _, level) = outcome.row();
+        // tracing orders levels by verbosity.
+        is_selected && level <= self.level
     }
 
     /// Writes the line.

@@ -133,16 +133,30 @@ fn warn_level_hides_info_lines() {
 
 #[test]
 fn record_is_enabled_only_if_its_line_is_written() {
+    let evidence = Evidence::none();
     let enabled = |requests, level| {
         let access = AccessLog::new(requests, level, 256);
-        (access.is_enabled(true), access.is_enabled(false))
+        [
+            (RequestOutcome::InternalError, true),
+            (RequestOutcome::Replaced, true),
+            (RequestOutcome::Rejected, true),
+            (RequestOutcome::Forwarded, false),
+        ]
+        .map(|(outcome, is_error)| access.is_enabled(outcome, is_error))
     };
-    assert_eq!(enabled(LoggedRequests::Off, Level::TRACE), (false, false));
-    assert_eq!(enabled(LoggedRequests::Errors, Level::INFO), (true, false));
-    assert_eq!(enabled(LoggedRequests::Errors, Level::ERROR), (false, false));
-    assert_eq!(enabled(LoggedRequests::All, Level::INFO), (true, true));
-    assert_eq!(enabled(LoggedRequests::All, Level::WARN), (true, false));
-    assert_eq!(enabled(LoggedRequests::All, Level::ERROR), (false, false));
+    for (level, written) in [
+        (Level::TRACE, [true, true, true, true]),
+        (Level::INFO, [true, true, true, true]),
+        (Level::WARN, [true, true, false, false]),
+        (Level::ERROR, [true, false, false, false]),
+    ] {
+        let [internal, replaced, rejected, _] = written;
+        assert_eq!(enabled(LoggedRequests::All, level), written, "{level}");
+        assert_eq!(enabled(LoggedRequests::Errors, level), [internal, replaced, rejected, false], "{level}");
+        assert_eq!(enabled(LoggedRequests::Off, level), [false; 4]);
+        let record = AccessRecord { outcome: RequestOutcome::InternalError, ..failed_record(&evidence) };
+        assert_ne!(emitted_line(level, &record), "", "{level}");
+    }
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The access log: whole lines, with their fields in order, over both HTTP versions, with and without TLS.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::h2_client::H2Client;
+use super::h2_upstream::RawH2Server;
 use super::prelude::*;
 use super::tls_client::TlsClient;
 use super::tls_listener::{tls_gateway, tls_gateway_with_alpn};
@@ -298,4 +301,84 @@ fn rejected_request_is_logged_with_its_method_and_the_bytes_that_are_sent() {
         let expected = if method == "B@D" { Value::Null } else { method.into() };
         assert_eq!((&line["method"], line["bytes_out"] != 0), (&expected, has_body), "{line:#}");
     }
+}
+
+#[test]
+fn truncated_response_is_logged_in_phase_relay() {
+    let upstream = by_request(|head| {
+        let body = match &*head.target {
+            "/cut" => "content-length: 9\r\n\r\nfour",
+            "/chunk" => "transfer-encoding: chunked\r\n\r\n4\r\nfour\r\nzz\r\n",
+            _ => "content-length: 9\r\n\r\n",
+        };
+        let end = if head.target == "/upload" { Step::ReadUntilClose } else { Step::Close };
+        vec![Step::ReadRequestHead, write_bytes(format!("HTTP/1.1 200 OK\r\n{body}")), end]
+    });
+    let gateway = Gateway::with_upstream(&upstream).start();
+    for path in ["/cut", "/chunk"] {
+        gateway.client().get(path);
+    }
+    let mut client = gateway.client();
+    client.send("POST /upload HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
+    client.wait_for("Content-Length: 9\r\n\r\n");
+    client.send("zz\r\n");
+    client.read(SentRequest::Http11("POST"));
+    for (path, cause) in [
+        ("/cut", "http_response_incomplete"),
+        ("/chunk", "http_protocol_error"),
+        ("/upload", "malformed_body"),
+    ] {
+        let line = logged(&gateway, path);
+        let facts = ["outcome", "cause", "phase"].map(|name| line[name].as_str().unwrap());
+        assert_eq!(facts, ["aborted", cause, "relay"], "{path}");
+    }
+}
+
+#[test]
+fn fault_of_a_body_that_a_rate_limit_reads_is_logged_in_phase_admit() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
+        .set("rate_limits", "{ login: { key: [\"body:email\"], allow: 9 per 1h } }")
+        .set("client.body_timeout", "300ms")
+        .route("name: all, upstream: main, rate_limits: [login], max_body: 4B")
+        .start();
+    for (path, end, cause) in [
+        ("/slow", "", "client_too_slow"),
+        ("/malformed", "zz\r\n", "malformed_body"),
+        ("/large", "5\r\n12345\r\n", "body_too_large"),
+    ] {
+        let mut client = gateway.client();
+        let fields = "content-type: application/json\r\ntransfer-encoding: chunked";
+        client.send(format!("POST {path} HTTP/1.1\r\nhost: test\r\n{fields}\r\n\r\n{end}"));
+        let response = client.read(SentRequest::Http11("POST"));
+        assert_eq!(response.status, 400, "{path}");
+        assert!(response.has_connection_close(), "{path}: the end of the body is unknown");
+        let line = logged(&gateway, path);
+        let facts = ["cause", "phase", "request_sent"].map(|name| line[name].as_str().unwrap());
+        assert_eq!(facts, [cause, "admit", "none"], "{path}");
+    }
+    assert_eq!(upstream.request_count(), 0);
+}
+
+#[test]
+fn time_of_the_last_attempt_contains_its_handshake() {
+    const DELAY: Duration = Duration::from_millis(300);
+    let refusing = refusing_port();
+    let slow = RawH2Server::with_script(|connection| {
+        connection.read_preface()?;
+        std::thread::sleep(DELAY); // upstream under test
+        connection.send_settings(&[])?;
+        let stream = connection.next_request()?;
+        connection.send_ok_response(stream)?;
+        connection.read_until_closed()
+    });
+    let gateway = GatewaySetup::with_servers(&[refusing.address(), slow.address()])
+        .set("upstream.http2", "always")
+        .set("log.requests", "all")
+        .start();
+    gateway.client().get("/").assert_response(200, "fine");
+    let line = logged(&gateway, "/");
+    let last = &line["attempts"][1];
+    assert_eq!(last["cause"], "ok");
+    assert!(last["ms"].as_u64() >= Some(300), "{line:#?}");
 }

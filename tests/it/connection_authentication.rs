@@ -216,6 +216,23 @@ fn connection_that_its_server_closes_loses_the_user_and_nothing_else() {
 }
 
 #[test]
+fn connection_without_a_user_is_pooled_again() {
+    let server = NtlmServer::start("");
+    let gateway = ntlm_gateway(&server).start();
+    let mut client = gateway.client();
+    client.authenticate("NTLM", "/a").assert_response(200, "alice on 0: /a");
+    // Its server closes the user's connection when the request arrives: it is sent again on another one.
+    for path in ["/leave", "/c"] {
+        assert_eq!(client.send_request("GET", path, None).status, 401);
+    }
+    assert_eq!(gateway.client().get("/d").status, 401);
+    assert_eq!(server.connections().len(), 2, "{:#?}", server.connections());
+    // It stays anonymous: a handshake gets a connection of its own.
+    client.authenticate("NTLM", "/e").assert_response(200, "alice on 2: /e");
+    assert_eq!(gateway.client().get("/f").status, 401);
+}
+
+#[test]
 fn request_of_a_handshake_is_never_sent_on_a_second_connection() {
     let server = NtlmServer::start("");
     let gateway = ntlm_gateway(&server).set("upstream.retry", "{ attempts: 3 }").start();

@@ -219,6 +219,21 @@ fn panic_becomes_a_documented_500_and_keeps_the_connection() {
     assert_eq!((&line["level"], &line["outcome"]), (&"error".into(), &"internal_error".into()), "{line}");
 }
 
+/// Level `error` is for what a human must act on.
+#[test]
+fn internal_error_is_logged_at_level_error() {
+    let upstream = html_upstream("502 Bad Gateway");
+    let gateway = Gateway::with_upstream(&upstream)
+        .environment("STATUSQUO_TEST_PANIC", "1")
+        .set("log.level", "error")
+        .may_panic()
+        .start();
+    gateway.client().get("/replaced").assert_local_reply(504);
+    gateway.client().get("/__panic").assert_local_reply(500);
+    gateway.log_line(|line| line["outcome"] == "internal_error");
+    assert!(!gateway.log_text().contains("/replaced"));
+}
+
 #[test]
 fn panic_path_is_ordinary_without_the_test_variable() {
     let upstream = ok_upstream("fine");

@@ -8,6 +8,9 @@ use super::h2_upstream::{DATA, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREA
 use super::http2_upstream::raw_server_setup;
 use super::prelude::*;
 
+/// `:status: 500`, from the static table (RFC 7541 appendix A).
+const STATUS_500: &[u8] = &[0x8e];
+
 const GET: SentRequest = SentRequest::Http11("GET");
 
 #[test]
@@ -110,4 +113,25 @@ fn slow_client_does_not_trigger_an_upstream_health_probe() {
         // A PING would count as one more request.
         assert_eq!((upstream.connections(), upstream.requests()), (1, 2), "{responses}");
     }
+}
+
+#[test]
+fn error_body_that_does_not_arrive_starts_a_probe() {
+    let upstream = RawH2Server::with_script(|connection| {
+        if connection.index > 0 {
+            return connection.serve_all();
+        }
+        connection.stop_ping_acks();
+        connection.read_preface()?;
+        connection.send_settings(&[])?;
+        let stream = connection.next_request()?;
+        connection.send_frame(HEADERS, END_HEADERS, stream, STATUS_500)?;
+        // Everything after that is lost.
+        connection.read_until_closed()
+    });
+    let gateway = raw_server_setup(&upstream).start();
+    gateway.client().get("/").assert_local_reply(500);
+    // No PING is acknowledged: the next request needs another connection.
+    gateway.client().get("/").assert_response(200, "fine");
+    assert_eq!(upstream.connections(), 2);
 }

@@ -34,7 +34,8 @@ pub struct NtlmServer {
 }
 
 impl NtlmServer {
-    /// Responses have these fields, each line with its CRLF. `/drop` closes without a response, `/last` after it.
+    /// Responses have these fields, each line with its CRLF. `/drop` closes without a response, `/last` after it;
+    /// `/leave` closes a connection with a user without a response.
     pub fn start(fields: &'static str) -> NtlmServer {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -86,7 +87,7 @@ fn serve(stream: TcpStream, index: usize, fields: &str, shared: &Shared) -> std:
     let (mut challenged, mut authenticated) = (false, false);
     while let Some(request) = read_request(&mut reader)? {
         shared.0.lock().unwrap()[index].requests.push(request.clone());
-        if request.path == "/drop" {
+        if request.path == "/drop" || (request.path == "/leave" && authenticated) {
             return Ok(());
         }
         let scheme =

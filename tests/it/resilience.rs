@@ -1,6 +1,9 @@
 //! Ejection, health checks and the breaker where they meet: long responses, repeated statuses, and how long a client that
 //! is refused has to wait.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use statusquo::conformance::FullBacklog;
 
 use super::flaky_server::{Behavior, FlakyServer, Received};
@@ -153,4 +156,32 @@ fn second_attempt_ends_with_the_deadline() {
         .start();
     gateway.client().request("POST", "/", "", "once").assert_local_reply(504);
     gateway.expect_metric("errors_total", &[("cause", "deadline_exceeded")], 1.0);
+}
+
+/// A status that is retried counts when it arrives. If no attempt follows, the response is relayed, and how it ends
+/// counts too.
+#[test]
+fn truncation_of_a_response_that_could_not_be_retried_counts_for_its_server() {
+    let cut = "HTTP/1.1 404 Not Found\r\ncontent-length: 9\r\n\r\nfour";
+    let upstream = by_request(move |_| vec![Step::ReadRequestHead, write_bytes(cut), Step::Close]);
+    let gateway = Gateway::with_upstream(&upstream)
+        // Ten retries are always allowed. After them most responses are relayed.
+        .set("upstream.retry", "{ on_status: [404], budget: 1% }")
+        .set("errors.mode", "pass")
+        .set(
+            "upstream.ejection",
+            "{ consecutive: 1000, failure_ratio: 40%, min_requests: 60, window: 1h, for: 1h, max_ejected: 100% }",
+        )
+        .start();
+    let status = || {
+        let mut stream = TcpStream::connect(gateway.address()).unwrap();
+        stream.set_read_timeout(Some(limit())).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").unwrap();
+        let mut response = Vec::new();
+        // A truncated response may end with a reset.
+        let _ = stream.read_to_end(&mut response);
+        String::from_utf8_lossy(&response).get(9..12).map(str::to_owned)
+    };
+    let statuses: Vec<_> = (0..60).map(|_| status().expect("a status line")).collect();
+    assert_eq!(statuses.last().unwrap(), "503", "the server is ejected: {statuses:?}");
 }

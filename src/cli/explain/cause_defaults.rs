@@ -64,7 +64,7 @@ const fn default_request_sent(phase: Phase) -> RequestSent {
         Phase::RequestHeaders | Phase::Route | Phase::Admit | Phase::Connect => RequestSent::None,
         Phase::Send => RequestSent::Partial,
         // How much was sent is not known after a panic.
-        Phase::ResponseHeaders | Phase::ResponseBody | Phase::Relay | Phase::Internal => RequestSent::Full,
+        Phase::ResponseHeaders | Phase::Relay | Phase::Internal => RequestSent::Full,
     }
 }
 

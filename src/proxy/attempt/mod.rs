@@ -295,6 +295,7 @@ async fn try_once(
             let waited = received_at.saturating_duration_since(send_started);
             forwarding.route.upstream_metrics.response_headers_time(waited);
             exchange.record.response_headers_time = Some(waited);
+            exchange.record.response_headers_at = Some(received_at);
             exchange.record.upstream_status = Some(response_head.parsed.status);
             Ok(UpstreamResponse { conn, response_head })
         }

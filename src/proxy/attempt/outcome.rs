@@ -51,6 +51,11 @@ pub(in crate::proxy) fn pass_breaker(exchange: &mut Exchange<'_>, route: &Route)
 /// Records the header section of the response that the client gets. A trial ends with it: the response may be a stream or
 /// a tunnel that lasts for hours, in which no other request would be let through. How it ends is recorded too.
 pub(super) fn record_final_headers(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
+    if exchange.record.outcome_settled {
+        // No attempt has followed, although the status is retried: how the response ends can only turn a success into a
+        // failure.
+        exchange.record.outcome_settled = upstream.is_failure_status(status);
+    }
     if exchange.record.last_attempt.as_ref().is_some_and(AttemptGuard::is_trial) {
         record_status(exchange, upstream, status);
     }
@@ -61,8 +66,8 @@ pub(super) fn record_final_headers(exchange: &mut Exchange<'_>, upstream: &Upstr
     }
 }
 
-/// Records the response of an attempt that another one may follow: clients do not see it, ejection does. For the breaker
-/// only the result of the request counts.
+/// Records the response of an attempt that another one may follow: ejection counts every attempt, the breaker only the
+/// result of the request.
 pub(super) fn record_retryable_response(
     exchange: &mut Exchange<'_>,
     upstream: &UpstreamRuntime,

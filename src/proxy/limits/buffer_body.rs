@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::super::context::{Exchange, Interrupt};
 use super::super::relay;
 use super::super::upload::{BufferProgress, Upload};
-use crate::contract::Phase;
+use crate::contract::{Cause, Phase};
 use crate::http::framing::RequestFraming;
 use crate::http::media_type;
 use crate::proxy::message::request::Request;
@@ -76,7 +76,13 @@ pub(crate) async fn buffer_body(
             Some(BufferProgress::Complete | BufferProgress::TooLarge) => {
                 return Ok(BufferedBody::Read(upload));
             }
-            Some(BufferProgress::Failed(fault)) => return Err(Interrupt::Fault(fault)),
+            Some(BufferProgress::Failed(fault)) => {
+                if fault.cause() == Cause::MalformedBody {
+                    // The end of the body is unknown.
+                    client.close_after_response();
+                }
+                return Err(fault.in_phase(Phase::Admit).into());
+            }
             Some(BufferProgress::ClientDisconnected) => return Err(Interrupt::ClientDisconnected),
             // Received bytes extend the limit, and the timer may fire late: check the limit again.
             None => {
@@ -84,7 +90,7 @@ pub(crate) async fn buffer_body(
                 let limit =
                     upload.client_limit(client_config, now).earlier(deadlines.max_duration(Phase::Admit));
                 if now >= limit.at {
-                    return Err(Interrupt::Fault(limit.fault()));
+                    return Err(limit.fault().in_phase(Phase::Admit).into());
                 }
             }
         }

@@ -246,7 +246,7 @@ impl UpstreamH1 {
                 Ok(DecodeStep::NeedMore) => {}
                 Err(evidence) => {
                     self.keep_alive = false;
-                    let fault = Fault::new(Cause::HttpProtocolError, Phase::ResponseBody);
+                    let fault = Fault::new(Cause::HttpProtocolError, Phase::Relay);
                     return Poll::Ready(Err(fault.with_evidence(Evidence::from_static(evidence))));
                 }
             }
@@ -256,7 +256,7 @@ impl UpstreamH1 {
                     if self.body.finish_on_close() {
                         return Poll::Ready(Ok(None));
                     }
-                    let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::ResponseBody);
+                    let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::Relay);
                     return Poll::Ready(Err(fault.with_evidence(Evidence::from_static(
                         "connection closed before the end of the response body",
                     ))));
@@ -264,7 +264,7 @@ impl UpstreamH1 {
                 Ok(_) => {}
                 Err(error) => {
                     self.keep_alive = false;
-                    let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::ResponseBody);
+                    let fault = Fault::new(Cause::HttpResponseIncomplete, Phase::Relay);
                     let evidence = Evidence::owned(cert_verification::describe_io_error(&error));
                     return Poll::Ready(Err(fault.with_evidence(evidence)));
                 }
@@ -293,14 +293,14 @@ impl UpstreamH1 {
         }
     }
 
-    /// The connection for the next request of the same client, if it is not for a pool and can take another request.
-    pub(in crate::proxy) fn into_pinned(self) -> Option<IdleConnection> {
-        if self.never_pooled { self.into_idle() } else { None }
+    /// Whether a request has authenticated the connection: it may serve only the same client.
+    pub(in crate::proxy) const fn is_never_pooled(&self) -> bool {
+        self.never_pooled
     }
 
     /// The connection, if the request and the response are complete and no input is left: bytes after the response could
     /// be read as the response to the next request (response smuggling).
-    fn into_idle(self) -> Option<IdleConnection> {
+    pub(in crate::proxy) fn into_idle(self) -> Option<IdleConnection> {
         let reusable = self.request_complete && !self.write_failed && self.body.is_done() && self.keep_alive;
         let stream = if reusable { self.io.into_idle_stream() } else { None }?;
         Some(IdleConnection { stream, candidate: self.candidate, server_timeout: self.server_timeout })

@@ -384,7 +384,7 @@ impl UpstreamH2 {
         } else {
             Cause::ConnectionTerminated
         };
-        let phase = if before_headers { Phase::ResponseHeaders } else { Phase::ResponseBody };
+        let phase = if before_headers { Phase::ResponseHeaders } else { Phase::Relay };
         let description = if ping_timed_out {
             "PING timeout"
         } else if self.reset {

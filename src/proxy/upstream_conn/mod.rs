@@ -275,6 +275,14 @@ impl UpstreamConn {
         }
     }
 
+    /// Whether a request has authenticated the connection (NTLM, Negotiate).
+    pub(super) const fn is_authenticated(&self) -> bool {
+        match self {
+            UpstreamConn::H1(h1) => h1.is_never_pooled(),
+            UpstreamConn::H2(_) => false,
+        }
+    }
+
     /// The HTTP/1 connection, to tunnel through it after a 101 or to keep it for its client.
     pub(super) fn into_h1(self) -> Option<UpstreamH1> {
         match self {
