@@ -108,7 +108,7 @@ impl BufferedStream {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
-        self.output = BytesMut::new();
+        self.free_output();
     }
 
     /// Closes the connection with a reset: for a truncated message whose end is otherwise the close of the connection.

@@ -163,7 +163,8 @@ pub(super) fn plan_discard(client: &mut Downstream) -> Option<DiscardLimit> {
         return None;
     }
     if client.is_h2() {
-        return Some((H2_DISCARD_BYTES, H2_DISCARD_TIME));
+        // A client that waits for a 100 does not send the body after a final response.
+        return (!client.awaits_continue()).then_some((H2_DISCARD_BYTES, H2_DISCARD_TIME));
     }
     // The connection is shut down first, and drained after that.
     if client.will_close() {
@@ -248,4 +249,39 @@ async fn read_and_discard(client: &mut Downstream, max_bytes: u64) -> bool {
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::http::reported_origin::ListenerOrigin;
+    use crate::proxy::downstream::h2::{ConnectionBudget, DownstreamH2, RequestProperties};
+    use crate::proxy::stream_table::StreamTable;
+
+    /// A stream of a client that has sent its header section only.
+    async fn stream_with_unsent_body(awaits_continue: bool) -> Downstream {
+        let (client_io, server_io) = tokio::io::duplex(1 << 16);
+        let (client, server) =
+            tokio::join!(h2::client::handshake(client_io), h2::server::handshake(server_io));
+        let (mut client, connection) = client.unwrap();
+        tokio::spawn(connection);
+        let request = http::Request::post("http://test/").body(()).unwrap();
+        let _response = client.send_request(request, false).unwrap();
+        let (request, respond) = server.unwrap().accept().await.unwrap().unwrap();
+        let properties = RequestProperties { is_head_request: false, awaits_continue, length: None };
+        let budget = ConnectionBudget::default().add_stream(0).budget;
+        let stream =
+            DownstreamH2::new(request.into_body(), respond, properties, budget, StreamTable::default());
+        let origin = ListenerOrigin { scheme: "http", port: 80, tls_version: None };
+        Downstream::h2(stream, origin, Arc::default())
+    }
+
+    #[tokio::test]
+    async fn body_that_an_http2_client_does_not_send_is_not_awaited() {
+        assert_eq!(plan_discard(&mut stream_with_unsent_body(true).await), None);
+        let limit = Some((H2_DISCARD_BYTES, H2_DISCARD_TIME));
+        assert_eq!(plan_discard(&mut stream_with_unsent_body(false).await), limit);
+    }
 }

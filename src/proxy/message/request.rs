@@ -237,6 +237,12 @@ impl Request {
         hop_by_hop::ConnectionOptions::from_values(self.fields.values("connection"))
     }
 
+    /// Whether the method defines a meaning for content. Without content the upstream then gets `Content-Length: 0`
+    /// (RFC 9110 8.6): some servers reject such a request with 411 otherwise.
+    fn expects_content(&self) -> bool {
+        matches!(self.method, Method::POST | Method::PUT | Method::PATCH)
+    }
+
     /// Writes the HTTP/1 header section for the upstream, in one pass over the fields.
     pub(in crate::proxy) fn write_request_head(
         &self,
@@ -279,6 +285,7 @@ impl Request {
             out.extend_from_slice(b"Expect: 100-continue\r\n");
         }
         match self.framing {
+            RequestFraming::None if self.expects_content() => out.extend_from_slice(b"Content-Length: 0\r\n"),
             RequestFraming::None => {}
             RequestFraming::Length(length) => h1_writer::write_number_field(out, b"Content-Length: ", length),
             RequestFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),

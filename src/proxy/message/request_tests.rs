@@ -62,6 +62,27 @@ fn request_head_keeps_target_and_end_to_end_fields_only() {
     );
 }
 
+/// RFC 9110 8.6: servers may reject such a request with 411 otherwise.
+#[test]
+fn request_whose_method_expects_content_states_that_there_is_none() {
+    for (method, states) in [
+        ("POST", true),
+        ("PUT", true),
+        ("PATCH", true),
+        ("GET", false),
+        ("DELETE", false),
+        ("OPTIONS", false),
+    ] {
+        let over_h1 = h1(format!("{method} / HTTP/1.1\r\nhost: api.test\r\n\r\n"));
+        let head = http::Request::builder().method(method).uri("http://api.test/").body(()).unwrap();
+        let over_h2 = Request::from_h2(&mut head.into_parts().0, true).unwrap();
+        for request in [over_h1, over_h2] {
+            let sent = header_section(&request);
+            assert_eq!(sent.ends_with("\r\nContent-Length: 0\r\n\r\n"), states, "{sent}");
+        }
+    }
+}
+
 #[test]
 fn absolute_target_is_sent_in_origin_form() {
     let request = h1("GET http://api.test:8080?q HTTP/1.1\r\nHost: api.test:8080\r\n\r\n");
