@@ -2,7 +2,7 @@
 //!
 //! [`crate::limit`] implements the limiters. This module selects the rules that apply to a request, combines their
 //! decisions and creates the fault for a denied request. [`backends`] handles rules that count in a shared backend,
-//! [`mod@subject`] supplies the values of the rate-limit keys, [`buffer_body`] reads the body for them, and [`headers`]
+//! [`key_source`] supplies the values of the rate-limit keys, [`buffer_body`] reads the body for them, and [`headers`]
 //! writes the response fields.
 
 mod backends;
