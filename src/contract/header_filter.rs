@@ -126,14 +126,18 @@ pub(crate) fn is_valid_retry_after(value: &HeaderValue, now: SystemTime) -> bool
 
 /// The seconds of a valid `Retry-After`, those until a date rounded up.
 pub(crate) fn retry_after_seconds(value: &HeaderValue, now: SystemTime) -> Option<u64> {
-    let text = value.to_str().ok()?.trim_ascii();
-    if text.bytes().all(|b| b.is_ascii_digit()) {
-        let seconds = text.parse::<u64>().ok()?;
-        return (1..=MAX_RETRY_AFTER.as_secs()).contains(&seconds).then_some(seconds);
+    let seconds = any_retry_after_seconds(value.as_bytes(), now)?;
+    (1..=MAX_RETRY_AFTER.as_secs()).contains(&seconds).then_some(seconds)
+}
+
+/// The seconds of any `Retry-After` that is a number or a date: those until a date rounded up, 0 for a past one.
+pub(crate) fn any_retry_after_seconds(value: &[u8], now: SystemTime) -> Option<u64> {
+    let text = std::str::from_utf8(value).ok()?.trim_ascii();
+    if text.bytes().all(|octet| octet.is_ascii_digit()) {
+        return text.parse().ok();
     }
-    let wait = httpdate::parse_http_date(text).ok()?.duration_since(now).ok()?;
-    let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-    (seconds > 0 && wait <= MAX_RETRY_AFTER).then_some(seconds)
+    let wait = httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default();
+    Some(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }
 
 /// Whether to remove a header field from a conforming error: fields that reveal the upstream's software.

@@ -23,6 +23,12 @@ use crate::telemetry::RequestOutcome;
 /// Read size for error bodies. Most are smaller, and many may be buffered at once.
 const ERROR_BUFFER_SIZE: usize = 8 * 1024;
 
+/// A coded error body of this many bytes may have as much text as an uncoded one of `limit` bytes: a stream of stored
+/// blocks is longer than its content.
+const fn coded_limit(limit: usize) -> usize {
+    limit + limit / 16 + 1024
+}
+
 /// What is done with a response.
 #[derive(Debug)]
 pub(super) enum Classification {
@@ -72,7 +78,10 @@ pub(super) async fn classify(
     let buffering = if is_head {
         Buffering::Complete
     } else {
-        buffer_body(exchange, forwarding, &mut response.conn, &mut body).await
+        let decoded_limit = forwarding.route.config.errors.upstream_body_limit;
+        let is_coded = response.response_head.end_to_end_values("content-encoding").next().is_some();
+        let limit = if is_coded { coded_limit(decoded_limit) } else { decoded_limit };
+        buffer_body(exchange, forwarding, &mut response.conn, (&mut body, limit)).await
     };
     let body = body.freeze();
     let error = ErrorResponse {
@@ -129,12 +138,12 @@ fn upstream_evidence(reason: &[u8], body: &[u8]) -> Evidence {
     Evidence::with_excerpt("", &[reason, separator, body].concat())
 }
 
-/// Buffers the body within `errors.upstream_body` and the deadlines of the request.
+/// Buffers the body within `body_limit` bytes, `errors.upstream_body.timeout` and the deadlines of the request.
 async fn buffer_body(
     exchange: &mut Exchange<'_>,
     forwarding: &Forwarding<'_>,
     conn: &mut UpstreamConn,
-    body: &mut BytesMut,
+    (body, body_limit): (&mut BytesMut, usize),
 ) -> Buffering {
     let error_config = &forwarding.route.config.errors;
     let now = Instant::now();
@@ -143,7 +152,7 @@ async fn buffer_body(
     let limit = TimeLimit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseHeaders);
     let limit = forwarding.with_deadlines(limit, Phase::ResponseHeaders);
     let time_left = limit.at.saturating_duration_since(now);
-    let reading = read_body(conn, body, error_config.upstream_body_limit);
+    let reading = read_body(conn, body, body_limit);
     let (buffering, waited) = measured_timeout(now, time_left, reading).await;
     exchange.client.add_wait(waited);
     buffering.unwrap_or_else(|| {

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::HeaderValue;
 
+use super::conforming_retry_after::RetryAfter;
 use super::message::HeaderFields;
 use super::upstream_conn::UpstreamResponseHead;
 use crate::contract::conform::{self, Conformance, ConformingError, ErrorBody};
@@ -16,7 +17,7 @@ use crate::contract::decode::{self, ContentCoding, DecodeError};
 use crate::contract::extract::{self, ExtractedError};
 use crate::contract::forwarded_error::{self, ForwardedFacts};
 use crate::contract::template::conform::is_request_id;
-use crate::contract::{BodyFormat, Decision, RequestSent, header_filter, retryable};
+use crate::contract::{BodyFormat, Decision, RequestSent, retryable};
 use crate::snapshot::error_context::ErrorContext;
 
 /// An upstream's error response without its body, and the facts of the request that decide what is sent of the body.
@@ -177,11 +178,9 @@ impl ErrorResponse<'_> {
         if let Some(seconds) = self.override_retry_after() {
             return Some(seconds);
         }
-        let first = self.head.fields.values("retry-after").next();
-        let first = first.and_then(|value| HeaderValue::from_bytes(value).ok());
-        let seconds = first.and_then(|value| header_filter::retry_after_seconds(&value, self.now));
-        let default = || self.context.error_config.retry_after.max(1);
-        seconds.or_else(|| matches!(self.head.parsed.status, 429 | 503).then(default))
+        let (values, status) = (self.head.end_to_end_values("retry-after"), self.head.parsed.status);
+        RetryAfter::for_error(values, status, self.context.error_config.retry_after, self.now)
+            .seconds(self.now)
     }
 
     /// What may be sent of a body that is replaced.
@@ -207,7 +206,7 @@ impl ErrorResponse<'_> {
 
     /// The coding of the body; `None` if it cannot be decoded.
     fn coding(&self) -> Option<ContentCoding> {
-        let values = self.head.fields.values("content-encoding");
+        let values = self.head.end_to_end_values("content-encoding");
         let codings: Vec<_> = values.filter_map(|value| HeaderValue::from_bytes(value).ok()).collect();
         ContentCoding::parse(&codings)
     }
@@ -226,7 +225,7 @@ impl ErrorResponse<'_> {
 
     /// The Content-Type. An empty value if there are several, because clients differ in which one they use.
     fn media_type(&self) -> Option<&[u8]> {
-        let mut types = self.head.fields.values("content-type");
+        let mut types = self.head.end_to_end_values("content-type");
         let first = types.next()?;
         Some(if types.next().is_none() { first } else { b"" })
     }
@@ -234,10 +233,8 @@ impl ErrorResponse<'_> {
 
 /// The `X-Request-Id` of the upstream, which stays on a conforming error. `None` if a body cannot contain it.
 pub(super) fn upstream_request_id(head: &UpstreamResponseHead) -> Option<&str> {
-    let name = "x-request-id";
-    let value = head.fields.values(name).next()?;
-    let removed = head.connection_options().removes_name(name.as_bytes());
-    std::str::from_utf8(value).ok().filter(|id| !removed && is_request_id(id))
+    let value = head.end_to_end_values("x-request-id").next()?;
+    std::str::from_utf8(value).ok().filter(|id| is_request_id(id))
 }
 
 impl CheckedBody {
@@ -247,9 +244,10 @@ impl CheckedBody {
     }
 }
 
-/// The body without its content coding; the conformance of one that cannot be decoded.
+/// The body without its content coding, at most `limit` bytes; the conformance of one that cannot be decoded.
 fn decoded(coding: ContentCoding, body: &Bytes, limit: usize) -> Result<Cow<'_, [u8]>, Conformance> {
     match coding {
+        ContentCoding::Identity if body.len() > limit => Err(Conformance::TooLarge),
         ContentCoding::Identity => Ok(Cow::Borrowed(body)),
         ContentCoding::Gzip | ContentCoding::Deflate | ContentCoding::Br | ContentCoding::Zstd => {
             decode::decode(coding, body, limit).map(Cow::Owned).map_err(|error| match error {

@@ -2,12 +2,12 @@
 //!
 //! [`super::relay`] sends them; [`super::preview`] shows those of a conforming error for `explain`.
 
-use std::borrow::Cow;
 use std::time::SystemTime;
 
-use http::header::DATE;
+use http::header::{DATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue};
 
+use super::conforming_retry_after::RetryAfter;
 use super::downstream::FieldWriter;
 use super::error_body::{BodyChange, ConformingBody, upstream_request_id};
 use super::message::{BodyLength, HeaderFields, h1_writer};
@@ -40,16 +40,19 @@ impl ConformingFields<'_> {
         let (head, added) = (self.response_head, self.added);
         let change = self.error.change;
         let retry_after = match self.error.retry_after {
-            Some(seconds) => RetryAfter::Set(Some(Cow::Owned(seconds.to_string().into_bytes()))),
+            Some(seconds) => RetryAfter::of_override(seconds),
             None => {
-                RetryAfter::for_error(&head.fields, head.parsed.status, self.settings.retry_after, self.now)
+                let (values, status) = (head.end_to_end_values("retry-after"), head.parsed.status);
+                RetryAfter::for_error(values, status, self.settings.retry_after, self.now)
             }
         };
         // A body that the gateway has written contains the ID of the response.
         let replaces_id = matches!(change, BodyChange::Completed | BodyChange::Problem)
             && upstream_request_id(head).is_none();
         let sent = forward_fields(writer, head, |name| {
-            !added.overrides(name)
+            let is_overridden =
+                added.overrides(name) && !name.eq_ignore_ascii_case(b"x-content-type-options");
+            !is_overridden
                 && is_kept_on_error(name, change, &retry_after)
                 && !(replaces_id && name.eq_ignore_ascii_case(b"x-request-id"))
         });
@@ -63,6 +66,12 @@ impl ConformingFields<'_> {
         sent.add_missing(writer, self.request_id, || self.now);
         let is_editable = |name: &HeaderName| !is_defined_for_errors(name);
         write_gateway_fields(writer, added, &head.fields, is_editable);
+        // The route may demand it, but not change or remove it.
+        let is_nosniff = |(name, _): &(HeaderName, HeaderValue)| *name == X_CONTENT_TYPE_OPTIONS;
+        let demands_nosniff = added.edits().is_some_and(|edits| edits.fields().iter().any(is_nosniff));
+        if demands_nosniff && head.end_to_end_values("x-content-type-options").next().is_none() {
+            writer.append(b"X-Content-Type-Options", b"nosniff");
+        }
         if let RetryAfter::Set(Some(value)) = &retry_after {
             writer.append(b"Retry-After", value);
         }
@@ -76,35 +85,6 @@ pub(super) fn conforming_length(error: &ConformingBody, received: Option<u64>) -
         (Some(body), _) => BodyLength::Exactly(body.len() as u64),
         (None, Some(length)) if error.change == BodyChange::Unchanged => BodyLength::Exactly(length),
         (None, Some(_) | None) => BodyLength::Absent,
-    }
-}
-
-/// The `Retry-After` of a conforming error.
-enum RetryAfter<'a> {
-    /// The upstream's fields are forwarded, if there are any.
-    Forwarded,
-    /// The upstream's fields are removed, and this value is sent, if any.
-    Set(Option<Cow<'a, [u8]>>),
-}
-
-impl<'a> RetryAfter<'a> {
-    /// 429 and 503 always have a valid value, by default `default` seconds. Of several fields the first is kept, as in a
-    /// replaced error.
-    fn for_error(fields: &'a HeaderFields, status: u16, default: u64, now: SystemTime) -> RetryAfter<'a> {
-        let mut values = fields.values("retry-after");
-        let is_valid = |value: &&[u8]| {
-            HeaderValue::from_bytes(value).is_ok_and(|value| header_filter::is_valid_retry_after(&value, now))
-        };
-        let first = values.next().filter(is_valid).map(Cow::Borrowed);
-        let has_duplicates = values.next().is_some();
-        let is_required = matches!(status, 429 | 503);
-        let is_missing = is_required && first.is_none();
-        if has_duplicates || is_missing {
-            let default = || is_required.then(|| Cow::Owned(default.max(1).to_string().into_bytes()));
-            RetryAfter::Set(first.or_else(default))
-        } else {
-            RetryAfter::Forwarded
-        }
     }
 }
 
@@ -197,39 +177,4 @@ pub(super) fn forward_fields(
         }
     }
     sent
-}
-
-#[cfg(test)]
-mod tests {
-    use http::HeaderMap;
-    use http::header::RETRY_AFTER;
-
-    use super::*;
-
-    /// The fields that a client gets: those of the upstream, or the one that is set.
-    fn sent(status: u16, received: &[&'static str]) -> Vec<String> {
-        let mut map = HeaderMap::new();
-        for value in received {
-            map.append(RETRY_AFTER, HeaderValue::from_static(value));
-        }
-        let fields = HeaderFields::Map(map);
-        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-        match RetryAfter::for_error(&fields, status, 0, SystemTime::now()) {
-            RetryAfter::Forwarded => fields.values("retry-after").map(text).collect(),
-            RetryAfter::Set(value) => value.iter().map(|value| text(value)).collect(),
-        }
-    }
-
-    #[test]
-    fn retry_after_of_an_error_is_valid_where_required_and_never_repeated() {
-        assert_eq!(sent(503, &["7"]), ["7"]);
-        assert_eq!(sent(503, &["7", "9"]), ["7"]);
-        assert_eq!(sent(503, &[]), ["1"]);
-        assert_eq!(sent(429, &["soon"]), ["1"]);
-        assert_eq!(sent(429, &["soon", "9"]), ["1"]);
-        assert_eq!(sent(404, &["7"]), ["7"]);
-        assert_eq!(sent(404, &["7", "9"]), ["7"]);
-        assert_eq!(sent(404, &["soon", "9"]), [""; 0]);
-        assert_eq!(sent(404, &[]), [""; 0]);
-    }
 }

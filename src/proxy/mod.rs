@@ -31,6 +31,7 @@ mod attempt;
 mod buffered_stream;
 mod by_protocol;
 mod classify;
+mod conforming_retry_after;
 pub(crate) mod connection;
 mod context;
 mod deadlines;

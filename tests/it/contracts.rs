@@ -235,3 +235,28 @@ fn request_id_of_a_completed_body_is_that_of_the_response() {
         assert!(id != "theirs" || !text.contains("theirs"), "{text}");
     }
 }
+
+#[test]
+fn retry_after_in_a_body_is_the_field_that_is_sent() {
+    for (status, fields, field, member) in [
+        (404, "retry-after: 86401", Some("86401"), Some(86_401)),
+        (404, "retry-after: 0", Some("0"), Some(0)),
+        (404, "retry-after: Thu, 01 Jan 1970 00:00:09 GMT", Some("Thu, 01 Jan 1970 00:00:09 GMT"), Some(0)),
+        (404, "retry-after: 7\nretry-after: 86401", Some("7"), Some(7)),
+        (404, "retry-after: 7\nconnection: x, Retry-After", None, None),
+        (404, "x-a: b", None, None),
+        (429, "retry-after: 86401", Some("5"), Some(5)),
+        (429, "retry-after: 7\nconnection: Retry-After", Some("5"), Some(5)),
+    ] {
+        let body = format!(r#"{{"status":{status},"retry_after":3}}"#);
+        let fields = format!("content-type: application/problem+json\n{fields}");
+        let upstream = answer(&format!("{status} Error"), &fields, &body);
+        let gateway = Gateway::with_upstream(&upstream).set("contract", "problem").start();
+        let text = exchange(&gateway, "GET", "");
+        let (head, body) = text.rsplit_once('|').unwrap();
+        let sent: Vec<_> = head.split('|').filter_map(|line| line.strip_prefix("retry-after=")).collect();
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(sent, Vec::from_iter(field), "{fields}: {text}");
+        assert_eq!(body.get("retry_after"), member.map(serde_json::Value::from).as_ref(), "{fields}: {text}");
+    }
+}

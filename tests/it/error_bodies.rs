@@ -274,3 +274,122 @@ fn no_field_of_a_replaced_5xx_has_text_of_the_upstream() {
         assert_eq!(values("strict-transport-security"), ["max-age=60; includeSubDomains"]);
     }
 }
+
+/// An upstream whose response to `/NUMBER` is that of this number: the status and fields, and the body.
+fn numbered_errors(errors: &[(&str, &[u8])]) -> ScriptedUpstream {
+    let responses: Vec<_> = errors.iter().map(|(head, body)| http_response(head, body)).collect();
+    by_request(move |request| {
+        let number: usize = request.path().rsplit('/').next().unwrap().parse().unwrap();
+        vec![Step::Write(responses[number].clone())]
+    })
+}
+
+#[test]
+fn field_that_connection_names_does_not_count() {
+    let gzip = CODINGS[0].1(br#"{"message":"No.","code":404}"#);
+    let upstream = numbered_errors(&[
+        (
+            "429 Error\ncontent-type: application/json\nretry-after: 7\nconnection: Retry-After",
+            br#"{"message":"No.","code":429}"#,
+        ),
+        (
+            "503 Error\ncontent-type: application/json\nretry-after: 7\nconnection: retry-after",
+            br#"{"message":"No.","code":503}"#,
+        ),
+        (
+            "404 Error\ncontent-type: application/json\nconnection: Content-Type",
+            br#"{"message":"No.","code":404}"#,
+        ),
+        (
+            "404 Error\ncontent-type: application/json\ncontent-encoding: gzip\nconnection: Content-Encoding",
+            &gzip,
+        ),
+    ]);
+    let gateway = Gateway::with_upstream(&upstream).set("errors.upstream_messages", "all").start();
+    let get = |path| gateway.client().request("GET", path, "accept-encoding: gzip\r\n", "");
+    for (path, status) in [("/0", 429), ("/1", 503)] {
+        let response = get(path);
+        response.assert_response(status, &format!(r#"{{"message":"No.","code":{status}}}"#));
+        assert_eq!(response.header("retry-after"), Some("5"), "{path}");
+    }
+    // Replaced: without its coding the second body is no text.
+    for (path, message) in [("/2", "No."), ("/3", default_message(404))] {
+        let response = get(path);
+        response.assert_local_reply_message(404, message);
+        assert_eq!(response.header("content-type"), Some("application/json"), "{path}");
+    }
+}
+
+#[test]
+fn route_cannot_take_nosniff_from_a_conforming_error() {
+    let body: &[u8] = br#"{"message":"No.","code":404}"#;
+    let upstream = numbered_errors(&[
+        ("404 Error\ncontent-type: application/json\nx-content-type-options: nosniff", body),
+        ("404 Error\ncontent-type: application/json", body),
+    ]);
+    let edits = |name: &str, edits: &str| {
+        format!(
+            "name: {name}, match: {{ path: \"/{name}/{{n}}\" }}, upstream: main, response_headers: {edits}"
+        )
+    };
+    let gateway = Gateway::with_upstream(&upstream)
+        .route(&edits("set", "{ set: { x-content-type-options: nosniff } }"))
+        .route(&edits("other", "{ set: { x-content-type-options: sniff } }"))
+        .route(&edits("add", "{ add: { x-content-type-options: nosniff } }"))
+        .route(&edits("remove", "{ remove: [x-content-type-options] }"))
+        .route("name: plain, match: { path: \"/plain/{n}\" }, upstream: main")
+        .start();
+    for (path, count) in [
+        ("/set/0", 1),
+        ("/set/1", 1),
+        ("/other/0", 1),
+        ("/other/1", 1),
+        ("/add/0", 1),
+        ("/add/1", 1),
+        ("/remove/0", 1),
+        ("/remove/1", 0),
+        ("/plain/1", 0),
+    ] {
+        let response = gateway.client().get(path);
+        assert_eq!(response.status, 404);
+        let fields = response.headers.iter().filter(|(name, _)| name == "x-content-type-options");
+        let values: Vec<_> = fields.map(|(_, value)| &**value).collect();
+        assert_eq!(values, vec!["nosniff"; count], "{path}");
+    }
+}
+
+#[test]
+fn coded_error_is_measured_by_its_text() {
+    let stored = |text: &[u8]| read_all(flate2::read::GzEncoder::new(text, flate2::Compression::none()));
+    let text_of = |length: usize| {
+        let start = br#"{"message":"No.","code":404"#.to_vec();
+        let spaces = vec![b' '; length - start.len() - 1];
+        [start, spaces, b"}".to_vec()].concat()
+    };
+    let (fits, too_long) = (text_of(64 * 1024), text_of(64 * 1024 + 1));
+    let (coded, too_long_coded) = (stored(&fits), stored(&too_long));
+    // An empty gzip member is 20 bytes of nothing.
+    let padded = [coded.clone(), stored(b"").repeat(8 * 1024)].concat();
+    assert!(coded.len() > fits.len());
+    let json = "404 Error\ncontent-type: application/json";
+    let coded_json = "404 Error\ncontent-type: application/json\ncontent-encoding: gzip";
+    let identity = "404 Error\ncontent-type: application/json\ncontent-encoding: identity";
+    let upstream = numbered_errors(&[
+        (json, &fits),
+        (coded_json, &coded),
+        (json, &too_long),
+        (coded_json, &too_long_coded),
+        (identity, &too_long),
+        (coded_json, &padded),
+    ]);
+    let gateway = Gateway::with_upstream(&upstream).start();
+    for path in ["/0", "/1"] {
+        let response = gateway.client().get(path);
+        assert_eq!((response.status, response.body == fits), (404, true), "{path}");
+    }
+    for path in ["/2", "/3", "/4", "/5"] {
+        gateway.client().get(path).assert_local_reply(404);
+    }
+    gateway.expect_metric("conformance_total", &[("result", "conforms")], 2.0);
+    gateway.expect_metric("conformance_total", &[("result", "too_large")], 4.0);
+}

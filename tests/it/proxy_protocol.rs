@@ -123,3 +123,13 @@ fn other_peers_are_closed_whatever_they_send() {
     assert!(matches!(client.read_close(), NoResponse::Closed | NoResponse::Reset));
     gateway.expect_metric("closed_without_response_total", &[("cause", "proxy_protocol_error")], 1.0);
 }
+
+#[test]
+fn connection_that_is_reset_without_a_byte_is_no_request() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream).proxy_protocol("[127.0.0.1]").start();
+    gateway.client().reset();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "no_request")], 1.0);
+    sent(&gateway, &[b"PROXY TCP4 192."]).reset();
+    gateway.expect_metric("closed_without_response_total", &[("cause", "proxy_protocol_error")], 1.0);
+}

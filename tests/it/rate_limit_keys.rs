@@ -262,6 +262,34 @@ fn expect_continue_gets_one_100_and_a_denial_needs_no_body() {
 }
 
 #[test]
+fn fault_in_a_body_that_is_read_for_a_key_gets_the_rate_limit_fields() {
+    let upstream = ok_upstream("must not be reached");
+    let gateway = with_rule(Gateway::with_upstream(&upstream), "key: [\"body:email\"], allow: 9 per 1h")
+        .set("client.body_timeout", "300ms")
+        .set("client.max_body", "1KiB")
+        .start();
+    let post =
+        |framing: &str| format!("POST / HTTP/1.1\r\nhost: test\r\n{JSON_CONTENT_TYPE}{framing}\r\n\r\n");
+    let (chunked, length) = (post("transfer-encoding: chunked"), post("content-length: 100"));
+    for (name, input, half_closes) in [
+        ("malformed chunk", format!("{chunked}zz\r\n"), false),
+        ("above max_body", format!("{chunked}800\r\n{}\r\n0\r\n\r\n", " ".repeat(0x800)), false),
+        ("too slow", format!("{length}{{"), false),
+        ("truncated", format!("{length}{{"), true),
+    ] {
+        let mut client = gateway.client();
+        client.send(input);
+        if half_closes {
+            client.shutdown_write();
+        }
+        let response = client.read(SentRequest::Http11("POST"));
+        assert_eq!((response.status, response.header("x-ratelimit-limit")), (400, Some("9")), "{name}");
+        assert_eq!(response.header("x-ratelimit-remaining"), Some("9"), "{name}");
+    }
+    assert_eq!(upstream.request_count(), 0);
+}
+
+#[test]
 fn body_timeout_and_deadline_apply_to_a_body_buffered_for_a_key() {
     let upstream = ok_upstream("must not be reached");
     let gateway = with_rule(Gateway::with_upstream(&upstream), "key: [\"body:email\"], allow: 9 per 1h")

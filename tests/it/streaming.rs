@@ -172,3 +172,26 @@ fn expect_continue_gets_an_early_error_and_no_body_is_sent() {
     client.expect_close();
     assert!(upstream.wait_until(limit(), |seen| seen.connections[0].peer_close.is_some()));
 }
+
+#[test]
+fn connection_with_an_interim_response_that_declares_a_body_is_not_reused() {
+    // The server might send that body as the start of the next response.
+    for (interim, connections) in [
+        ("103 Early Hints\r\ncontent-length: 5", 2),
+        ("100 Continue\r\ncontent-length: 1", 2),
+        ("102 Processing\r\ntransfer-encoding: chunked", 2),
+        ("103 Early Hints\r\ncontent-length: 5\r\n\r\nHTTP/1.1 103 Early Hints", 2),
+        ("103 Early Hints\r\ncontent-length: 0", 1),
+        ("103 Early Hints\r\nlink: </a.css>", 1),
+    ] {
+        let response = http_response("200 OK", "page");
+        let upstream =
+            static_response([format!("HTTP/1.1 {interim}\r\n\r\n").into_bytes(), response.to_vec()].concat());
+        let gateway = Gateway::with_upstream(&upstream).start();
+        let mut client = gateway.client();
+        for _ in 0..2 {
+            client.get("/").assert_response(200, "page");
+        }
+        assert_eq!(upstream.connection_count(), connections, "{interim}");
+    }
+}

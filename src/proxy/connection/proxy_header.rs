@@ -45,13 +45,19 @@ pub(crate) async fn proxied_peer(
     }
 }
 
-/// Reads one complete header; empty if the peer closed the connection first.
+/// Reads one complete header; empty if the peer closed or reset the connection first.
 async fn read_header(socket: &mut ClientSocket) -> io::Result<Vec<u8>> {
     let mut header = Vec::new();
     let mut seen = [0; MAX_PROXY_HEADER];
     loop {
         // Peeked first, because bytes after the header belong to the request.
-        let available = socket.peek(&mut seen).await?;
+        let available = match socket.peek(&mut seen).await {
+            // A health check may reset the connection instead of closing it.
+            Err(error) if header.is_empty() && error.kind() == io::ErrorKind::ConnectionReset => {
+                return Ok(header);
+            }
+            peeked => peeked?,
+        };
         if available == 0 {
             return if header.is_empty() { Ok(header) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
         }

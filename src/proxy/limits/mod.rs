@@ -71,7 +71,13 @@ async fn admit_with_io(
     request: &Request,
 ) -> Result<Admitted, Interrupt> {
     let buffered = match route.limits_read_body {
-        true => buffer_body::buffer_body(exchange, route, request).await?,
+        true => match buffer_body::buffer_body(exchange, route, request).await {
+            Ok(buffered) => buffered,
+            Err(interrupt) => {
+                add_current_state(&mut exchange.response_headers, exchange.context, route, request);
+                return Err(interrupt);
+            }
+        },
         false => BufferedBody::NotBuffered,
     };
     let body = key_body(&buffered);

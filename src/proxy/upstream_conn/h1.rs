@@ -177,8 +177,11 @@ impl UpstreamH1 {
                         let message = "101 without an upgrade offer";
                         return Poll::Ready(Err(protocol_error(message, &response_head)));
                     }
-                    // After a 101 the connection uses another protocol.
-                    self.keep_alive = parsed.keep_alive && parsed.status != 101;
+                    // An interim response that declares a body may be followed by it: what the server sends after the
+                    // final response could be the response to another request. After a 101 the connection uses another
+                    // protocol.
+                    let all_kept_alive = self.keep_alive || !self.head_received;
+                    self.keep_alive = all_kept_alive && parsed.keep_alive && parsed.status != 101;
                     self.head_received = true;
                     self.server_timeout = parsed.keep_alive_timeout;
                     self.body = BodyDecoder::response(parsed.framing);

@@ -56,6 +56,12 @@ impl UpstreamResponseHead {
         ConnectionOptions::from_values(self.fields.values("connection"))
     }
 
+    /// The values of a field that reaches the client: none if `Connection` names it. Errors are judged by these.
+    pub(super) fn end_to_end_values(&self, name: &'static str) -> impl Iterator<Item = &[u8]> {
+        let is_removed = self.connection_options().removes_name(name.as_bytes());
+        self.fields.values(name).filter(move |_| !is_removed)
+    }
+
     /// The protocol that a 101 selected.
     ///
     /// # Errors
