@@ -66,6 +66,7 @@ mod http2;
 mod http2_flow_control;
 mod http2_header_timeouts;
 mod http2_health_probes;
+mod http2_lingering_close;
 mod http2_resets;
 mod http2_stream_isolation;
 mod http2_upstream;

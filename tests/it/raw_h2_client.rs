@@ -21,6 +21,11 @@ impl RawH2Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(limit())).unwrap();
+        RawH2Client::over(stream, settings, frames)
+    }
+
+    /// Sends the preface, SETTINGS and these frames in one write.
+    pub fn over(stream: TcpStream, settings: &[(u16, u32)], frames: &[u8]) -> RawH2Client {
         let mut raw = RawH2Client::of(stream);
         raw.send([PREFACE, &settings_frame(settings), frames].concat());
         raw
@@ -33,7 +38,11 @@ impl RawH2Client {
 
     #[track_caller]
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.stream.write_all(bytes.as_ref()).unwrap();
+        self.try_send(bytes).unwrap();
+    }
+
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
     }
 
     /// The next frame; `None` at the end of the connection.

@@ -6,7 +6,6 @@ use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::ServerName;
 use tokio::io::AsyncWriteExt;
 
-use super::super::buffered_stream::BufferedStream;
 use super::*;
 use crate::tls::cert_verification::{Alpn, CertVerification};
 use crate::tls::identity::Identity;
@@ -39,7 +38,7 @@ async fn stalled_tls_client() -> (TlsConnection, TlsConnection) {
 async fn lingering_close_is_bounded_when_the_client_does_not_read() {
     let (server, _client) = stalled_tls_client().await;
     let started = Instant::now();
-    let closing = lingering_close(BufferedStream::new(Box::new(server)), LINGER_TIMEOUT);
+    let closing = lingering_close(BufferedStream::new(Box::new(server)), LINGER_TIMEOUT, None);
     assert_eq!(timeout_at(started + Duration::from_secs(10), closing).await, Some(()));
     assert!(started.elapsed() >= LINGER_IDLE_TIMEOUT);
 }

@@ -6,9 +6,11 @@
 mod client_socket;
 pub(super) mod h2;
 mod idle_state;
+mod lingering_close;
 mod panic_guard;
 mod plaintext;
 mod proxy_header;
+mod send_queue;
 pub(super) mod tls_handshake;
 pub(crate) mod tracker;
 
@@ -27,12 +29,13 @@ use pingora::server::ShutdownWatch;
 use rustls::ServerConfig;
 
 pub(crate) use self::client_socket::ClientSocket;
+use self::lingering_close::{LINGER_TIMEOUT, lingering_close};
 use self::panic_guard::{reject_guarded, serve_guarded};
 use self::tls_handshake::{HandshakeFailure, NegotiatedStream};
 use self::tracker::{
     ClientKey, ConnectionGuard, ConnectionLimits, ConnectionSlot, ConnectionTracker, OverLimit,
 };
-use super::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUFFER_SIZE};
+use super::buffered_stream::{BufferedStream, HEADER_BUFFER_SIZE};
 use super::downstream::h1::DownstreamH1;
 use super::downstream::{Downstream, ResponseState};
 use super::gateway::Gateway;
@@ -52,14 +55,6 @@ use crate::telemetry::{CloseReason, Gauge};
 use crate::tls::cert_verification::is_tls_error;
 use crate::tls::client_certificate::ClientCertificate;
 use crate::upstream::timer::timeout_at;
-
-/// Lingering close: maximum number of bytes read and discarded after the last response. Closing at once could send a
-/// TCP reset, which destroys a response that the client has not read (RFC 9112 9.6).
-const MAX_LINGER_BYTES: usize = 64 * 1024 * 1024;
-/// Maximum duration of a lingering close.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
-/// A lingering close ends earlier when the client sends nothing for this long.
-const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Time that a connection over the limit has to send its request, and again to read the error response and close.
 const OVER_LIMIT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -180,7 +175,8 @@ impl ListenerService {
                     }
                     Err(HandshakeFailure::Rejected(stream)) => {
                         self.gateway.metrics.closed_without_response(CloseReason::TlsHandshakeFailed);
-                        Box::pin(lingering_close(BufferedStream::new(stream), OVER_LIMIT_TIMEOUT)).await;
+                        Box::pin(lingering_close(BufferedStream::new(stream), OVER_LIMIT_TIMEOUT, None))
+                            .await;
                     }
                     Err(HandshakeFailure::Closed(close_reason)) => {
                         self.gateway.metrics.closed_without_response(close_reason);
@@ -301,7 +297,7 @@ impl Connection<'_> {
         match state {
             ResponseState::Complete => {
                 let timeout = if self.slot.is_ok() { LINGER_TIMEOUT } else { OVER_LIMIT_TIMEOUT };
-                lingering_close(h1.io, timeout).await;
+                lingering_close(h1.io, timeout, None).await;
             }
             ResponseState::Aborted(CloseMode::Reset) => h1.io.reset(),
             // The close itself marks the response as truncated, so there is no lingering close.
@@ -541,26 +537,3 @@ pub(super) fn first_line(read: &[u8]) -> Bytes {
     let end = start.iter().position(|octet| matches!(octet, b'\r' | b'\n')).unwrap_or(start.len());
     Bytes::copy_from_slice(start.get(..end.min(MAX_LOGGED_LINE)).unwrap_or_default())
 }
-
-/// Closes a connection after a complete response: sends FIN, then reads and discards input within limits. Closing with
-/// unread input would send a reset that can overtake the response.
-async fn lingering_close(mut io: BufferedStream, timeout: Duration) {
-    // With TLS this writes an alert, which blocks when the client does not read.
-    if !matches!(timeout_at(Instant::now() + LINGER_IDLE_TIMEOUT, io.shutdown_write()).await, Some(Ok(()))) {
-        return;
-    }
-    let deadline = Instant::now() + timeout;
-    let mut read = 0;
-    while read < MAX_LINGER_BYTES {
-        io.input.clear();
-        let read_deadline = deadline.min(Instant::now() + LINGER_IDLE_TIMEOUT);
-        match timeout_at(read_deadline, io.fill(BODY_BUFFER_SIZE)).await {
-            Some(Ok(count @ 1..)) => read += count,
-            Some(Ok(0) | Err(_)) | None => return,
-        }
-    }
-}
-
-#[cfg(test)]
-#[path = "close_tests.rs"]
-mod tests;

@@ -24,14 +24,17 @@ use pingora::protocols::Stream;
 use pingora::protocols::http::v2::server::default_h2_options;
 use tokio_util::task::TaskTracker;
 
-use self::observed_stream::ObservedStream;
+use self::observed_stream::{ObservedStream, ReturnedStream};
 use self::read_timeout::{FrameProgress, FrameReadTimeout};
 use self::stream::StreamTask;
+use super::lingering_close::{LINGER_TIMEOUT, lingering_close};
+use super::send_queue::SendQueue;
 use super::tracker::{ConnectionSlot, OverLimit};
-use super::{Connection, ListenerService, evicted, over_connection_limit};
+use super::{Connection, ListenerService, OVER_LIMIT_TIMEOUT, evicted, over_connection_limit};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::peer::Peer;
 use crate::http::reported_origin::ListenerOrigin;
+use crate::proxy::buffered_stream::BufferedStream;
 use crate::proxy::downstream::h2::{AddedStream, ConnectionBudget};
 use crate::proxy::message::request::header_list_size;
 use crate::proxy::pinned::PinnedConnections;
@@ -97,7 +100,9 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     let metrics = &listener.gateway.metrics;
     let table = StreamTable::default();
     let frame_progress = FrameProgress::default();
+    let send_queue = SendQueue::new(stream.id(), connection.client_config.write_timeout, Instant::now());
     let stream = ObservedStream::new(read, stream, table.clone(), frame_progress.clone(), metrics);
+    let returned_stream = stream.returned();
     let h2 = match handshake(stream, &frame_progress, header_timeout).await {
         Ok(h2) => h2,
         Err(close_reason) => return metrics.closed_without_response(close_reason),
@@ -107,6 +112,8 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     stream_tasks.close();
     let h2_connection = H2Connection {
         h2,
+        returned_stream,
+        send_queue,
         listener,
         peer: connection.peer,
         certificate: connection.certificate.clone(),
@@ -195,6 +202,9 @@ enum Event {
 /// One HTTP/2 connection.
 struct H2Connection<'a> {
     h2: ServerConnection,
+    /// The stream, after `h2` was dropped.
+    returned_stream: ReturnedStream,
+    send_queue: SendQueue,
     listener: &'a Arc<ListenerService>,
     peer: Peer,
     certificate: Option<Arc<ClientCertificate>>,
@@ -239,7 +249,9 @@ impl H2Connection<'_> {
                 Event::FrameTimeout => self.stop_stalled(),
                 Event::IdleTimeout => match self.state {
                     State::Open => self.drain(Some(CloseReason::IdleTimeout)),
-                    // The client did not even acknowledge the PING that accompanies GOAWAY.
+                    // The PING that accompanies GOAWAY may still wait in the queue behind responses.
+                    State::Draining if self.send_queue.is_sending(Instant::now()) => {}
+                    // The client did not even acknowledge the PING.
                     State::Draining | State::Stalled => break,
                 },
                 Event::StreamsEnded => {}
@@ -253,6 +265,13 @@ impl H2Connection<'_> {
         }
         // The streams observe the closed connection and finish, so that every request is logged.
         drop(self.h2);
+        if let Some(stream) = self.returned_stream.take() {
+            let (timeout, send_queue) = match self.over_limit {
+                Some(_) => (OVER_LIMIT_TIMEOUT, None),
+                None => (LINGER_TIMEOUT, Some(self.send_queue)),
+            };
+            Box::pin(lingering_close(BufferedStream::new(stream), timeout, send_queue)).await;
+        }
         self.stream_tasks.wait().await;
     }
 

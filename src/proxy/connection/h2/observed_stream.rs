@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
+use parking_lot::Mutex;
 use pingora::protocols::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -21,10 +22,24 @@ use crate::telemetry::{CloseReason, Metrics};
 /// request, so without this bound the largest header lists of all streams could be in memory at once.
 const MAX_READ_BURST: usize = H2_CRATE_MAX_HEADER_LIST as usize;
 
+/// The stream of a connection that the `h2` crate has dropped: the crate itself does not return it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReturnedStream(Arc<Mutex<Option<Stream>>>);
+
+impl ReturnedStream {
+    /// The stream; `None` while the `h2` crate uses it.
+    pub(super) fn take(&self) -> Option<Stream> {
+        self.0.lock().take()
+    }
+}
+
 /// A connection that first returns the bytes already read, and that shows all bytes to the frame observers.
 pub(super) struct ObservedStream {
     prefix: BytesMut,
-    stream: Stream,
+    /// `None` only within `drop`.
+    stream: Option<Stream>,
+    /// Where `drop` leaves the stream.
+    returned: ReturnedStream,
     written_observer: WrittenFrameObserver,
     read_observer: ReadFrameObserver,
     table: StreamTable,
@@ -44,13 +59,23 @@ impl ObservedStream {
         let read_observer = ReadFrameObserver::new(frame_progress, table.clone(), PREFACE.len());
         ObservedStream {
             prefix: read,
-            stream,
+            stream: Some(stream),
+            returned: ReturnedStream::default(),
             written_observer: WrittenFrameObserver::new(table.clone()),
             read_observer,
             table,
             read_burst: 0,
             metrics: Arc::clone(metrics),
         }
+    }
+
+    /// Where the stream is found once the `h2` crate has dropped it.
+    pub(super) fn returned(&self) -> ReturnedStream {
+        self.returned.clone()
+    }
+
+    fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     fn observe_read(&mut self, bytes: &[u8]) {
@@ -79,6 +104,7 @@ impl Drop for ObservedStream {
     /// Counts all streams without response headers, accepted or not; stream tasks do not count these.
     fn drop(&mut self) {
         self.count_client_gone(self.table.connection_ended());
+        *self.returned.0.lock() = self.stream.take();
     }
 }
 
@@ -95,7 +121,7 @@ impl AsyncRead for ObservedStream {
                 return Poll::Pending;
             }
             let before = buffer.filled().len();
-            let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+            let polled = self.stream()?.poll_read(cx, buffer);
             let read = buffer.filled().get(before..).unwrap_or_default();
             self.observe_read(read);
             self.read_burst = if polled.is_ready() { self.read_burst + read.len() } else { 0 };
@@ -111,7 +137,7 @@ impl AsyncRead for ObservedStream {
 
 impl AsyncWrite for ObservedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let polled = self.stream()?.poll_write(cx, bytes);
         if let Poll::Ready(Ok(length)) = polled {
             self.observe_written(bytes.get(..length).unwrap_or_default());
         }
@@ -119,11 +145,11 @@ impl AsyncWrite for ObservedStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        self.stream()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.stream()?.poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -131,7 +157,7 @@ impl AsyncWrite for ObservedStream {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, buffers);
+        let polled = self.stream()?.poll_write_vectored(cx, buffers);
         if let Poll::Ready(Ok(mut length)) = polled {
             for buffer in buffers {
                 let written = length.min(buffer.len());
@@ -143,6 +169,6 @@ impl AsyncWrite for ObservedStream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 }
