@@ -119,7 +119,11 @@ mod tests {
 
     #[test]
     fn rate_limit_key_without_client_ip_is_valid_with_a_lockout_warning() {
-        let with = |rules: &str| format!("{VALID}\nrate_limits: {{ {rules} }}\n");
+        let with = |rules: &str| {
+            let (name, _) = rules.split_once(':').unwrap();
+            let used = VALID.replace("upstream: app", &format!("upstream: app\n    rate_limits: [{name}]"));
+            format!("{used}\nrate_limits: {{ {rules} }}\n")
+        };
         let (out, err) =
             reported(&with("login: { key: [\"body:email\", route], allow: 10 per 1h }"), ReportFormat::Text);
         assert!(out.starts_with("statusquo.yaml: configuration is valid: "), "{out}");

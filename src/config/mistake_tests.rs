@@ -220,3 +220,17 @@ fn text_in_the_syntax_of_other_tools_is_a_warning() {
         ]
     );
 }
+
+#[test]
+fn section_that_nothing_refers_to_is_a_warning() {
+    let section = "rate_limits: { a: { allow: 5 per 1m } }\nstores: { s: { redis: \"redis://a\", secret: 0123456789abcdef } }\ncontracts: { c: { codes: [{ \
+                   code: 400 }, { code: 500 }] }, d: { codes: [{ code: 400 }, { code: 500 }] } }\ncontract: d\nupstreams: { shop: { \
+                   servers: [\"a:80\"] }, other: { servers: [\"b:80\"] } }";
+    let expected = [
+        "rate_limits.a: no route has it",
+        "stores.s: no rate limit has it",
+        "contracts.c: no route or listener has it",
+        "upstreams.other: no route has it",
+    ];
+    assert_eq!(warnings(section), expected.map(|text| format!("{text}; remove it, or use its name there")));
+}

@@ -8,13 +8,14 @@ use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::file::forms::Text;
+use super::file::forms::{Either, Text};
 use super::file::{ClientFile, ConfigFile, TrustedHeader};
 use super::fingerprint::fingerprint;
 use super::parse_yaml::Environment;
 use super::problem::{Diagnostic, Problem, Problems};
 use super::sources::{Sources, read_text};
 use super::structure::read_file;
+use super::tree::Node;
 use super::validate_contracts::Contracts;
 use super::validate_errors::{ErrorScope, OverrideTarget};
 use super::validator::{Place, Purpose, Validator};
@@ -134,6 +135,7 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
     };
     let routes = validate_routing::routes(&routes_at, file.routes.as_ref(), &context);
     validate_limits::check_path_parts(root, &limits, &routes);
+    warn_of_unused(root, file);
 
     Some(Config {
         workers: file.workers.unwrap_or(parallelism.max(1)),
@@ -159,6 +161,32 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
         warnings: Problems::default(),
         hash: String::new(),
     })
+}
+
+/// Warns of named sections that nothing refers to.
+fn warn_of_unused(root: &Place<'_>, file: &ConfigFile) {
+    let routes = || file.routes.iter().flatten();
+    let limits = file.rate_limits.iter().flat_map(|limits| &limits.0);
+    let listeners = file.listen.iter().flatten().filter_map(|listener| listener.contract.as_ref());
+    let default = match &file.contract {
+        Some(Either::Short(name)) => Some(name),
+        Some(Either::Long(_)) | None => None,
+    };
+    let contracts = routes().filter_map(|route| route.contract.as_ref()).chain(listeners).chain(default);
+    let references: [(&str, &str, Vec<&String>); 4] = [
+        ("contracts", "no route or listener has it", contracts.collect()),
+        ("rate_limits", "no route has it", routes().flat_map(|route| &route.rate_limits).collect()),
+        ("stores", "no rate limit has it", limits.filter_map(|(_, limit)| limit.store.as_ref()).collect()),
+        ("upstreams", "no route has it", routes().filter_map(|route| route.upstream.as_ref()).collect()),
+    ];
+    for (name, message, references) in references {
+        let section = root.key(name);
+        for entry in section.node().into_iter().flat_map(Node::entries) {
+            if !references.contains(&&entry.key) {
+                section.key(&entry.key).warn(message, "remove it, or use its name there");
+            }
+        }
+    }
 }
 
 fn client(at: &Place<'_>, file: &ClientFile) -> ClientSettings {
