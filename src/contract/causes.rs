@@ -23,7 +23,7 @@ pub enum RetryRule {
     NothingSent,
     /// With any method, to another server, if the fault occurred while connecting; otherwise never.
     WhileConnecting,
-    /// As [`RetryRule::WhileConnecting`]; and idempotent methods if no byte of a response was received.
+    /// As [`RetryRule::WhileConnecting`]; and idempotent methods if a reused connection ended before any byte of a response.
     BeforeResponse,
 }
 

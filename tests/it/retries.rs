@@ -118,12 +118,22 @@ fn status_is_retried_only_if_listed() {
 
 #[test]
 fn retries_stop_at_the_attempt_limit() {
+    let ports: Vec<_> = (0..4).map(|_| refusing_port()).collect();
+    let servers: Vec<_> = ports.iter().map(|port| port.address()).collect();
+    let gateway = GatewaySetup::with_servers(&servers).set("upstream.retry", "{ attempts: 3 }").start();
+    gateway.client().get("/").assert_local_reply(504);
+    gateway.expect_metric("upstream_attempts_total", &[("result", "connection_refused")], 3.0);
+    gateway.expect_metric("errors_total", &[], 1.0);
+}
+
+/// The server has read the request: if the request is what makes it fail, the next server would fail too.
+#[test]
+fn close_of_a_new_connection_is_not_retried() {
     let upstream = script([Step::ReadRequestHead, Step::Close]);
     let gateway = Gateway::with_upstream(&upstream).set("upstream.retry", "{ attempts: 3 }").start();
     gateway.client().get("/").assert_local_reply(504);
-    assert_eq!(upstream.request_count(), 3);
-    gateway.expect_metric("upstream_attempts_total", &[], 3.0);
-    gateway.expect_metric("errors_total", &[], 1.0);
+    assert_eq!(upstream.request_count(), 1);
+    gateway.expect_metric("upstream_attempts_total", &[], 1.0);
 }
 
 #[test]

@@ -372,9 +372,10 @@ pub(crate) struct RetryFile {
     /// The maximum number of attempts per request, including the first.
     ///
     /// Failures and timeouts of connections, TLS handshakes and name resolution are retried for every method, on another
-    /// server. A connection that closed before any response byte is retried for idempotent methods. A timeout after the
-    /// request was sent is never retried. 1 disables retries. A pooled connection that proves to be closed, or a request
-    /// that an HTTP/2 server reports as unprocessed, does not count as an attempt.
+    /// server. If a reused connection closes before any response byte, idempotent methods are sent again on another
+    /// connection. A timeout after the request was sent is never retried, nor is the close of a new connection. 1 disables
+    /// retries. A pooled connection that proves to be closed, or a request that an HTTP/2 server reports as unprocessed,
+    /// does not count as an attempt.
     #[schemars(range(min = 1, max = 10), extend("default" = 2))]
     pub attempts: u32,
 

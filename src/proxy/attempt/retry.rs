@@ -53,10 +53,9 @@ pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
     match attempt.cause.retry_rule() {
         RetryRule::NothingSent => Retry::OtherServer,
         RetryRule::WhileConnecting | RetryRule::BeforeResponse if connecting => Retry::OtherServer,
-        RetryRule::BeforeResponse if !response_started && idempotent => {
-            // The server closed a connection that was idle too long, or crashed during the request.
-            if maybe_stale { Retry::Reconnect } else { Retry::AnyServer }
-        }
+        // The server closed a connection that was idle too long. A server that closes a new one has read the request: if
+        // the request is what made it fail, another server would fail too.
+        RetryRule::BeforeResponse if maybe_stale && !response_started && idempotent => Retry::Reconnect,
         RetryRule::WhileConnecting | RetryRule::BeforeResponse | RetryRule::Never => Retry::Never,
     }
 }
@@ -98,8 +97,8 @@ mod tests {
     }
 
     #[test]
-    fn close_before_any_byte_retries_idempotent_methods_only() {
-        for (connection, decision) in [(NEW, Retry::AnyServer), (REUSED, Retry::Reconnect)] {
+    fn close_before_any_byte_retries_idempotent_methods_on_reused_connections_only() {
+        for (connection, decision) in [(NEW, Retry::Never), (REUSED, Retry::Reconnect)] {
             let attempt =
                 |method| FailedAttempt { connection, ..failed(Cause::ConnectionTerminated, method) };
             assert_eq!(decide(attempt(&Method::PUT)), decision);
