@@ -95,6 +95,7 @@ fn parse_templated_body(response: &ReceivedResponse, contract: &Contract) -> Res
         | Conformance::MessageWithheld
         | Conformance::Undocumented
         | Conformance::TooLarge
+        | Conformance::BuffersFull
         | Conformance::Incomplete => {
             return Err("the error body does not have the form of the contract".to_owned());
         }

@@ -57,6 +57,9 @@ pub enum Conformance {
     Undocumented,
     /// Larger than [`BODY_LIMIT`].
     TooLarge,
+    /// Not read: the error bodies that are buffered at once use up their 32 MiB. No fault of the upstream. Set by the code
+    /// that reads the body.
+    BuffersFull,
     /// Truncated, or not received in time. Set by the code that reads the body.
     Incomplete,
 }
@@ -70,6 +73,7 @@ impl Conformance {
         Conformance::NotJson,
         Conformance::Undocumented,
         Conformance::TooLarge,
+        Conformance::BuffersFull,
         Conformance::Incomplete,
     ];
 
@@ -82,6 +86,7 @@ impl Conformance {
             Conformance::NotJson => "not_json",
             Conformance::Undocumented => "undocumented",
             Conformance::TooLarge => "too_large",
+            Conformance::BuffersFull => "buffers_full",
             Conformance::Incomplete => "incomplete",
         }
     }

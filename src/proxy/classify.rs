@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::Method;
 
+use super::buffer_budget::BufferShare;
 use super::context::{Exchange, Forwarding};
 use super::deadlines::TimeLimit;
 use super::error_body::{CheckedBody, ConformingBody, ErrorResponse};
@@ -54,6 +55,8 @@ pub(super) struct Replacement {
 enum Buffering {
     Complete,
     TooLarge,
+    /// The buffered error bodies of all requests leave no memory for this one.
+    BuffersFull,
     /// The connection closed early, or the framing is invalid.
     Incomplete,
     /// `errors.upstream_body.timeout` or a request deadline expired.
@@ -96,6 +99,7 @@ pub(super) async fn classify(
         Buffering::Complete if is_head => error.check_without_body(),
         Buffering::Complete => error.check(&body),
         Buffering::TooLarge => error.unread(Conformance::TooLarge, &body),
+        Buffering::BuffersFull => error.unread(Conformance::BuffersFull, &body),
         Buffering::Incomplete | Buffering::TimedOut => error.unread(Conformance::Incomplete, &body),
     };
     forwarding.route.upstream_metrics.conformance(checked.conformance);
@@ -152,8 +156,10 @@ async fn buffer_body(
     let limit = TimeLimit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseHeaders);
     let limit = forwarding.with_deadlines(limit, Phase::ResponseHeaders);
     let time_left = limit.at.saturating_duration_since(now);
-    let reading = read_body(conn, body, body_limit);
+    let mut share = exchange.context.gateway.error_bodies.share();
+    let reading = read_body(conn, body, body_limit, &mut share);
     let (buffering, waited) = measured_timeout(now, time_left, reading).await;
+    exchange.error_body = Some(share);
     exchange.client.add_wait(waited);
     buffering.unwrap_or_else(|| {
         conn.on_timeout(&limit.fault());
@@ -161,13 +167,22 @@ async fn buffer_body(
     })
 }
 
-/// Reads the body until its end, until it exceeds `limit`, or until reading fails.
-async fn read_body(conn: &mut UpstreamConn, body: &mut BytesMut, limit: usize) -> Buffering {
+/// Reads the body until its end, until it exceeds `limit`, until no memory is left for it, or until reading fails.
+async fn read_body(
+    conn: &mut UpstreamConn,
+    body: &mut BytesMut,
+    limit: usize,
+    share: &mut BufferShare<'_>,
+) -> Buffering {
     loop {
+        if !share.reserve(ERROR_BUFFER_SIZE) {
+            return Buffering::BuffersFull;
+        }
         match poll_fn(|cx| conn.poll_body(cx, ERROR_BUFFER_SIZE)).await {
             Ok(Some(length)) => {
                 body.extend_from_slice(conn.body_bytes(length));
                 conn.consume(length);
+                share.give_back(ERROR_BUFFER_SIZE.saturating_sub(length));
                 if body.len() > limit {
                     return Buffering::TooLarge;
                 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 
+use super::buffer_budget::BufferShare;
 use super::deadlines::{RequestDeadlines, TimeLimit};
 use super::downstream::Downstream;
 use super::gateway::Gateway;
@@ -203,6 +204,8 @@ pub(super) struct Exchange<'a> {
     pub(super) record: RequestRecord,
     /// What the gateway adds to every response of this request, and removes from it.
     pub(super) response_headers: ResponseHeaderMutations,
+    /// The memory of the upstream's error body, until the request ends.
+    pub(super) error_body: Option<BufferShare<'a>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -212,6 +215,7 @@ impl<'a> Exchange<'a> {
             client,
             record: RequestRecord::default(),
             response_headers: ResponseHeaderMutations::default(),
+            error_body: None,
         }
     }
 }

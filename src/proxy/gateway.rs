@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::ArcSwap;
 
+use super::buffer_budget::BufferBudget;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Metrics;
 use crate::upstream::transport::OpenConnections;
@@ -16,6 +17,8 @@ pub(crate) struct Gateway {
     pub snapshot: ArcSwap<Snapshot>,
     /// The metrics of the process.
     pub metrics: Arc<Metrics>,
+    /// The memory for error bodies that are buffered to be checked.
+    pub(super) error_bodies: BufferBudget,
     /// Maximum number of upstream connections in use at once.
     max_upstream_connections: AtomicUsize,
     /// The open upstream connections.
@@ -39,6 +42,7 @@ impl Gateway {
         Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
+            error_bodies: BufferBudget::default(),
             max_upstream_connections: AtomicUsize::new(max_upstream_connections),
             open_upstream_connections: OpenConnections::default(),
             via: format!("1.1 {pseudonym}").into_bytes(),

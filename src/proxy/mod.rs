@@ -28,6 +28,7 @@
 
 mod access;
 mod attempt;
+mod buffer_budget;
 mod buffered_stream;
 mod by_protocol;
 mod classify;

@@ -101,7 +101,7 @@ pub(crate) const DISCONNECTS: MetricDefinition = MetricDefinition::counter(
 pub(crate) const CONFORMANCE: MetricDefinition = MetricDefinition::counter(
     "conformance_total",
     &["upstream", "result"],
-    "Error responses from the upstream, by result: `conforms` (forwarded), `message_withheld` (well-formed, but `errors.upstream_messages` does not allow its message: by default every 5xx), or what is wrong with it: `wrong_shape`, `not_json`, `undocumented`, `too_large` or `incomplete`.",
+    "Error responses from the upstream, by result: `conforms` (forwarded), `message_withheld` (well-formed, but `errors.upstream_messages` does not allow its message: by default every 5xx), or what is wrong with it: `wrong_shape`, `not_json`, `undocumented`, `too_large` or `incomplete`. `buffers_full`: not read, because the error bodies that are buffered at once use up their 32 MiB.",
 );
 pub(crate) const WOULD_REPLACE: MetricDefinition = MetricDefinition::counter(
     "would_replace_total",

@@ -393,3 +393,47 @@ fn coded_error_is_measured_by_its_text() {
     gateway.expect_metric("conformance_total", &[("result", "conforms")], 2.0);
     gateway.expect_metric("conformance_total", &[("result", "too_large")], 4.0);
 }
+
+/// 700 bodies of which the last byte is missing would need 42 MB; 32 MiB are shared.
+#[test]
+fn error_bodies_above_the_shared_memory_are_replaced_without_being_read() {
+    const CLIENTS: usize = 700;
+    const LENGTH: usize = 60_000;
+    const SHARED: usize = 32 * 1024 * 1024;
+    let body = format!("{:LENGTH$}", r#"{"message":"Not there.","code":404}"#);
+    let response = http_response("404 Not Found\ncontent-type: application/json", &body);
+    let (most, last) = response.split_at(response.len() - 1);
+    let gate = Gate::new();
+    let upstream = script([
+        Step::ReadRequestHead,
+        write_bytes(most.to_owned()),
+        Step::WaitForGate(gate.clone()),
+        write_bytes(last.to_owned()),
+    ]);
+    let gateway = Gateway::with_upstream(&upstream)
+        .set("errors.upstream_body", "{ limit: 64KiB, timeout: 30s }")
+        .start();
+
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
+    }
+    let unread = [("result", "buffers_full")];
+    gateway.expect_metric_of_at_least("conformance_total", &unread, (CLIENTS - SHARED / LENGTH) as f64);
+    gate.open();
+
+    let mut replaced = 0;
+    for client in &mut clients {
+        let response = client.read(SentRequest::Http11("GET"));
+        assert_eq!(response.status, 404);
+        replaced += u32::from(response.body != body.as_bytes());
+    }
+    gateway.expect_metric("conformance_total", &unread, f64::from(replaced));
+    gateway.expect_metric(
+        "conformance_total",
+        &[("result", "conforms")],
+        CLIENTS as f64 - f64::from(replaced),
+    );
+    // The memory was given back.
+    assert_eq!(gateway.client().get("/").body, body.as_bytes());
+}
