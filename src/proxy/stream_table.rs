@@ -2,8 +2,8 @@
 //!
 //! Every request runs in a separate task, some streams never become a request, and the `h2` crate drops the streams of
 //! a closed connection. Only the order of the frames shows whether a client disconnected before its response.
-//! [`super::connection::h2`] reports the frames that were read and written. A stream gets at most one result: response
-//! headers, a reset by the gateway, or a disconnect. Streams above the last one of a GOAWAY get none.
+//! [`super::connection::h2`] reports the frames that were read and written. A stream gets at most one result: a
+//! counted response, a reset by the gateway, or a disconnect. Streams above the last one of a GOAWAY get none.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -54,13 +54,15 @@ struct Entry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// HEADERS of the final response is not written yet.
+    /// There is no final response yet.
     Open,
+    /// The final response is counted. Its HEADERS is not written yet, and may never be.
+    Answered,
     /// HEADERS of the final response is written.
     HeadersWritten,
     /// The response is complete, or a reset was written.
     Ended,
-    /// The client reset the stream or closed the connection before the response headers were written.
+    /// The client reset the stream or closed the connection before the response was counted.
     Disconnected,
 }
 
@@ -92,14 +94,14 @@ impl StreamTable {
         self.0.lock().has_opened
     }
 
-    /// Records a RST_STREAM from the client. Returns whether it preceded the response headers.
+    /// Records a RST_STREAM from the client. Returns whether it preceded the response.
     pub(super) fn reset_by_client(&self, stream: u32) -> bool {
         let mut table = self.0.lock();
         let Some((index, entry)) = table.find(stream) else { return false };
         let disconnected = entry.state == State::Open;
         entry.state = match entry.state {
             State::Open | State::Disconnected => State::Disconnected,
-            State::HeadersWritten | State::Ended => State::Ended,
+            State::Answered | State::HeadersWritten | State::Ended => State::Ended,
         };
         entry.wake();
         if entry.finished {
@@ -115,6 +117,19 @@ impl StreamTable {
         }
     }
 
+    /// Records that the final response is counted. Returns false, and then the response must not be counted, if the stream
+    /// already has another result. To be called before the response is queued.
+    pub(super) fn answer(&self, stream: u32) -> bool {
+        let mut table = self.0.lock();
+        // Without an entry it is unknown how the stream ends.
+        let Some((_, entry)) = table.find(stream) else { return true };
+        let may_answer = matches!(entry.state, State::Open | State::Answered);
+        if may_answer {
+            entry.state = State::Answered;
+        }
+        may_answer
+    }
+
     /// Announces an interim response, whose HEADERS must not be taken for the final response. To be called before it
     /// is queued.
     pub(super) fn expect_interim(&self, stream: u32) {
@@ -123,12 +138,12 @@ impl StreamTable {
         }
     }
 
-    /// Records the end of the request. Returns whether its stream already has a result: response headers or a reset
-    /// were written. Otherwise the result follows, from a written frame or a disconnect.
+    /// Records the end of the request. Returns whether its stream already has a result: a counted response, or a reset
+    /// that was written. Otherwise the result follows, from a written frame or a disconnect.
     pub(super) fn finish(&self, stream: u32) -> bool {
         let mut table = self.0.lock();
         let Some((index, entry)) = table.find(stream) else { return true };
-        let has_result = matches!(entry.state, State::HeadersWritten | State::Ended);
+        let has_result = matches!(entry.state, State::Answered | State::HeadersWritten | State::Ended);
         entry.finished = true;
         if matches!(entry.state, State::Ended | State::Disconnected) {
             table.entries.remove(index);
@@ -145,7 +160,7 @@ impl StreamTable {
             return false;
         }
         let generated_by_library = entry.state == State::Open && !entry.accepted;
-        if entry.state == State::Open {
+        if matches!(entry.state, State::Open | State::Answered) {
             entry.state = State::HeadersWritten;
         }
         if end_stream {
@@ -169,10 +184,7 @@ impl StreamTable {
             return Poll::Ready(());
         }
         match table.find(stream) {
-            Some((_, entry))
-                if matches!(entry.state, State::Open | State::HeadersWritten)
-                    && entry.data_written < length =>
-            {
+            Some((_, entry)) if entry.is_open() && entry.data_written < length => {
                 entry.waiting = Some(cx.waker().clone());
                 Poll::Pending
             }
@@ -189,9 +201,7 @@ impl StreamTable {
     /// other error codes.
     pub(super) fn reset_written(&self, stream: u32, code: u32) -> bool {
         let mut table = self.0.lock();
-        let open = table
-            .find(stream)
-            .is_some_and(|(_, entry)| matches!(entry.state, State::Open | State::HeadersWritten));
+        let open = table.find(stream).is_some_and(|(_, entry)| entry.is_open());
         table.end(stream);
         open && !matches!(code, NO_ERROR | STREAM_CLOSED | CANCEL)
     }
@@ -203,7 +213,7 @@ impl StreamTable {
         table.entries.retain(|entry| entry.stream <= last_stream);
     }
 
-    /// Records the end of the connection. Returns the number of streams without response headers.
+    /// Records the end of the connection. Returns the number of streams without a response.
     pub(super) fn connection_ended(&self) -> usize {
         let mut table = self.0.lock();
         table.connection_ended = true;
@@ -220,6 +230,11 @@ impl StreamTable {
 }
 
 impl Entry {
+    /// Whether the gateway may still send frames of a response.
+    const fn is_open(&self) -> bool {
+        matches!(self.state, State::Open | State::Answered | State::HeadersWritten)
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waiting.take() {
             waker.wake();

@@ -73,11 +73,12 @@ rate limits (calls to a shared backend included), parsing, classifying and writi
 ## How closed_without_response_total counts
 
 [faults.md](faults.md#known-limits) lists the causes. On HTTP/2, `client_gone` counts from the frames: once for each stream that the
-client resets, or leaves open when it closes the connection, before response headers were sent.
+client resets, or leaves open when it closes the connection, before a response was counted.
 
 ## Invariants
 
-- For every code, the sum of `responses_total` is the number of responses whose headers were sent to clients.
+- For every code, the sum of `responses_total` is the number of responses whose headers were sent to clients; they count when they
+  are handed to the connection. No stream counts here and in `closed_without_response_total` with the cause `client_gone`.
 - For every code of 400 or above, the sum of `errors_total` equals the sum of `responses_total`.
 - Attempts minus retries is the number of requests forwarded, except that a request which succeeds after it moved to another
   connection (after a GOAWAY, REFUSED_STREAM or a stale pooled connection) counts as a retry, but not as another attempt.

@@ -14,7 +14,7 @@ const BODY: usize = 60_000;
 const WINDOW: u32 = 1 << 30;
 
 /// A client whose windows are large and whose receive buffer is small.
-fn connect(address: SocketAddr, frames: &[u8]) -> RawH2Client {
+pub fn connect_with_small_buffer(address: SocketAddr, frames: &[u8]) -> RawH2Client {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&address.into()).unwrap();
@@ -81,7 +81,7 @@ fn response_written_during_a_drain_is_read_to_its_end() {
     let gate = Gate::new();
     let upstream = large_upstream(&gate);
     let gateway = start(&upstream);
-    let mut client = connect(gateway.h2_address(), &get_frame(1));
+    let mut client = connect_with_small_buffer(gateway.h2_address(), &get_frame(1));
     client.read_until(frame_type::HEADERS);
     gateway.send_sigterm();
     acknowledge_shutdown(&mut client);
@@ -97,7 +97,7 @@ fn response_written_after_a_goaway_of_the_client_is_read_to_its_end() {
     let gate = Gate::new();
     let upstream = large_upstream(&gate);
     let gateway = start(&upstream);
-    let mut client = connect(gateway.h2_address(), &get_frame(1));
+    let mut client = connect_with_small_buffer(gateway.h2_address(), &get_frame(1));
     client.read_until(frame_type::HEADERS);
     client.send(encode_frame(frame_type::GOAWAY, 0, 0, [0; 8]));
     gate.open();

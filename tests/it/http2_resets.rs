@@ -7,10 +7,13 @@ use std::io::Read;
 use std::net::{Shutdown, SocketAddr};
 
 use statusquo::conformance::FullBacklog;
-use statusquo::conformance::frames::{ACK, encode_frame, frame_type, rst_stream_frame};
+use statusquo::conformance::frames::{
+    ACK, END_HEADERS, END_STREAM, encode_frame, frame_type, rst_stream_frame,
+};
 
+use super::http2_lingering_close::connect_with_small_buffer;
 use super::prelude::*;
-use super::raw_h2_client::{RawH2Client, get_frame};
+use super::raw_h2_client::{RawH2Client, get_frame, request_block};
 
 /// Sends all frames at once and shuts down its side; returns when the gateway has closed the other.
 fn send_and_leave(address: SocketAddr, frames: &[u8]) {
@@ -85,4 +88,40 @@ fn connections_are_closed_when_requests_are_reset_while_connecting() {
     );
     gateway.expect_metric("requests_in_flight", &[], 0.0);
     gateway.expect_metric("errors_total", &[], 0.0);
+}
+
+/// The client reads nothing, so the headers of its later responses wait behind the first one and are never written.
+#[test]
+fn response_that_waits_for_the_client_is_counted_once() {
+    const STREAMS: u32 = 40;
+    let upstream = by_request(|request| match request.path() {
+        "/large" => vec![
+            Step::ReadRequestHead,
+            write_bytes("HTTP/1.1 200 OK\r\ncontent-length: 30000000\r\n\r\n"),
+            write_bytes(vec![b'x'; 30_000_000]),
+        ],
+        _ => vec![Step::ReadRequestHead, Step::Write(http_response("200 OK", "fine"))],
+    });
+    let gateway =
+        Gateway::with_upstream(&upstream).set("client.write_timeout", "500ms").with_h2c_listener().start();
+    for resets_streams in [false, true] {
+        let before = gateway.metric("responses_total", &[]);
+        let aborted = gateway.metric("aborted_total", &[("cause", "client_too_slow")]);
+        let block = request_block("GET", "/large", &[]);
+        let large = encode_frame(frame_type::HEADERS, END_HEADERS | END_STREAM, 1, block);
+        let mut client = connect_with_small_buffer(gateway.h2_address(), &large);
+        gateway.expect_metric_of_at_least("aborted_total", &[("cause", "client_too_slow")], aborted + 1.0);
+        let streams = || (0..STREAMS).map(|number| 3 + 2 * number);
+        client.send(streams().flat_map(get_frame).collect::<Vec<u8>>());
+        gateway.expect_metric("responses_total", &[], before + 1.0 + f64::from(STREAMS));
+        if resets_streams {
+            let resets = streams().flat_map(|stream| rst_stream_frame(stream, 8));
+            client.send(resets.collect::<Vec<u8>>());
+        }
+        drop(client);
+        let listener = gateway.h2_address().to_string();
+        gateway.expect_metric("connections", &[("listener", &listener)], 0.0);
+        gateway.expect_metric("closed_without_response_total", &[], 0.0);
+        gateway.expect_metric("responses_total", &[], before + 1.0 + f64::from(STREAMS));
+    }
 }

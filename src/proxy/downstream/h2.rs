@@ -52,7 +52,7 @@ pub(in crate::proxy) struct DownstreamH2 {
     /// Response body bytes still to be queued, if the length is declared.
     response_remaining: Option<u64>,
     request_remaining: Option<u64>,
-    /// Records interim responses, which the frame observer cannot detect because HPACK encodes the status code.
+    /// Records the response, and interim ones, which the frame observer cannot detect because HPACK encodes the status code.
     table: StreamTable,
 }
 
@@ -195,6 +195,11 @@ impl DownstreamH2 {
             #[expect(clippy::disallowed_methods, reason = "called by relay only")]
             let _ = self.respond.send_informational(response);
         }
+    }
+
+    /// Makes the final response the result of the stream. Returns false if the stream already has one: a disconnect.
+    pub(in crate::proxy) fn claim_result(&self) -> bool {
+        self.table.answer(self.respond.stream_id().as_u32())
     }
 
     /// Queues the status code and header section of the final response.

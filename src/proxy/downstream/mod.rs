@@ -245,6 +245,16 @@ impl Downstream {
         (self.state == ResponseState::NotStarted && !reset).then_some(ResponseSender { client: self })
     }
 
+    /// Whether the final response may be counted and sent: no response has started, and no disconnect was counted. From
+    /// then on a disconnect is not counted as one without a response.
+    pub(super) fn claim_result(&mut self) -> bool {
+        self.response_sender().is_some()
+            && match &self.protocol {
+                DownstreamProtocol::H1(_) => true,
+                DownstreamProtocol::H2(h2) => h2.claim_result(),
+            }
+    }
+
     /// Whether the client's protocol supports interim responses.
     pub(super) const fn supports_interim(&self) -> bool {
         match &self.protocol {
