@@ -162,13 +162,24 @@ impl ExpectationContext<'_> {
         let conforms = plain.is_empty()
             || conform::check_conformance(contract, &error, messages) == Conformance::Conforms;
         if contract.code(status).is_some() && conforms && decision.allows_upstream_body() {
-            let is_completed = contract.template().completes() && !plain.is_empty();
-            let completed = Expectation { status, source: ResponseSource::Completed };
-            return if is_completed { completed } else { Expectation::forwarded(status, Some(body)) };
+            let is_empty = plain.is_empty();
+            return if is_empty {
+                Expectation::forwarded(status, Some(body))
+            } else {
+                self.conforming(status, body)
+            };
         }
         let error_context = self.error_context();
         let extraction = error_context.extraction(status, &decision);
         self.replaced(&decision, &extract::extract_with(contract, plain, &extraction))
+    }
+
+    /// A conforming error: its body as it is, or completed where the contract has members that only the gateway knows.
+    fn conforming(&self, status: u16, body: Vec<u8>) -> Expectation {
+        if self.contract().template().completes() {
+            return Expectation { status, source: ResponseSource::Completed };
+        }
+        Expectation::forwarded(status, Some(body))
     }
 
     /// The response itself, where a row whose body the default contract refuses conforms to this one: another form, or
@@ -186,8 +197,8 @@ impl ExpectationContext<'_> {
         let response = WrittenResponse::of(fault)?;
         let error = ErrorBody { status, media_type: Some(response.media_type), body: &response.body };
         let conforms = conform::check_conformance(contract, &error, messages) == Conformance::Conforms;
-        (conforms && decision.allows_upstream_body())
-            .then(|| Expectation::forwarded(status, Some(response.body.into_owned())))
+        let is_forwarded = conforms && decision.allows_upstream_body();
+        is_forwarded.then(|| self.conforming(status, response.body.into_owned()))
     }
 
     fn for_status(&self, status: u16, fault: &UpstreamFault) -> Expectation {
