@@ -13,6 +13,8 @@ pub(crate) enum CloseReason {
     IdleTimeout,
     /// The connection was the longest idle one when all connections of `client.max_connections` were open.
     Evicted,
+    /// A connection over the connection limit sent no request within its time, and no slot was free.
+    ConnectionLimitReached,
     /// The client connected and closed without sending a byte.
     NoRequest,
     /// The connection was idle when the gateway began to drain.
@@ -41,6 +43,7 @@ impl CloseReason {
         CloseReason::ClientGone,
         CloseReason::IdleTimeout,
         CloseReason::Evicted,
+        CloseReason::ConnectionLimitReached,
         CloseReason::NoRequest,
         CloseReason::Drain,
         CloseReason::Http2ConnectionError,
@@ -59,6 +62,7 @@ impl CloseReason {
             CloseReason::ClientGone => CLIENT_GONE,
             CloseReason::IdleTimeout => "idle_timeout",
             CloseReason::Evicted => "evicted",
+            CloseReason::ConnectionLimitReached => "connection_limit_reached",
             CloseReason::NoRequest => "no_request",
             CloseReason::Drain => "drain",
             CloseReason::Http2ConnectionError => "http2_connection_error",

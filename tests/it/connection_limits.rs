@@ -150,3 +150,22 @@ fn one_client_cannot_take_all_places() {
     }
     client_from(&gateway, "127.0.0.2").get("/").assert_response(200, "fine");
 }
+
+#[test]
+fn slow_request_over_the_limit_gets_503_and_a_silent_connection_is_counted() {
+    let upstream = ok_upstream("fine");
+    let gateway = Gateway::with_upstream(&upstream)
+        .set("client.max_connections", "1")
+        .set("client.header_timeout", "50s")
+        .start();
+    let mut first = hold_place(&gateway, 1);
+    let (mut slow, mut silent) = (gateway.client(), gateway.client());
+    slow.send("GET / HTTP/1.1\r\nhost: te");
+    slow.read(SentRequest::Http11("GET")).assert_local_reply(503);
+    assert_eq!(silent.read_close(), NoResponse::Closed);
+    let labels = [("cause", "connection_limit_reached")];
+    gateway.expect_metric("errors_total", &labels, 1.0);
+    gateway.expect_metric("closed_without_response_total", &labels, 1.0);
+    gateway.expect_metric("closed_without_response_total", &[], 1.0);
+    first.get("/").assert_response(200, "fine");
+}

@@ -56,7 +56,7 @@ use crate::tls::cert_verification::is_tls_error;
 use crate::tls::client_certificate::ClientCertificate;
 use crate::upstream::timer::timeout_at;
 
-/// Time that a connection over the limit has to send its request, and again to read the error response and close.
+/// Time that a connection over the limit waits for its request or a slot, and again to read the error response and close.
 const OVER_LIMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for sending the TLS close_notify alert on an idle connection.
@@ -284,7 +284,13 @@ impl Connection<'_> {
     async fn close_without_request(&self, h1: &mut DownstreamH1, close_reason: Option<CloseReason>) {
         let Some(close_reason) = close_reason else { return };
         self.listener.gateway.metrics.closed_without_response(close_reason);
-        if matches!(close_reason, CloseReason::IdleTimeout | CloseReason::Evicted | CloseReason::Drain) {
+        if matches!(
+            close_reason,
+            CloseReason::IdleTimeout
+                | CloseReason::Evicted
+                | CloseReason::ConnectionLimitReached
+                | CloseReason::Drain
+        ) {
             // Without a TLS close_notify alert the close looks like a truncation attack.
             let _ = timeout_at(Instant::now() + CLOSE_NOTIFY_TIMEOUT, h1.io.shutdown_write()).await;
         }
@@ -430,6 +436,13 @@ impl Connection<'_> {
                 Some(Ok(0) | Err(_)) if is_first => Some(CloseReason::NoRequest),
                 // A client may close a keep-alive connection at any time.
                 Some(Ok(0) | Err(_)) => None,
+                None if self.slot.is_err() => {
+                    if self.acquire_slot().is_ok() {
+                        idle_deadline = started + self.client_config.idle_timeout;
+                        continue;
+                    }
+                    Some(CloseReason::ConnectionLimitReached)
+                }
                 None if draining && !is_first => Some(CloseReason::Drain),
                 None => Some(CloseReason::IdleTimeout),
             };
@@ -459,14 +472,14 @@ impl Connection<'_> {
             self.client_config = Arc::clone(&snapshot.client);
         }
         drop(snapshot);
-        let deadline = Instant::now() + self.clamp_timeout(self.client_config.header_timeout);
+        let started = Instant::now();
         let mut scanner = RequestScanner::new(self.client_config.max_header_bytes);
         loop {
             if is_first && self.listener.h2c {
                 match h2::match_preface(&io.input) {
                     h2::Preface::Complete => return NextInput::Http2Preface,
                     h2::Preface::Partial => {
-                        if let Some(next) = self.read_more(io, deadline).await {
+                        if let Some(next) = self.read_more(io, started).await {
                             return next;
                         }
                         continue;
@@ -487,7 +500,7 @@ impl Connection<'_> {
                     return NextInput::Rejected(rejection_to_fault(rejection));
                 }
                 ScanProgress::NeedMore => {
-                    if let Some(next) = self.read_more(io, deadline).await {
+                    if let Some(next) = self.read_more(io, started).await {
                         return next;
                     }
                 }
@@ -495,8 +508,10 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads more of a header section. Returns `None` if bytes arrived, otherwise how the incomplete request ends.
-    async fn read_more(&mut self, io: &mut BufferedStream, deadline: Instant) -> Option<NextInput> {
+    /// Reads more of a header section whose first byte was there at `started`. Returns `None` if bytes arrived, or if a
+    /// connection over the limit now has a slot; otherwise how the incomplete request ends.
+    async fn read_more(&mut self, io: &mut BufferedStream, started: Instant) -> Option<NextInput> {
+        let deadline = started + self.clamp_timeout(self.client_config.header_timeout);
         match timeout_at(deadline, io.fill(HEADER_BUFFER_SIZE)).await {
             Some(Ok(1..)) => None,
             // The client may have closed only its sending side, so it can still read an error response.
@@ -509,6 +524,10 @@ impl Connection<'_> {
                 Some(NextInput::Closed(Some(CloseReason::TlsConnectionError)))
             }
             Some(Err(_)) => Some(NextInput::Closed(Some(CloseReason::ClientGone))),
+            None if self.slot.is_err() => {
+                let over_limit = self.acquire_slot().err()?;
+                Some(NextInput::Rejected(over_connection_limit(over_limit)))
+            }
             None => Some(NextInput::Rejected(Fault::new(Cause::ClientTooSlow, Phase::RequestHeaders))),
         }
     }

@@ -248,7 +248,7 @@ impl H2Connection<'_> {
                 }
                 Event::FrameTimeout => self.stop_stalled(),
                 Event::IdleTimeout => match self.state {
-                    State::Open => self.drain(Some(CloseReason::IdleTimeout)),
+                    State::Open => self.drain(Some(self.timeout_reason())),
                     // The PING that accompanies GOAWAY may still wait in the queue behind responses.
                     State::Draining if self.send_queue.is_sending(Instant::now()) => {}
                     // The client did not even acknowledge the PING.
@@ -316,6 +316,14 @@ impl H2Connection<'_> {
         }
     }
 
+    /// Why a connection closes on which no request arrived in time.
+    const fn timeout_reason(&self) -> CloseReason {
+        match self.over_limit {
+            Some(_) => CloseReason::ConnectionLimitReached,
+            None => CloseReason::IdleTimeout,
+        }
+    }
+
     /// Allows the eviction of a connection that has served a request and has no open stream.
     fn mark_idle(&mut self) {
         if self.has_served
@@ -357,7 +365,7 @@ impl H2Connection<'_> {
     /// Sends GOAWAY to a client that has stalled; open requests still get their responses.
     fn stop_stalled(&mut self) {
         self.state = State::Stalled;
-        self.close_reason = Some(CloseReason::IdleTimeout);
+        self.close_reason = Some(self.timeout_reason());
         if self.stream_tasks.is_empty() {
             self.h2.abrupt_shutdown(Reason::NO_ERROR);
         } else {
