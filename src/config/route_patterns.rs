@@ -199,15 +199,9 @@ fn anonymise_parameters(pattern: &str) -> (String, String) {
 #[derive(Default)]
 pub(crate) struct RouteTable(HashMap<Option<String>, HostRoutes>);
 
-/// The routes of one host pattern, and their lookup trees: one for each method that a route names, and one (`None`) for
-/// all others. A route that names the method takes precedence over a route without methods.
-///
-/// Routes with conditions are not in the trees: they take precedence over routes of the same path with fewer conditions.
+/// The routes of one host pattern.
 #[derive(Default)]
-struct HostRoutes {
-    routes: Vec<RoutePattern>,
-    trees: Vec<(Option<Method>, Router<()>)>,
-}
+struct HostRoutes(Vec<RoutePattern>);
 
 /// What a route matches within its host.
 pub(crate) struct RoutePattern {
@@ -238,45 +232,11 @@ impl RouteTable {
 
 impl HostRoutes {
     fn add(&mut self, row: RoutePattern) -> Result<(), Diagnostic> {
-        if let Some(duplicate) =
-            self.routes.iter().find(|other| other.shape == row.shape && other.competes_with(&row))
-        {
+        let competes = |other: &&RoutePattern| other.shape == row.shape && other.competes_with(&row);
+        if let Some(duplicate) = self.0.iter().find(competes) {
             return Err(indistinguishable(&row, duplicate));
         }
-        if row.conditions.count() > 0 {
-            self.routes.push(row);
-            return Ok(());
-        }
-        for method in [None].into_iter().chain(row.methods.iter().cloned().map(Some)) {
-            if !self.trees.iter().any(|(known, _)| *known == method) {
-                let mut tree = Router::new();
-                let in_trees =
-                    |route: &&RoutePattern| route.methods.is_empty() && route.conditions.count() == 0;
-                for all in self.routes.iter().filter(in_trees) {
-                    // These shapes are in the tree of all methods, so they cannot conflict in an empty one.
-                    let _ = tree.insert(all.shape.clone(), ());
-                }
-                self.trees.push((method, tree));
-            }
-        }
-        let applies = |method: &Option<Method>| {
-            row.methods.is_empty() || method.as_ref().is_some_and(|method| row.methods.contains(method))
-        };
-        for (_, tree) in self.trees.iter_mut().filter(|(method, _)| applies(method)) {
-            match tree.insert(row.shape.clone(), ()) {
-                // A route for all methods has the same shape; the route that names the method takes precedence.
-                Err(InsertError::Conflict { with }) if with != row.shape => {
-                    let other =
-                        self.routes.iter().find(|route| route.shape == with && route.conditions.count() == 0);
-                    let other = other.map_or(with.as_str(), |route| &route.name);
-                    let message = format!("the path conflicts with route {}", quoted(other));
-                    let help = "use either {parameter} or {*rest} for this segment in both routes";
-                    return Err(Diagnostic::new(message, help));
-                }
-                Ok(()) | Err(_) => {}
-            }
-        }
-        self.routes.push(row);
+        self.0.push(row);
         Ok(())
     }
 }
@@ -397,19 +357,6 @@ mod tests {
         assert_eq!(add(&None, "/u/{x}", &[Method::HEAD], "six"), duplicate_of("one"));
         assert_eq!(add(&None, "/u/{x}", &[], "all"), Ok(()));
         assert_eq!(add(&None, "/u/{y}", &[], "seven"), duplicate_of("all"));
-    }
-
-    #[test]
-    fn parameter_and_catch_all_conflict_for_one_method() {
-        let mut table = RouteTable::default();
-        let shape = |path: &str| path_shape(path, false).unwrap();
-        let mut add = |path: &str, methods: &[Method], name: &str| {
-            table.add(&None, RoutePattern::new(shape(path), methods, &RouteConditions::default(), name))
-        };
-        assert!(add("/u/{id}", &[Method::GET], "one").is_ok());
-        assert!(add("/u/{*rest}", &[Method::POST], "two").is_ok());
-        let diagnostic = add("/u/{*rest}", &[], "three").unwrap_err();
-        assert_eq!(diagnostic.message, "the path conflicts with route \"one\"");
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! method.
 //!
 //! A route whose methods do not match is skipped: each configured method has its own tree. `/x/{*rest}` includes
-//! `/x` and `/x/`. Routes with conditions (scheme, header fields, query) are not in the trees: they are tried one by one,
-//! and compete by the specificity of their path with what the trees find.
+//! `/x` and `/x/`. Routes with conditions (scheme, header fields, query) are not in the trees, nor are those whose
+//! parameter stands where another route has a catch-all: they are tried one by one, and compete by the specificity of
+//! their path with what the trees find.
 //! Pure: returns the index of the route for a request.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use http::Method;
 
@@ -41,14 +42,14 @@ struct HostRoutes {
     by_method: Vec<(Method, matchit::Router<usize>)>,
     /// For all other methods: the routes without a list of methods.
     any_method: matchit::Router<usize>,
-    /// The routes with conditions: the most specific path first, then the one with more conditions, then the one that
+    /// The routes that are not in a tree, because they have conditions or no tree can hold them: the most specific path first, then the one with more conditions, then the one that
     /// lists methods.
     conditional: Vec<ConditionalRoute>,
-    /// The specificity of every route's path, by its index; empty if no route has conditions.
+    /// The specificity of every route's path, by its index; empty if all routes are in trees.
     specificities: Vec<Specificity>,
 }
 
-/// A route with conditions.
+/// A route that is tried by itself. It may have no conditions.
 #[derive(Debug)]
 struct ConditionalRoute {
     index: usize,
@@ -165,8 +166,16 @@ impl HostRoutes {
     fn build(routes: &[config::RouteConfig], indices: &[usize]) -> Result<HostRoutes, String> {
         let host_routes: Vec<(usize, &config::RouteConfig)> =
             indices.iter().filter_map(|index| routes.get(*index).map(|route| (*index, route))).collect();
-        let (conditional, host_routes): (Vec<_>, Vec<_>) =
-            host_routes.into_iter().partition(|(_, route)| route.conditions.count() > 0);
+        let mut shapes = matchit::Router::new();
+        let mut known = HashSet::new();
+        // A tree cannot hold `/{a}/x` and `/{*rest}`: the one that comes later in the file is tried by itself.
+        let mut fits_tree = |path: &str| {
+            let shape = with_positional_names(path);
+            known.contains(&shape) || (shapes.insert(shape.clone(), ()).is_ok() && known.insert(shape))
+        };
+        let (conditional, host_routes): (Vec<_>, Vec<_>) = host_routes
+            .into_iter()
+            .partition(|(_, route)| route.conditions.count() > 0 || !fits_tree(&route.path));
         let mut methods: Vec<Method> =
             host_routes.iter().flat_map(|(_, route)| route.methods.iter().cloned()).collect();
         if methods.contains(&Method::GET) {
@@ -429,6 +438,36 @@ mod tests {
         assert_eq!(find("a", "/v1/login", Method::HEAD), Some("read"));
         assert_eq!(find("a", "/v1/login", Method::PUT), Some("all"));
         assert_eq!(find("a", "/", Method::PUT), Some("all"), "a catch-all includes its base path");
+    }
+
+    #[test]
+    fn parameter_precedes_a_catch_all_of_the_same_segment() {
+        let mut routes: [TestRoute; 6] = [
+            ("all", None, "/{*rest}", &[]),
+            ("tenant", None, "/{tenant}/x", &[]),
+            ("users", None, "/u/{*rest}", &[]),
+            ("user", None, "/u/{id}", &[]),
+            ("put", None, "/u/{id}", &[Method::PUT]),
+            ("posts", None, "/u/{id}/p", &[]),
+        ];
+        for _ in 0..2 {
+            let find = finder(&routes);
+            for (path, expected) in [
+                ("/", "all"),
+                ("/a", "all"),
+                ("/a/x", "tenant"),
+                ("/a/y", "all"),
+                ("/u", "users"),
+                ("/u/1", "user"),
+                ("/u/1/p", "posts"),
+                ("/u/1/q", "users"),
+            ] {
+                assert_eq!(find("h", path, Method::GET), Some(expected), "{path} of {routes:?}");
+            }
+            assert_eq!(find("h", "/u/1", Method::PUT), Some("put"));
+            drop(find);
+            routes.reverse();
+        }
     }
 
     #[test]
