@@ -160,7 +160,7 @@ pub(crate) const BREAKER_STATE: MetricDefinition = MetricDefinition::gauge(
 pub(crate) const SHED: MetricDefinition = MetricDefinition::counter(
     "shed_total",
     &["upstream", "cause"],
-    "Requests rejected because of overload, by cause: the concurrency limit, an open breaker, or no available server. They were not forwarded.",
+    "Requests rejected because of overload, by cause: the concurrency limit, an open breaker, no available server, an unavailable rate-limit backend (`on_failure: deny`), or no file descriptor. They were not forwarded.",
 );
 pub(crate) const RELOADS: MetricDefinition = MetricDefinition::counter(
     "config_reloads_total",

@@ -393,6 +393,7 @@ fn streams_without_descriptors_get_503_and_listeners_keep_accepting() {
     assert!(with(200) >= 18 && with(503) >= 18, "{} and {}", with(200), with(503));
     assert!(upstream.connection_count() <= 18, "{}", upstream.connection_count());
     gateway.expect_metric("errors_total", &[("cause", "resource_exhausted")], with(503) as f64);
+    gateway.expect_metric("shed_total", &[("cause", "resource_exhausted")], with(503) as f64);
     gateway.client().get("/held").assert_response(200, "/held");
     gateway.expect_metrics_match_responses();
     assert!(!gateway.log_text().contains("could not accept"));

@@ -92,6 +92,7 @@ fn lost_redis_is_handled_by_on_failure() {
     }
     closed.expect_metric("rate_limit_decisions_total", &decided("failed_closed"), 3.0);
     closed.expect_metric("errors_total", &[("cause", "limiter_unavailable"), ("code", "503")], 3.0);
+    closed.expect_metric("shed_total", &[("cause", "limiter_unavailable")], 3.0);
     closed.expect_metrics_match_responses();
     assert_eq!(upstream.request_count(), 3);
 }

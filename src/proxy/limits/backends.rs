@@ -41,6 +41,9 @@ pub(super) async fn admit_with_backends(
         Ok(false) => return Err(denied_fault(&checks, exchange)),
         Err(BackendUnavailable) => {
             let evidence = Evidence::from_static("the rate-limit backend is unavailable");
+            if subject.route.config.upstream.is_some() {
+                subject.route.upstream_metrics.shed(Cause::LimiterUnavailable);
+            }
             return Err(Fault::new(Cause::LimiterUnavailable, Phase::Admit).with_evidence(evidence));
         }
     }
