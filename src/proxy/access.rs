@@ -29,7 +29,7 @@ pub(super) fn check(context: &RequestContext<'_>, route: &Route, request: &Reque
     check_length(route, request.framing)
 }
 
-/// The request has not passed through this gateway already.
+/// Rejects a request that has already passed through this gateway (`Via`).
 fn check_loop(gateway: &Gateway, request: &Request) -> Result<(), Fault> {
     if request.passed_through(gateway.pseudonym()) {
         return Err(denied(Cause::ProxyLoopDetected, "this gateway's Via pseudonym was received"));

@@ -43,7 +43,7 @@ use crate::upstream::endpoint::AttemptGuard;
 use crate::upstream::http2::HttpVersionPolicy;
 use crate::upstream::shared_breaker::BreakerPass;
 
-/// The methods assumed for a rejected request: what counts is whether its response has a body.
+/// Stand in for the method of a rejected request: only whether the response has a body matters.
 static GET: Method = Method::GET;
 static HEAD: Method = Method::HEAD;
 
@@ -227,9 +227,9 @@ pub(super) struct RequestRecord {
     pub(super) retried_attempts: Vec<RetriedAttempt>,
     /// The latest attempt. It stays here after its outcome is recorded: the log shows its server.
     pub(super) last_attempt: Option<AttemptGuard>,
-    /// The outcome of the latest attempt is recorded, or is not to be recorded.
+    /// The outcome of the latest attempt was recorded, or was discarded.
     pub(super) outcome_settled: bool,
-    /// The request as the circuit breaker of the upstream counts it.
+    /// The admission by the upstream's circuit breaker, which counts the outcome.
     pub(super) breaker_pass: Option<BreakerPass>,
     pub(super) connect_time: Option<Duration>,
     pub(super) response_headers_time: Option<Duration>,
@@ -274,7 +274,7 @@ impl RequestRecord {
         self.retried_attempts.push(RetriedAttempt { server, reason, elapsed, ended });
     }
 
-    /// Begins an attempt at the server of this guard. What is known of the one before does not describe it.
+    /// Begins an attempt at the server of this guard. Clears what was recorded about the attempt before.
     pub(super) fn begin_attempt(&mut self, guard: AttemptGuard) {
         self.last_attempt = Some(guard);
         self.outcome_settled = false;
@@ -420,7 +420,7 @@ impl<'a> Forwarding<'a> {
             announced.saturating_sub(Duration::from_secs(1)).max(announced / 2)
         });
         let timeout = self.context.snapshot.client.idle_timeout.min(limit);
-        pinned.with_permit(permit).keep((idle.stream, Arc::clone(idle.candidate.endpoint())), timeout);
+        pinned.with_permit(permit).keep(idle.stream, Arc::clone(idle.candidate.endpoint()), timeout);
     }
 
     /// The server of the pinned connection, unless it gets no requests now. The connection is then closed.

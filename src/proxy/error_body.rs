@@ -1,5 +1,5 @@
-//! What a client receives of an upstream's error body: the body itself if it conforms to the contract, with the members
-//! that only the gateway knows; else what of it may be sent in a replacement.
+//! Checks an upstream's error body against the contract. A conforming body is forwarded, with members added that only
+//! the gateway knows. From any other body it extracts what the replacement may contain.
 //!
 //! Pure. [`super::classify`] reads the bodies of real responses, [`super::preview`] passes given ones for `explain`.
 
@@ -62,9 +62,9 @@ pub(crate) enum BodyChange {
     Decoded,
     /// The gateway added members that only it can provide, such as the request ID.
     Completed,
-    /// The client prefers problem documents.
+    /// Converted to a problem document, because the client prefers that.
     Problem,
-    /// A response to HEAD, whose body for GET would have been changed.
+    /// A response to HEAD: the body of GET would have been changed, so its length is unknown.
     UnknownLength,
 }
 
@@ -109,7 +109,7 @@ impl ErrorResponse<'_> {
         let conformance = match conform::check_body(self.context.contract, &error, messages) {
             Ok(conforming) if self.may_forward() => {
                 return CheckedBody {
-                    forwarded: Some(self.conforming_body((coding, body), &conforming)),
+                    forwarded: Some(self.conforming_body(coding, body, &conforming)),
                     ..CheckedBody::replaced(Conformance::Conforms, body.clone())
                 };
             }
@@ -146,7 +146,8 @@ impl ErrorResponse<'_> {
     /// The body of a conforming error, as it is sent to the client. `body` is what was received, in this coding.
     fn conforming_body(
         &self,
-        (coding, body): (ContentCoding, &Bytes),
+        coding: ContentCoding,
+        body: &Bytes,
         conforming: &ConformingError<'_>,
     ) -> ConformingBody {
         let contract = self.context.contract;

@@ -46,7 +46,7 @@ impl ConformingFields<'_> {
                 RetryAfter::for_error(values, status, self.settings.retry_after, self.now)
             }
         };
-        // A body that the gateway has written contains the ID of the response.
+        // A body written by the gateway contains the request ID, so the field must have the same value.
         let replaces_id = matches!(change, BodyChange::Completed | BodyChange::Problem)
             && upstream_request_id(head).is_none();
         let sent = forward_fields(writer, head, |name| {

@@ -155,9 +155,9 @@ pub(super) async fn finish_response(
 /// How many bytes of a request body are read after the response, and for how long.
 pub(super) type DiscardLimit = (u64, Duration);
 
-/// Decides how much of the request body to read after the response; `None` for nothing. If the rest is
-/// too large or its size is unknown, an HTTP/1 connection closes after the response. To be called before the response
-/// headers are written, because they then contain `Connection: close`.
+/// Decides how much of the request body to read after the response; `None` for nothing. If the rest is too large or its
+/// size is unknown, an HTTP/1 connection closes after the response. To be called before the response headers are written,
+/// because they then contain `Connection: close`.
 pub(super) fn plan_discard(client: &mut Downstream) -> Option<DiscardLimit> {
     if client.body_is_done() {
         return None;
@@ -166,11 +166,12 @@ pub(super) fn plan_discard(client: &mut Downstream) -> Option<DiscardLimit> {
         // A client that waits for a 100 does not send the body after a final response.
         return (!client.awaits_continue()).then_some((H2_DISCARD_BYTES, H2_DISCARD_TIME));
     }
-    // The connection is shut down first, and drained after that.
+    // The lingering close reads the rest.
     if client.will_close() {
         return None;
     }
-    // A body that nothing has read yet may have arrived with the header section. Without waiting: a larger one closes.
+    // A chunked body may have arrived with the header section. What is buffered is read without waiting; if the end is not
+    // there, the connection closes.
     if client.body_remaining().is_none() && client.body_bytes_received() == 0 && !client.awaits_continue() {
         let _ = read_and_discard(client, KEEP_ALIVE_DISCARD_BYTES).now_or_never();
     }

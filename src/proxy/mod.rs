@@ -12,13 +12,14 @@
 //!   to one client.
 //! - [`classify`] decides whether the response is forwarded or replaced; [`error_body`] checks the body of an error.
 //! - [`respond`] counts, sends and ends every response of the gateway's listeners: [`relay`] forwards a response, with the
-//!   fields of [`forwarded_response`], and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that [`reply_builder`] builds. [`response_headers`] holds the fields that
-//!   the gateway adds to forwarded responses and to local replies.
+//!   fields of [`forwarded_response`], and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that
+//!   [`reply_builder`] builds. [`response_headers`] holds the fields that the gateway adds to forwarded responses and to
+//!   local replies.
 //! - [`record`] updates the metrics and writes the access log.
 //!
 //! Shared by the steps: [`context`] has the facts and the state of one request, [`gateway`] the state of the process,
-//! [`deadlines`] the time limits; [`wait`] measures how long a request waits for its client and its upstream; [`buffered_stream`] is a
-//! connection with buffers; [`request_id`] generates IDs; [`by_protocol`] calls the HTTP/1 or HTTP/2 side. Beside the
+//! [`deadlines`] the time limits; [`wait`] measures how long a request waits for its client and its upstream;
+//! [`buffered_stream`] is a connection with buffers; [`buffer_budget`] bounds the error bodies in memory; [`request_id`] generates IDs; [`by_protocol`] calls the HTTP/1 or HTTP/2 side. Beside the
 //! steps: [`pages`] serves the telemetry pages, and [`preview`] computes responses for `explain`.
 //!
 //! Only [`relay`] and [`local_reply`] write responses to clients, and only [`tunnel`] writes the bytes after a 101.

@@ -64,7 +64,7 @@ pub(super) async fn serve(
         }
         Err(fault) => {
             let allow = (fault.cause() == Cause::MethodNotAllowed).then(|| handler.allowed_methods());
-            reply_to_fault(gateway, client, ReceivedRequest::Valid(request), (&fault, allow)).await;
+            reply_to_fault(gateway, client, ReceivedRequest::Valid(request), &fault, allow).await;
         }
     }
 }
@@ -81,7 +81,8 @@ pub(super) async fn reject(gateway: &Gateway, client: &mut Downstream, fault: Fa
             host: None,
             user_agent: None,
         },
-        (&fault, None),
+        &fault,
+        None,
     )
     .await;
 }
@@ -90,9 +91,11 @@ async fn reply_to_fault(
     gateway: &Gateway,
     client: &mut Downstream,
     received: ReceivedRequest<'_>,
-    (fault, allow): (&Fault, Option<HeaderValue>),
+    fault: &Fault,
+    allow: Option<HeaderValue>,
 ) {
     let snapshot = gateway.snapshot.load_full();
+    // The peer is not used: these requests are not logged.
     let context =
         RequestContext::unrouted(gateway, &snapshot, snapshot.default_settings(), received, Peer::Unix);
     let mut exchange = Exchange::begin(&context, client);

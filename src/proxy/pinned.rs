@@ -182,7 +182,7 @@ impl PinnedLock {
     }
 
     /// Keeps a connection for the next request, unless its server already has `keepalive.max` pinned connections.
-    pub(super) fn keep(self, (stream, endpoint): (Stream, Arc<Endpoint>), idle_timeout: Duration) {
+    pub(super) fn keep(self, stream: Stream, endpoint: Arc<Endpoint>, idle_timeout: Duration) {
         let max = self.entry.upstream.settings().keepalive_max;
         let pinned = match self.pinned {
             Some(pinned) if Arc::ptr_eq(&pinned.endpoint, &endpoint) => Some(pinned),

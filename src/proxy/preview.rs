@@ -36,7 +36,8 @@ impl PreviewedHeaders {
     pub(crate) fn new(
         policy: Option<&Arc<CorsPolicy>>,
         origin: Option<&[u8]>,
-        (headers, results): (LimitHeaders, &[RuleResult<'_>]),
+        headers: LimitHeaders,
+        results: &[RuleResult<'_>],
         now: SystemTime,
     ) -> Self {
         let mut response_headers = ResponseHeaderMutations::default();
@@ -48,7 +49,7 @@ impl PreviewedHeaders {
         PreviewedHeaders(response_headers)
     }
 
-    /// Those of a local reply, without the edits of the route.
+    /// The fields of a local reply, without the edits of the route.
     pub(crate) fn for_local_reply(&self) -> Vec<cors::HeaderField> {
         self.0.fields().iter().cloned().chain(self.0.merged_fields(None, |_| true)).collect()
     }
@@ -64,7 +65,7 @@ impl PreviewedHeaders {
     }
 }
 
-/// An upstream's error response with no fields but those of its body.
+/// An upstream's error response that has only Content-Length and Content-Type.
 #[derive(Debug)]
 pub(crate) struct SampleResponse {
     head: UpstreamResponseHead,
@@ -91,7 +92,8 @@ impl SampleResponse {
         &'a self,
         context: ErrorContext<'_>,
         decision: &Decision,
-        (request_id, now): (&HeaderValue, SystemTime),
+        request_id: &HeaderValue,
+        now: SystemTime,
     ) -> CheckedResponse<'a> {
         let request_fields = HeaderFields::Raw(Bytes::new());
         let head = &self.head;
@@ -135,7 +137,8 @@ impl CheckedResponse<'_> {
         &self,
         context: &ErrorContext<'_>,
         added: &PreviewedHeaders,
-        (request_id, now): (&HeaderValue, SystemTime),
+        request_id: &HeaderValue,
+        now: SystemTime,
     ) -> (Bytes, u64) {
         let Some(forwarded) = &self.checked.forwarded else { return (Bytes::new(), 0) };
         let fields = ConformingFields {

@@ -190,7 +190,7 @@ pub(super) fn record_request_end(exchange: &Exchange<'_>, end: &RequestEnd, now:
     };
     if context.snapshot.access.is_enabled(outcome, is_error) {
         let attempts = attempt_list(exchange, fault, outcome);
-        let record = access_record(exchange, (status, fault, outcome), elapsed);
+        let record = access_record(exchange, status, fault, outcome, elapsed);
         let record = AccessRecord { attempts: attempts.as_deref(), ..record };
         context.snapshot.access.emit(&record);
     }
@@ -199,7 +199,9 @@ pub(super) fn record_request_end(exchange: &Exchange<'_>, end: &RequestEnd, now:
 /// The line of a request in the access log.
 fn access_record<'r>(
     exchange: &'r Exchange<'_>,
-    (code, fault, outcome): (Option<u16>, Option<&'r Fault>, RequestOutcome),
+    code: Option<u16>,
+    fault: Option<&'r Fault>,
+    outcome: RequestOutcome,
     elapsed: Duration,
 ) -> AccessRecord<'r> {
     let Exchange { context, record, client, .. } = exchange;

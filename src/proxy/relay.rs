@@ -413,7 +413,7 @@ impl Relay {
         TimeLimit::new(last_activity + idle, Cause::ConnectionReadTimeout, Phase::Relay)
     }
 
-    /// The limit on a client that still sends its request body. The body of a stream may pause for as long as it likes.
+    /// The limit on a client that still sends its request body. No limit applies if the response is a stream.
     fn upload_limit(&self, exchange: &Exchange<'_>, forwarding: &Forwarding<'_>) -> Option<TimeLimit> {
         let waits_for_client = self.polls_upload && forwarding.upload.waiting() == WaitingFor::Client;
         (waits_for_client && !self.body_traits.streaming)

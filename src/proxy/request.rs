@@ -119,7 +119,7 @@ async fn take_steps<'a>(
     // The rate limits of a route are debited together or not at all.
     let Admitted { buffered_body, reset_candidates } = limits::admit(exchange, route, request).await?;
     context.gateway.panic_on_test_path(request.path());
-    // What the route responds itself uses up quota like any response of the route.
+    // Redirects and fixed responses use up quota, like forwarded requests.
     match &route.config.action {
         RouteAction::Forward => {}
         RouteAction::Redirect(redirect) => {
@@ -173,7 +173,7 @@ pub(super) async fn respond_after_panic(
         response_headers: response_headers.unwrap_or_default(),
         ..Exchange::begin(&context, client)
     };
-    // It is not known how much was sent, and `none` would be a promise.
+    // It is not known how much was sent, and `none` would tell the client that a retry is safe.
     exchange.record.request_sent = RequestSent::Full;
     let fault = Fault::new(Cause::ProxyInternalError, Phase::Internal);
     let end = respond(&mut exchange, FinalResponse::Fault(fault)).await;

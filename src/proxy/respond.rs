@@ -114,7 +114,7 @@ pub(crate) fn edit_reply(reply: &mut LocalReply, edits: &RenderedEdits) {
 /// Whether an HTTP/1 connection usually closes after the reply to this fault, for `explain`: the end of the request is
 /// unknown after the faults of [`closes_connection`], and where bytes are not a header section.
 pub(crate) const fn usually_closes_connection(cause: Cause, phase: Phase) -> bool {
-    // CONNECT, and an expectation of a request with a body, leave the end of the request in doubt.
+    // CONNECT, and an expectation of a request with a body, are rejected before the framing is known.
     let is_unframed =
         matches!(phase, Phase::RequestHeaders) && !matches!(cause, Cause::InvalidHost | Cause::AmbiguousPath);
     is_unframed || closes_connection(cause, phase)

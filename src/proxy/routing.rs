@@ -71,7 +71,8 @@ pub(super) fn route<'a>(
     };
     if let Some(method) = cors::preflight_method(request) {
         let by_method = |method| lookup.find(method).ok().flatten();
-        // A method that no route has: the policy is that of the path all the same, so that the preflight is not forwarded.
+        // If the gateway never accepts the method, the CORS policy of the path still applies: otherwise the preflight would
+        // be forwarded.
         let (route, options_route) = match &method {
             PreflightMethod::Routable(method) => (by_method(method), None),
             PreflightMethod::NeverAccepted => (None, by_method(&request.method)),

@@ -74,7 +74,7 @@ impl Explanation {
         let decision = error_context.decide(input.trigger);
         let id = HeaderValue::from_static(REQUEST_ID);
         let given = input.upstream_body.as_ref();
-        let checked = given.map(|given| given.response.check(error_context, &decision, (&id, now())));
+        let checked = given.map(|given| given.response.check(error_context, &decision, &id, now()));
         let end = request_end(input, rules.mode, &decision, checked.as_ref());
         let sent = Sent { context: &error_context, decision: &decision, checked: checked.as_ref() };
         let (response, bytes) = client_response(input, sent, end);
@@ -154,8 +154,8 @@ fn client_response(input: &ExplainInput<'_>, sent: Sent<'_>, end: ExplainedEnd) 
         message: maintenance.and_then(|maintenance| maintenance.message.as_deref()),
     };
     let origin = input.origin.map(str::as_bytes);
-    let limits = (input.limit_headers, &limited.rule_results[..]);
-    let mut headers = PreviewedHeaders::new(input.cors_policy, origin, limits, now);
+    let results = &limited.rule_results;
+    let mut headers = PreviewedHeaders::new(input.cors_policy, origin, input.limit_headers, results, now);
     if let Some(methods) = &input.allow {
         headers.set_allow(methods.clone());
     }
@@ -176,7 +176,7 @@ fn client_response(input: &ExplainInput<'_>, sent: Sent<'_>, end: ExplainedEnd) 
             if let Some(edits) = edits {
                 headers.set_edits(edits);
             }
-            let (bytes, body_length) = checked.render_h1(context, &headers, (&id, now));
+            let (bytes, body_length) = checked.render_h1(context, &headers, &id, now);
             return (ExplainedResponse::Bytes(bytes.to_vec()), body_length);
         }
         (ExplainedEnd::Conforming(_), None) | (ExplainedEnd::Forwarded { .. }, _) => {

@@ -24,7 +24,7 @@ use crate::upstream::timer::timeout_at;
 /// Which connections an attempt may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reuse {
-    /// Also one that has been idle for at most this time.
+    /// A pooled connection that was idle for at most this long, or a new one.
     IdleFor(Duration),
     /// Only a new one.
     Never,
@@ -182,7 +182,8 @@ async fn open_connection(
     // If upstream connections used up all file descriptors, the listeners could not accept connections.
     let (gateway, snapshot) = (exchange.context.gateway, exchange.context.snapshot);
     if gateway.has_max_upstream_connections(snapshot) {
-        let evidence = Evidence::from_static("the limit on upstream connections is reached");
+        let evidence = Evidence::from_static("the file descriptors for upstream connections are used up");
+        forwarding.route.upstream_metrics.shed(Cause::ResourceExhausted);
         return Err(Fault::new(Cause::ResourceExhausted, Phase::Connect).with_evidence(evidence).into());
     }
     let upstream = &forwarding.route.upstream;
@@ -212,7 +213,7 @@ fn is_address_specific(fault: &Fault) -> bool {
     !matches!(fault.cause(), Cause::DeadlineExceeded | Cause::ProxyConfigurationError)
 }
 
-/// Opens a TCP connection to one of these addresses, and removes it and those that failed.
+/// Connects to one of `addresses` (TCP or Unix socket). Removes that address, and those that failed, from the list.
 async fn connect_first(
     exchange: &mut Exchange<'_>,
     forwarding: &Forwarding<'_>,

@@ -62,7 +62,7 @@ pub(super) async fn forward(
                 (after_response(exchange, forwarding, &progress, status), RetryReason::Status(status))
             }
             Err(AttemptError { interrupt: Interrupt::Fault(fault), facts }) => {
-                let retry = after_failure(exchange, forwarding, &progress, (fault, *facts));
+                let retry = after_failure(exchange, forwarding, &progress, fault, *facts);
                 (retry, RetryReason::Fault(fault.cause()))
             }
             Err(AttemptError { interrupt: Interrupt::ClientDisconnected, .. }) => {
@@ -192,7 +192,8 @@ fn after_failure(
     exchange: &mut Exchange<'_>,
     forwarding: &Forwarding<'_>,
     progress: &AttemptProgress,
-    (fault, connection): (&Fault, ConnectionFacts),
+    fault: &Fault,
+    connection: ConnectionFacts,
 ) -> Retry {
     let (route, cause) = (forwarding.route, fault.cause());
     let retry = retry::decide(FailedAttempt {

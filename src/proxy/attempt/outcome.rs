@@ -14,8 +14,8 @@ use crate::upstream::attempt_window::AttemptOutcome;
 use crate::upstream::breaker::Change;
 use crate::upstream::endpoint::AttemptGuard;
 
-/// Whether this fault counts as a failure of the upstream. Faults that occur while the
-/// upload waits for the client are left out by the caller.
+/// Whether this fault counts as a failure of the upstream. The caller leaves out faults that occur while the upload waits
+/// for the client.
 fn is_upstream_failure(fault: &Fault) -> bool {
     let cause = fault.cause();
     let is_gateway_error = matches!(cause, Cause::ProxyInternalError | Cause::ProxyConfigurationError);
@@ -48,8 +48,8 @@ pub(in crate::proxy) fn pass_breaker(exchange: &mut Exchange<'_>, route: &Route)
     }
 }
 
-/// Records the header section of the response that the client gets. A trial ends with it: the response may be a stream or
-/// a tunnel that lasts for hours, in which no other request would be let through. How it ends is recorded too.
+/// Records the header section of the response that the client gets. A trial ends with it: a stream or tunnel may last for
+/// hours, and no other request is admitted during a trial. The end of the response is recorded separately.
 pub(super) fn record_final_headers(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
     if exchange.record.outcome_settled {
         // No attempt has followed, although the status is retried: how the response ends can only turn a success into a
@@ -66,8 +66,8 @@ pub(super) fn record_final_headers(exchange: &mut Exchange<'_>, upstream: &Upstr
     }
 }
 
-/// Records the response of an attempt that another one may follow: ejection counts every attempt, the breaker only the
-/// result of the request.
+/// Records a response whose status is in `retry.on_status`, before another attempt is tried. Ejection counts every
+/// attempt; the breaker counts only the result of the request.
 pub(super) fn record_retryable_response(
     exchange: &mut Exchange<'_>,
     upstream: &UpstreamRuntime,

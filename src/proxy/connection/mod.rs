@@ -63,7 +63,8 @@ const OVER_LIMIT_TIMEOUT: Duration = Duration::from_secs(1);
 const CLOSE_NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An idle connection that has served a request stays open for this long after draining has begun: a request may
-/// already be in transit. One without a request stays open: its client knows only that it was accepted.
+/// already be in transit. One that has not sent a
+/// request yet stays open: its client cannot know that the gateway drains.
 const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// Maximum number of bytes of a malformed request line that are logged.
@@ -214,7 +215,7 @@ impl ListenerService {
     }
 }
 
-/// Ready once draining has begun, and then no more.
+/// Becomes ready once: when draining begins.
 type DrainSignal<'a> = Pin<&'a mut (dyn FusedFuture<Output = ()> + Send + 'a)>;
 
 /// One open client connection.

@@ -38,7 +38,8 @@ pub(super) async fn reject(
     connection.close_after_response(client).await;
 }
 
-/// Reads a header section, as far as the client sends it: whether it is complete changes nothing.
+/// Reads until the header section is complete or invalid, the client stops sending, or `deadline` passes. The response is
+/// the same.
 ///
 /// # Errors
 /// The input is not HTTP/1, or the client closed the connection.

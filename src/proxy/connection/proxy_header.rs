@@ -48,10 +48,10 @@ pub(crate) async fn proxied_peer(
 /// Reads one complete header; empty if the peer closed or reset the connection first.
 async fn read_header(socket: &mut ClientSocket) -> io::Result<Vec<u8>> {
     let mut header = Vec::new();
-    let mut seen = [0; MAX_PROXY_HEADER];
+    let mut peeked = [0; MAX_PROXY_HEADER];
     loop {
         // Peeked first, because bytes after the header belong to the request.
-        let available = match socket.peek(&mut seen).await {
+        let available = match socket.peek(&mut peeked).await {
             // A health check may reset the connection instead of closing it.
             Err(error) if header.is_empty() && error.kind() == io::ErrorKind::ConnectionReset => {
                 return Ok(header);
@@ -62,14 +62,14 @@ async fn read_header(socket: &mut ClientSocket) -> io::Result<Vec<u8>> {
             return if header.is_empty() { Ok(header) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
         }
         let before = header.len();
-        header.extend_from_slice(seen.get(..available).unwrap_or_default());
+        header.extend_from_slice(peeked.get(..available).unwrap_or_default());
         let extent = header_extent(&header).map_err(|error| io::Error::other(error.to_string()))?;
         let end = match extent {
             HeaderExtent::Incomplete => header.len(),
             HeaderExtent::Complete(end) => end,
         };
         header.truncate(end);
-        let part = seen.get_mut(..end.saturating_sub(before)).unwrap_or_default();
+        let part = peeked.get_mut(..end.saturating_sub(before)).unwrap_or_default();
         socket.read_exact(part).await?;
         if let HeaderExtent::Complete(_) = extent {
             return Ok(header);

@@ -40,7 +40,8 @@ pub(crate) struct ConnectionTracker {
     closed: Notify,
 }
 
-/// What connections of one client are counted by: its address, IPv6 by network. All peers of Unix sockets are one client.
+/// The key that counts the connections of a client: its IPv4 address or IPv6 network. All peers of Unix sockets share one
+/// key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::proxy) struct ClientKey(Option<IpAddr>);
 
@@ -57,9 +58,9 @@ impl ClientKey {
 /// The limits for a new connection.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::proxy) struct ConnectionLimits {
-    /// Connections at once.
+    /// Maximum number of connections.
     pub(in crate::proxy) total: usize,
-    /// The client, and its connections at once; `None` without such a limit.
+    /// The client, and its maximum; `None` without such a limit.
     pub(in crate::proxy) client: Option<(ClientKey, usize)>,
 }
 
@@ -73,9 +74,8 @@ pub(in crate::proxy) enum OverLimit {
 }
 
 impl ConnectionTracker {
-    /// Up to `max_over_limit` connections over the limit are accepted at once; their next request is
-    /// rejected, unless a slot is free by then. Further
-    /// connections wait in the kernel's accept queue.
+    /// Up to `max_over_limit` connections over the limit are accepted at once; their next request is rejected, unless a slot
+    /// is free by then. Further connections wait in the kernel's accept queue.
     pub(crate) fn new(max_over_limit: usize) -> Arc<Self> {
         let started = Instant::now();
         Arc::new(ConnectionTracker {

@@ -414,7 +414,7 @@ impl Downstream {
         }
     }
 
-    /// Ready when the `sent` body bytes, all flushed, reach the client even if the response is aborted now, or cannot.
+    /// Ready when the `sent` flushed body bytes were written to the connection, or cannot be.
     pub(super) fn poll_written(&self, sent: u64, cx: &mut Context<'_>) -> Poll<()> {
         match &self.protocol {
             DownstreamProtocol::H1(_) => Poll::Ready(()),

@@ -115,7 +115,7 @@ impl<'a> Iterator for FieldIter<'a> {
         match self {
             FieldIter::Raw(raw) => raw.next(),
             FieldIter::Map(map) => {
-                // A value with blanks around it is malformed on HTTP/2 (RFC 9113 8.2.1), but has no second reading.
+                // A value with blanks around it is malformed on HTTP/2 (RFC 9113 8.2.1), but is unambiguous.
                 map.next().map(|(name, value)| (name.as_str().as_bytes(), trim_ows(value.as_bytes())))
             }
         }

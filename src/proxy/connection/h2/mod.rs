@@ -138,7 +138,7 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     h2_connection.serve(pin!(shutdown)).await;
 }
 
-/// Receives the connection preface and SETTINGS within `timeout`.
+/// Receives the connection preface within `timeout`, and sends SETTINGS.
 async fn handshake(
     stream: ObservedStream,
     frame_progress: &FrameProgress,

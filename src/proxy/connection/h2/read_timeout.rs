@@ -39,12 +39,12 @@ impl FrameProgress {
         self.load() != NOTHING_READ
     }
 
-    /// Whether a frame is incomplete, or a header block.
+    /// Whether a frame or a header block is incomplete.
     pub(super) fn is_within_frame(&self) -> bool {
         is_pending(self.load())
     }
 
-    /// Whether a frame is incomplete that is not DATA, or a header block.
+    /// Whether a header block, or a frame other than DATA, is incomplete.
     pub(super) fn is_within_non_data_frame(&self) -> bool {
         let pending = self.load();
         is_pending(pending) && pending & MAYBE_DATA == 0
