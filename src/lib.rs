@@ -20,6 +20,9 @@ pub mod cli;
 pub mod config;
 pub mod conformance;
 pub mod contract;
+#[cfg(test)]
+#[path = "generated_files_tests.rs"]
+mod generated_files;
 pub mod http;
 pub mod limit;
 pub(crate) mod proxy;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::deserialize::tests::key_order;
 use super::keys::Keys;
+use crate::generated_files::assert_current;
 
 /// A key of the file, its path as in the page, and the keys that lead to it.
 struct PageKey {
@@ -240,16 +241,7 @@ These keys and values are planned. They are rejected with a specific message unt
 
 #[test]
 fn configuration_page_matches_the_attributes() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
-    let generated = page();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, &generated).unwrap();
-    }
-    let current = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        current == generated,
-        "docs/configuration.md is out of date; run: UPDATE_DOCS=1 cargo test configuration_page"
-    );
+    assert_current("docs/configuration.md", &page(), "configuration_page");
 }
 
 fn every_key(keys: Vec<PageKey>, seen: &mut HashMap<String, String>, check: &mut dyn FnMut(&PageKey, bool)) {

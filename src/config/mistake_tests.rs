@@ -2,7 +2,7 @@
 
 use super::{load, messages};
 
-/// A valid file with this section in the place of its own.
+/// A valid file with this section instead of its own.
 pub(super) fn with_defaults(section: &str) -> String {
     let defaults = [
         ("listen:", "listen: [{ address: \":8080\" }]\n"),

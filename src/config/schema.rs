@@ -122,19 +122,11 @@ fn allow_variables(object: &mut serde_json::Map<String, Value>) {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+    use crate::generated_files::assert_current;
 
     #[test]
     fn config_schema_matches_the_structs() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.schema.json");
-        let generated = schema_document();
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, &generated).unwrap();
-        }
-        let current = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(
-            current == generated,
-            "docs/config.schema.json is out of date; run: UPDATE_DOCS=1 cargo test config_schema"
-        );
+        assert_current("docs/config.schema.json", &schema_document(), "config_schema");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use super::case::ClientProtocol;
 use super::cases::{client_faults, upstream_faults};
+use crate::generated_files::assert_current;
 
 /// Each table with its names in documentation order.
 fn case_names() -> String {
@@ -22,12 +23,5 @@ fn case_names() -> String {
 
 #[test]
 fn case_names_match_the_committed_list() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/conformance/cases/names.txt");
-    let committed = std::fs::read_to_string(path).unwrap_or_default();
-    let found = case_names();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, found).unwrap();
-    } else {
-        assert!(committed == found, "the names of cases changed; run: UPDATE_DOCS=1 cargo test case_names");
-    }
+    assert_current("src/conformance/cases/names.txt", &case_names(), "case_names");
 }

@@ -16,6 +16,7 @@ use super::step::ClientStep;
 use super::upstream_case::{FaultOutcome, UpstreamFault};
 use crate::contract::builtin::DEFAULT_CONTRACT;
 use crate::contract::{Cause, Contract, Trigger};
+use crate::generated_files::assert_current;
 use crate::telemetry::CloseReason;
 
 /// The page without the tables that are made from the cases.
@@ -313,17 +314,7 @@ const CLIENT_TABLE_HEADER: &str = "\
 
 #[test]
 fn faults_page_matches_the_tables() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/faults.md");
-    let committed = std::fs::read_to_string(path).unwrap_or_default();
-    let render = render();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, render).unwrap();
-    } else {
-        assert!(
-            committed == render,
-            "docs/faults.md is out of date; run: UPDATE_DOCS=1 cargo test faults_page"
-        );
-    }
+    assert_current("docs/faults.md", &render(), "faults_page");
 }
 
 #[test]

@@ -9,17 +9,11 @@ use std::fmt::Write as _;
 use http::Method;
 
 use super::{Cause, Contract, Overrides, PolicyInput, Trigger, builtin, decide};
+use crate::generated_files::assert_current;
 
 #[test]
 fn golden_decisions_of_the_built_in_contracts_are_unchanged() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/contract/decisions.txt");
-    let generated = decisions();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, &generated).unwrap();
-    }
-    let committed = std::fs::read_to_string(path).unwrap();
-    let difference = committed.lines().zip(generated.lines()).find(|(old, new)| old != new);
-    assert!(committed == generated, "src/contract/decisions.txt differs, first at {difference:?}");
+    assert_current("src/contract/decisions.txt", &decisions(), "golden_decisions");
 }
 
 /// One line per decision: the trigger, the status code and the client message.

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use super::definitions::{ALL, MetricKind};
 use super::status_label;
+use crate::generated_files::assert_current;
 
 /// The content of `docs/metrics.md`.
 fn markdown_page() -> String {
@@ -95,14 +96,5 @@ pub(super) const fn type_name(kind: MetricKind) -> &'static str {
 
 #[test]
 fn metrics_page_matches_the_definitions() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
-    let generated = markdown_page();
-    if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, &generated).unwrap();
-    }
-    let current = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(
-        current == generated,
-        "docs/metrics.md is out of date; run: UPDATE_DOCS=1 cargo test metrics_page"
-    );
+    assert_current("docs/metrics.md", &markdown_page(), "metrics_page");
 }
