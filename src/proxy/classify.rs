@@ -77,16 +77,14 @@ pub(super) async fn classify(
     let context = forwarding.context.error_context();
     let decision = context.decide(Trigger::UpstreamStatus(status));
     let is_head = forwarding.request.method == Method::HEAD;
-    let mut body = BytesMut::new();
-    let buffering = if is_head {
-        Buffering::Complete
+    let (buffering, body) = if is_head {
+        (Buffering::Complete, Bytes::new())
     } else {
         let decoded_limit = forwarding.route.config.errors.upstream_body_limit;
         let is_coded = response.response_head.end_to_end_values("content-encoding").next().is_some();
         let limit = if is_coded { coded_limit(decoded_limit) } else { decoded_limit };
-        buffer_body(exchange, forwarding, &mut response.conn, (&mut body, limit)).await
+        buffer_body(exchange, forwarding, &mut response.conn, limit).await
     };
-    let body = body.freeze();
     let error = ErrorResponse {
         context,
         decision: &decision,
@@ -147,8 +145,8 @@ async fn buffer_body(
     exchange: &mut Exchange<'_>,
     forwarding: &Forwarding<'_>,
     conn: &mut UpstreamConn,
-    (body, body_limit): (&mut BytesMut, usize),
-) -> Buffering {
+    body_limit: usize,
+) -> (Buffering, Bytes) {
     let error_config = &forwarding.route.config.errors;
     let now = Instant::now();
     let at = now + error_config.upstream_body_timeout;
@@ -156,15 +154,17 @@ async fn buffer_body(
     let limit = TimeLimit::new(at, Cause::ConnectionReadTimeout, Phase::ResponseHeaders);
     let limit = forwarding.with_deadlines(limit, Phase::ResponseHeaders);
     let time_left = limit.at.saturating_duration_since(now);
+    let mut body = BytesMut::new();
     let mut share = exchange.context.gateway.error_bodies.share();
-    let reading = read_body(conn, body, body_limit, &mut share);
+    let reading = read_body(conn, &mut body, body_limit, &mut share);
     let (buffering, waited) = measured_timeout(now, time_left, reading).await;
     exchange.error_body = Some(share);
     exchange.client.add_wait(waited);
-    buffering.unwrap_or_else(|| {
+    let buffering = buffering.unwrap_or_else(|| {
         conn.on_timeout(&limit.fault());
         Buffering::TimedOut
-    })
+    });
+    (buffering, body.freeze())
 }
 
 /// Reads the body until its end, until it exceeds `limit`, until no memory is left for it, or until reading fails.

@@ -348,7 +348,7 @@ pub(super) struct AcquiredPermits<'a> {
 #[derive(Debug)]
 struct InFlight<'a> {
     permit: Option<Permit<'a>>,
-    _in_flight: GaugeGuard,
+    _gauge: GaugeGuard,
 }
 
 impl<'a> Forwarding<'a> {
@@ -389,7 +389,7 @@ impl<'a> Forwarding<'a> {
             target: None,
             edits: None,
             pinned,
-            in_flight: Some(InFlight { permit, _in_flight: route.upstream_metrics.in_flight() }),
+            in_flight: Some(InFlight { permit, _gauge: route.upstream_metrics.in_flight() }),
         }
     }
 

@@ -7,9 +7,10 @@
 //! their path with what the trees find.
 //! Pure: returns the index of the route for a request.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use http::Method;
+use matchit::InsertError;
 
 use crate::config;
 use crate::http::authority;
@@ -167,11 +168,11 @@ impl HostRoutes {
         let host_routes: Vec<(usize, &config::RouteConfig)> =
             indices.iter().filter_map(|index| routes.get(*index).map(|route| (*index, route))).collect();
         let mut shapes = matchit::Router::new();
-        let mut known = HashSet::new();
         // A tree cannot hold `/{a}/x` and `/{*rest}`: the one that comes later in the file is tried by itself.
         let mut fits_tree = |path: &str| {
             let shape = with_positional_names(path);
-            known.contains(&shape) || (shapes.insert(shape.clone(), ()).is_ok() && known.insert(shape))
+            let inserted = shapes.insert(shape.clone(), ());
+            !matches!(inserted, Err(InsertError::Conflict { with }) if with != shape)
         };
         let (conditional, host_routes): (Vec<_>, Vec<_>) = host_routes
             .into_iter()
