@@ -350,7 +350,7 @@ pub enum LogLevel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogRequests {
-    /// Requests that ended with an error response, an abort or a closed connection.
+    /// Requests that ended with an error response, an abort or a closed connection. A storm of one cause is sampled.
     Errors,
     /// All requests.
     All,

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::buffer_budget::BufferBudget;
 use crate::snapshot::Snapshot;
-use crate::telemetry::Metrics;
+use crate::telemetry::{LogSampler, Metrics};
 use crate::upstream::transport::OpenConnections;
 
 /// State shared by all connections.
@@ -17,6 +17,8 @@ pub(crate) struct Gateway {
     pub snapshot: ArcSwap<Snapshot>,
     /// The metrics of the process.
     pub metrics: Arc<Metrics>,
+    /// Samples the log lines of a storm.
+    pub log_sampler: LogSampler,
     /// The memory for error bodies that are buffered to be checked.
     pub(super) error_bodies: BufferBudget,
     /// Maximum number of upstream connections in use at once.
@@ -42,6 +44,7 @@ impl Gateway {
         Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             metrics,
+            log_sampler: LogSampler::default(),
             error_bodies: BufferBudget::default(),
             max_upstream_connections: AtomicUsize::new(max_upstream_connections),
             open_upstream_connections: OpenConnections::default(),

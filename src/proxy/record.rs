@@ -188,11 +188,14 @@ pub(super) fn record_request_end(exchange: &Exchange<'_>, end: &RequestEnd, now:
         | RequestEnd::TunnelIdle { .. }
         | RequestEnd::ClientDisconnected { .. } => true,
     };
-    if context.snapshot.access.is_enabled(outcome, is_error) {
+    let access = context.snapshot.access;
+    if access.is_enabled(outcome, is_error)
+        && (!access.is_sampled() || gateway.log_sampler.admits(fault.map(Fault::cause), outcome, now))
+    {
         let attempts = attempt_list(exchange, fault, outcome);
         let record = access_record(exchange, status, fault, outcome, elapsed);
         let record = AccessRecord { attempts: attempts.as_deref(), ..record };
-        context.snapshot.access.emit(&record);
+        access.emit(&record);
     }
 }
 

@@ -75,9 +75,12 @@ pub(crate) fn serve(mut config: Config, options: ServeOptions) -> Result<(), Str
         let tls = reload.tls.clone();
         tokio::spawn(reload.run(sighup));
         tokio::spawn(tasks::trim_memory());
+        tokio::spawn(tasks::summarize_omitted_lines(Arc::clone(&process.gateway)));
         let (listeners, stop_telemetry) = process.spawn_listeners(sockets, tls);
         process.announce(&listening, on_listening, descriptors);
         drain::wait_and_drain(signals, &process.state, listeners, &process.running).await;
+        process.gateway.log_sampler.write_summaries();
+        info!("stopped");
         // The telemetry endpoints respond until the end of the drain.
         let _ = stop_telemetry.send(true);
         Ok::<(), String>(())

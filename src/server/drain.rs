@@ -124,5 +124,4 @@ pub(super) async fn wait_and_drain(
         () = drain => {}
         _ = signals.next() => warn!(open = tracker.count(), "second signal received; exiting immediately"),
     }
-    info!("stopped");
 }

@@ -1,5 +1,5 @@
-//! Background tasks: DNS lookups, connections to rate-limit backends, and trimming of memory. No request waits for
-//! them.
+//! Background tasks: DNS lookups, connections to rate-limit backends, summaries of omitted log lines, and trimming of
+//! memory. No request waits for them.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -12,6 +12,8 @@ use tracing::{info, warn};
 
 use super::health_checks;
 use crate::limit::redis::RedisBackend;
+use crate::proxy::Gateway;
+use crate::telemetry::log_sampler::SUMMARY_INTERVAL;
 use crate::upstream::timer::{sleep, timeout_at};
 use crate::upstream::{ServerState, UpstreamRuntime};
 
@@ -130,6 +132,15 @@ pub(crate) async fn trim_memory() {
         sleep(TRIM_INTERVAL).await;
         // On failure, the next interval tries again.
         let _ = std::thread::Builder::new().name("memory".to_owned()).spawn(|| ());
+    }
+}
+
+/// Writes how many log lines were omitted during a storm, while there are any, until the task is aborted.
+pub(crate) async fn summarize_omitted_lines(gateway: Arc<Gateway>) {
+    loop {
+        gateway.log_sampler.wait_for_omitted().await;
+        sleep(SUMMARY_INTERVAL).await;
+        gateway.log_sampler.write_summaries();
     }
 }
 

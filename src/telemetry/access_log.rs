@@ -14,7 +14,7 @@ use crate::contract::{Cause, Evidence, Phase, RequestSent};
 /// Which requests get a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LoggedRequests {
-    /// Requests that ended in an error, an abort or a close without a response.
+    /// Requests that ended in an error, an abort or a close without a response. A storm of one cause is sampled.
     Errors,
     /// All requests.
     All,
@@ -23,7 +23,7 @@ pub(crate) enum LoggedRequests {
 }
 
 /// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RequestOutcome {
     /// The upstream's response was forwarded.
     Forwarded,
@@ -87,6 +87,11 @@ impl RequestOutcome {
     /// The value of the field `outcome`.
     pub(crate) const fn name(self) -> &'static str {
         self.row().0
+    }
+
+    /// The level of the line.
+    pub(super) const fn level(self) -> Level {
+        self.row().2
     }
 }
 
@@ -171,9 +176,13 @@ impl AccessLog {
             LoggedRequests::Errors => is_error,
             LoggedRequests::All => true,
         };
-        let (_, _, level) = outcome.row();
         // tracing orders levels by verbosity.
-        is_selected && level <= self.level
+        is_selected && outcome.level() <= self.level
+    }
+
+    /// Whether a storm of one cause is sampled ([`super::log_sampler`]). A log of all requests is complete: it can be replayed.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.requests == LoggedRequests::Errors
     }
 
     /// Writes the line.
@@ -231,7 +240,7 @@ macro_rules! emit_at {
 use emit_at;
 
 /// A child of the crate's target, so that the configured level applies.
-const TARGET: &str = concat!(env!("CARGO_PKG_NAME"), "::access");
+pub(super) const TARGET: &str = concat!(env!("CARGO_PKG_NAME"), "::access");
 
 fn non_empty(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)

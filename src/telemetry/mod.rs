@@ -3,7 +3,7 @@
 //! [`definitions`] is the table of all metrics; [`metrics`] owns and renders them, [`vectors`] registers them. [`route`], [`upstream`] and
 //! [`limit`] hold the handles that a snapshot resolves, so that counting a request hashes no labels; [`series_names`] removes the series of what a reload
 //! removed. [`log`] writes log
-//! lines, [`access_log`] defines the line of a request.
+//! lines, [`access_log`] defines the line of a request, [`log_sampler`] thins out the lines of a storm.
 //!
 //! This room depends on the contract's causes and codes, not on requests, configuration or sockets: callers pass the
 //! facts.
@@ -15,6 +15,7 @@ pub(crate) mod formatter;
 mod handle_cache;
 pub(crate) mod limit;
 pub(crate) mod log;
+pub(crate) mod log_sampler;
 pub(crate) mod metrics;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -29,6 +30,7 @@ mod vectors;
 pub(crate) use access_log::{AccessLog, AccessRecord, LoggedRequests, RequestOutcome};
 pub(crate) use close_reason::CloseReason;
 pub(crate) use limit::{BackendMetrics, LimitDecision, LimitMetrics, LimitStats};
+pub(crate) use log_sampler::LogSampler;
 pub(crate) use metrics::Metrics;
 pub(crate) use route::{ResponseOrigin, RouteMetrics};
 pub(crate) use series_names::SeriesName;

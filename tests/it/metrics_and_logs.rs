@@ -1,8 +1,9 @@
 //! Metrics and logs: counters match the responses that clients saw, and no internal detail reaches a client.
 
 use std::io::Read as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use statusquo::conformance::{FaultyUpstream, ServerKind, upstream_faults};
 
 use super::metrics_parser::parse_metrics;
@@ -286,4 +287,62 @@ fn override_sets_code_and_message_and_first_match_wins() {
     response.assert_local_reply_message(503, "The shop is restarting.");
     assert_eq!(response.header("retry-after"), Some("9"));
     client.get("/").assert_local_reply(404);
+}
+
+/// The lines of requests with this path, and the sum of the lines that were omitted for `cause`.
+fn lines_and_omitted(gateway: &Gateway, path: &str, cause: &str) -> (u64, u64) {
+    let log = gateway.log_text();
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let summaries = lines.iter().filter(|line| line["message"] == "omitted log lines of one cause");
+    let of_cause = summaries.filter(|line| line["cause"] == cause);
+    let omitted = of_cause.map(|line| line["omitted_lines"].as_u64().expect("a number")).sum();
+    (lines.iter().filter(|line| line["path"] == path).count() as u64, omitted)
+}
+
+#[test]
+fn storm_of_one_cause_is_sampled_and_the_omitted_lines_are_counted() {
+    let upstream = ok_upstream("");
+    let gateway = GatewaySetup::with_servers(&[upstream.address()])
+        .route("name: known, match: { path: /known }, upstream: main")
+        .start();
+    let mut client = gateway.client();
+    let (mut sent, deadline) = (0, Instant::now() + limit());
+    while lines_and_omitted(&gateway, "/unknown", "destination_not_found").1 == 0 {
+        assert!(Instant::now() < deadline, "no line was omitted of {sent}");
+        for _ in 0..600 {
+            client.get("/unknown").assert_local_reply(404);
+        }
+        sent += 600;
+    }
+    // Another cause is logged during the storm.
+    assert_eq!(client.get("/a/../b").status, 400);
+    let line = gateway.log_line(|line| line["path"] == "/a/../b");
+    assert_eq!(line["cause"], "ambiguous_path");
+    // The end of the process writes what is left to count.
+    gateway.send_sigterm();
+    gateway.log_line(|line| line["message"] == "stopped");
+    let (lines, omitted) = lines_and_omitted(&gateway, "/unknown", "destination_not_found");
+    assert_eq!(lines + omitted, sent, "{lines} lines, {omitted} omitted");
+    let summary = gateway.log_line(|line| !line["omitted_lines"].is_null());
+    let expected = serde_json::json!({
+        "time": summary["time"], "level": "info", "message": "omitted log lines of one cause",
+        "cause": "destination_not_found", "outcome": "rejected", "omitted_lines": summary["omitted_lines"],
+    });
+    assert_eq!(summary, expected);
+}
+
+#[test]
+fn storm_is_logged_in_full_if_all_requests_are_logged() {
+    let upstream = ok_upstream("");
+    let gateway = GatewaySetup::with_servers(&[upstream.address()])
+        .route("name: known, match: { path: /known }, upstream: main")
+        .set("log.requests", "all")
+        .start();
+    let mut client = gateway.client();
+    for _ in 0..600 {
+        client.get("/unknown").assert_local_reply(404);
+    }
+    client.get("/known").assert_response(200, "");
+    gateway.log_line(|line| line["path"] == "/known");
+    assert_eq!(lines_and_omitted(&gateway, "/unknown", "destination_not_found"), (600, 0));
 }
