@@ -222,6 +222,82 @@ fn text_in_the_syntax_of_other_tools_is_a_warning() {
 }
 
 #[test]
+fn timeout_above_the_limit_in_effect_is_a_warning() {
+    let shown = |path: &str, text: &str| format!("{path}: {text}");
+    let route =
+        |timeouts: &str| format!("routes: [{{ name: r, upstream: shop, timeouts: {{ {timeouts} }} }}]");
+    for (section, expected) in [
+        (
+            "timeouts: { response_headers: 60s }".to_owned(),
+            vec![shown(
+                "timeouts.response_headers",
+                "60s is longer than deadline, which is 30s (the default), so it never takes effect; write 30s or less, or add deadline: 60s beside it",
+            )],
+        ),
+        (
+            format!("timeouts: {{ deadline: 5s }}\n{}", route("connect: 6s, response_headers: 5s")),
+            vec![shown(
+                "routes[0].timeouts.connect",
+                "6s is longer than deadline, which is 5s (timeouts.deadline), so it never takes effect; write 5s or less, or lengthen timeouts.deadline",
+            )],
+        ),
+        (
+            format!("timeouts: {{ deadline: 20s }}\n{}", route("max_duration: 10s")),
+            vec![shown(
+                "timeouts.deadline",
+                "20s is longer than max_duration, which is 10s (routes[0].timeouts.max_duration), so it never takes effect; write 10s or less, or lengthen routes[0].timeouts.max_duration",
+            )],
+        ),
+        // Defaults that a shorter deadline covers, and a value that takes effect on another route.
+        (format!("timeouts: {{ deadline: 1s }}\n{}", route("deadline: 500ms")), vec![]),
+        (
+            "timeouts: { response_headers: 20s }\nroutes: [{ name: r, upstream: shop, timeouts: { deadline: 5s } }, { name: s, match: { path: /s }, upstream: shop }]".to_owned(),
+            vec![],
+        ),
+    ] {
+        assert_eq!(warnings(&section), expected, "{section}");
+    }
+    let inherited = "upstreams: { shop: { servers: [\"a:80\"], timeouts: { tls: 9s } } }\nroutes: [{ name: r, upstream: shop, \
+                     timeouts: { deadline: 5s } }, { name: s, match: { path: /s }, upstream: shop, timeouts: { deadline: 8s } }]";
+    assert_eq!(
+        warnings(inherited),
+        [
+            "upstreams.shop.timeouts.tls: 9s is longer than deadline, which is 8s (routes[1].timeouts.deadline), so it never takes effect; write 8s or less, or lengthen routes[1].timeouts.deadline"
+        ]
+    );
+}
+
+#[test]
+fn setting_of_an_upstream_on_a_route_without_one_is_a_warning() {
+    let section = "routes: [{ name: f, match: { path: /f }, upstream: shop, errors: pass, timeouts: { connect: 1s } }, { name: r, match: { path: /r }, redirect: { to: /x }, errors: { mode: pass, retry_after: 9s }, timeouts: { \
+                   deadline: 5s, max_duration: 9s } }, { name: s, match: { path: /s }, respond: { code: 404 }, errors: observe }]";
+    let text = |key: &str| format!("it has no effect: a route with {key} has no upstream; remove it");
+    assert_eq!(
+        warnings(section),
+        [
+            format!("routes[1].errors.mode: {}", text("redirect")),
+            format!("routes[1].timeouts.deadline: {}", text("redirect")),
+            format!("routes[2].errors: {}", text("respond")),
+        ]
+    );
+}
+
+#[test]
+fn top_level_cors_that_no_route_uses_is_a_warning() {
+    let section =
+        |routes: &str| format!("cors: {{ allow_origins: [\"https://a.com\"] }}\nroutes: [{routes}]");
+    let own = "{ name: r, upstream: shop, cors: { allow_origins: [\"https://b.com\"] } }";
+    let default = "{ name: s, match: { path: /s }, upstream: shop, cors: default }";
+    let none = "{ name: t, match: { path: /t }, upstream: shop }";
+    let warning = "cors: no route uses this policy: it applies only to requests that reach no route; write cors: default in \
+                   each route that uses it, or remove the section";
+    assert_eq!(warnings(&section(&format!("{own}, {none}"))), [warning]);
+    for used in [own.to_owned(), format!("{own}, {default}, {none}")] {
+        assert_eq!(warnings(&section(&used)), [""; 0], "{used}");
+    }
+}
+
+#[test]
 fn section_that_nothing_refers_to_is_a_warning() {
     let section = "rate_limits: { a: { allow: 5 per 1m } }\nstores: { s: { redis: \"redis://a\", secret: 0123456789abcdef } }\ncontracts: { c: { codes: [{ \
                    code: 400 }, { code: 500 }] }, d: { codes: [{ code: 400 }, { code: 500 }] } }\ncontract: d\nupstreams: { shop: { \

@@ -35,6 +35,7 @@ mod validate_listen;
 pub(crate) mod validate_respond;
 pub(crate) mod validate_routing;
 pub(crate) mod validate_stores;
+mod validate_timeouts;
 pub(crate) mod validate_tls;
 pub(crate) mod validate_upstreams;
 pub(crate) mod validator;

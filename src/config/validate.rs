@@ -8,7 +8,9 @@ use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::file::cors::{CorsForm, CorsWord};
 use super::file::forms::{Either, Text};
+use super::file::route::RouteFile;
 use super::file::{ClientFile, ConfigFile, TrustedHeader};
 use super::fingerprint::fingerprint;
 use super::parse_yaml::Environment;
@@ -21,7 +23,7 @@ use super::validate_errors::{ErrorScope, OverrideTarget};
 use super::validator::{Place, Purpose, Validator};
 use super::{
     ClientSettings, Config, RateLimit, validate_cors, validate_errors, validate_limits, validate_listen,
-    validate_routing, validate_stores, validate_upstreams,
+    validate_routing, validate_stores, validate_timeouts, validate_upstreams,
 };
 use crate::contract::Contract;
 use crate::http::cors::CorsPolicy;
@@ -136,6 +138,7 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
     let routes = validate_routing::routes(&routes_at, file.routes.as_ref(), &context);
     validate_limits::check_path_parts(root, &limits, &routes);
     warn_of_unused(root, file);
+    validate_timeouts::warn_of_ineffective(root, file);
 
     Some(Config {
         workers: file.workers.unwrap_or(parallelism.max(1)),
@@ -179,6 +182,7 @@ fn warn_of_unused(root: &Place<'_>, file: &ConfigFile) {
         ("stores", "no rate limit has it", limits.filter_map(|(_, limit)| limit.store.as_ref()).collect()),
         ("upstreams", "no route has it", routes().filter_map(|route| route.upstream.as_ref()).collect()),
     ];
+    warn_of_unused_cors(root, file);
     for (name, message, references) in references {
         let section = root.key(name);
         for entry in section.node().into_iter().flat_map(Node::entries) {
@@ -186,6 +190,17 @@ fn warn_of_unused(root: &Place<'_>, file: &ConfigFile) {
                 section.key(&entry.key).warn(message, "remove it, or use its name there");
             }
         }
+    }
+}
+
+/// Warns of a top-level CORS policy that no route uses although some have no policy.
+fn warn_of_unused_cors(root: &Place<'_>, file: &ConfigFile) {
+    let uses = |route: &RouteFile| matches!(route.cors, Some(CorsForm::Short(CorsWord::Default)));
+    let routes = || file.routes.iter().flatten();
+    if file.cors.is_some() && !routes().any(uses) && routes().any(|route| route.cors.is_none()) {
+        let message = "no route uses this policy: it applies only to requests that reach no route";
+        root.key("cors")
+            .warn(message, "write cors: default in each route that uses it, or remove the section");
     }
 }
 

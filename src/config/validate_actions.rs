@@ -10,6 +10,7 @@ use super::file::forms::{Named, Text};
 use super::file::route::{MatchFile, RouteFile, SchemeWord};
 use super::problem::{Diagnostic, join_or, quoted, refuse};
 use super::suggestions;
+use super::tree::Node;
 use super::units;
 use super::validate_respond;
 use super::validator::Place;
@@ -133,7 +134,26 @@ pub(crate) fn action(
         let message = format!("a route with {key} forwards nothing: {other} would never apply");
         at.key(other).pointless(message, format!("remove {other}, or {key}"));
     }
+    warn_of_upstream_settings(at, key);
     action
+}
+
+/// The keys of `errors` that apply to error responses of an upstream only.
+const UPSTREAM_ERRORS: [&str; 6] =
+    ["mode", "upstream_messages", "message_paths", "keep_details", "upstream_body", "keep_headers"];
+
+/// Warns of what is written for the upstream of a route that has none, because of its key `key`.
+fn warn_of_upstream_settings(at: &Place<'_>, key: &str) {
+    let (timeouts, errors) = (at.key("timeouts"), at.key("errors"));
+    let entries = timeouts.node().into_iter().flat_map(Node::entries).map(|entry| &*entry.key);
+    // A body that a rate limit reads is subject to `max_duration`.
+    let pointless = entries.filter(|name| *name != "max_duration").map(|name| timeouts.key(name));
+    let pointless = pointless.chain(UPSTREAM_ERRORS.map(|name| errors.key(name)));
+    // The short form is the mode.
+    let short = errors.node().and_then(Node::text).map(|_| errors.clone());
+    for place in pointless.chain(short).filter(Place::is_written) {
+        place.warn(format!("it has no effect: a route with {key} has no upstream"), "remove it");
+    }
 }
 
 fn redirect(

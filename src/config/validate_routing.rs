@@ -18,7 +18,7 @@ use super::validate_cors;
 use super::validate_errors::{self, ErrorScope, OverrideTarget};
 use super::validate_limits::{self, ValidatedLimit};
 use super::validate_respond;
-use super::validate_upstreams::check_timeouts;
+use super::validate_timeouts;
 use super::validator::Place;
 use super::{ErrorSettings, RouteConfig, UpstreamConfig};
 use crate::contract::Contract;
@@ -79,7 +79,7 @@ fn route_name(at: &Place<'_>, file: &RouteFile, (list, earlier): (&Place<'_>, &[
 
 fn check(route: &Route<'_>, context: &RouteContext<'_>, table: &mut RouteTable) -> RouteConfig {
     let Route { at, file, .. } = route;
-    check_timeouts(&at.key("timeouts"), &file.timeouts);
+    validate_timeouts::check(&at.key("timeouts"), &file.timeouts);
     let methods = distinct(file.matches.methods.as_deref());
     let conditions = check_match(route, &methods, table);
     let (host, path) =

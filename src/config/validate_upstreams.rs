@@ -1,14 +1,12 @@
-//! Checks the sections `timeouts` and `upstreams`: the servers, and how they are selected, checked and ejected.
-
-use std::time::Duration;
+//! Checks the section `upstreams`: the servers, and how they are selected, checked and ejected.
 
 use super::file::forms::{Either, OneOrMany};
-use super::file::routing::{EjectionFile, HealthFile, Off, ServerFile, Timeouts, UpstreamFile, ViaWord};
+use super::file::routing::{EjectionFile, HealthFile, Off, ServerFile, UpstreamFile, ViaWord};
 use super::file::syntaxes::{Resolver, Server};
 use super::file::{ConfigFile, not_a_name_server};
 use super::keys::Keys;
 use super::tree::Node;
-use super::units::duration_text;
+use super::validate_timeouts;
 use super::validate_tls;
 use super::validator::Place;
 use super::{UpstreamConfig, UpstreamServer};
@@ -18,27 +16,9 @@ use crate::upstream::ejection::EjectionSettings;
 use crate::upstream::health::{HealthCheck, HealthSettings};
 use crate::upstream::settings::{Balance, NameSource};
 
-/// Only within one section: a route may shorten `deadline` and inherit the rest.
-pub(super) fn check_timeouts(at: &Place<'_>, file: &Timeouts) {
-    let deadline = ("deadline", file.deadline);
-    let pairs = [
-        (("connect", file.connect), deadline),
-        (("tls", file.tls), deadline),
-        (("response_headers", file.response_headers), deadline),
-        (deadline, ("max_duration", file.max_duration.unwrap_or(Duration::MAX))),
-    ];
-    for ((inner, short), (outer, long)) in pairs {
-        if short > long && at.key(outer).is_written() {
-            let (short, long) = (duration_text(short), duration_text(long));
-            let message = format!("{short} is longer than {outer} ({long}), so it would never take effect");
-            at.key(inner).pointless(message, format!("shorten {inner} or lengthen {outer}"));
-        }
-    }
-}
-
 /// Every upstream, in the order of the file.
 pub(crate) fn upstreams(root: &Place<'_>, file: &ConfigFile) -> Vec<UpstreamConfig> {
-    check_timeouts(&root.key("timeouts"), &file.timeouts);
+    validate_timeouts::check(&root.key("timeouts"), &file.timeouts);
     let names = name_source(&root.key("resolver"), &file.resolver);
     let upstreams = root.key("upstreams").sections(file.upstreams.as_ref());
     upstreams
@@ -47,7 +27,7 @@ pub(crate) fn upstreams(root: &Place<'_>, file: &ConfigFile) -> Vec<UpstreamConf
 }
 
 fn upstream(at: &Place<'_>, name: &str, file: &UpstreamFile) -> UpstreamConfig {
-    check_timeouts(&at.key("timeouts"), &file.timeouts);
+    validate_timeouts::check(&at.key("timeouts"), &file.timeouts);
     let mut servers = servers(&at.key("servers"), file);
     let cert_verification = validate_tls::upstream(at, file.tls.as_ref(), &mut servers);
     let concurrency = file.concurrency.as_ref().map(|file| ConcurrencyLimits {

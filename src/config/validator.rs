@@ -114,6 +114,11 @@ impl<'v> Place<'v> {
         sections.map(move |(name, value)| (section.key(name), name, value))
     }
 
+    /// The path for messages, for example `routes[1].timeouts.deadline`.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The value, unless it is absent.
     pub(crate) fn node(&self) -> Option<&'v Node> {
         self.node

@@ -16,6 +16,7 @@ use super::certificates;
 use super::drain::{self, DrainedListeners, ProcessState, Signals};
 use super::fd_budget::{self, FdBudget};
 use super::listen::{self, BoundListener};
+use super::problem_log;
 use super::reload::{self, ConfigLoader, Reload, SharedTls};
 use super::signals;
 use super::tasks::{self, UpstreamTasks};
@@ -164,7 +165,7 @@ impl Process {
         upstream_tasks
     }
 
-    /// What a reload needs. Logs problems with the certificates of the first configuration.
+    /// What a reload needs. Logs the warnings of the first configuration, and problems with its certificates.
     fn reload(
         &self,
         load: Option<ConfigLoader>,
@@ -175,6 +176,7 @@ impl Process {
         let config = self.running.load();
         let loaded_at = SystemTime::now();
         certificates::log_problems(&config, loaded_at);
+        problem_log::log_warnings(&config.warnings);
         certificates::export_expiry(&config, &listening.gateway, &self.metrics);
         self.metrics.config_loaded(&config.hash, loaded_at);
         let shared_tls =

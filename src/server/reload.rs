@@ -15,6 +15,7 @@ use tracing::{error, info, warn};
 use super::certificates;
 use super::drain::ProcessState;
 use super::fd_budget;
+use super::problem_log;
 use super::tasks::{self, UpstreamTasks};
 use crate::admin::telemetry::Readiness;
 use crate::config::{Config, ListenAddress, Listener, LogFormat, Problem, Problems};
@@ -98,6 +99,7 @@ impl Reload {
         self.verbosity.set(logging::level(config.log.level));
         self.loaded_at = SystemTime::now();
         certificates::log_problems(&config, self.loaded_at);
+        problem_log::log_warnings(&config.warnings);
         certificates::export_expiry(&config, &self.addresses, &self.gateway.metrics);
         self.gateway.metrics.reload_applied(&config.hash, self.loaded_at);
         info!(
@@ -142,16 +144,7 @@ impl Reload {
             problems = number,
             "reload rejected, keeping the configuration loaded at {since}: {number} {noun}"
         );
-        for problem in problems.iter() {
-            error!(
-                key = (!problem.path.is_empty()).then_some(&*problem.path),
-                file = problem.location.map(|location| problems.file_name(location)),
-                line = problem.location.map(|location| location.line),
-                column = problem.location.map(|location| location.column),
-                "{}",
-                problem.message_and_help()
-            );
-        }
+        problem_log::log_errors(problems);
     }
 
     fn is_draining(&self) -> bool {

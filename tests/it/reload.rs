@@ -209,6 +209,29 @@ fn reload_reads_included_files_again_and_names_the_damaged_one() {
 }
 
 #[test]
+fn warnings_of_check_are_logged_once_at_start_and_at_each_reload() {
+    let upstream = ok_upstream("fine");
+    let setup = |unused: &str| {
+        with_route(&upstream, "all", "/")
+            .set("rate_limits", &format!("{{ {unused}: {{ allow: 5 per 1m }} }}"))
+    };
+    let gateway = setup("spare").start();
+    let message = "no route has it; remove it, or use its name there";
+    let warning = |name: &str| {
+        let key = format!("rate_limits.{name}");
+        let line = gateway.log_line(|line| line["key"] == *key);
+        assert_eq!((&line["level"], &line["message"]), (&"warn".into(), &message.into()), "{line}");
+        assert_eq!(&line["file"], &gateway.configuration().to_str().unwrap());
+        assert!(line["line"].as_u64().is_some() && line["column"].as_u64().is_some(), "{line}");
+    };
+    warning("spare");
+    assert_eq!(gateway.reload(setup("other")), "applied");
+    gateway.log_line(|line| line["message"] == "configuration reloaded");
+    warning("other");
+    assert_eq!(gateway.log_text().matches(message).count(), 2);
+}
+
+#[test]
 fn restart_only_changes_are_rejected_by_name_and_nothing_applies() {
     let upstream = ok_upstream("fine");
     let gateway = with_route(&upstream, "old", "/old").start();
