@@ -411,7 +411,7 @@ fn error_bodies_above_the_shared_memory_are_replaced_without_being_read() {
         write_bytes(last.to_owned()),
     ]);
     let gateway = Gateway::with_upstream(&upstream)
-        .set("errors.upstream_body", "{ limit: 64KiB, timeout: 30s }")
+        .set("errors.upstream_body", "{ limit: 64KiB, timeout: 45s }")
         .start();
 
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| gateway.client()).collect();

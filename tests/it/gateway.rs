@@ -179,11 +179,9 @@ impl GatewaySetup {
         text.push_str(&self.further_listeners);
         text.push_str("telemetry: { address: \"127.0.0.1:0\" }\n");
         let mut settings = self.settings.clone();
-        // The default is not scaled, so under load it would end a handshake before a scaled deadline does.
-        if self.upstreams.iter().flat_map(|(_, servers)| servers).any(|server| server.starts_with("https")) {
-            let deadline = settings["timeouts.deadline"].clone();
-            settings.entry("timeouts.tls".to_owned()).or_insert(deadline);
-        }
+        let upstream_tls =
+            self.upstreams.iter().flat_map(|(_, servers)| servers).any(|server| server.starts_with("https"));
+        load::adjust_to_deadline(&mut settings, upstream_tls);
         let mut sections: BTreeMap<&str, Vec<String>> = BTreeMap::new();
         for (key, value) in &settings {
             match key.split_once('.') {

@@ -129,7 +129,7 @@ fn error_body_that_does_not_arrive_starts_a_probe() {
         // Everything after that is lost.
         connection.read_until_closed()
     });
-    let gateway = raw_server_setup(&upstream).start();
+    let gateway = raw_server_setup(&upstream).set("errors.upstream_body", "{ timeout: 500ms }").start();
     gateway.client().get("/").assert_local_reply(500);
     // No PING is acknowledged: the next request needs another connection.
     gateway.client().get("/").assert_response(200, "fine");

@@ -6,6 +6,7 @@
 //! overrides the measurement.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -38,21 +39,21 @@ pub(crate) const TIMEOUT_KEYS: [&str; 16] = [
     "drain_delay",
 ];
 
-/// Settings of the gateways under test: short enough for fast tests, long enough for a busy machine. Defaults of the gateway stand here too where a test would
-/// fail if the load factor scaled its other timeouts, but not these.
+/// Settings of the gateways under test. Their timeouts are not reached, however busy the machine is: a test that waits for
+/// a timeout sets it itself.
 pub const DEFAULT_SETTINGS: [(&str, &str); 12] = [
     ("workers", "2"),
     ("drain_delay", "0s"),
-    ("drain", "3s"),
+    ("drain", "45s"),
     ("log.format", "json"),
     ("log.requests", "errors"),
-    ("client.header_timeout", "3s"),
-    ("client.body_timeout", "3s"),
-    ("timeouts.connect", "1s"),
-    ("timeouts.response_headers", "2s"),
-    ("timeouts.deadline", "4s"),
-    ("timeouts.body_idle", "2s"),
-    ("errors.upstream_body", "{ timeout: 500ms }"),
+    ("client.header_timeout", "45s"),
+    ("client.body_timeout", "45s"),
+    ("timeouts.connect", "15s"),
+    ("timeouts.response_headers", "45s"),
+    ("timeouts.deadline", "45s"),
+    ("timeouts.body_idle", "45s"),
+    ("errors.upstream_body", "{ timeout: 45s }"),
 ];
 
 /// Load factor of this test, 1 to 8: how much longer operations may take than on an idle machine.
@@ -77,6 +78,19 @@ pub fn limit() -> Duration {
 /// This number of milliseconds, scaled.
 pub fn millis(number: u64) -> Duration {
     scaled(Duration::from_millis(number))
+}
+
+/// Adjusts the timeouts of the connect phases to the deadline of a test.
+pub(crate) fn adjust_to_deadline(settings: &mut BTreeMap<String, String>, upstream_tls: bool) {
+    let deadline = settings["timeouts.deadline"].clone();
+    // A connect timeout above the deadline is refused.
+    if milliseconds(&settings["timeouts.connect"]) > milliseconds(&deadline) {
+        settings.insert("timeouts.connect".to_owned(), deadline.clone());
+    }
+    // The default is not scaled, so under load it would end a handshake before a scaled deadline does.
+    if upstream_tls {
+        settings.entry("timeouts.tls".to_owned()).or_insert(deadline);
+    }
 }
 
 /// Scales every timeout in a configuration text.

@@ -172,8 +172,10 @@ fn permit_is_released_however_the_request_ends() {
     };
     let upstream = by_request(chosen);
     // One permit: if it leaked, all later requests would time out.
-    let gateway = with_concurrency(&upstream, "max: 1, queue: 1, queue_timeout: 3s")
+    let gateway = with_concurrency(&upstream, "max: 1, queue: 1, queue_timeout: 9s")
         .set("timeouts.response_headers", "300ms")
+        // Ends a response whose client has closed its side: that alone does not cancel a request.
+        .set("timeouts.body_idle", "300ms")
         .limit(Duration::from_secs(30))
         .start();
     let still_served = |after: &str| {
