@@ -181,7 +181,7 @@ causes! {
     /// The rate-limit backend is unavailable, and its `on_failure` is `deny`.
     LimiterUnavailable "limiter_unavailable" = row(OVERLOAD, Phase::Admit, GrpcStatus::Unavailable)
         .overload();
-    /// The gateway is out of file descriptors, local ports or memory.
+    /// No file descriptors, local ports or memory left, or over 1 MiB of request headers on one HTTP/2 connection.
     ResourceExhausted "resource_exhausted" = row(OVERLOAD, Phase::Connect, GrpcStatus::Unavailable)
         .overload();
     /// The gateway is starting or shutting down; only `/readyz` reports this.
@@ -230,7 +230,7 @@ causes! {
         .retry(RetryRule::NothingSent);
     /// The complete response headers did not arrive within `timeouts.response_headers`.
     HttpResponseTimeout "http_response_timeout" = row(TIMEOUT, Phase::ResponseHeaders, GrpcStatus::DeadlineExceeded);
-    /// The request took longer than `timeouts.deadline`.
+    /// Queue and attempts took longer than `timeouts.deadline`, or the request longer than `timeouts.max_duration`.
     DeadlineExceeded "deadline_exceeded" = row(TIMEOUT, Phase::ResponseHeaders, GrpcStatus::DeadlineExceeded);
     /// The upstream sent nothing for `timeouts.body_idle` inside its response body.
     ConnectionReadTimeout "connection_read_timeout" = row(TIMEOUT, Phase::Relay, GrpcStatus::DeadlineExceeded);

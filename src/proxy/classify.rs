@@ -96,9 +96,9 @@ pub(super) async fn classify(
     let checked = match buffering {
         Buffering::Complete if is_head => error.check_without_body(),
         Buffering::Complete => error.check(&body),
-        Buffering::TooLarge => error.unread(Conformance::TooLarge, &body),
-        Buffering::BuffersFull => error.unread(Conformance::BuffersFull, &body),
-        Buffering::Incomplete | Buffering::TimedOut => error.unread(Conformance::Incomplete, &body),
+        Buffering::TooLarge => error.uncheckable(Conformance::TooLarge, &body),
+        Buffering::BuffersFull => error.uncheckable(Conformance::BuffersFull, &body),
+        Buffering::Incomplete | Buffering::TimedOut => error.uncheckable(Conformance::Incomplete, &body),
     };
     forwarding.route.upstream_metrics.conformance(checked.conformance);
     if checked.extracted.details_dropped > 0 {

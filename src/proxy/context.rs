@@ -318,7 +318,7 @@ pub(super) struct Forwarding<'a> {
     pub(super) route: &'a Route,
     pub(super) request: &'a Request,
     pub(super) upload: Upload,
-    /// Number of interim responses that the client has got, in all attempts.
+    /// Number of interim responses forwarded in all attempts. An HTTP/1.0 client receives none of them.
     pub(super) interim_responses: u32,
     pub(super) deadlines: RequestDeadlines,
     pub(super) forwarded_for: HeaderValue,

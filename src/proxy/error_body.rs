@@ -90,15 +90,15 @@ impl ErrorResponse<'_> {
         }
     }
 
-    /// The result for a body that was not read to its end, for this reason.
-    pub(super) fn unread(&self, reason: Conformance, body: &Bytes) -> CheckedBody {
+    /// The result for a body that cannot be checked, for this reason.
+    pub(super) fn uncheckable(&self, reason: Conformance, body: &Bytes) -> CheckedBody {
         let conformance = if self.is_documented() { reason } else { Conformance::Undocumented };
         CheckedBody::replaced(conformance, body.clone())
     }
 
     /// Decodes a complete body and checks it against the contract.
     pub(super) fn check(&self, body: &Bytes) -> CheckedBody {
-        let Some(coding) = self.coding() else { return self.unread(Conformance::NotJson, body) };
+        let Some(coding) = self.coding() else { return self.uncheckable(Conformance::NotJson, body) };
         let decoded = match decoded(coding, body, self.context.error_config.upstream_body_limit) {
             Ok(decoded) => decoded,
             Err(conformance) => return CheckedBody::replaced(conformance, body.clone()),

@@ -40,7 +40,8 @@ const H2_DISCARD_TIME: Duration = Duration::from_secs(1);
 /// The result of writing queued bytes to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SendResult {
-    /// All queued bytes were written to the transport.
+    /// All queued bytes were passed on: to the kernel (HTTP/1), or to the `h2` crate (see
+    /// [`Downstream::poll_written`]).
     Complete,
     Disconnected,
     /// The client accepted no bytes for `client.write_timeout`.

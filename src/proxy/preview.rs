@@ -102,7 +102,7 @@ impl SampleResponse {
         let checked = if *context.method == Method::HEAD {
             error.check_without_body()
         } else if self.body.len() > context.error_config.upstream_body_limit {
-            error.unread(Conformance::TooLarge, &self.body)
+            error.uncheckable(Conformance::TooLarge, &self.body)
         } else {
             error.check(&self.body)
         };

@@ -41,7 +41,7 @@ pub(super) enum RequestEnd {
 /// How the delivery of a final response ended.
 #[derive(Debug)]
 pub(super) enum DeliveryOutcome {
-    /// The whole response was written to the transport.
+    /// The whole response was passed on: to the kernel (HTTP/1), or to the `h2` crate.
     Complete,
     /// The response was truncated because of this fault.
     Aborted(Fault),

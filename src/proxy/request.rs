@@ -101,7 +101,7 @@ async fn take_steps<'a>(
             let fields = cors::preflight(headers, policy, request, &method, route.is_some())?;
             return Ok(respond(exchange, FinalResponse::Preflight(fields)).await);
         }
-        Routing::NoRoute { fault, allow, .. } => {
+        Routing::Unroutable { fault, allow, .. } => {
             cors::apply(&mut exchange.response_headers, context.settings.cors, request);
             if let Some(methods) = allow {
                 exchange.response_headers.set_allow(methods);

@@ -29,8 +29,9 @@ pub(super) enum Routing<'a> {
         policy: &'a Arc<CorsPolicy>,
         method: PreflightMethod,
     },
-    /// No route gets the request: none matches, or the path is ambiguous. `allow` is the value of `Allow`, if only the method does not match.
-    NoRoute { settings: ResponseSettings<'a>, fault: Fault, allow: Option<HeaderValue> },
+    /// The request cannot be routed: no route matches, or the path is ambiguous. `allow` is the value of `Allow`, if
+    /// only the method does not match.
+    Unroutable { settings: ResponseSettings<'a>, fault: Fault, allow: Option<HeaderValue> },
 }
 
 impl<'a> Routing<'a> {
@@ -39,7 +40,7 @@ impl<'a> Routing<'a> {
         match self {
             Routing::Route(route) => Some(route),
             Routing::Preflight { route, .. } => *route,
-            Routing::NoRoute { .. } => None,
+            Routing::Unroutable { .. } => None,
         }
     }
 
@@ -47,7 +48,7 @@ impl<'a> Routing<'a> {
     pub(super) fn settings(&self) -> ResponseSettings<'a> {
         match self {
             Routing::Route(route) => route.response_settings(),
-            Routing::Preflight { settings, .. } | Routing::NoRoute { settings, .. } => *settings,
+            Routing::Preflight { settings, .. } | Routing::Unroutable { settings, .. } => *settings,
         }
     }
 }
@@ -88,7 +89,7 @@ pub(super) fn route<'a>(
         Ok(None) => lookup.no_route(),
         Err(fault) => {
             let settings = snapshot.unrouted_settings(listener, Some(lookup.host), None);
-            Routing::NoRoute { settings, fault, allow: None }
+            Routing::Unroutable { settings, fault, allow: None }
         }
     }
 }
@@ -139,12 +140,12 @@ impl<'a> RouteLookup<'a, '_> {
         let fault = |cause| Fault::new(cause, Phase::Route);
         let settings = self.unrouted_settings();
         if !self.snapshot.router.has_other_methods(self.host, self.path, self) {
-            return Routing::NoRoute { settings, fault: fault(Cause::DestinationNotFound), allow: None };
+            return Routing::Unroutable { settings, fault: fault(Cause::DestinationNotFound), allow: None };
         }
         let methods = self.snapshot.router.allowed_methods(self.host, self.path, self);
         let names: Vec<&str> = methods.iter().map(Method::as_str).collect();
         let allow = HeaderValue::from_str(&names.join(", ")).ok();
-        Routing::NoRoute { settings, fault: fault(Cause::MethodNotAllowed), allow }
+        Routing::Unroutable { settings, fault: fault(Cause::MethodNotAllowed), allow }
     }
 
     /// The settings of the response if no route has this host, path and method.

@@ -138,8 +138,8 @@ impl StreamTable {
         }
     }
 
-    /// Records the end of the request. Returns whether its stream already has a result: a counted response, or a reset
-    /// that was written. Otherwise the result follows, from a written frame or a disconnect.
+    /// Records the end of the request. Returns whether its response was counted or its reset was written. Otherwise the
+    /// frame observers have counted the stream as disconnected, or will count it.
     pub(super) fn finish(&self, stream: u32) -> bool {
         let mut table = self.0.lock();
         let Some((index, entry)) = table.find(stream) else { return true };

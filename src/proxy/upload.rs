@@ -281,8 +281,7 @@ impl Upload {
                     return Poll::Pending;
                 }
                 // The upstream may have sent a response before it stopped reading: the code that reads the response
-                // decides. Until the body has ended, the client is not watched: that would read the body as the next
-                // request.
+                // decides. Meanwhile the rest of the request body is left unread.
                 Poll::Ready(()) if conn.write_failed() => {
                     self.waiting = WaitingFor::Nothing;
                     return if self.ended { disconnected(client.poll_disconnect(cx)) } else { Poll::Pending };

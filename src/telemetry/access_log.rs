@@ -132,7 +132,7 @@ pub(crate) struct AccessRecord<'a> {
     pub upstream_status: Option<u16>,
     /// Bytes of the request body received.
     pub bytes_in: u64,
-    /// Bytes of the response body sent.
+    /// Bytes of the response body queued for the client, which may have disconnected before it received all of them.
     pub bytes_out: u64,
     /// The attempts, if there was more than one: a JSON list of objects with `server`, `cause` and `ms`.
     pub attempts: Option<&'a str>,

@@ -1,9 +1,10 @@
-//! The reasons for closing a connection or stream without a response.
+//! The reasons why a connection or stream closed while no response was being sent.
 //!
 //! The contract lists all of them; each has a variant and a counter here. Do not add a catch-all: a close that fits no
 //! variant is a defect.
 
-/// Why a connection or stream was closed without a response.
+/// Why a connection or stream closed while no response was being sent: before a request was complete, before its
+/// response, or idle after an earlier response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CloseReason {
     /// The client closed or reset the connection during a request.

@@ -91,7 +91,7 @@ pub(crate) const ABORTED: MetricDefinition = MetricDefinition::counter(
 pub(crate) const CLOSED_WITHOUT_RESPONSE: MetricDefinition = MetricDefinition::counter(
     "closed_without_response_total",
     &["cause"],
-    "Connections and HTTP/2 streams that ended without a response, by cause.",
+    "Connections and HTTP/2 streams that closed while no response was being sent, by cause.",
 );
 pub(crate) const DISCONNECTS: MetricDefinition = MetricDefinition::counter(
     "client_disconnects_total",
@@ -195,7 +195,7 @@ pub(crate) const ATTEMPTS: MetricDefinition = MetricDefinition::counter(
 pub(crate) const RETRIES: MetricDefinition = MetricDefinition::counter(
     "upstream_retries_total",
     &["upstream", "server", "result"],
-    "Retries: attempts other than the first of a request, by result.",
+    "Attempts after the first of a request, and first attempts that succeeded on another connection (reconnects), by result.",
 );
 pub(crate) const PHASES: MetricDefinition = MetricDefinition::histogram(
     "upstream_phase_duration_seconds",

@@ -51,7 +51,8 @@ impl Snapshot {
     /// `None` if the socket is not a TCP socket.
     fn read(descriptor: RawFd) -> Option<Snapshot> {
         let info = get_tcp_info(descriptor).ok()?;
-        // A client that is gone never acknowledges the FIN, which is one segment.
+        // One unacknowledged segment does not count: it may be only the FIN, or a GOAWAY, which a client that is gone
+        // never acknowledges.
         let holds_data = info.tcpi_notsent_bytes > 0 || info.tcpi_unacked > 1;
         Some(Snapshot { acknowledged: info.tcpi_bytes_acked, holds_data })
     }

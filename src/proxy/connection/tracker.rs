@@ -1,8 +1,8 @@
 //! Counts open connections across listeners, and assigns the slots within the connection limits. If no slot is free, the
 //! connection that has been idle longest is evicted.
 //!
-//! The counts follow the lifetimes of [`ConnectionGuard`] and [`ConnectionSlot`], so they cannot leak. The lock is taken
-//! when a connection opens and closes, not for requests.
+//! The counts follow the lifetimes of [`ConnectionGuard`] and [`ConnectionSlot`], so they cannot leak. The lock is
+//! taken when a connection opens and closes, and for requests only on connections over a limit.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -16,8 +16,9 @@ use crate::proxy::buffered_stream::{BODY_BUFFER_SIZE, BufferedStream, HEADER_BUF
 use crate::proxy::message::h1_writer;
 use crate::proxy::message::{BodyLength, CloseMode, ResponseHeadParts};
 
-/// Maximum number of bytes of pipelined requests that are read while an earlier request is served.
-const MAX_PIPELINED_BYTES: usize = 64 * 1024;
+/// Maximum number of bytes that are read ahead while only a disconnect is awaited: of the request body, or of pipelined
+/// requests.
+const MAX_READ_AHEAD: usize = 64 * 1024;
 
 /// Initial buffer size for a response header section; most sections fit.
 const TYPICAL_HEADER_BYTES: usize = 640;
@@ -203,9 +204,10 @@ impl DownstreamH1 {
         }
     }
 
-    /// Ready when the client has disconnected or closed its sending side. Reads pipelined requests up to 64 KiB.
+    /// Ready when the client has disconnected or closed its sending side. To notice that, reads ahead up to
+    /// [`MAX_READ_AHEAD`].
     pub(in crate::proxy) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.io.input.len() < MAX_PIPELINED_BYTES {
+        while self.io.input.len() < MAX_READ_AHEAD {
             match ready!(self.io.poll_fill(cx, HEADER_BUFFER_SIZE)) {
                 Ok(0) => {
                     self.half_closed = true;

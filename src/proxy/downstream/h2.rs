@@ -336,8 +336,8 @@ pub(in crate::proxy) struct StreamBudget {
 /// The result of adding a stream to a connection.
 pub(in crate::proxy) struct AddedStream {
     pub(in crate::proxy) budget: StreamBudget,
-    /// With the header list of this stream, the connection is within its limit.
-    pub(in crate::proxy) is_within_limit: bool,
+    /// The stream may be served: its header list is small, or with it the connection is within its limit.
+    pub(in crate::proxy) is_admitted: bool,
 }
 
 impl ConnectionBudget {
@@ -346,7 +346,7 @@ impl ConnectionBudget {
         let previous = self.total_header_bytes.fetch_add(header_bytes, Ordering::Relaxed);
         AddedStream {
             budget: StreamBudget { total_header_bytes: Arc::clone(&self.total_header_bytes), header_bytes },
-            is_within_limit: header_bytes <= SMALL_HEADER_LIST
+            is_admitted: header_bytes <= SMALL_HEADER_LIST
                 || previous + header_bytes <= MAX_CONNECTION_HEADERS,
         }
     }

@@ -391,7 +391,7 @@ impl Downstream {
         self.state = ResponseState::WriteTimeout;
     }
 
-    /// Number of bytes queued and not written.
+    /// Number of bytes that are queued and not yet passed to the kernel (HTTP/1) or to the `h2` crate.
     pub(super) fn unsent(&self) -> usize {
         by_protocol!(DownstreamProtocol, &self.protocol, side => side.unsent())
     }
@@ -422,7 +422,8 @@ impl Downstream {
         }
     }
 
-    /// Writes the queued bytes.
+    /// Passes the queued bytes to the kernel (HTTP/1) or to the `h2` crate, which writes them later: see
+    /// [`Downstream::poll_written`].
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.poll_flush(cx))
     }

@@ -80,7 +80,8 @@ pub(super) enum HeaderFields {
 }
 
 impl HeaderFields {
-    /// All fields in the order received, with the names as received.
+    /// All fields. HTTP/1: in the order received, with the names as received. HTTP/2: grouped by name; the values of
+    /// one name in the order received.
     pub(super) fn iter(&self) -> FieldIter<'_> {
         match self {
             HeaderFields::Raw(message_head) => FieldIter::Raw(RawFieldIter::new(message_head)),

@@ -316,7 +316,7 @@ impl H2Connection<'_> {
         }
     }
 
-    /// Why a connection closes on which no request arrived in time.
+    /// The close reason after an idle timeout or a frame timeout.
     const fn timeout_reason(&self) -> CloseReason {
         match self.over_limit {
             Some(_) => CloseReason::ConnectionLimitReached,
@@ -398,8 +398,8 @@ impl H2Connection<'_> {
             self.drain(None);
         }
         let header_list_size = header_list_size(request.headers());
-        let AddedStream { budget, is_within_limit } = self.budget.add_stream(header_list_size);
-        let rejection = match (self.over_limit, is_within_limit) {
+        let AddedStream { budget, is_admitted } = self.budget.add_stream(header_list_size);
+        let rejection = match (self.over_limit, is_admitted) {
             (Some(over_limit), _) => Some(over_connection_limit(over_limit)),
             (None, false) => Some(header_lists_too_large()),
             (None, true) => None,
