@@ -20,7 +20,7 @@ pub(super) struct SendQueue {
 
 /// The state of a send queue.
 #[derive(Clone, Copy, Debug)]
-struct Snapshot {
+struct QueueState {
     /// Number of bytes that the client has received.
     acknowledged: u64,
     /// More than a FIN waits in the queue.
@@ -35,26 +35,26 @@ impl SendQueue {
     /// Whether data waits for the client, which has received some since the last call or within the write timeout. Always
     /// false on a Unix socket, which has no such queue.
     pub(super) fn is_sending(&mut self, now: Instant) -> bool {
-        Snapshot::read(self.descriptor).is_some_and(|snapshot| self.observe(snapshot, now))
+        QueueState::read(self.descriptor).is_some_and(|state| self.observe(state, now))
     }
 
-    fn observe(&mut self, snapshot: Snapshot, now: Instant) -> bool {
-        if snapshot.acknowledged != self.acknowledged {
-            self.acknowledged = snapshot.acknowledged;
+    fn observe(&mut self, state: QueueState, now: Instant) -> bool {
+        if state.acknowledged != self.acknowledged {
+            self.acknowledged = state.acknowledged;
             self.received_at = now;
         }
-        snapshot.holds_data && now.saturating_duration_since(self.received_at) < self.write_timeout
+        state.holds_data && now.saturating_duration_since(self.received_at) < self.write_timeout
     }
 }
 
-impl Snapshot {
+impl QueueState {
     /// `None` if the socket is not a TCP socket.
-    fn read(descriptor: RawFd) -> Option<Snapshot> {
+    fn read(descriptor: RawFd) -> Option<QueueState> {
         let info = get_tcp_info(descriptor).ok()?;
         // One unacknowledged segment does not count: it may be only the FIN, or a GOAWAY, which a client that is gone
         // never acknowledges.
         let holds_data = info.tcpi_notsent_bytes > 0 || info.tcpi_unacked > 1;
-        Some(Snapshot { acknowledged: info.tcpi_bytes_acked, holds_data })
+        Some(QueueState { acknowledged: info.tcpi_bytes_acked, holds_data })
     }
 }
 
@@ -70,12 +70,12 @@ mod tests {
         let observed =
             [(0, 0, true), (29, 0, true), (30, 0, false), (31, 7, true), (60, 7, true), (61, 7, false)].map(
                 |(seconds, acknowledged, expected)| {
-                    let snapshot = Snapshot { acknowledged, holds_data: true };
-                    (queue.observe(snapshot, at(seconds)), expected)
+                    let state = QueueState { acknowledged, holds_data: true };
+                    (queue.observe(state, at(seconds)), expected)
                 },
             );
         assert!(observed.iter().all(|(is_sending, expected)| is_sending == expected), "{observed:?}");
-        assert!(!queue.observe(Snapshot { acknowledged: 9, holds_data: false }, at(62)), "empty");
+        assert!(!queue.observe(QueueState { acknowledged: 9, holds_data: false }, at(62)), "empty");
         assert!(!queue.is_sending(start), "not a socket");
     }
 }
