@@ -71,7 +71,7 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse
         edit_reply(reply, edits);
     }
     // A response that cannot be sent is not counted: the client disconnected, or another response was started.
-    if !exchange.client.claim_result() {
+    if !exchange.client.claim_response() {
         if let Outgoing::Relayed(forwarding, response, _) = outgoing {
             forwarding.release(response.conn);
         }

@@ -2,8 +2,8 @@
 //!
 //! Every request runs in a separate task, some streams never become a request, and the `h2` crate drops the streams of
 //! a closed connection. Only the order of the frames shows whether a client disconnected before its response.
-//! [`super::connection::h2`] reports the frames that were read and written. A stream gets at most one result: a
-//! counted response, a reset by the gateway, or a disconnect. Streams above the last one of a GOAWAY get none.
+//! [`super::connection::h2`] reports the frames that were read and written. A stream is counted at most once: as a
+//! response, as a reset by the gateway, or as a disconnect. Streams above the last one of a GOAWAY are not counted.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -57,7 +57,7 @@ enum State {
     /// There is no final response yet.
     Open,
     /// The final response is counted. Its HEADERS is not written yet, and may never be.
-    Answered,
+    Responded,
     /// HEADERS of the final response is written.
     HeadersWritten,
     /// The response is complete, or a reset was written.
@@ -101,7 +101,7 @@ impl StreamTable {
         let disconnected = entry.state == State::Open;
         entry.state = match entry.state {
             State::Open | State::Disconnected => State::Disconnected,
-            State::Answered | State::HeadersWritten | State::Ended => State::Ended,
+            State::Responded | State::HeadersWritten | State::Ended => State::Ended,
         };
         entry.wake();
         if entry.finished {
@@ -117,17 +117,17 @@ impl StreamTable {
         }
     }
 
-    /// Records that the final response is counted. Returns false, and then the response must not be counted, if the stream
-    /// already has another result. To be called before the response is queued.
-    pub(super) fn answer(&self, stream: u32) -> bool {
+    /// Claims the stream for its final response. Returns false if a disconnect or a reset was counted before: the
+    /// response must then not be counted. To be called before the response is queued.
+    pub(super) fn claim_response(&self, stream: u32) -> bool {
         let mut table = self.0.lock();
         // Without an entry it is unknown how the stream ends.
         let Some((_, entry)) = table.find(stream) else { return true };
-        let may_answer = matches!(entry.state, State::Open | State::Answered);
-        if may_answer {
-            entry.state = State::Answered;
+        let may_respond = matches!(entry.state, State::Open | State::Responded);
+        if may_respond {
+            entry.state = State::Responded;
         }
-        may_answer
+        may_respond
     }
 
     /// Announces an interim response, whose HEADERS must not be taken for the final response. To be called before it
@@ -143,12 +143,12 @@ impl StreamTable {
     pub(super) fn finish(&self, stream: u32) -> bool {
         let mut table = self.0.lock();
         let Some((index, entry)) = table.find(stream) else { return true };
-        let has_result = matches!(entry.state, State::Answered | State::HeadersWritten | State::Ended);
+        let response_counted = matches!(entry.state, State::Responded | State::HeadersWritten | State::Ended);
         entry.finished = true;
         if matches!(entry.state, State::Ended | State::Disconnected) {
             table.entries.remove(index);
         }
-        has_result
+        response_counted
     }
 
     /// Records a written HEADERS. Returns whether the `h2` crate generated this response.
@@ -160,7 +160,7 @@ impl StreamTable {
             return false;
         }
         let generated_by_library = entry.state == State::Open && !entry.accepted;
-        if matches!(entry.state, State::Open | State::Answered) {
+        if matches!(entry.state, State::Open | State::Responded) {
             entry.state = State::HeadersWritten;
         }
         if end_stream {
@@ -232,7 +232,7 @@ impl StreamTable {
 impl Entry {
     /// Whether the gateway may still send frames of a response.
     const fn is_open(&self) -> bool {
-        matches!(self.state, State::Open | State::Answered | State::HeadersWritten)
+        matches!(self.state, State::Open | State::Responded | State::HeadersWritten)
     }
 
     fn wake(&mut self) {

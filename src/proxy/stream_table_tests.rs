@@ -10,7 +10,7 @@ enum Event {
     /// The stream becomes a request.
     Accept,
     /// The response is counted and queued, unless the stream already has a result.
-    Answer,
+    Respond,
     /// The response headers are written.
     Headers,
     /// The end of the response is written.
@@ -19,7 +19,7 @@ enum Event {
     Finish,
 }
 
-use Event::{Accept, Answer, End, Finish, Headers, Reset};
+use Event::{Accept, End, Finish, Headers, Reset, Respond};
 
 const STREAM: u32 = 1;
 
@@ -28,15 +28,15 @@ fn orders() -> Vec<Vec<Event>> {
     let mut complete = Vec::new();
     let mut open = vec![Vec::new()];
     while let Some(order) = open.pop() {
-        for event in [Reset, Accept, Answer, Headers, End, Finish] {
+        for event in [Reset, Accept, Respond, Headers, End, Finish] {
             let causes: &[Event] = match event {
                 Reset | Accept => &[],
-                Answer | Finish => &[Accept],
-                Headers => &[Accept, Answer],
-                End => &[Accept, Answer, Headers],
+                Respond | Finish => &[Accept],
+                Headers => &[Accept, Respond],
+                End => &[Accept, Respond, Headers],
             };
             // The task responds before it ends; what it has queued may be written later.
-            if event == Answer && order.contains(&Finish) {
+            if event == Respond && order.contains(&Finish) {
                 continue;
             }
             if !order.contains(&event) && causes.iter().all(|cause| order.contains(cause)) {
@@ -53,18 +53,18 @@ fn orders() -> Vec<Vec<Event>> {
 fn replay(order: &[Event]) -> (usize, usize, Option<bool>) {
     let table = StreamTable::default();
     table.opened(STREAM);
-    let (mut responses, mut disconnects, mut has_result) = (0, 0, None);
+    let (mut responses, mut disconnects, mut response_counted) = (0, 0, None);
     for event in order {
         match event {
             Reset => disconnects += usize::from(table.reset_by_client(STREAM)),
             Accept => table.accept(STREAM),
-            Answer => responses += usize::from(table.answer(STREAM)),
+            Respond => responses += usize::from(table.claim_response(STREAM)),
             Headers => assert!(!table.headers_written(STREAM, false), "{order:?}"),
             End => table.end_written(STREAM),
-            Finish => has_result = Some(table.finish(STREAM)),
+            Finish => response_counted = Some(table.finish(STREAM)),
         }
     }
-    (responses, disconnects + table.connection_ended(), has_result)
+    (responses, disconnects + table.connection_ended(), response_counted)
 }
 
 #[test]
@@ -73,15 +73,15 @@ fn disconnect_is_counted_once_in_every_order_of_frames_and_tasks() {
     assert_eq!(orders.len(), 62);
     for order in orders {
         let position = |event| order.iter().position(|other| *other == event);
-        let is_answered_first = match (position(Answer), position(Reset)) {
-            (Some(answer), Some(reset)) => answer < reset,
+        let is_response_first = match (position(Respond), position(Reset)) {
+            (Some(response), Some(reset)) => response < reset,
             (Some(_), None) => true,
             (None, _) => false,
         };
-        let (responses, disconnects, has_result) = replay(&order);
-        let expected = (usize::from(is_answered_first), usize::from(!is_answered_first));
+        let (responses, disconnects, response_counted) = replay(&order);
+        let expected = (usize::from(is_response_first), usize::from(!is_response_first));
         assert_eq!((responses, disconnects), expected, "{order:?}");
-        if let (Some(true), false) = (has_result, is_answered_first) {
+        if let (Some(true), false) = (response_counted, is_response_first) {
             panic!("the disconnect would be counted twice: {order:?}");
         }
     }
@@ -99,8 +99,8 @@ fn entry_is_removed_when_the_request_and_its_frames_have_ended() {
                     let _ = table.reset_by_client(STREAM);
                 }
                 Accept => table.accept(STREAM),
-                Answer => {
-                    let _ = table.answer(STREAM);
+                Respond => {
+                    let _ = table.claim_response(STREAM);
                 }
                 Headers => {
                     let _ = table.headers_written(STREAM, false);

@@ -197,9 +197,10 @@ impl DownstreamH2 {
         }
     }
 
-    /// Makes the final response the result of the stream. Returns false if the stream already has one: a disconnect.
-    pub(in crate::proxy) fn claim_result(&self) -> bool {
-        self.table.answer(self.respond.stream_id().as_u32())
+    /// Claims the stream for its final response, which is then counted. Returns false if a disconnect was counted
+    /// before.
+    pub(in crate::proxy) fn claim_response(&self) -> bool {
+        self.table.claim_response(self.respond.stream_id().as_u32())
     }
 
     /// Queues the status code and header section of the final response.

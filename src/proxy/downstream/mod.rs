@@ -247,11 +247,11 @@ impl Downstream {
 
     /// Whether the final response may be counted and sent: no response has started, and no disconnect was counted. From
     /// then on a disconnect is not counted as one without a response.
-    pub(super) fn claim_result(&mut self) -> bool {
+    pub(super) fn claim_response(&mut self) -> bool {
         self.response_sender().is_some()
             && match &self.protocol {
                 DownstreamProtocol::H1(_) => true,
-                DownstreamProtocol::H2(h2) => h2.claim_result(),
+                DownstreamProtocol::H2(h2) => h2.claim_response(),
             }
     }
 

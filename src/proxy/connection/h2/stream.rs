@@ -76,11 +76,11 @@ impl StreamTask {
             Ok(request) => serve_guarded(&listener, source, &mut client, &request).await,
             Err(rejected) => reject_guarded(&listener, source, &mut client, rejected).await,
         }
-        let has_result = table.finish(stream_id);
+        let response_counted = table.finish(stream_id);
         match client.state() {
-            // The frame observers count a stream that has no result yet, and a malformed one.
+            // The frame observers count a stream without a counted response, and a malformed one.
             ResponseState::NotStarted => {}
-            ResponseState::Started | ResponseState::Disconnected if !has_result => {}
+            ResponseState::Started | ResponseState::Disconnected if !response_counted => {}
             _ if client.is_malformed() => {}
             state => record::count_disconnect(&listener.gateway, state),
         }
