@@ -406,7 +406,7 @@ impl<'a> Forwarding<'a> {
     fn keep_pinned(&mut self, pinned: PinnedLock, conn: UpstreamConn) {
         // The pinned connection was stale, and the request has no credentials: the new connection belongs to no user. It
         // is pooled under the same condition as every other connection.
-        if !conn.is_authenticated() {
+        if !conn.is_connection_authenticated() {
             return conn.release(&self.route.upstream);
         }
         let Some(idle) = conn.into_h1().and_then(UpstreamH1::into_idle) else { return };

@@ -49,7 +49,7 @@ pub(in crate::proxy) struct UpstreamH1 {
     upgrade_offered: bool,
     /// This request, or an earlier one, authenticates the connection (NTLM, Negotiate). It is pinned to its client, or
     /// closed after the response; it never returns to the pool.
-    never_pooled: bool,
+    connection_authenticated: bool,
 }
 
 /// A connection that can take another request.
@@ -76,7 +76,7 @@ impl UpstreamH1 {
             head_received: false,
             server_timeout: None,
             upgrade_offered: false,
-            never_pooled: false,
+            connection_authenticated: false,
         }
     }
 
@@ -88,7 +88,7 @@ impl UpstreamH1 {
         self.upgrade_offered = forwarding_info.offer.is_some();
         // A route may add credentials too.
         let added = forwarding_info.added_fields();
-        self.never_pooled |= request.authenticates_connection
+        self.connection_authenticated |= request.authenticates_connection
             || added.iter().any(|(name, value)| {
                 *name == AUTHORIZATION && authentication::authenticates_connection(value.as_bytes())
             });
@@ -288,7 +288,7 @@ impl UpstreamH1 {
     /// Returns the connection to the pool if it can take another request; closes it otherwise. A connection that a
     /// request has authenticated would give the next client that user's access.
     pub(in crate::proxy) fn release(self, upstream: &UpstreamRuntime) {
-        if self.never_pooled {
+        if self.connection_authenticated {
             return;
         }
         if let Some(idle) = self.into_idle() {
@@ -297,8 +297,8 @@ impl UpstreamH1 {
     }
 
     /// Whether a request has authenticated the connection: it may serve only the same client.
-    pub(in crate::proxy) const fn is_never_pooled(&self) -> bool {
-        self.never_pooled
+    pub(in crate::proxy) const fn is_connection_authenticated(&self) -> bool {
+        self.connection_authenticated
     }
 
     /// The connection, if the request and the response are complete and no input is left: bytes after the response could
@@ -310,8 +310,8 @@ impl UpstreamH1 {
     }
 
     /// Marks a connection that earlier requests of the client have authenticated.
-    pub(in crate::proxy) fn set_never_pooled(&mut self) {
-        self.never_pooled = true;
+    pub(in crate::proxy) fn set_connection_authenticated(&mut self) {
+        self.connection_authenticated = true;
     }
 }
 

@@ -106,7 +106,7 @@ impl UpstreamConn {
     /// An HTTP/1 connection that is pinned to the client: see [`super::pinned`].
     pub(super) fn pinned(stream: Stream, candidate: Candidate, framing: RequestFraming) -> Self {
         let mut h1 = UpstreamH1::new(stream, candidate, framing);
-        h1.set_never_pooled();
+        h1.set_connection_authenticated();
         UpstreamConn::H1(h1)
     }
 
@@ -282,9 +282,9 @@ impl UpstreamConn {
     }
 
     /// Whether a request has authenticated the connection (NTLM, Negotiate).
-    pub(super) const fn is_authenticated(&self) -> bool {
+    pub(super) const fn is_connection_authenticated(&self) -> bool {
         match self {
-            UpstreamConn::H1(h1) => h1.is_never_pooled(),
+            UpstreamConn::H1(h1) => h1.is_connection_authenticated(),
             UpstreamConn::H2(_) => false,
         }
     }
