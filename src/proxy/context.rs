@@ -409,7 +409,7 @@ impl<'a> Forwarding<'a> {
         if !conn.is_connection_authenticated() {
             return conn.release(&self.route.upstream);
         }
-        let Some(idle) = conn.into_h1().and_then(UpstreamH1::into_idle) else { return };
+        let Some(idle) = conn.into_h1().and_then(UpstreamH1::into_reusable) else { return };
         let permit = self.in_flight.as_mut().and_then(|in_flight| in_flight.permit.take());
         let concurrency = self.route.concurrency.as_ref();
         let permit = permit.zip(concurrency).map(|(permit, from)| OwnedPermit::continue_from(permit, from));

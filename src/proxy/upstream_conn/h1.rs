@@ -53,7 +53,7 @@ pub(in crate::proxy) struct UpstreamH1 {
 }
 
 /// A connection that can take another request.
-pub(in crate::proxy) struct IdleConnection {
+pub(in crate::proxy) struct ReusableConnection {
     pub(in crate::proxy) stream: Stream,
     pub(in crate::proxy) candidate: Candidate,
     /// How long the server keeps it, if it has announced that.
@@ -291,7 +291,7 @@ impl UpstreamH1 {
         if self.connection_authenticated {
             return;
         }
-        if let Some(idle) = self.into_idle() {
+        if let Some(idle) = self.into_reusable() {
             upstream.transport().release(idle.stream, &idle.candidate, idle.server_timeout);
         }
     }
@@ -303,10 +303,10 @@ impl UpstreamH1 {
 
     /// The connection, if the request and the response are complete and no input is left: bytes after the response could
     /// be read as the response to the next request (response smuggling).
-    pub(in crate::proxy) fn into_idle(self) -> Option<IdleConnection> {
+    pub(in crate::proxy) fn into_reusable(self) -> Option<ReusableConnection> {
         let reusable = self.request_complete && !self.write_failed && self.body.is_done() && self.keep_alive;
         let stream = if reusable { self.io.into_idle_stream() } else { None }?;
-        Some(IdleConnection { stream, candidate: self.candidate, server_timeout: self.server_timeout })
+        Some(ReusableConnection { stream, candidate: self.candidate, server_timeout: self.server_timeout })
     }
 
     /// Marks a connection that earlier requests of the client have authenticated.
