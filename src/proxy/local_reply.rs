@@ -73,7 +73,7 @@ pub(super) async fn send(
 pub(crate) fn render_h1(reply: &LocalReply, is_head_request: bool, closes: bool, now: SystemTime) -> Bytes {
     let mut out = BytesMut::new();
     let parts = response_head_parts(reply, false);
-    let body = parts.body_framing(Version::Http11, is_head_request);
+    let body = parts.sent_framing(Version::Http11, is_head_request);
     write_response_head(&mut out, &parts, body, (Version::Http11, !closes), |out| {
         write_reply_fields(&mut FieldWriter::Raw(out), reply, now);
     });

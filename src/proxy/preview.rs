@@ -152,7 +152,7 @@ impl CheckedResponse<'_> {
         let status = self.head.parsed.status;
         let length = conforming_length(forwarded, self.head.parsed.content_length);
         let parts = ResponseHeadParts { status, reason: None, length };
-        let framing = parts.body_framing(Version::Http11, *context.method == Method::HEAD);
+        let framing = parts.sent_framing(Version::Http11, *context.method == Method::HEAD);
         let mut out = BytesMut::new();
         write_response_head(&mut out, &parts, framing, (Version::Http11, true), |out| {
             fields.write(&mut FieldWriter::Raw(out));

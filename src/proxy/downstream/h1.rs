@@ -47,16 +47,17 @@ pub(in crate::proxy) struct DownstreamH1 {
     client_keep_alive: bool,
     /// The client waits for a 100 before it sends its body.
     awaits_continue: bool,
-    response_framing: BodyFraming,
+    sent_framing: SentFraming,
     close_after_response: bool,
     /// The client has closed its sending side (FIN).
     half_closed: bool,
     shutdown: ShutdownWatch,
 }
 
-/// How the client detects the end of the response body.
+/// The framing of a response as it is sent to the client: how the client detects the end of the body. The upstream may
+/// have used another one ([`crate::http::response_head::ResponseFraming`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) enum BodyFraming {
+pub(in crate::proxy) enum SentFraming {
     None,
     Length(u64),
     Chunked,
@@ -65,21 +66,21 @@ pub(in crate::proxy) enum BodyFraming {
 
 impl ResponseHeadParts<'_> {
     /// The framing of the response body (RFC 9112 6).
-    pub(in crate::proxy) const fn body_framing(
+    pub(in crate::proxy) const fn sent_framing(
         &self,
         version: Version,
         is_head_request: bool,
-    ) -> BodyFraming {
+    ) -> SentFraming {
         if self.status == 101 {
-            return BodyFraming::UntilClose;
+            return SentFraming::UntilClose;
         }
         let no_body = is_head_request || matches!(self.status, 204 | 304);
         match (self.length, version) {
-            (BodyLength::Absent, _) => BodyFraming::None,
-            (BodyLength::Exactly(_) | BodyLength::Unknown, _) if no_body => BodyFraming::None,
-            (BodyLength::Exactly(length), _) => BodyFraming::Length(length),
-            (BodyLength::Unknown, Version::Http11) => BodyFraming::Chunked,
-            (BodyLength::Unknown, Version::Http10) => BodyFraming::UntilClose,
+            (BodyLength::Absent, _) => SentFraming::None,
+            (BodyLength::Exactly(_) | BodyLength::Unknown, _) if no_body => SentFraming::None,
+            (BodyLength::Exactly(length), _) => SentFraming::Length(length),
+            (BodyLength::Unknown, Version::Http11) => SentFraming::Chunked,
+            (BodyLength::Unknown, Version::Http10) => SentFraming::UntilClose,
         }
     }
 }
@@ -89,7 +90,7 @@ impl ResponseHeadParts<'_> {
 pub(in crate::proxy) fn write_response_head(
     out: &mut BytesMut,
     parts: &ResponseHeadParts<'_>,
-    framing: BodyFraming,
+    framing: SentFraming,
     (version, keep_alive): (Version, bool),
     write_fields: impl FnOnce(&mut BytesMut),
 ) {
@@ -110,7 +111,7 @@ pub(in crate::proxy) fn write_response_head(
         }
         BodyLength::Exactly(_) | BodyLength::Absent | BodyLength::Unknown => {}
     }
-    if framing == BodyFraming::Chunked {
+    if framing == SentFraming::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
     match (keep_alive, version) {
@@ -132,7 +133,7 @@ impl DownstreamH1 {
             is_head_request: false,
             client_keep_alive: false,
             awaits_continue: false,
-            response_framing: BodyFraming::None,
+            sent_framing: SentFraming::None,
             close_after_response: false,
             half_closed: false,
             shutdown,
@@ -146,7 +147,7 @@ impl DownstreamH1 {
         self.is_head_request = parsed.method == http::Method::HEAD;
         self.client_keep_alive = parsed.keep_alive;
         self.awaits_continue = parsed.expect_continue && parsed.framing.has_body();
-        self.response_framing = BodyFraming::None;
+        self.sent_framing = SentFraming::None;
         self.close_after_response = false;
     }
 
@@ -159,7 +160,7 @@ impl DownstreamH1 {
         self.is_head_request = is_head_request;
         self.client_keep_alive = framing.is_some_and(|known| known.keep_alive);
         self.awaits_continue = framing.is_some_and(|known| known.expect_continue);
-        self.response_framing = BodyFraming::None;
+        self.sent_framing = SentFraming::None;
         self.close_after_response = framing.is_none();
     }
 
@@ -252,16 +253,16 @@ impl DownstreamH1 {
         parts: &ResponseHeadParts<'_>,
         write_fields: impl FnOnce(&mut BytesMut),
     ) {
-        self.response_framing = parts.body_framing(self.version, self.is_head_request);
+        self.sent_framing = parts.sent_framing(self.version, self.is_head_request);
         // The Connection field written here is binding, even if the client closes its sending side later: a pipelined
         // request may depend on it.
         self.close_after_response |=
-            self.response_framing == BodyFraming::UntilClose || self.half_closed || *self.shutdown.borrow();
+            self.sent_framing == SentFraming::UntilClose || self.half_closed || *self.shutdown.borrow();
         let keep_alive = self.client_keep_alive && !self.close_after_response;
         write_response_head(
             &mut self.io.output,
             parts,
-            self.response_framing,
+            self.sent_framing,
             (self.version, keep_alive),
             write_fields,
         );
@@ -273,9 +274,9 @@ impl DownstreamH1 {
             return true;
         }
         let out = &mut self.io.output;
-        match &mut self.response_framing {
-            BodyFraming::None => return false,
-            BodyFraming::Length(remaining) => {
+        match &mut self.sent_framing {
+            SentFraming::None => return false,
+            SentFraming::Length(remaining) => {
                 let length = data.len() as u64;
                 if length > *remaining {
                     return false;
@@ -283,27 +284,27 @@ impl DownstreamH1 {
                 *remaining -= length;
                 out.extend_from_slice(data);
             }
-            BodyFraming::Chunked => {
+            SentFraming::Chunked => {
                 h1_writer::write_hex(out, data.len());
                 out.extend_from_slice(b"\r\n");
                 out.extend_from_slice(data);
                 out.put_slice(b"\r\n");
             }
-            BodyFraming::UntilClose => out.extend_from_slice(data),
+            SentFraming::UntilClose => out.extend_from_slice(data),
         }
         true
     }
 
     /// Queues the end of the body. Returns false if the body is shorter than the declared length.
     pub(in crate::proxy) fn queue_response_end(&mut self) -> bool {
-        match self.response_framing {
-            BodyFraming::Length(remaining) => remaining == 0,
-            BodyFraming::Chunked => {
+        match self.sent_framing {
+            SentFraming::Length(remaining) => remaining == 0,
+            SentFraming::Chunked => {
                 self.io.output.extend_from_slice(b"0\r\n\r\n");
-                self.response_framing = BodyFraming::None;
+                self.sent_framing = SentFraming::None;
                 true
             }
-            BodyFraming::None | BodyFraming::UntilClose => true,
+            SentFraming::None | SentFraming::UntilClose => true,
         }
     }
 
@@ -318,9 +319,9 @@ impl DownstreamH1 {
     /// Truncates the response. Returns how the connection must close so that the client can detect the truncation.
     pub(in crate::proxy) fn abort(&mut self) -> CloseMode {
         self.close_after_response = true;
-        match self.response_framing {
-            BodyFraming::UntilClose => CloseMode::Reset,
-            BodyFraming::None | BodyFraming::Length(_) | BodyFraming::Chunked => CloseMode::Fin,
+        match self.sent_framing {
+            SentFraming::UntilClose => CloseMode::Reset,
+            SentFraming::None | SentFraming::Length(_) | SentFraming::Chunked => CloseMode::Fin,
         }
     }
 }
