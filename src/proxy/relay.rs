@@ -237,7 +237,7 @@ enum RelayStep {
 
 /// The state of a relay between its steps.
 struct Relay {
-    body_traits: BodyProperties,
+    body_properties: BodyProperties,
     /// The whole response was read and queued.
     response_ended: bool,
     /// The upload is polled: it sends the rest of the request body, then reports a client that disconnects.
@@ -255,12 +255,12 @@ async fn relay_body(
     exchange: &mut Exchange<'_>,
     forwarding: &mut Forwarding<'_>,
     response: &mut UpstreamResponse,
-    body_traits: BodyProperties,
+    body_properties: BodyProperties,
 ) -> DeliveryOutcome {
     let conn = &mut response.conn;
     let mut now = Instant::now();
     let mut relay = Relay {
-        body_traits,
+        body_properties,
         response_ended: false,
         polls_upload: true,
         last_progress: now,
@@ -313,7 +313,7 @@ async fn relay_body(
             // A client that half-closed may still read a delimited response; if it is gone, the next write fails. An
             // idle event stream has no next write, so a half-close counts as a disconnect there.
             Some(RelayStep::Upload(UploadEvent::ClientDisconnected)) => {
-                if exchange.client.is_h2() || body_traits.streaming || !body_traits.delimited {
+                if exchange.client.is_h2() || body_properties.streaming || !body_properties.delimited {
                     return DeliveryOutcome::ClientDisconnected;
                 }
                 relay.polls_upload = false;
@@ -403,7 +403,7 @@ impl Relay {
             return TimeLimit::new(at, Cause::ClientTooSlow, Phase::Relay);
         }
         let timeouts = forwarding.route.timeouts();
-        let idle = if self.body_traits.streaming { timeouts.stream_idle } else { timeouts.body_idle };
+        let idle = if self.body_properties.streaming { timeouts.stream_idle } else { timeouts.body_idle };
         // An upstream that still receives the request body is not idle.
         let last_activity = if self.polls_upload {
             self.last_progress.max(forwarding.upload.idle_since())
@@ -416,7 +416,7 @@ impl Relay {
     /// The limit on a client that still sends its request body. No limit applies if the response is a stream.
     fn upload_limit(&self, exchange: &Exchange<'_>, forwarding: &Forwarding<'_>) -> Option<TimeLimit> {
         let waits_for_client = self.polls_upload && forwarding.upload.waiting() == WaitingFor::Client;
-        (waits_for_client && !self.body_traits.streaming)
+        (waits_for_client && !self.body_properties.streaming)
             .then(|| forwarding.upload.idle_limit(&exchange.context.snapshot.client))
     }
 }
