@@ -73,14 +73,14 @@ pub(super) fn replay<'a>(
             replayed.unlimited += 1;
             continue;
         };
-        let subject = LogSubject { request, host, route, ipv6_prefix: config.client.ipv6_prefix };
+        let key_source = LogKeySource { request, host, route, ipv6_prefix: config.client.ipv6_prefix };
         let mut rules = Vec::new();
         for index in &route.rate_limits {
             let (Some(limiter), Some(limit)) = (limiters.get(*index), config.rate_limits.get(*index)) else {
                 continue;
             };
-            if !limiter.exempts(&subject) {
-                rules.push((*index, limit.name.as_str(), limiter, limiter.key(&subject)));
+            if !limiter.exempts(&key_source) {
+                rules.push((*index, limit.name.as_str(), limiter, limiter.key(&key_source)));
             }
         }
         *slot = evaluate(&mut replayed, request, &route.name, &rules);
@@ -167,14 +167,14 @@ fn whole_seconds(wait: Duration) -> u64 {
 }
 
 /// The parts of a rate limit key that a log contains.
-struct LogSubject<'a> {
+struct LogKeySource<'a> {
     request: &'a LoggedRequest,
     host: &'a str,
     route: &'a RouteConfig,
     ipv6_prefix: u8,
 }
 
-impl KeySource for LogSubject<'_> {
+impl KeySource for LogKeySource<'_> {
     fn client_ip(&self) -> Option<IpAddr> {
         self.request.client_ip
     }

@@ -26,10 +26,10 @@ use crate::upstream::timer::timeout_at;
 /// `on_failure: deny` fails.
 pub(super) async fn admit_with_backends(
     exchange: &mut Exchange<'_>,
-    subject: &RequestKeySource<'_>,
+    key_source: &RequestKeySource<'_>,
 ) -> Result<ResetCandidates, Fault> {
     let now = timestamp(Instant::now());
-    let mut checks = applicable_rules(subject);
+    let mut checks = applicable_rules(key_source);
     let mut debits = Debits::default();
     let admitted = debits.debit_all(&mut checks, now).await;
     if admitted != Ok(true) {
@@ -41,8 +41,8 @@ pub(super) async fn admit_with_backends(
         Ok(false) => return Err(denied_fault(&checks, exchange)),
         Err(BackendUnavailable) => {
             let evidence = Evidence::from_static("the rate-limit backend is unavailable");
-            if subject.route.config.upstream.is_some() {
-                subject.route.upstream_metrics.shed(Cause::LimiterUnavailable);
+            if key_source.route.config.upstream.is_some() {
+                key_source.route.upstream_metrics.shed(Cause::LimiterUnavailable);
             }
             return Err(Fault::new(Cause::LimiterUnavailable, Phase::Admit).with_evidence(evidence));
         }

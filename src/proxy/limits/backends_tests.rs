@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
 
 use super::super::key_source::KeyBody;
-use super::super::subject;
+use super::super::request_key_source;
 use super::*;
 use crate::config;
 use crate::limit::{
@@ -183,8 +183,8 @@ async fn admit(snapshot: &Snapshot) -> Result<ResetCandidates, Cause> {
         crate::http::reported_origin::ListenerOrigin { scheme: "http", port: 80, tls_version: None },
     );
     let mut exchange = Exchange::begin(&context, &mut client);
-    let subject = subject(&context, &snapshot.routes[0], &request, KeyBody::Absent);
-    admit_with_backends(&mut exchange, &subject).await.map_err(|fault| fault.cause())
+    let key_source = request_key_source(&context, &snapshot.routes[0], &request, KeyBody::Absent);
+    admit_with_backends(&mut exchange, &key_source).await.map_err(|fault| fault.cause())
 }
 
 /// Applies the limits to one request. Returns the cause if it is denied.
@@ -216,14 +216,14 @@ async fn all_rules_are_debited_or_none_across_backends() {
     let local_rule = &snapshot.routes[0].rate_limits[1];
     let request = request();
     let (route, ipv6_prefix) = (&snapshot.routes[0], snapshot.client.ipv6_prefix);
-    let subject = RequestKeySource {
+    let key_source = RequestKeySource {
         request: &request,
         client_ip: Some(CLIENT_IP),
         ipv6_prefix,
         route,
         body: KeyBody::Absent,
     };
-    let checks = applicable_rules(&subject);
+    let checks = applicable_rules(&key_source);
     let now = timestamp(Instant::now());
     assert_eq!(
         local_rule.limiter.current_state(checks[1].as_ref().unwrap().key, now).quota_state().remaining,

@@ -13,7 +13,7 @@ use crate::proxy::message::request::Request;
 use crate::snapshot::Route;
 use crate::snapshot::rate_limits::RateLimitRule;
 
-/// The subject of the rate limits: a request, and what its keys depend on.
+/// A request, and what its rate-limit keys depend on.
 #[derive(Clone, Copy)]
 pub(super) struct RequestKeySource<'a> {
     pub request: &'a Request,

@@ -60,7 +60,7 @@ pub(super) async fn admit(
         return Box::pin(admit_with_io(exchange, route, request)).await;
     }
     let reset_candidates =
-        admit_in_memory(exchange, &subject(exchange.context, route, request, KeyBody::Absent))?;
+        admit_in_memory(exchange, &request_key_source(exchange.context, route, request, KeyBody::Absent))?;
     Ok(Admitted { buffered_body: None, reset_candidates })
 }
 
@@ -81,8 +81,8 @@ async fn admit_with_io(
         false => BufferedBody::NotBuffered,
     };
     let body = key_body(&buffered);
-    let subject = subject(exchange.context, route, request, body);
-    if let Some((rule, evidence)) = subject.unreadable_body() {
+    let key_source = request_key_source(exchange.context, route, request, body);
+    if let Some((rule, evidence)) = key_source.unreadable_body() {
         // A rejected request consumes no quota, but the response reports the current state of the rules in memory.
         exchange.record.denied_by = Some(Arc::clone(rule));
         add_current_state(&mut exchange.response_headers, exchange.context, route, request);
@@ -90,9 +90,9 @@ async fn admit_with_io(
         return Err(Fault::new(Cause::MalformedBody, Phase::Admit).with_evidence(evidence).into());
     }
     let reset_candidates = if route.rate_limits.iter().any(|rule| rule.backend.is_some()) {
-        backends::admit_with_backends(exchange, &subject).await?
+        backends::admit_with_backends(exchange, &key_source).await?
     } else {
-        admit_in_memory(exchange, &subject)?
+        admit_in_memory(exchange, &key_source)?
     };
     let buffered_body = match buffered {
         BufferedBody::Read(upload) => Some(upload),
@@ -117,13 +117,13 @@ fn key_body(buffered: &BufferedBody) -> KeyBody<'_> {
 /// Applies the rate limits of a route whose rules all count in memory.
 fn admit_in_memory(
     exchange: &mut Exchange<'_>,
-    subject: &RequestKeySource<'_>,
+    key_source: &RequestKeySource<'_>,
 ) -> Result<ResetCandidates, Fault> {
     // The limits may have read the body, whatever the result: then `started` is too old. An old time would move the
     // counts of a later window back to an earlier one.
-    let waited = subject.route.limits_need_io;
+    let waited = key_source.route.limits_need_io;
     let now = timestamp(if waited { Instant::now() } else { exchange.context.started });
-    let mut checks = applicable_rules(subject);
+    let mut checks = applicable_rules(key_source);
     let admitted = debit_all(&mut checks, now);
     write_headers(exchange, &checks, now);
     if !admitted {
@@ -147,7 +147,7 @@ pub(super) fn add_current_state(
         return;
     }
     let now = timestamp(Instant::now());
-    let mut checks = applicable_rules(&subject(context, route, request, KeyBody::Absent));
+    let mut checks = applicable_rules(&request_key_source(context, route, request, KeyBody::Absent));
     // The body may be unread or unreadable: for a rule that reads it, this is the state of a key without the member.
     for check in
         checks.iter_mut().flatten().filter(|check| check.is_enforced() && check.rule.backend.is_none())
@@ -158,7 +158,7 @@ pub(super) fn add_current_state(
     headers::write(response_headers, context.snapshot.limit_headers, results, now, SystemTime::now());
 }
 
-fn subject<'a>(
+fn request_key_source<'a>(
     context: &RequestContext<'_>,
     route: &'a Route,
     request: &'a Request,
@@ -211,11 +211,11 @@ const fn shadow_decision(decision: &QuotaDecision) -> LimitDecision {
 
 type RuleChecks<'a> = [Option<RuleCheck<'a>>; MAX_RULES_PER_ROUTE];
 
-fn applicable_rules<'a>(subject: &RequestKeySource<'a>) -> RuleChecks<'a> {
+fn applicable_rules<'a>(key_source: &RequestKeySource<'a>) -> RuleChecks<'a> {
     let mut checks = [const { None }; MAX_RULES_PER_ROUTE];
-    let applicable = subject.route.rate_limits.iter().filter(|rule| !rule.limiter.exempts(subject));
+    let applicable = key_source.route.rate_limits.iter().filter(|rule| !rule.limiter.exempts(key_source));
     for (slot, rule) in checks.iter_mut().zip(applicable) {
-        *slot = Some(RuleCheck { rule, key: rule.limiter.key(subject), decision: None });
+        *slot = Some(RuleCheck { rule, key: rule.limiter.key(key_source), decision: None });
     }
     checks
 }
