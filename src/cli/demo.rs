@@ -1,7 +1,7 @@
 //! `demo`: runs the gateway in front of an embedded faulty upstream, on loopback, without a configuration file.
 //!
-//! It prints `curl` commands to try. The configuration is generated as text and loaded like a file; `--print-config`
-//! prints it.
+//! It prints `curl` commands to try, and the upstream sends the same list for `/`. The configuration is generated as text
+//! and loaded like a file; `--print-config` prints it.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -10,18 +10,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use super::run::{print_message, serve};
-use crate::config::{self, Config, ListenAddress};
-use crate::conformance::{
-    FaultyUpstream, ServerKind, UpstreamFault, success_routes, tls_servers, upstream_faults,
-};
+use crate::config::{self, Config};
+use crate::conformance::demo_page::examples;
+use crate::conformance::{FaultyUpstream, ServerKind, UpstreamFault, tls_servers, upstream_faults};
 use crate::server::boot::Listening;
 use crate::tls::cert_verification::CertVerification;
 
 /// The port of the demo if it is free.
 const DEFAULT_PORT: u16 = 8080;
-
-/// Keeps the output within one screen.
-const SHOWN_PER_CATEGORY: usize = 4;
 
 /// The options of `demo`.
 #[derive(Debug, clap::Args)]
@@ -61,7 +57,7 @@ pub(crate) fn run(options: &DemoOptions) -> ExitCode {
                     return ExitCode::FAILURE;
                 }
             }
-            serve(config, None, move |listening| print_examples(listening, &faults))
+            serve(config, None, print_examples)
         }
         Err(problems) => {
             // The configuration is generated, so a problem is a bug; the message shows which.
@@ -121,33 +117,13 @@ fn build_configuration(faulty_upstream: &FaultyUpstream, faults: &[UpstreamFault
     text
 }
 
-fn print_examples(listening: &Listening, faults: &[UpstreamFault]) {
+fn print_examples(listening: &Listening) {
     let Some(gateway) = listening.gateway.first() else { return };
-    let mut text = format!(
-        "\nstatusquo is in front of an upstream with {} faults. For each of them, the client gets a documented response.\n\n\
-         Successful responses:\n",
-        faults.len()
-    );
-    for route in success_routes() {
-        print_line(&mut text, gateway, &route.path, &route.description, route.status);
-    }
-    text.push_str("\nFaults (docs/faults.md lists all of them by name):\n");
-    for section in faults.chunk_by(|fault, next| fault.section == next.section) {
-        let shown = section.iter().filter(|fault| fault.request.is_plain_get());
-        for fault in shown.take(SHOWN_PER_CATEGORY) {
-            print_line(&mut text, gateway, &fault.path(), fault.description, fault.expect.outcome.status());
-        }
-    }
-    let _ = write!(
-        text,
-        "\nCounters:\n  curl -s http://{}/metrics | grep -v '^#' | grep errors_total\n\nStop with Ctrl-C.\n",
+    let text = format!(
+        "\n{}\nCounters:\n  curl -s http://{}/metrics | grep -v '^#' | grep errors_total\n\nStop with Ctrl-C.\n",
+        examples(&gateway.to_string()),
         listening.telemetry
     );
     // Standard output may be closed; serving continues.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
-}
-
-fn print_line(text: &mut String, gateway: &ListenAddress, path: &str, description: &str, code: u16) {
-    let url = format!("curl -i http://{gateway}{path}");
-    let _ = writeln!(text, "  {url:<56} # {code}: {description}");
 }

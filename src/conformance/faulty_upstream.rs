@@ -12,6 +12,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
 use super::cases::upstream_faults;
+use super::demo_page;
 use super::frames::frame_type::{DATA, HEADERS};
 use super::frames::{END_HEADERS, END_STREAM, STREAM_PLACEHOLDER, encode_frame};
 use super::payload::http_response;
@@ -66,7 +67,8 @@ impl FaultyUpstream {
             let upstream = match server_kind {
                 ServerKind::Scripted | ServerKind::Http1InsteadOfHttp2 | ServerKind::UnixScripted => {
                     ScriptedUpstream::by_request(move |request| {
-                        scripts.get(name(request)).cloned().unwrap_or_else(|| success_script(request))
+                        let script = scripts.get(name(request)).cloned().or_else(|| demo_page::page(request));
+                        script.unwrap_or_else(|| success_script(request))
                     })
                 }
                 ServerKind::Pooled => ScriptedUpstream::by_request(move |request| {

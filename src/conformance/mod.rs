@@ -9,7 +9,7 @@
 //!
 //! Reading order, upstream side: [`scripted_upstream`] (a listener that runs scripts), [`scripted_upstream_h2`] (the same
 //! over HTTP/2), [`recorder`] (what was received), [`unreachable_servers`] (refusing and unresponsive ports), [`scripted_name_server`] (DNS),
-//! [`tls_servers`] (invalid certificates), [`faulty_upstream`] (all faults behind a few addresses, for `demo`).
+//! [`tls_servers`] (invalid certificates), [`faulty_upstream`] (all faults behind a few addresses, for `demo`), [`demo_page`] (what to try with them).
 //! `script_runner` and `accepted_connection` execute the scripts.
 //!
 //! Client side: [`runner`] (runs a case), [`mod@gateway_stream`] (the connection, plain or TLS), [`response_reader`] (a strict response parser), [`contract_check`] (checks error responses), [`frames`] and [`hpack`].
@@ -17,6 +17,7 @@
 pub(crate) mod case;
 pub(crate) mod cases;
 pub mod contract_check;
+pub(crate) mod demo_page;
 pub(crate) mod faulty_upstream;
 pub mod frames;
 pub(crate) mod gateway_stream;

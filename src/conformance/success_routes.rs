@@ -89,8 +89,8 @@ fn path_number(path: &str, prefix: &str) -> Option<u64> {
     path.strip_prefix(prefix)?.parse().ok()
 }
 
-/// Removes the body from a step; returns whether anything remains.
-fn keep_header_section(step: &mut Step) -> bool {
+/// Removes the body of a response to HEAD from a step; returns whether anything remains.
+pub(super) fn keep_header_section(step: &mut Step) -> bool {
     match step {
         Step::Write(bytes) if bytes.starts_with(b"HTTP/1.1 ") => {
             let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");

@@ -155,7 +155,7 @@ fn codes_reads_the_default_file_and_only_built_in_contracts_need_none() {
 
 #[test]
 fn demo_commands_all_run_and_match_the_contract() {
-    let mut demo = DemoProcess::start();
+    let mut demo = DemoProcess::start(&[]);
     let lines = demo.lines(|line| line.contains("curl"), 10);
     for line in &lines {
         let url =
@@ -169,13 +169,33 @@ fn demo_commands_all_run_and_match_the_contract() {
     assert!(lines.len() >= 10, "{lines:#?}");
 }
 
+#[test]
+fn demo_sends_its_list_as_the_page_at_the_root() {
+    // The other test may take the default port.
+    let mut demo = DemoProcess::start(&["--port", "0"]);
+    let output = BufReader::new(demo.0.stdout.take().unwrap());
+    let lines: Vec<String> =
+        output.lines().map_while(Result::ok).take_while(|line| line != "Counters:").collect();
+    let address = lines.iter().find_map(|line| line.trim().strip_prefix("curl -i http://")?.split_once('/'));
+    let (address, _) = address.unwrap();
+    let mut client = Client::connect(address.parse().unwrap(), Default::default());
+    client.send(format!("GET / HTTP/1.1\r\nhost: {address}\r\n\r\n"));
+    let page = client.read(SentRequest::Http11("GET"));
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/plain")));
+    let text = String::from_utf8(page.body).unwrap();
+    // Between empty lines.
+    let printed = format!("{}\n", lines.join("\n").trim());
+    assert_eq!(text, printed);
+    assert!(text.lines().count() > 20, "{text}");
+}
+
 /// A running `demo`; ended on drop.
 struct DemoProcess(Child);
 
 impl DemoProcess {
-    fn start() -> DemoProcess {
+    fn start(options: &[&str]) -> DemoProcess {
         let mut command = Command::new(env!("CARGO_BIN_EXE_statusquo"));
-        command.arg("demo").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.arg("demo").args(options).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         DemoProcess(command.spawn().unwrap())
     }
 
