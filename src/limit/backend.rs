@@ -91,8 +91,51 @@ pub struct DebitReply {
     pub debited_at: Timestamp,
 }
 
+impl DebitReply {
+    /// Whether everything was debited.
+    pub fn admits_all(&self) -> bool {
+        self.decisions.iter().all(|decision| decision.retry_after().is_none())
+    }
+}
+
+/// A failed [`Backend::debit`].
+#[derive(Debug)]
+pub struct DebitError {
+    /// Why it failed.
+    pub error: BackendError,
+    /// The debit, if the backend may still make it.
+    pub late: Option<LateDebit>,
+}
+
+impl From<BackendError> for DebitError {
+    fn from(error: BackendError) -> Self {
+        DebitError { error, late: None }
+    }
+}
+
+/// A debit that was pending at the timeout. If the backend makes it later, the debit is undone, unless it is kept.
+pub struct LateDebit(Box<dyn FnOnce() + Send + Sync>);
+
+impl LateDebit {
+    /// `keep` is called to keep the debit, and otherwise dropped.
+    pub fn new(keep: impl FnOnce() + Send + Sync + 'static) -> Self {
+        LateDebit(Box::new(keep))
+    }
+
+    /// Keeps the debit, because its request was admitted.
+    pub fn keep(self) {
+        (self.0)();
+    }
+}
+
+impl Debug for LateDebit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LateDebit(..)")
+    }
+}
+
 /// A pending call to a backend.
-pub type BackendFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackendError>> + Send + 'a>>;
+pub type BackendFuture<'a, T, E = BackendError> = Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
 
 /// A backend that keeps states for several gateways. It survives reloads while its settings are equal.
 pub trait Backend: Debug + Send + Sync {
@@ -109,7 +152,7 @@ pub trait Backend: Debug + Send + Sync {
     fn on_failure(&self) -> OnFailure;
 
     /// Debits all keys, or none if one of them denies. Atomic if all keys are on one node.
-    fn debit<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, DebitReply>;
+    fn debit<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, DebitReply, DebitError>;
 
     /// Undoes an allowed [`Backend::debit`]. `at` is its [`DebitReply::debited_at`].
     fn refund<'a>(&'a self, requests: &'a [DebitRequest<'a>], at: Timestamp) -> BackendFuture<'a, ()>;

@@ -21,7 +21,9 @@ pub(crate) mod state_table;
 pub(crate) mod timestamp;
 pub(crate) mod window;
 
-pub use backend::{Backend, BackendError, BackendFuture, DebitReply, DebitRequest, OnFailure};
+pub use backend::{
+    Backend, BackendError, BackendFuture, DebitError, DebitReply, DebitRequest, LateDebit, OnFailure,
+};
 pub use credential::Credential;
 pub use key::{Key, KeyPart, KeySource, Secret};
 pub use limit_table::{Algorithm, LimitTable};

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::commands_explain::{explain, explained_response, response_json};
 use super::prelude::*;
@@ -169,6 +169,43 @@ fn stalled_redis_costs_one_timeout_then_nothing() {
     redis.resume();
     wait_for_redis(&gateway, "/");
     gateway.expect_metrics_match_responses();
+}
+
+/// Waits until the keys in Redis are `count` and none of them has any usage: each bucket is full again at a time that has passed.
+#[track_caller]
+fn wait_for_full_buckets(redis: &RedisServer, count: usize) {
+    let deadline = Instant::now() + limit();
+    loop {
+        let states: Vec<String> = redis.keys().iter().map(|key| redis.command(&["GET", key])).collect();
+        let full_at = |state: &String| state.split(' ').next().and_then(|text| text.parse::<u64>().ok());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        if states.len() == count && states.iter().all(|state| full_at(state).is_some_and(|at| at < now)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "keys at {now}: {states:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn request_denied_because_redis_hangs_consumes_nothing_when_redis_goes_on() {
+    // Five failures open the circuit: the connection of the calls that are late is then no longer used.
+    for requests in [3, 7] {
+        let (upstream, redis) = (ok_upstream("fine"), RedisServer::start());
+        let rule = "key: [\"header:x-id\"], allow: 3 per 1h";
+        let store_options = "timeout: 300ms, on_failure: deny";
+        let gateway = with_redis_rule(&upstream, &redis.url(), store_options, rule).start();
+        let mut client = gateway.client();
+        let mut send = |_| client.request("GET", "/", "x-id: a\r\n", "").status;
+        redis.pause();
+        assert_eq!((0..requests).map(&mut send).collect::<Vec<u16>>(), vec![503; requests]);
+        let timeouts = [("store", "shared"), ("kind", "timeout")];
+        gateway.expect_metric("rate_limit_store_errors_total", &timeouts, requests.min(5) as f64);
+        redis.resume();
+        wait_for_full_buckets(&redis, 1);
+        wait_for_redis(&gateway, "/another-key");
+        assert_eq!((0..4).map(&mut send).collect::<Vec<u16>>(), [200, 200, 200, 429]);
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! replies in time, and reconnects when the [`super::breaker`] has opened. Requests never wait for it. A
 //! [`BackendObserver`] is notified of every call.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,11 +20,13 @@ use super::address::Address;
 use super::breaker::Breaker;
 use super::connection::{self, RedisConnection};
 use super::deny_cache::DenyCache;
+use super::late_debit::{LateReplies, OwnedRequest};
 use super::reply;
 use super::script::{self, ScriptOperation};
+use super::timeout::with_timeout;
 use crate::limit::{
-    Backend, BackendError, BackendFuture, DebitReply, DebitRequest, OnFailure, QuotaDecision, Secret,
-    Timestamp,
+    Backend, BackendError, BackendFuture, DebitError, DebitReply, DebitRequest, OnFailure, QuotaDecision,
+    Secret, Timestamp,
 };
 
 /// The configured settings. The backend survives reloads while they are equal.
@@ -67,11 +70,31 @@ struct BackendInner {
     breaker: Mutex<Breaker>,
     connection: ArcSwapOption<(u64, RedisConnection)>,
     deny_cache: DenyCache,
+    late_replies: LateReplies,
     /// Notified when the breaker opens.
     breaker_opened: Notify,
     /// Whether a connection was attempted.
     connect_attempted: watch::Sender<bool>,
     observer: Box<dyn BackendObserver>,
+}
+
+/// A debit with its reply, and what is needed to undo it.
+struct MadeDebit {
+    backend: Arc<BackendInner>,
+    connection: RedisConnection,
+    requests: Vec<OwnedRequest>,
+    reply: DebitReply,
+}
+
+impl MadeDebit {
+    /// Refunds what was debited, on the same connection: it has just replied, and a new one may lead to another server.
+    async fn undo(self) {
+        if self.reply.admits_all() {
+            let requests: Vec<_> = self.requests.iter().map(OwnedRequest::as_request).collect();
+            // If this fails, the debit stays: the client gets less than its quota, never more.
+            let _ = self.backend.refund(&self.connection, &requests, self.reply.debited_at).await;
+        }
+    }
 }
 
 /// Timeout for connecting, with TLS handshake and authentication.
@@ -86,6 +109,7 @@ impl RedisBackend {
             breaker: Mutex::default(),
             connection: ArcSwapOption::empty(),
             deny_cache: DenyCache::default(),
+            late_replies: LateReplies::default(),
             breaker_opened: Notify::new(),
             connect_attempted: watch::Sender::new(false),
             observer,
@@ -144,7 +168,7 @@ impl Backend for RedisBackend {
         self.inner.settings.on_failure
     }
 
-    fn debit<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, DebitReply> {
+    fn debit<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, DebitReply, DebitError> {
         Box::pin(async move {
             let deny_cache = &self.inner.deny_cache;
             let now = Instant::now();
@@ -157,7 +181,7 @@ impl Backend for RedisBackend {
                     deny_cache.update(requests, &reply.decisions, Instant::now());
                     Ok(reply)
                 }
-                // Denials remain in force while the backend is unavailable.
+                // Denials remain in force while the backend is unavailable. A late debit is then undone.
                 Err(error) => deny_cache.get_stale(requests, now).map(cached).ok_or(error),
             }
         })
@@ -165,11 +189,8 @@ impl Backend for RedisBackend {
 
     fn refund<'a>(&'a self, requests: &'a [DebitRequest<'a>], at: Timestamp) -> BackendFuture<'a, ()> {
         Box::pin(async move {
-            let operation = ScriptOperation::Refund(at);
             let inner = &self.inner;
-            inner
-                .call(|connection| async move { inner.run(&connection, operation, requests).await.map(drop) })
-                .await
+            inner.call(|connection| async move { inner.refund(&connection, requests, at).await }, drop).await
         })
     }
 
@@ -180,22 +201,40 @@ impl Backend for RedisBackend {
             let delete = |connection: RedisConnection| async move {
                 connection.delete(prefix, requests).await.map_err(|error| connection::classify_error(&error))
             };
-            self.inner.call(delete).await
+            self.inner.call(delete, drop).await
         })
     }
 }
 
 impl BackendInner {
-    async fn debit(&self, requests: &[DebitRequest<'_>]) -> Result<DebitReply, BackendError> {
-        self.call(|connection| async move {
-            if !connection.is_cluster() {
-                return self.take_group(&connection, requests).await;
-            }
-            let groups = group_by_key(requests);
-            let replies = join_all(groups.iter().map(|group| self.take_group(&connection, group))).await;
-            self.combine(&connection, requests, &groups, replies).await
-        })
-        .await
+    async fn debit(self: &Arc<Self>, requests: &[DebitRequest<'_>]) -> Result<DebitReply, DebitError> {
+        // The call owns what it needs, because it outlives the request if it is late.
+        let backend = Arc::clone(self);
+        let requests: Vec<OwnedRequest> = requests.iter().map(OwnedRequest::copy_of).collect();
+        let make = |connection: RedisConnection| async move {
+            let borrowed: Vec<_> = requests.iter().map(OwnedRequest::as_request).collect();
+            let reply = backend.debit_on(&connection, &borrowed).await?;
+            Ok(MadeDebit { backend, connection, requests, reply })
+        };
+        let mut late = None;
+        let made = self
+            .call(make, |pending| late = self.late_replies.undo_unless_kept(pending, MadeDebit::undo))
+            .await;
+        made.map(|made| made.reply).map_err(|error| DebitError { error, late })
+    }
+
+    /// Debits all keys, on one node or several.
+    async fn debit_on(
+        &self,
+        connection: &RedisConnection,
+        requests: &[DebitRequest<'_>],
+    ) -> Result<DebitReply, BackendError> {
+        if !connection.is_cluster() {
+            return self.take_group(connection, requests).await;
+        }
+        let groups = group_by_key(requests);
+        let replies = join_all(groups.iter().map(|group| self.take_group(connection, group))).await;
+        self.combine(connection, requests, &groups, replies).await
     }
 
     /// Combines the decisions of several nodes. Refunds the debits of some groups if another one denied or failed.
@@ -206,13 +245,11 @@ impl BackendInner {
         groups: &[Vec<DebitRequest<'_>>],
         replies: Vec<Result<DebitReply, BackendError>>,
     ) -> Result<DebitReply, BackendError> {
-        let admits_all =
-            |reply: &DebitReply| reply.decisions.iter().all(|decision| decision.retry_after().is_none());
-        let all = replies.iter().all(|reply| reply.as_ref().is_ok_and(admits_all));
+        let all = replies.iter().all(|reply| reply.as_ref().is_ok_and(DebitReply::admits_all));
         if !all {
             for (group, reply) in groups.iter().zip(&replies) {
                 if let Ok(reply) = reply
-                    && admits_all(reply)
+                    && reply.admits_all()
                 {
                     // If the refund fails, the debit stays: the limit is then stricter, never weaker.
                     let _ =
@@ -246,12 +283,14 @@ impl BackendInner {
         reply::parse(requests, &self.run_script(connection, ScriptOperation::Debit, requests).await?)
     }
 
-    async fn run(
+    /// Undoes a debit made at this time of the server's clock.
+    async fn refund(
         &self,
         connection: &RedisConnection,
-        operation: ScriptOperation,
         requests: &[DebitRequest<'_>],
+        at: Timestamp,
     ) -> Result<(), BackendError> {
+        let operation = ScriptOperation::Refund(at);
         if !connection.is_cluster() {
             return self.run_script(connection, operation, requests).await.map(drop);
         }
@@ -271,10 +310,15 @@ impl BackendInner {
         reply.map_err(|error| connection::classify_error(&error))
     }
 
-    /// Runs `operation` within the timeout if the circuit is closed, and records the result.
-    async fn call<'a, T, F>(&'a self, operation: impl FnOnce(RedisConnection) -> F) -> Result<T, BackendError>
+    /// Runs `operation` within the timeout if the circuit is closed, and records the result. After the timeout `late` gets the
+    /// operation, which is still pending.
+    async fn call<T, F>(
+        &self,
+        operation: impl FnOnce(RedisConnection) -> F,
+        late: impl FnOnce(Pin<Box<F>>),
+    ) -> Result<T, BackendError>
     where
-        F: Future<Output = Result<T, BackendError>> + 'a,
+        F: Future<Output = Result<T, BackendError>>,
     {
         let current = self.connection.load_full();
         let current_id = self.breaker.lock().connection();
@@ -283,9 +327,11 @@ impl BackendInner {
             return Err(BackendError::CircuitOpen);
         };
         let start = Instant::now();
-        let result = with_timeout(self.settings.timeout, operation(connection.clone()))
-            .await
-            .unwrap_or(Err(BackendError::Timeout));
+        let mut pending = Box::pin(operation(connection.clone()));
+        let result = with_timeout(self.settings.timeout, pending.as_mut()).await.unwrap_or_else(|| {
+            late(pending);
+            Err(BackendError::Timeout)
+        });
         let elapsed = start.elapsed();
         match &result {
             Ok(_) => {
@@ -373,12 +419,4 @@ fn group_by_key<'a>(requests: &[DebitRequest<'a>]) -> Vec<Vec<DebitRequest<'a>>>
         }
     }
     groups
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "timeouts are a few milliseconds, and the coarse timer may be 20 ms late"
-)]
-async fn with_timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(limit, future).await.ok()
 }

@@ -14,7 +14,10 @@ use super::{
     shadow_decision, write_headers,
 };
 use crate::contract::{Cause, Evidence, Fault, Phase};
-use crate::limit::{Backend, BackendError, DebitReply, DebitRequest, OnFailure, Timestamp};
+use crate::limit::{
+    Backend, BackendError, BackendFuture, DebitError, DebitReply, DebitRequest, LateDebit, OnFailure,
+    Timestamp,
+};
 use crate::snapshot::rate_limits::timestamp;
 use crate::telemetry::LimitDecision;
 use crate::upstream::timer::timeout_at;
@@ -37,7 +40,7 @@ pub(super) async fn admit_with_backends(
     }
     write_headers(exchange, &checks, now);
     match admitted {
-        Ok(true) => {}
+        Ok(true) => debits.late.drain(..).for_each(LateDebit::keep),
         Ok(false) => return Err(denied_fault(&checks, exchange)),
         Err(BackendUnavailable) => {
             let evidence = Evidence::from_static("the rate-limit backend is unavailable");
@@ -89,6 +92,8 @@ struct Debits {
     uncounted: Vec<usize>,
     /// To be debited in memory, because the backend failed and has `on_failure: local`.
     fallback_in_memory: Vec<usize>,
+    /// What a backend may still debit after its timeout. Undone when dropped, so that a denied request consumes nothing.
+    late: Vec<LateDebit>,
 }
 
 impl Debits {
@@ -120,11 +125,14 @@ impl Debits {
         let requests = backend_requests(checks, &indices);
         let reply = with_timeout(backend.as_ref(), backend.debit(&requests)).await;
         let reply = reply.and_then(|reply| {
-            if reply.decisions.len() == requests.len() { Ok(reply) } else { Err(BackendError::InvalidReply) }
+            let is_complete = reply.decisions.len() == requests.len();
+            is_complete.then_some(reply).ok_or(BackendError::InvalidReply.into())
         });
+        let reply = reply.map_err(|DebitError { late, .. }| self.late.extend(late));
         match (reply, backend.on_failure()) {
-            (Ok(DebitReply { decisions, debited_at: at }), _) => {
-                let admitted = decisions.iter().all(|decision| decision.retry_after().is_none());
+            (Ok(reply), _) => {
+                let admitted = reply.admits_all();
+                let DebitReply { decisions, debited_at: at } = reply;
                 for (index, decision) in indices.iter().zip(decisions) {
                     if let Some(Some(check)) = checks.get_mut(*index) {
                         check.decision = Some(decision);
@@ -239,26 +247,26 @@ fn backend_requests<'a>(checks: &RuleChecks<'a>, indices: &[usize]) -> Vec<Debit
 /// Counts an admitted request in a backend, for a rule in shadow mode.
 async fn take_shadow(check: &RuleCheck<'_>, backend: &dyn Backend, now: Timestamp) {
     let request = [check.rule.limiter.debit_request(check.key)];
-    let decision =
-        match with_timeout(backend, backend.debit(&request)).await.as_ref().map(|reply| &reply.decisions[..])
-        {
-            Ok([decision]) => shadow_decision(decision),
-            Ok(_) | Err(_) => match backend.on_failure() {
-                OnFailure::Local => shadow_decision(&check.rule.limiter.debit(check.key, now)),
-                OnFailure::Allow | OnFailure::Deny => LimitDecision::FailedOpen,
-            },
-        };
+    let reply = with_timeout(backend, backend.debit(&request)).await;
+    let reply = reply.map_err(|DebitError { late, .. }| late.map(LateDebit::keep));
+    let decision = match reply.as_ref().map(|reply| &reply.decisions[..]) {
+        Ok([decision]) => shadow_decision(decision),
+        Ok(_) | Err(_) => match backend.on_failure() {
+            OnFailure::Local => shadow_decision(&check.rule.limiter.debit(check.key, now)),
+            OnFailure::Allow | OnFailure::Deny => LimitDecision::FailedOpen,
+        },
+    };
     check.rule.metrics.record(decision);
 }
 
 /// Limits the time of a call to a backend. The backend applies the same timeout; this one is for a backend that does not.
-async fn with_timeout<T>(
+async fn with_timeout<T, E: From<BackendError>>(
     backend: &dyn Backend,
-    reply: crate::limit::BackendFuture<'_, T>,
-) -> Result<T, BackendError> {
+    reply: BackendFuture<'_, T, E>,
+) -> Result<T, E> {
     timeout_at(Instant::now() + backend.timeout() + TIMEOUT_MARGIN, reply)
         .await
-        .unwrap_or(Err(BackendError::Timeout))
+        .unwrap_or_else(|| Err(BackendError::Timeout.into()))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::super::key_source::KeyBody;
 use super::super::request_key_source;
@@ -30,6 +31,8 @@ struct FakeBackend {
     counts: Mutex<HashMap<(String, u128), u32>>,
     failure: Mutex<Option<BackendError>>,
     hangs: bool,
+    /// Whether a failed debit may still be made, and how many of those were kept.
+    late: Option<Arc<AtomicUsize>>,
     on_failure: OnFailure,
     calls: Mutex<Vec<String>>,
 }
@@ -40,6 +43,7 @@ impl FakeBackend {
             counts: Mutex::default(),
             failure: Mutex::default(),
             hangs: false,
+            late: None,
             on_failure,
             calls: Mutex::default(),
         })
@@ -78,14 +82,16 @@ impl Backend for FakeBackend {
         self.on_failure
     }
 
-    fn debit<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, DebitReply> {
+    fn debit<'a>(&'a self, requests: &'a [DebitRequest<'a>]) -> BackendFuture<'a, DebitReply, DebitError> {
         self.record_call("debit", requests);
         Box::pin(async move {
             if self.hangs {
                 std::future::pending::<()>().await;
             }
-            if let Some(failure) = *self.failure.lock().unwrap() {
-                return Err(failure);
+            if let Some(error) = *self.failure.lock().unwrap() {
+                let count = |kept: Arc<AtomicUsize>| move || kept.store(kept.load(Relaxed) + 1, Relaxed);
+                let late = self.late.clone().map(|kept| LateDebit::new(count(kept)));
+                return Err(DebitError { error, late });
             }
             let mut counts = self.counts.lock().unwrap();
             let decide = |request: &DebitRequest<'_>, taken: u32| {
@@ -278,6 +284,33 @@ async fn failing_backend_follows_on_failure() {
         assert_eq!(try_admit(&open).await, None);
         assert_eq!(try_admit(&closed).await, Some(Cause::LimiterUnavailable));
     }
+}
+
+#[tokio::test]
+async fn late_debit_is_kept_only_if_the_request_was_admitted() {
+    let kept = Arc::<AtomicUsize>::default();
+    let late = |on_failure| {
+        let mut backend = FakeBackend::failing(on_failure);
+        Arc::get_mut(&mut backend).unwrap().late = Some(Arc::clone(&kept));
+        backend
+    };
+    let kept_after = async |snapshot: &Snapshot| {
+        let cause = try_admit(snapshot).await;
+        (cause, kept.swap(0, Relaxed), Arc::strong_count(&kept))
+    };
+    let deny = snapshot(vec![rule("a", 1, Some(&late(OnFailure::Deny)), LimiterMode::Enforce)]);
+    // A reference each: this test, and the backend.
+    assert_eq!(kept_after(&deny).await, (Some(Cause::LimiterUnavailable), 0, 2));
+    drop(deny);
+    let allow = snapshot(vec![rule("a", 1, Some(&late(OnFailure::Allow)), LimiterMode::Enforce)]);
+    assert_eq!(kept_after(&allow).await, (None, 1, 2));
+    drop(allow);
+    let local = snapshot(vec![rule("a", 1, Some(&late(OnFailure::Local)), LimiterMode::Enforce)]);
+    assert_eq!(kept_after(&local).await, (None, 1, 2));
+    assert_eq!(kept_after(&local).await, (Some(Cause::RateLimited), 0, 2));
+    drop(local);
+    let shadow = snapshot(vec![rule("a", 1, Some(&late(OnFailure::Deny)), LimiterMode::Shadow)]);
+    assert_eq!(kept_after(&shadow).await, (None, 1, 2));
 }
 
 #[tokio::test]
