@@ -81,6 +81,32 @@ pub(crate) fn report(at: &Place<'_>, file: &ContractFile, problem: &ContractProb
     }
 }
 
+/// The keys of a contract without whose problems this one might not exist.
+pub(crate) fn depends_on(problem: &ContractProblem) -> &'static [&'static str] {
+    match problem {
+        ContractProblem::MissingTarget { .. } => &["codes", "causes", "statuses"],
+        ContractProblem::UndocumentedCauseCode { .. } | ContractProblem::UndocumentedStatusRow { .. } => {
+            &["codes"]
+        }
+        ContractProblem::MissingType { .. } => &["codes", "types"],
+        ContractProblem::UnlistedType { .. } | ContractProblem::NoTypes => &["types"],
+        ContractProblem::UndeclaredValue { .. } | ContractProblem::BadValue { .. } => &["values"],
+        ContractProblem::Template(_) => &["body", "values"],
+        ContractProblem::BadMediaType
+        | ContractProblem::NotAnErrorCode(_)
+        | ContractProblem::DuplicateCode(_)
+        | ContractProblem::BadReason(_)
+        | ContractProblem::BadMessage { .. }
+        | ContractProblem::BadType { .. }
+        | ContractProblem::BadListedType(_)
+        | ContractProblem::DuplicateCause(_)
+        | ContractProblem::BadCauseMessage { .. }
+        | ContractProblem::DocumentedStatusRow(_)
+        | ContractProblem::ReservedValueName(_)
+        | ContractProblem::BadValueName(_) => &[],
+    }
+}
+
 /// A help that names what this contract has; `None` where that of the problem itself is enough.
 fn help(file: &ContractFile, problem: &ContractProblem) -> Option<String> {
     match problem {

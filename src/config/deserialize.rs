@@ -4,18 +4,18 @@
 //! read as if the file contained the default. Invalid values read as absent. [`super::structure`] collects the errors.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use serde::de::value::StrDeserializer;
-use serde::de::{
-    self, Deserialize as _, DeserializeSeed, Deserializer, IntoDeserializer, Unexpected, Visitor,
-};
+use serde::de::{self, Deserialize as _, DeserializeSeed, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::file::ConfigFile;
+use super::key_help;
 use super::keys::Keys;
-use super::problem::{Diagnostic, NOT_YET, did_you_mean, join_or, quoted};
+use super::problem::{join_or, quoted};
+use super::shapes;
 use super::tree::{Entry, Node, NodeKind};
+use super::type_error::TypeError;
 use super::units;
 
 /// Fills the structs.
@@ -24,142 +24,6 @@ use super::units;
 /// The first type error, unknown key or missing key.
 pub(super) fn read(root: &Node) -> Result<ConfigFile, TypeError> {
     ConfigFile::deserialize(NodeDeserializer { node: root, keys: Keys::root() })
-}
-
-/// A type error or unknown key, and its position in the tree.
-#[derive(Debug)]
-pub(super) struct TypeError {
-    kind: TypeErrorKind,
-    /// Child indices from the value up to the root.
-    child_indices: Vec<usize>,
-    /// The section that contains the key, or the value itself.
-    section: Option<Keys>,
-}
-
-#[derive(Debug)]
-enum TypeErrorKind {
-    /// The message and the help.
-    Mismatch(String, String),
-    /// A required key of the section is absent or invalid.
-    MissingKey,
-    UnknownKey(String, &'static [&'static str]),
-    UnknownValue(String, &'static [&'static str]),
-}
-
-impl TypeError {
-    fn new(kind: TypeErrorKind) -> Self {
-        TypeError { kind, child_indices: Vec::new(), section: None }
-    }
-
-    fn mismatch(message: impl Into<String>, help: impl Into<String>) -> Self {
-        TypeError::new(TypeErrorKind::Mismatch(message.into(), help.into()))
-    }
-
-    fn in_child(mut self, child: usize) -> Self {
-        self.child_indices.push(child);
-        self
-    }
-
-    fn in_section(mut self, keys: Keys) -> Self {
-        self.section.get_or_insert(keys);
-        self
-    }
-
-    /// Child indices from the root to the value.
-    pub(super) fn address(&self) -> Vec<usize> {
-        self.child_indices.iter().rev().copied().collect()
-    }
-
-    /// The section that lacks a required key.
-    pub(super) fn incomplete_section(&self) -> Option<Keys> {
-        if let TypeErrorKind::MissingKey = self.kind { self.section } else { None }
-    }
-
-    /// Whether the problem is the name of the key.
-    pub(super) fn is_at_key(&self) -> bool {
-        matches!(self.kind, TypeErrorKind::UnknownKey(..))
-    }
-
-    /// What is wrong.
-    pub(super) fn into_diagnostic(self) -> Diagnostic {
-        let planned = |word: &str| self.section.and_then(|section| section.planned(word));
-        match self.kind {
-            TypeErrorKind::Mismatch(message, help) => Diagnostic::new(message, help),
-            TypeErrorKind::MissingKey => Diagnostic::new("incomplete", "add the missing keys"),
-            TypeErrorKind::UnknownKey(key, _) if key == "<<" => {
-                Diagnostic::new("merge keys are not supported", "write the keys out")
-            }
-            TypeErrorKind::UnknownKey(key, known) => match planned(&key) {
-                Some(help) => Diagnostic::new(NOT_YET, help),
-                None => Diagnostic::new("unknown key", did_you_mean(&key, known)),
-            },
-            TypeErrorKind::UnknownValue(value, known) => match planned(&value) {
-                Some(help) => Diagnostic::of(&value, format!("is {NOT_YET}"), help),
-                None => {
-                    let help = did_you_mean(&value, known);
-                    let example = self.section.and_then(|section| section.text("x-example"));
-                    let help = match example.filter(|_| help.starts_with("expected ")) {
-                        Some(example) => format!("{help}; or a mapping, for example {example}"),
-                        None => help,
-                    };
-                    Diagnostic::new(format!("unknown value {}", quoted(&value)), help)
-                }
-            },
-        }
-    }
-
-    /// The value in a help such as `write "127.0.0.1:80"`, or `expected a mapping, for example { path: /x }`.
-    fn suggestion(&self) -> Option<String> {
-        let TypeErrorKind::Mismatch(_, help) = &self.kind else { return None };
-        if let Some((_, section)) = help.split_once("a mapping, for example ") {
-            return Some(section.to_owned());
-        }
-        let (_, from) = help.split_once("write \"")?;
-        from.split_once('"').map(|(value, _)| format!("\"{value}\""))
-    }
-}
-
-impl fmt::Display for TypeError {
-    /// Nobody reads it: [`TypeError::into_diagnostic`] is the message.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
-
-impl std::error::Error for TypeError {}
-
-impl de::Error for TypeError {
-    /// A [`Diagnostic`] as text.
-    fn custom<T: fmt::Display>(message: T) -> Self {
-        let text = message.to_string();
-        let (message, help) = text.split_once(Diagnostic::SEPARATOR).unwrap_or((&text, ""));
-        TypeError::mismatch(message, help)
-    }
-
-    fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        let found = match unexpected {
-            Unexpected::Seq => "a list".to_owned(),
-            Unexpected::Map => "a mapping".to_owned(),
-            Unexpected::Unit | Unexpected::Option => "nothing".to_owned(),
-            Unexpected::Str(text) => quoted(text),
-            other => other.to_string(),
-        };
-        let expected = expected.to_string();
-        let expected = if expected.starts_with("struct ") { "a mapping" } else { &*expected };
-        TypeError::mismatch(format!("found {found}"), format!("expected {expected}"))
-    }
-
-    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        TypeError::new(TypeErrorKind::UnknownKey(field.to_owned(), expected))
-    }
-
-    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        TypeError::new(TypeErrorKind::UnknownValue(variant.to_owned(), expected))
-    }
-
-    fn missing_field(_: &'static str) -> Self {
-        TypeError::new(TypeErrorKind::MissingKey)
-    }
 }
 
 /// Presents one value of the tree to serde.
@@ -171,7 +35,24 @@ struct NodeDeserializer<'t> {
 
 impl<'t> NodeDeserializer<'t> {
     fn text(&self, expected: &str) -> Result<&'t str, TypeError> {
-        self.node.text().ok_or_else(|| self.type_error(expected))
+        self.node.text().ok_or_else(|| self.not_single(expected))
+    }
+
+    /// The error for a list or a mapping in place of a single value.
+    fn not_single(&self, expected: &str) -> TypeError {
+        let own = self.keys.text("x-single").map(str::to_owned);
+        let meant = own.or_else(|| match (&self.node.kind, self.keys.text("x-ref")) {
+            (NodeKind::Sequence(items), _) => match items.as_slice() {
+                [only] => only.text().map(|text| format!("write {}", shapes::scalar(text))),
+                _ => None,
+            },
+            (NodeKind::Mapping(_), Some(section)) => key_help::declared(section, self.node),
+            _ => None,
+        });
+        match meant {
+            Some(help) => TypeError::mismatch(format!("found {}", self.node.type_name()), help),
+            None => self.type_error(expected),
+        }
     }
 
     /// A number within the range of the schema; `widest` is the range of the type.
@@ -243,6 +124,11 @@ impl<'t> NodeDeserializer<'t> {
     /// `/x`, `{ address: ":8080" }` for `8080`.
     fn long_form<'de, V: Visitor<'de>>(&self, visitor: V) -> Option<String> {
         let key = self.keys.text("x-short")?;
+        if let Some(text) =
+            self.node.text().filter(|_| self.keys.names().contains(&"methods") && key == "path")
+        {
+            return shapes::match_section(text);
+        }
         let location = self.node.location;
         let is_list = self.keys.key(key).item().is_known();
         let items = match self.node.items() {
@@ -255,7 +141,7 @@ impl<'t> NodeDeserializer<'t> {
         };
         let entry = Entry { key: key.to_owned(), location, value };
         let value = match visitor.visit_map(EntryAccess::new(&[entry], self.keys)) {
-            Ok(_) => yaml_list(items),
+            Ok(_) => shapes::list(items),
             Err(error) if items.len() == 1 => error.suggestion()?,
             Err(_) => return None,
         };
@@ -264,7 +150,7 @@ impl<'t> NodeDeserializer<'t> {
 
     /// The help for a word such as `off` where a section is expected; `None` for other values.
     fn switched_off(&self) -> Option<String> {
-        if !matches!(self.node.text()?, "off" | "false" | "no" | "none" | "never") {
+        if !shapes::is_off(self.node.text()?) {
             return None;
         }
         let has_default = self.keys.annotation("default").is_some();
@@ -276,7 +162,8 @@ impl<'t> NodeDeserializer<'t> {
 
     /// The section for a word such as `on`; `None` for other values.
     fn switched_on(&self) -> Option<String> {
-        let is_on = matches!(self.node.text()?, "on" | "true" | "yes" | "auto" | "default");
+        let text = self.node.text()?;
+        let is_on = shapes::is_on(text) || matches!(text, "auto" | "default");
         let section = self.keys.text("x-example").or_else(|| self.keys.required().is_empty().then_some("{}"));
         section.filter(|_| is_on).map(str::to_owned)
     }
@@ -299,19 +186,6 @@ fn is_time(text: &str) -> bool {
     units::duration(text).is_ok()
 }
 
-/// The texts of the items as YAML, without brackets.
-fn yaml_list(items: &[Node]) -> String {
-    let texts: Vec<String> = items.iter().filter_map(Node::text).map(yaml_scalar).collect();
-    texts.join(", ")
-}
-
-/// The text as a YAML value, in quotes if it needs them.
-fn yaml_scalar(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '/' | '-');
-    let needs_quotes = text.starts_with('-') || !text.chars().all(plain);
-    if needs_quotes { format!("{text:?}") } else { text.to_owned() }
-}
-
 macro_rules! deserialize_numbers {
     ($($method:ident $number:ty),*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
@@ -324,16 +198,16 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
     type Error = TypeError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+        let completed = |error: TypeError| error.with_example(self.keys).in_section(self.keys);
         match &self.node.kind {
             NodeKind::Scalar { .. } if self.node.is_null() => visitor.visit_unit(),
-            NodeKind::Scalar { text, .. } => {
-                visitor.visit_str(text).map_err(|error: TypeError| error.in_section(self.keys))
-            }
+            NodeKind::Scalar { text, .. } => visitor.visit_str(text).map_err(completed),
             NodeKind::Sequence(items) => {
-                visitor.visit_seq(ItemAccess { items: items.iter().enumerate(), keys: self.keys.item() })
+                let items = ItemAccess { items: items.iter().enumerate(), keys: self.keys.item() };
+                visitor.visit_seq(items).map_err(|error| error.with_example(self.keys))
             }
             NodeKind::Mapping(entries) => {
-                visitor.visit_map(EntryAccess::new(entries, self.keys)).map_err(|e| e.in_section(self.keys))
+                visitor.visit_map(EntryAccess::new(entries, self.keys)).map_err(completed)
             }
             NodeKind::Invalid => visitor.visit_unit(),
         }
@@ -376,6 +250,11 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         match &self.node.kind {
             NodeKind::Sequence(_) => self.deserialize_any(visitor),
+            NodeKind::Scalar { text, .. } if shapes::is_on(text) || shapes::is_off(text) => {
+                let may_be_empty = shapes::is_off(text) && self.keys.text("x-empty").is_none();
+                let example = self.keys.item().example().filter(|_| !may_be_empty).unwrap_or_default();
+                Err(self.type_error(&format!("a list, for example [{example}]")))
+            }
             NodeKind::Scalar { text, .. } if !self.node.is_null() => {
                 let item = self.keys.item();
                 let parts: Vec<&str> =
@@ -391,7 +270,7 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
                 let items = parts.iter().enumerate();
                 // The list that was probably meant, if it would be accepted.
                 let example = match visitor.visit_seq(ItemAccess { items, keys: item }) {
-                    Ok(_) => Some(yaml_list(&parts)),
+                    Ok(_) => Some(shapes::list(&parts)),
                     Err(error) => error.suggestion().or_else(|| item.example()),
                 };
                 let help = match example {
@@ -400,7 +279,24 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
                 };
                 Err(TypeError::mismatch(format!("found {}", quoted(text)), help))
             }
-            NodeKind::Scalar { .. } | NodeKind::Mapping(_) | NodeKind::Invalid => {
+            NodeKind::Mapping(_) => {
+                let item = self.keys.item();
+                let access = |list: &Node| {
+                    visitor
+                        .visit_seq(ItemAccess { items: list.items().iter().enumerate(), keys: item })
+                        .is_ok()
+                };
+                let meant =
+                    shapes::as_list(self.node, item).filter(access).and_then(|list| shapes::flow(&list));
+                let example = || item.text("x-example").map(str::to_owned).or_else(|| item.example());
+                let example = meant.or_else(|| example().map(|example| format!("[{example}]")));
+                let by_name = if item.names().contains(&"name") { "- name: NAME" } else { "- " };
+                Err(self.type_error(&match example {
+                    Some(example) => format!("a list, for example {example}"),
+                    None => format!("a list (each item after {by_name:?})"),
+                }))
+            }
+            NodeKind::Scalar { .. } | NodeKind::Invalid => {
                 Err(self.type_error("a list (each item after \"- \")"))
             }
         }
@@ -414,7 +310,14 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
                 visitor.visit_map(EntryAccess::new(&[], self.keys)).map_err(|e| e.in_section(self.keys))
             }
             NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => {
-                Err(self.type_error("a mapping"))
+                let access =
+                    |named: &Node| visitor.visit_map(EntryAccess::new(named.entries(), self.keys)).is_ok();
+                let meant = shapes::as_named(self.node).filter(access).and_then(|named| shapes::flow(&named));
+                let example = || Some(format!("{{ NAME: {} }}", self.keys.text("x-example")?));
+                Err(self.type_error(&match meant.or_else(example) {
+                    Some(example) => format!("a mapping, for example {example}"),
+                    None => "a mapping".to_owned(),
+                }))
             }
         }
     }
@@ -434,6 +337,9 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
                     return Err(TypeError::mismatch(format!("found {found}"), help));
                 }
                 if let Some(example) = self.long_form(visitor).or_else(|| self.switched_on()) {
+                    return Err(self.type_error(&format!("a mapping, for example {example}")));
+                }
+                if let Some(example) = self.keys.text("x-example") {
                     return Err(self.type_error(&format!("a mapping, for example {example}")));
                 }
                 let shown = fields.get(..4).map_or_else(|| fields.join(", "), |some| some.join(", "));
@@ -547,6 +453,7 @@ impl<'de> de::MapAccess<'de> for EntryAccess<'_> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::problem::Location;
+    use super::super::type_error::TypeErrorKind;
     use super::*;
 
     /// The keys of the section at this path, in the order of its struct; `[]` is an item of a list.

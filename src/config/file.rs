@@ -175,7 +175,7 @@ pub(crate) struct ConfigFile {
 /// One listen address.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(extend("x-short" = "address"))]
+#[schemars(extend("x-short" = "address", "x-example" = "{ address: \":8080\" }"))]
 pub(crate) struct ListenFile {
     /// The address and port to accept connections on.
     ///
@@ -235,6 +235,7 @@ pub(crate) struct ProxyProtocolFile {
 /// A certificate and its private key.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-example" = "{ cert: gateway.crt, key: gateway.key }"))]
 pub(crate) struct CertificateFile {
     /// The certificate chain: a PEM file with the server certificate first, then the intermediate certificates.
     ///
@@ -295,7 +296,7 @@ pub struct TelemetryConfig {
 /// Log settings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "LogFile", extend("x-off" = "{ requests: off }", "x-planned" = { "file": "remove it; the log is standard error" }))]
+#[schemars(rename = "LogFile", extend("x-short" = "level", "x-off" = "{ requests: off }", "x-planned" = { "file": "remove it; the log is standard error" }))]
 pub struct LogConfig {
     /// The format of log lines.
     #[schemars(extend("default" = "auto", "x-reload" = "no"))]

@@ -12,6 +12,7 @@
 //! - `x-off` (of a section): the section that switches off what `off` would; `x-example` of one without a default: what `on`
 //!   would;
 //! - `x-short` (of a section): the key that a single value probably means;
+//! - `x-single`: the help for a list or mapping in place of a single value;
 //! - `x-planned` (of a section or enumeration): planned keys or values, each with its help.
 
 use std::sync::LazyLock;
@@ -82,6 +83,11 @@ impl Keys {
     /// The default of a key of this section.
     pub(crate) fn default_of(self, name: &str) -> Option<Node> {
         self.in_forms(|form| form.get("properties")?.get(name)?.get("default")).next().map(to_node)
+    }
+
+    /// Whether the default is a section, as of what is on unless it is switched off.
+    pub(crate) fn default_is_section(self) -> bool {
+        self.annotation("default").is_some_and(Value::is_object)
     }
 
     /// The range of a number.

@@ -200,7 +200,12 @@ pub(super) const MISTAKES: &[(&str, &[&str])] = &[
             "routes[0].maintenance: found \"off\"; remove it: without the key, the default applies",
         ],
     ),
-    ("listen: [{ address: \":8443\", tls: true }]", &["listen[0].tls: found \"true\"; expected a mapping"]),
+    (
+        "listen: [{ address: \":8443\", tls: true }]",
+        &[
+            "listen[0].tls: found \"true\"; expected a mapping, for example { cert: gateway.crt, key: gateway.key }",
+        ],
+    ),
 ];
 
 #[test]

@@ -3,6 +3,7 @@
 //! [`parse_yaml`] parses the YAML into a [`tree`] with locations; [`sources`] reads the files and merges included ones; [`deserialize`] and [`structure`] fill the structs of
 //! [`mod@file`], whose attributes are the table of keys ([`keys`]); [`validate`] builds a [`Config`], or the complete list of
 //! [`Problems`]. Certificates are read together with the file.
+//! [`type_error`], [`key_help`] and [`shapes`] say what was probably meant by a value that does not fit.
 //! Nothing here opens a socket, resolves a name or reads a clock.
 
 mod contract_problems;
@@ -11,6 +12,7 @@ pub(crate) mod file;
 mod fingerprint;
 mod foreign_patterns;
 mod inherit;
+mod key_help;
 pub(crate) mod keys;
 pub(crate) mod listen_address;
 pub(crate) mod parse_yaml;
@@ -18,12 +20,14 @@ pub(crate) mod problem;
 pub(crate) mod route_patterns;
 pub(crate) mod schema;
 pub(crate) mod server_address;
+mod shapes;
 mod socket_path;
 pub(crate) mod sources;
 pub(crate) mod structure;
 mod suggestions;
 mod template_help;
 pub(crate) mod tree;
+mod type_error;
 pub(crate) mod units;
 pub(crate) mod validate;
 pub(crate) mod validate_actions;

@@ -41,8 +41,17 @@ impl Transform for MatchLoader {
         let Some(object) = schema.as_object_mut() else { return };
         // The integer widths of the structs are irrelevant to operators.
         object.remove("format");
-        for name in ["x-missing", "x-help", "x-planned", "x-short", "x-off", "x-empty", "x-ref", "x-example"]
-        {
+        for name in [
+            "x-missing",
+            "x-help",
+            "x-planned",
+            "x-short",
+            "x-off",
+            "x-empty",
+            "x-ref",
+            "x-example",
+            "x-single",
+        ] {
             object.remove(name);
         }
         drop_defaulted(object);

@@ -8,9 +8,13 @@
 use super::deserialize::read;
 use super::file::ConfigFile;
 use super::inherit;
+use super::key_help;
 use super::keys::Keys;
 use super::problem::{Diagnostic, Problem, did_you_mean, quoted, refuse};
+use super::server_address::server;
+use super::shapes;
 use super::tree::{Entry, Node, NodeKind, child_path};
+use super::units;
 
 /// Reads the tree. Invalid values are added to `problems` and read as absent. `None` after too many of them.
 pub(crate) fn read_file(tree: &mut Node, problems: &mut Vec<Problem>) -> Option<ConfigFile> {
@@ -27,7 +31,7 @@ pub(crate) fn read_file(tree: &mut Node, problems: &mut Vec<Problem>) -> Option<
             }
             _ => {
                 let (path, location) = tree.path_and_location(&address, error.is_at_key());
-                problems.push(error.into_diagnostic().at(path, location));
+                problems.push(error.into_diagnostic(tree).at(path, location));
             }
         }
         if !tree.mark_invalid(&address) {
@@ -110,7 +114,13 @@ impl SchemaCheck<'_> {
             return;
         }
         let noun = section.trim_end_matches('s').replace('_', " ");
-        let help = if known.is_empty() {
+        let is_address = section == "upstreams" && name.contains(['.', ':', '/']) && server(name).is_ok();
+        let is_quota = section == "rate_limits" && units::allowance(name).is_ok();
+        let help = if is_address {
+            key_help::declaration(section, &format!("{{ servers: [{}] }}", shapes::scalar(name)))
+        } else if is_quota {
+            key_help::declaration(section, &format!("{{ allow: {name} }}"))
+        } else if known.is_empty() {
             let example = Keys::root().key(section).text("x-example").unwrap_or("{}");
             format!("add it: {section}: {{ {name}: {example} }}")
         } else {

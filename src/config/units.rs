@@ -102,6 +102,18 @@ fn suggested_duration(text: &str) -> Option<String> {
         Some(_) => return Some(joined),
         None => {}
     }
+    if let Some(seconds) = clock_seconds(&joined) {
+        return Some(in_largest_unit(seconds.checked_mul(1_000)?, &DURATION_UNITS));
+    }
+    // Below a millisecond, in nanoseconds.
+    let fine = scaled(&joined, |unit| match unit {
+        "us" | "µs" | "μs" | "usec" | "micros" | "microsecond" | "microseconds" => Some(1_000),
+        "ns" | "nsec" | "nanos" | "nanosecond" | "nanoseconds" => Some(1),
+        _ => None,
+    });
+    if let Some(nanoseconds) = fine {
+        return Some(in_largest_unit(nanoseconds.div_ceil(1_000_000), &DURATION_UNITS));
+    }
     let amount = scaled(&joined, |unit| {
         let factor = match unit {
             "ms" | "msec" | "millis" | "millisecond" | "milliseconds" => "ms",
@@ -115,6 +127,16 @@ fn suggested_duration(text: &str) -> Option<String> {
         DURATION_UNITS.iter().find(|(name, _)| *name == factor).map(|(_, factor)| *factor)
     })?;
     Some(in_largest_unit(amount, &DURATION_UNITS))
+}
+
+/// The seconds of `MINUTES:SECONDS` or `HOURS:MINUTES:SECONDS`; `None` for zero.
+fn clock_seconds(text: &str) -> Option<u64> {
+    let parts: Vec<&str> = text.split(':').collect();
+    if !(2..=3).contains(&parts.len()) {
+        return None;
+    }
+    let add = |total: u64, part: &&str| total.checked_mul(60)?.checked_add(part.parse().ok()?);
+    parts.iter().try_fold(0, add).filter(|seconds| *seconds > 0)
 }
 
 /// A duration as it would be written.

@@ -108,6 +108,7 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
     let upstreams_of_routes = file.routes.iter().flatten().map(|route| route.upstream.as_deref());
     let unrouted = listener_contracts.iter().chain([&default]).map(|contract| (contract, None));
     let targets = route_contracts.iter().zip(upstreams_of_routes).chain(unrouted);
+    let targets = targets.filter(|(contract, _)| !contracts.is_stand_in(contract));
     let targets: Vec<OverrideTarget<'_>> =
         targets.map(|(contract, upstream)| (&**contract, upstream)).collect();
     let scope = ErrorScope { contract: &default, targets: &targets };
@@ -131,6 +132,7 @@ fn build_config(root: &Place<'_>, file: &ConfigFile, parallelism: usize) -> Opti
         errors: &global_errors,
         cors: cors.as_ref(),
         contracts: &route_contracts,
+        declared: &contracts,
         limits: &limits,
         max_body: client.max_body,
         client_certificates: validate_listen::client_certificates(&listen),

@@ -13,8 +13,8 @@ use super::problem::{Diagnostic, did_you_mean, quoted, suggestion};
 use super::tree::{Node, NodeKind};
 use super::validator::Place;
 use crate::contract::{
-    BodyForm, Cause, CauseDeclaration, CodeDeclaration, Constants, Contract, Declaration, DeclaredValue,
-    Preset, TemplateSource, builtin,
+    BodyForm, Cause, CauseDeclaration, CodeDeclaration, Constants, Contract, ContractProblem, Declaration,
+    DeclaredValue, Preset, TemplateSource, builtin,
 };
 use crate::http::reason_phrase::reason_phrase;
 
@@ -24,7 +24,7 @@ pub(crate) struct Contracts {
     declared: Vec<(String, Option<Arc<Contract>>)>,
     /// The contract of routes that name none.
     default: Option<Arc<Contract>>,
-    /// Stands for a contract that has problems, so that the checks can go on.
+    /// Stands for a contract that has problems, so that the checks can go on. What it lacks is not a problem.
     stand_in: Arc<Contract>,
 }
 
@@ -53,7 +53,7 @@ impl Contracts {
         let at = root.key("contract");
         contracts.default = match &file.contract {
             None if at.any_invalid() => None,
-            None => Some(Arc::clone(&contracts.stand_in)),
+            None => Some(Arc::new(Contract::builtin(builtin::DEFAULT_CONTRACT)?)),
             Some(Either::Short(name)) => contracts.find(&at, name),
             Some(Either::Long(file)) => declare_contract(&at, CUSTOM, file).map(Arc::new),
         };
@@ -76,8 +76,16 @@ impl Contracts {
 
     /// The contract that a route or listener names, else the default.
     pub(crate) fn named(&self, item: &Place<'_>, name: Option<&str>) -> Arc<Contract> {
-        let named = name.and_then(|name| self.find(&item.key("contract"), name));
-        named.or_else(|| self.default.clone()).unwrap_or_else(|| Arc::clone(&self.stand_in))
+        let contract = match name {
+            Some(name) => self.find(&item.key("contract"), name),
+            None => self.default.clone(),
+        };
+        contract.unwrap_or_else(|| Arc::clone(&self.stand_in))
+    }
+
+    /// Whether the contract stands for one that has problems.
+    pub(crate) fn is_stand_in(&self, contract: &Arc<Contract>) -> bool {
+        Arc::ptr_eq(contract, &self.stand_in)
     }
 }
 
@@ -85,7 +93,6 @@ impl Contracts {
 const CUSTOM: &str = "custom";
 
 fn declare_contract(at: &Place<'_>, name: &str, file: &ContractFile) -> Option<Contract> {
-    let problem_count = at.validator.problems.borrow().len();
     let codes = at.key("codes").items(file.codes.iter().flatten());
     let values = file.values.iter().flat_map(|named| &named.0);
     let declaration = Declaration {
@@ -101,15 +108,18 @@ fn declare_contract(at: &Place<'_>, name: &str, file: &ContractFile) -> Option<C
             .collect(),
         keep_headers: Text::values(&file.keep_headers),
     };
-    // An incomplete contract would cause follow-up problems.
-    let has_problems = at.validator.problems.borrow().len() > problem_count || at.any_invalid();
-    if declaration.codes.is_empty() || has_problems {
-        return None;
-    }
+    let faulty = ["codes", "body", "causes", "statuses", "types", "values"]
+        .map(|key| at.key(key).is_faulty().then_some(key));
+    let faulty: Vec<&str> = faulty.into_iter().flatten().collect();
+    // What follows from a problem that is already reported is not another one.
+    let follows = |problem: &&ContractProblem| {
+        contract_problems::depends_on(problem).iter().any(|key| faulty.contains(key))
+    };
     match Contract::declare(declaration) {
-        Ok(contract) => Some(contract),
+        Ok(contract) => Some(contract).filter(|_| !at.is_faulty()),
         Err(problems) => {
-            problems.iter().for_each(|problem| contract_problems::report(at, file, problem));
+            let own = problems.iter().filter(|problem| !follows(problem));
+            own.for_each(|problem| contract_problems::report(at, file, problem));
             None
         }
     }

@@ -22,13 +22,13 @@ pub(crate) fn action(at: &Place<'_>, file: &RespondFile) -> RouteAction {
         .map_or(RouteAction::RespondWithError, |response| RouteAction::Respond(Arc::new(response)))
 }
 
-/// The error code of a route, which its contract must document.
+/// The error code of a route, which its contract must document; `None` for a contract with problems.
 pub(crate) fn error_code(
     at: &Place<'_>,
     file: Option<&RespondFile>,
-    contract: &Contract,
+    contract: Option<&Contract>,
 ) -> Option<DocumentedCode> {
-    let code = *file?.code?;
+    let (code, contract) = (*file?.code?, contract?);
     validate_errors::check_code(&at.key("code"), Some(code), &[contract]);
     contract.code(code)
 }

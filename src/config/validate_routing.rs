@@ -14,6 +14,7 @@ use super::problem::quoted;
 use super::route_patterns::{self, RoutePattern, RouteTable};
 use super::structure::metric_name;
 use super::validate_actions::{self, ClientCertificates};
+use super::validate_contracts::Contracts;
 use super::validate_cors;
 use super::validate_errors::{self, ErrorScope, OverrideTarget};
 use super::validate_limits::{self, ValidatedLimit};
@@ -37,6 +38,8 @@ pub(crate) struct RouteContext<'a> {
     pub cors: Option<&'a CorsRules>,
     /// The contract of every route, in the order of the file.
     pub contracts: &'a [Arc<Contract>],
+    /// All contracts.
+    pub declared: &'a Contracts,
     /// The rules under `rate_limits`, including invalid ones.
     pub limits: &'a [ValidatedLimit],
     /// `client.max_body` in bytes.
@@ -86,7 +89,8 @@ fn check(route: &Route<'_>, context: &RouteContext<'_>, table: &mut RouteTable) 
         (file.matches.host.as_ref().and_then(|host| host.0.clone()), file.matches.path.clone());
     let pattern = PathPattern::parse(&path);
     let respond = file.respond.as_ref();
-    let route_response = validate_respond::error_code(&at.key("respond"), respond, route.contract);
+    let contract = Some(&**route.contract).filter(|_| !context.declared.is_stand_in(route.contract));
+    let route_response = validate_respond::error_code(&at.key("respond"), respond, contract);
     let errors = ErrorSettings { route_response, ..errors(&at.key("errors"), route, context) };
     let has_cors = file.cors.is_some();
     let owned_field = |key: &str, name: &HeaderName| match name.as_str() {
@@ -158,8 +162,9 @@ fn upstream(at: &Place<'_>, file: &RouteFile, context: &RouteContext<'_>) -> Opt
 fn errors(at: &Place<'_>, route: &Route<'_>, context: &RouteContext<'_>) -> ErrorSettings {
     let Route { file, contract, .. } = route;
     // An override with another upstream is reported below, and only there.
-    let targets: [OverrideTarget<'_>; 1] = [(contract, file.upstream.as_deref())];
-    let rules = validate_errors::rules(at, &file.errors, &ErrorScope { contract, targets: &targets });
+    let target: OverrideTarget<'_> = (contract, file.upstream.as_deref());
+    let targets = if context.declared.is_stand_in(contract) { &[][..] } else { &[target][..] };
+    let rules = validate_errors::rules(at, &file.errors, &ErrorScope { contract, targets });
     let upstreams = at.validator.root().key("upstreams");
     for (item, rule) in at.key("overrides").items(rules.iter().flat_map(|rules| &rules.overrides)) {
         if let (Some(named), Some(used)) = (&rule.matcher.upstream, &file.upstream)

@@ -33,6 +33,8 @@ mod contract_messages;
 mod error_messages;
 #[path = "mistake_tests.rs"]
 mod mistakes;
+#[path = "newcomer_tests.rs"]
+mod newcomers;
 #[path = "typed_in_tests.rs"]
 mod typed_in;
 

@@ -134,6 +134,15 @@ impl<'v> Place<'v> {
         self.node.is_some_and(Node::has_invalid)
     }
 
+    /// Whether this value or one in it is invalid, or has a problem that is recorded.
+    pub(crate) fn is_faulty(&self) -> bool {
+        let is_inside = |problem: &Problem| {
+            let rest = problem.path.strip_prefix(&self.path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.any_invalid() || self.validator.problems.borrow().iter().any(is_inside)
+    }
+
     /// Records a problem.
     pub(crate) fn report(&self, message: impl Into<String>, help: impl Into<String>) {
         self.diagnose(Diagnostic::new(message, help));

@@ -65,7 +65,7 @@ pub(crate) struct RespondFile {
     pub status: Option<FixedCode>,
 
     /// The body of a fixed response. It is sent as it is written here; a response to HEAD has only its length.
-    #[schemars(extend("x-default" = "no body"))]
+    #[schemars(extend("x-default" = "no body", "x-single" = "write it as text, for example '{\"ok\":true}'"))]
     pub body: Option<String>,
 
     /// The media type of the body, for example `text/plain` or `application/json`. Required with `body`.

@@ -149,6 +149,7 @@ pub(crate) struct UpstreamBodyFile {
 /// One exception from the contract's mapping.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-example" = "{ when: { cause: connection_refused }, code: 503 }"))]
 pub(crate) struct OverrideFile {
     /// When the override applies: at least one condition. All given conditions must match.
     #[schemars(required, extend("x-missing" = "add a condition, for example when: { cause: connection_refused }"))]
@@ -179,6 +180,7 @@ pub(crate) struct OverrideFile {
 /// When an override applies.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-short" = "cause"))]
 pub(crate) struct WhenFile {
     /// The cause, or a list of causes. `upstream_response` is an error response of the upstream.
     ///

@@ -394,6 +394,13 @@ pub(super) fn allowed_header(text: &str) -> Result<HeaderName, Diagnostic> {
 
 pub(super) fn protocol(text: &str) -> Result<String, Diagnostic> {
     let name = text.to_ascii_lowercase();
+    match &*name {
+        "true" | "on" | "yes" => return refuse(text, "is not the name of a protocol", "write websocket"),
+        "false" | "off" | "no" => {
+            return refuse(text, "is not the name of a protocol", "remove it: [] allows none");
+        }
+        _ => {}
+    }
     match upgrade::forbidden_reason(&name) {
         None => Ok(name),
         Some(reason) => refuse(text, format!("cannot be tunnelled: {reason}"), "remove it"),

@@ -146,14 +146,14 @@ pub(crate) struct MatchFile {
     ///
     /// A name such as `api.example.com`, or `*.example.com` for all its subdomains. The port, case and a trailing dot
     /// of the request's Host are ignored.
-    #[schemars(extend("x-default" = "any host"))]
+    #[schemars(extend("x-default" = "any host", "x-single" = "write one host, and a route for each of the others"))]
     pub host: Option<HostPattern>,
 
     /// The path of the request.
     ///
     /// `/users/{id}` matches any single segment in place of `{id}`; `/files/{*rest}` matches `/files`, `/files/` and
     /// everything below it. The pattern is compared with the normalised request path (`%61` is `a`, `//` is `/`).
-    #[schemars(extend("default" = "/{*rest}"))]
+    #[schemars(extend("default" = "/{*rest}", "x-single" = "write one path, and a route for each of the others"))]
     pub path: String,
 
     /// The methods of the request. GET includes HEAD.

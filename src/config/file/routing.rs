@@ -15,7 +15,7 @@ use crate::upstream::settings::Balance;
 /// Upstream timeouts.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "TimeoutsFile")]
+#[schemars(rename = "TimeoutsFile", extend("x-short" = "deadline"))]
 pub struct Timeouts {
     /// How long one TCP connection attempt may take.
     ///
@@ -248,6 +248,7 @@ pub(crate) struct HealthFile {
 /// Passive ejection.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("x-example" = "{ consecutive: 5 }"))]
 pub(crate) struct EjectionFile {
     /// How many failures in a row eject a server.
     #[schemars(range(min = 1, max = 1000), extend("default" = 5))]
