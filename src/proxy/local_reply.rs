@@ -2,8 +2,8 @@
 //!
 //! Input is a [`LocalReply`], whose error codes are always documented, or a [`PageResponse`] with a status below 400.
 //! Sending consumes the [`ResponseSender`], so a request gets one response. Only framing, Connection and Date are
-//! added here. After the response the rest of the request body is read within limits: closing a connection with unread
-//! bytes resets it, and the client could lose the response.
+//! added here. After the response and its record the rest of the request body is read within limits: closing a connection with
+//! unread bytes resets it, and the client could lose the response.
 #![expect(
     clippy::disallowed_methods,
     reason = "relay and local_reply are the only files that write responses"
@@ -18,24 +18,21 @@ use futures_util::FutureExt;
 use http::header::DATE;
 
 use super::downstream::h1::write_response_head;
-use super::downstream::{Downstream, FieldWriter, ResponseSender};
+use super::downstream::{DiscardLimit, Downstream, FieldWriter, ResponseSender};
 use super::message::h1_writer;
 use super::message::{BodyLength, ResponseHeadParts};
 use super::record::DeliveryOutcome;
 use super::wait::measured_timeout;
 use crate::contract::{LocalReply, PageResponse};
 use crate::http::request_head::Version;
+use crate::upstream::timer::timeout_at;
 
 /// HTTP/1: if at most this much of a request body is left, it is read so that the connection can be kept. Reading
 /// 64 KiB costs less than a handshake.
-const KEEP_ALIVE_DISCARD_BYTES: u64 = 64 * 1024;
-/// HTTP/1: maximum time for reading the rest of a request body.
-const KEEP_ALIVE_DISCARD_TIME: Duration = Duration::from_secs(2);
+const KEEP_ALIVE_DISCARD: DiscardLimit = DiscardLimit { bytes: 64 * 1024, time: Duration::from_secs(2) };
 /// HTTP/2: up to this much of the rest of a request body is read before the stream is reset; otherwise curl up to 7.88
 /// loses the response.
-const H2_DISCARD_BYTES: u64 = 256 * 1024;
-/// HTTP/2: maximum time for reading the rest of a request body.
-const H2_DISCARD_TIME: Duration = Duration::from_secs(1);
+const H2_DISCARD: DiscardLimit = DiscardLimit { bytes: 256 * 1024, time: Duration::from_secs(1) };
 
 /// The result of writing queued bytes to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,41 +128,39 @@ async fn send_message(
     body: &[u8],
     write_timeout: Duration,
 ) -> SendResult {
-    let discard_limit = plan_discard(sender.client());
+    plan_discard(sender.client());
     let Ok(client) = sender.queue_response_head(parts, write_fields) else { return SendResult::Disconnected };
     client.queue_response_body(body);
     client.queue_response_end();
-    finish_response(client, discard_limit, write_timeout).await
+    finish_response(client, write_timeout).await
 }
 
-/// Writes a queued response, then reads the rest of the request body within `discard_limit`.
-pub(super) async fn finish_response(
-    client: &mut Downstream,
-    discard_limit: Option<DiscardLimit>,
-    write_timeout: Duration,
-) -> SendResult {
+/// Writes a queued response. The rest of the request body is read later: see [`discard_request_body`].
+pub(super) async fn finish_response(client: &mut Downstream, write_timeout: Duration) -> SendResult {
     let result = flush(client, write_timeout).await;
     match result {
-        SendResult::Complete => discard_request_body(client, discard_limit).await,
+        SendResult::Complete => discard_received(client),
         SendResult::Disconnected => client.set_disconnected(),
         SendResult::WriteTimeout => client.set_write_timeout(),
     }
     result
 }
 
-/// How many bytes of a request body are read after the response, and for how long.
-pub(super) type DiscardLimit = (u64, Duration);
+/// Plans how much of the request body to read after the response. If the rest is too large or its size is unknown, an HTTP/1
+/// connection closes after the response. To be called before the response headers are written, because they then contain
+/// `Connection: close`.
+pub(super) fn plan_discard(client: &mut Downstream) {
+    let limit = discard_limit(client);
+    client.set_discard_limit(limit);
+}
 
-/// Decides how much of the request body to read after the response; `None` for nothing. If the rest is too large or its
-/// size is unknown, an HTTP/1 connection closes after the response. To be called before the response headers are written,
-/// because they then contain `Connection: close`.
-pub(super) fn plan_discard(client: &mut Downstream) -> Option<DiscardLimit> {
+fn discard_limit(client: &mut Downstream) -> Option<DiscardLimit> {
     if client.body_is_done() {
         return None;
     }
     if client.is_h2() {
         // A client that waits for a 100 does not send the body after a final response.
-        return (!client.awaits_continue()).then_some((H2_DISCARD_BYTES, H2_DISCARD_TIME));
+        return (!client.awaits_continue()).then_some(H2_DISCARD);
     }
     // The lingering close reads the rest.
     if client.will_close() {
@@ -174,13 +169,13 @@ pub(super) fn plan_discard(client: &mut Downstream) -> Option<DiscardLimit> {
     // A chunked body may have arrived with the header section. What is buffered is read without waiting; if the end is not
     // there, the connection closes.
     if client.body_remaining().is_none() && client.body_bytes_received() == 0 && !client.awaits_continue() {
-        let _ = read_and_discard(client, KEEP_ALIVE_DISCARD_BYTES).now_or_never();
+        let _ = read_and_discard(client, &mut { KEEP_ALIVE_DISCARD.bytes }).now_or_never();
     }
     match client.body_remaining() {
         Some(0) => None,
         // A client that waits for a 100 may or may not send the body: the next bytes could be the body or a request.
-        Some(remaining) if remaining <= KEEP_ALIVE_DISCARD_BYTES && !client.awaits_continue() => {
-            Some((remaining, KEEP_ALIVE_DISCARD_TIME))
+        Some(remaining) if remaining <= KEEP_ALIVE_DISCARD.bytes && !client.awaits_continue() => {
+            Some(DiscardLimit { bytes: remaining, ..KEEP_ALIVE_DISCARD })
         }
         Some(_) | None => {
             client.close_after_response();
@@ -189,26 +184,39 @@ pub(super) fn plan_discard(client: &mut Downstream) -> Option<DiscardLimit> {
     }
 }
 
-/// Reads the rest of the request body. An HTTP/1 connection closes if the end is not reached within the limit.
-async fn discard_request_body(client: &mut Downstream, discard_limit: Option<DiscardLimit>) {
-    let Some((bytes, time)) = discard_limit else { return };
-    let (ended, waited) = measured_timeout(Instant::now(), time, read_and_discard(client, bytes)).await;
-    client.add_wait(waited);
-    if ended != Some(true) {
-        client.close_after_response();
+/// Plans the same for a forwarded response that was sent, whose headers did not depend on the rest of the request body: the
+/// last chunk often arrives just after the response is sent.
+pub(super) fn plan_discard_after_response(client: &mut Downstream) {
+    let limit = if client.body_is_done() || client.awaits_continue() || client.will_close() {
+        None
+    } else if client.is_h2() {
+        Some(H2_DISCARD)
+    } else {
+        let is_small = client.body_remaining().is_none_or(|remaining| remaining <= KEEP_ALIVE_DISCARD.bytes);
+        is_small.then_some(KEEP_ALIVE_DISCARD)
+    };
+    client.set_discard_limit(limit);
+    discard_received(client);
+}
+
+/// Reads what has arrived of the request body after the response, without waiting: it counts for the request.
+fn discard_received(client: &mut Downstream) {
+    let Some(mut limit) = client.take_discard_limit() else { return };
+    match read_and_discard(client, &mut limit.bytes).now_or_never() {
+        Some(true) => {}
+        Some(false) => client.close_after_response(),
+        None => client.set_discard_limit(Some(limit)),
     }
 }
 
-/// Reads the rest of the request body after a forwarded response, whose headers did not depend on it: the last chunk
-/// often arrives just after the response is sent.
-pub(super) async fn discard_after_response(client: &mut Downstream) {
-    if client.body_is_done() || client.awaits_continue() || client.will_close() {
-        return;
-    }
-    if client.is_h2() {
-        discard_request_body(client, Some((H2_DISCARD_BYTES, H2_DISCARD_TIME))).await;
-    } else if client.body_remaining().is_none_or(|remaining| remaining <= KEEP_ALIVE_DISCARD_BYTES) {
-        discard_request_body(client, Some((KEEP_ALIVE_DISCARD_BYTES, KEEP_ALIVE_DISCARD_TIME))).await;
+/// Reads the rest of the request body, if that was planned. An HTTP/1 connection closes if the end is not reached within the
+/// limit. To be called after the request is recorded, whose duration does not depend on what its client still sends.
+pub(super) async fn discard_request_body(client: &mut Downstream) {
+    let Some(DiscardLimit { mut bytes, time }) = client.take_discard_limit() else { return };
+    // Boxed because it is rare: a connection should not reserve memory for it.
+    let reading = Box::pin(timeout_at(Instant::now() + time, read_and_discard(client, &mut bytes)));
+    if reading.await != Some(true) {
+        client.close_after_response();
     }
 }
 
@@ -234,15 +242,15 @@ pub(super) async fn flush(client: &mut Downstream, write_timeout: Duration) -> S
     }
 }
 
-/// Reads and discards up to `max_bytes` of the request body. Returns whether its end was reached.
-async fn read_and_discard(client: &mut Downstream, max_bytes: u64) -> bool {
-    let mut remaining = max_bytes;
+/// Reads and discards up to `remaining` bytes of the request body, and subtracts them. Returns whether the end of the body was
+/// reached.
+async fn read_and_discard(client: &mut Downstream, remaining: &mut u64) -> bool {
     poll_fn(|cx| {
         loop {
             match client.poll_body(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(Some(data))) => match remaining.checked_sub(data.len() as u64) {
-                    Some(rest) => remaining = rest,
+                    Some(rest) => *remaining = rest,
                     None => return Poll::Ready(false),
                 },
                 Poll::Ready(Ok(None)) => return Poll::Ready(true),
@@ -282,8 +290,10 @@ mod tests {
 
     #[tokio::test]
     async fn body_that_an_http2_client_does_not_send_is_not_awaited() {
-        assert_eq!(plan_discard(&mut stream_with_unsent_body(true).await), None);
-        let limit = Some((H2_DISCARD_BYTES, H2_DISCARD_TIME));
-        assert_eq!(plan_discard(&mut stream_with_unsent_body(false).await), limit);
+        for (awaits_continue, limit) in [(true, None), (false, Some(H2_DISCARD))] {
+            let mut client = stream_with_unsent_body(awaits_continue).await;
+            plan_discard(&mut client);
+            assert_eq!(client.take_discard_limit(), limit, "{awaits_continue}");
+        }
     }
 }

@@ -199,7 +199,7 @@ pub(super) async fn forward_error(
     };
     let status = response_head.parsed.status;
     let length = conforming_length(error, response_head.parsed.content_length);
-    let discard_limit = local_reply::plan_discard(exchange.client);
+    local_reply::plan_discard(exchange.client);
     let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
     let parts = ResponseHeadParts { status, reason: None, length };
     let sent = sender.queue_response_head(&parts, |writer| fields.write(writer));
@@ -208,9 +208,7 @@ pub(super) async fn forward_error(
     client.queue_response_body(body_bytes);
     client.queue_response_end();
     exchange.record.response_bytes += body_bytes.len() as u64;
-    local_reply::finish_response(client, discard_limit, exchange.context.snapshot.client.write_timeout)
-        .await
-        .into()
+    local_reply::finish_response(client, exchange.context.snapshot.client.write_timeout).await.into()
 }
 
 /// Properties of the response body that select the idle timeout, and the reaction to a client that closes its sending

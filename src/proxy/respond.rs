@@ -92,10 +92,9 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse
         }
         Outgoing::Relayed(forwarding, mut response, buffered) => {
             let outcome = relay::forward(exchange, forwarding, &mut response, &buffered).await;
-            // The next request must not wait until this one has read what its client still sends.
             forwarding.release(response.conn);
             if matches!(outcome, DeliveryOutcome::Complete) {
-                local_reply::discard_after_response(exchange.client).await;
+                local_reply::plan_discard_after_response(exchange.client);
             }
             outcome
         }

@@ -227,3 +227,25 @@ fn final_response_instead_of_100_has_connection_close() {
     assert!(response.has_connection_close(), "{response:#?}");
     client.expect_close();
 }
+
+#[test]
+fn request_is_recorded_before_the_rest_of_its_body_is_awaited() {
+    let conforming =
+        http_response("404 Error\ncontent-type: application/json", r#"{"message":"No.","code":404}"#);
+    let upstream = script([Step::ReadRequestHead, Step::Write(conforming), Step::ReadUntilClose]);
+    let gateway = Gateway::with_upstream(&upstream)
+        .route("name: denied, match: { path: /denied }, upstream: main, deny: { methods: [POST] }")
+        .start();
+    let mut client = gateway.client();
+    for (path, status) in [("/denied", 403), ("/", 404)] {
+        client.send(format!("POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: 10\r\n\r\n123"));
+        let response = client.read(SentRequest::Http11("POST"));
+        assert_eq!(response.status, status);
+        let id = response.header("x-request-id").unwrap().to_owned();
+        let line = gateway.log_line(|line| line["request_id"] == id);
+        assert_eq!(line["code"], status, "{line}");
+        // The connection is kept: the gateway still waits for the rest.
+        client.send("4567890");
+    }
+    assert_eq!(client.request("POST", "/denied", "", "").status, 403);
+}

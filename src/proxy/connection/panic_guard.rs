@@ -11,7 +11,7 @@ use crate::proxy::downstream::{Downstream, ResponseState};
 use crate::proxy::message::request::Request;
 use crate::proxy::record::RejectedRequest;
 use crate::proxy::request::RequestSource;
-use crate::proxy::{pages, request};
+use crate::proxy::{local_reply, pages, request};
 
 /// The work that runs under the panic guard.
 enum GuardedWork<'a> {
@@ -40,9 +40,22 @@ pub(in crate::proxy::connection) async fn reject_guarded(
     run_guarded(listener, source, client, GuardedWork::Reject(Box::new(rejected))).await;
 }
 
+/// Runs `work` under a panic guard, then reads the rest of the request body within limits: the request is recorded by then.
+async fn run_guarded(
+    listener: &ListenerService,
+    source: RequestSource<'_>,
+    client: &mut Downstream,
+    work: GuardedWork<'_>,
+) {
+    respond_guarded(listener, source, client, work).await;
+    if client.state() == ResponseState::Complete {
+        local_reply::discard_request_body(client).await;
+    }
+}
+
 /// Runs `work` under a panic guard. A panic becomes a documented 500, or a truncated response if the headers were sent
 /// already, and increments a metric.
-async fn run_guarded(
+async fn respond_guarded(
     listener: &ListenerService,
     source: RequestSource<'_>,
     client: &mut Downstream,

@@ -53,8 +53,17 @@ pub(super) struct Downstream {
     /// Time in which the request waited for its client or its upstream: no overhead of the gateway. It is added up here,
     /// because every function that waits has the client at hand, but not always the record of the request.
     total_wait: Duration,
+    /// How much of the request body is still to be read and discarded after the response.
+    discard_limit: Option<DiscardLimit>,
     /// The upstream connections that are pinned to the client's connection. HTTP/2 streams share them.
     pinned: Option<Arc<PinnedConnections>>,
+}
+
+/// How much of a request body is read after the response, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DiscardLimit {
+    pub(super) bytes: u64,
+    pub(super) time: Duration,
 }
 
 // The HTTP/1 variant is larger and more common: boxing it would cost one allocation per connection.
@@ -147,6 +156,7 @@ impl Downstream {
             listener_origin,
             body_bytes_received: 0,
             total_wait: Duration::ZERO,
+            discard_limit: None,
             pinned: None,
         }
     }
@@ -163,6 +173,7 @@ impl Downstream {
             listener_origin,
             body_bytes_received: 0,
             total_wait: Duration::ZERO,
+            discard_limit: None,
             pinned: Some(pinned),
         }
     }
@@ -219,6 +230,7 @@ impl Downstream {
         self.state = ResponseState::NotStarted;
         self.body_bytes_received = 0;
         self.total_wait = Duration::ZERO;
+        self.discard_limit = None;
     }
 
     pub(super) const fn state(&self) -> ResponseState {
@@ -287,6 +299,16 @@ impl Downstream {
     /// Number of request body bytes still to be received, if the client declared a length.
     pub(super) const fn body_remaining(&self) -> Option<u64> {
         by_protocol!(DownstreamProtocol, &self.protocol, side => side.body_remaining())
+    }
+
+    /// Sets how much of the request body is read and discarded after the response.
+    pub(super) fn set_discard_limit(&mut self, limit: Option<DiscardLimit>) {
+        self.discard_limit = limit;
+    }
+
+    /// Takes what [`Downstream::set_discard_limit`] has set.
+    pub(super) fn take_discard_limit(&mut self) -> Option<DiscardLimit> {
+        self.discard_limit.take()
     }
 
     /// The next chunk of the request body; `None` at its end.
