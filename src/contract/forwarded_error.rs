@@ -22,17 +22,17 @@ pub(crate) struct ForwardedFacts<'a> {
 }
 
 /// The body with what only the gateway knows, or `None` if the template has nothing to add.
-pub(crate) fn complete(
+pub(crate) fn add_members(
     contract: &Contract,
     code: DocumentedCode,
     error: &ConformingError<'_>,
     facts: ForwardedFacts<'_>,
 ) -> Option<Bytes> {
     let template = contract.template();
-    if !template.completes() {
+    if !template.adds_members() {
         return None;
     }
-    template.complete((error.text, &error.value), &values(contract, code, facts), contract.allowed_types())
+    template.add_members((error.text, &error.value), &values(contract, code, facts), contract.allowed_types())
 }
 
 /// The error as a problem document, with its message, type and details.

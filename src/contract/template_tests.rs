@@ -65,10 +65,10 @@ fn conforms(template: &Template, body: &str) -> bool {
     json::read(body).is_ok_and(|body| template.conforms(&body, 404, &Types::default()))
 }
 
-fn complete(template: &Template, body: &str, values: &BodyValues<'_>) -> Option<String> {
+fn add_members(template: &Template, body: &str, values: &BodyValues<'_>) -> Option<String> {
     let value = json::read(body).unwrap();
     template
-        .complete((body, &value), values, &Types::default())
+        .add_members((body, &value), values, &Types::default())
         .map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
 }
 
@@ -88,7 +88,7 @@ fn list_item_of_the_gateway_is_found_among_others_and_completed() {
         (body(r#""soon", "p", "full", "x""#, "[]"), Some(7), r#"7, "p", "none", "x""#, "7"),
     ] {
         assert!(conforms(&template, &received), "{received}");
-        let completed = complete(&template, &received, &after(retry_after)).unwrap();
+        let completed = add_members(&template, &received, &after(retry_after)).unwrap();
         assert_eq!(completed, body(info, wait), "{received}");
     }
     assert!(!conforms(&template, &body(r#""x""#, "")));
@@ -199,10 +199,10 @@ fn null_of_the_upstream_is_accepted_where_the_template_says_so() {
     assert!(!body.contains("null") && conforms(&template, &body), "{body}");
     let nulls = r#"{"message":null,"t":null,"title":null,"id":null}"#;
     assert!(conforms(&template, nulls));
-    assert_eq!(complete(&template, nulls, &values()), None);
+    assert_eq!(add_members(&template, nulls, &values()), None);
     // Only the gateway can fill the ID, so it may be missing.
     let without_id = r#"{"message":null,"t":null,"title":null}"#;
-    assert!(conforms(&template, without_id) && complete(&template, without_id, &values()).is_some());
+    assert!(conforms(&template, without_id) && add_members(&template, without_id, &values()).is_some());
     for invalid in [
         r#"{"t":null,"title":null}"#,
         r#"{"message":7,"t":null,"title":null}"#,
@@ -274,7 +274,7 @@ fn conforming_body_is_completed_behind_the_last_member() {
         r#"{"error":{"message":"{message}","request_id":"{request_id}","cause":"{cause}","retry_after":"{retry_after}","meta":{"id":"{request_id}","v":1}},"ok":false}"#,
     );
     assert_eq!(
-        complete(&template, "{ \"ok\": false,\n \"error\" : {\"message\":\"m\\u00e9\"  } }", &values())
+        add_members(&template, "{ \"ok\": false,\n \"error\" : {\"message\":\"m\\u00e9\"  } }", &values())
             .as_deref(),
         Some(
             "{ \"ok\": false,\n \"error\" : {\"message\":\"m\\u00e9\",\"request_id\":\"0190-7\",\"cause\":\"connection_refused\",\"meta\":{\"id\":\"0190-7\",\"v\":1}  } }"
@@ -282,19 +282,19 @@ fn conforming_body_is_completed_behind_the_last_member() {
     );
     let theirs = r#"{"error":{"retry_after":"soon","request_id":"theirs","message":"m","cause":7,"meta":{"v":1,"id":"x"}},"ok":false}"#;
     assert_eq!(
-        complete(&template, theirs, &values()).as_deref(),
+        add_members(&template, theirs, &values()).as_deref(),
         Some(
             r#"{"error":{"request_id":"theirs","message":"m","cause":"connection_refused","meta":{"v":1,"id":"x"}},"ok":false}"#
         )
     );
     assert_eq!(
-        complete(&template, theirs, &BodyValues { retry_after: Some(9), ..values() }).as_deref(),
+        add_members(&template, theirs, &BodyValues { retry_after: Some(9), ..values() }).as_deref(),
         Some(
             r#"{"error":{"retry_after":9,"request_id":"theirs","message":"m","cause":"connection_refused","meta":{"v":1,"id":"x"}},"ok":false}"#
         )
     );
     let full = r#"{"error":{"message":"m","request_id":"theirs","cause":"connection_refused","meta":{"id":"1","v":1}},"ok":false}"#;
-    assert_eq!(complete(&template, full, &values()), None);
+    assert_eq!(add_members(&template, full, &values()), None);
     assert!([theirs, full].iter().all(|body| conforms(&template, body)));
 }
 
@@ -302,7 +302,7 @@ fn conforming_body_is_completed_behind_the_last_member() {
 fn completion_removes_and_adds_members_with_their_commas() {
     let template =
         template(r#"{"a?":"{message}","r":"{retry_after}","s":"{retry_after|null}","c":"{cause}"}"#);
-    let completed = |body| complete(&template, body, &values()).unwrap();
+    let completed = |body| add_members(&template, body, &values()).unwrap();
     assert_eq!(completed("{}"), r#"{"s":null,"c":"connection_refused"}"#);
     assert_eq!(completed(r#"{ "r":1 }"#), r#"{"s":null,"c":"connection_refused" }"#);
     assert_eq!(completed(r#"{ "r" : 1 , "a" : "x" }"#), r#"{"a" : "x","s":null,"c":"connection_refused" }"#);
@@ -444,7 +444,7 @@ proptest! {
         // A message beside a text can look like a stack trace together with it.
         if crate::contract::text::passes_rule(&body) {
             prop_assert!(conforms(&template, &body), "{source} -> {body}");
-            prop_assert_eq!(complete(&template, &body, &values), None, "{}", body);
+            prop_assert_eq!(add_members(&template, &body, &values), None, "{}", body);
         }
     }
 
@@ -502,9 +502,9 @@ proptest! {
         let body = if pretty { serde_json::to_string_pretty(&body).unwrap() } else { body.to_string() };
         prop_assert!(conforms(&template, &body), "{body}");
         let values = BodyValues { retry_after, ..values() };
-        let completed = complete(&template, &body, &values).unwrap_or(body);
+        let completed = add_members(&template, &body, &values).unwrap_or(body);
         prop_assert!(conforms(&template, &completed), "{completed}");
-        prop_assert_eq!(complete(&template, &completed, &values), None);
+        prop_assert_eq!(add_members(&template, &completed, &values), None);
         let completed: Json = serde_json::from_str(&completed).unwrap();
         prop_assert_eq!(&completed["message"], &json!("m"));
         for (name, placeholder) in &members {

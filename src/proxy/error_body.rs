@@ -61,7 +61,7 @@ pub(crate) enum BodyChange {
     /// The content coding was removed, because the client does not accept it.
     Decoded,
     /// The gateway added members that only it can provide, such as the request ID.
-    Completed,
+    MembersAdded,
     /// Converted to a problem document, because the client prefers that.
     Problem,
     /// A response to HEAD: the body of GET would have been changed, so its length is unknown.
@@ -77,7 +77,8 @@ impl ErrorResponse<'_> {
         let conformance = conform::check_head_response(contract, status, self.media_type(), messages);
         let change = if self.context.format == BodyFormat::NegotiatedProblem {
             BodyChange::Problem
-        } else if contract.template().completes() || !self.coding().is_some_and(|coding| self.accepts(coding))
+        } else if contract.template().adds_members()
+            || !self.coding().is_some_and(|coding| self.accepts(coding))
         {
             BodyChange::UnknownLength
         } else {
@@ -153,7 +154,8 @@ impl ErrorResponse<'_> {
         let contract = self.context.contract;
         let status = self.head.parsed.status;
         let is_problem = self.context.format == BodyFormat::NegotiatedProblem;
-        if let (Some(code), true) = (contract.code(status), is_problem || contract.template().completes()) {
+        if let (Some(code), true) = (contract.code(status), is_problem || contract.template().adds_members())
+        {
             let facts = ForwardedFacts {
                 request_id: upstream_request_id(self.head).or_else(|| self.request_id.to_str().ok()),
                 retryable: retryable(status, RequestSent::Full, self.context.method),
@@ -163,8 +165,8 @@ impl ErrorResponse<'_> {
                 let body = forwarded_error::problem_document(contract, code, conforming, facts);
                 return self.forwarded(Some(body), BodyChange::Problem);
             }
-            if let Some(body) = forwarded_error::complete(contract, code, conforming, facts) {
-                return self.forwarded(Some(body), BodyChange::Completed);
+            if let Some(body) = forwarded_error::add_members(contract, code, conforming, facts) {
+                return self.forwarded(Some(body), BodyChange::MembersAdded);
             }
         }
         if coding == ContentCoding::Identity || self.accepts(coding) {

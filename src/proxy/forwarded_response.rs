@@ -47,7 +47,7 @@ impl ConformingFields<'_> {
             }
         };
         // A body written by the gateway contains the request ID, so the field must have the same value.
-        let replaces_id = matches!(change, BodyChange::Completed | BodyChange::Problem)
+        let replaces_id = matches!(change, BodyChange::MembersAdded | BodyChange::Problem)
             && upstream_request_id(head).is_none();
         let sent = forward_fields(writer, head, |name| {
             let is_overridden =

@@ -176,7 +176,7 @@ fn prepare_upstream<'r, 'a>(
             let UpstreamResponse { conn, response_head } = response;
             forwarding.release(conn);
             let origin = match error.change {
-                BodyChange::Completed | BodyChange::Problem => ResponseOrigin::Completed,
+                BodyChange::MembersAdded | BodyChange::Problem => ResponseOrigin::Completed,
                 BodyChange::Unchanged | BodyChange::Decoded | BodyChange::UnknownLength => origin,
             };
             Prepared { outgoing: Outgoing::ConformingError(response_head, error), origin, trigger: None, end }

@@ -255,7 +255,7 @@ fn metric_series(input: &ExplainInput<'_>, sent: Sent<'_>, end: ExplainedEnd) ->
         let origin = match end {
             ExplainedEnd::LocalReply | ExplainedEnd::Truncated => ResponseOrigin::Proxy,
             ExplainedEnd::Replaced => ResponseOrigin::Replaced,
-            ExplainedEnd::Conforming(BodyChange::Completed | BodyChange::Problem) => {
+            ExplainedEnd::Conforming(BodyChange::MembersAdded | BodyChange::Problem) => {
                 ResponseOrigin::Completed
             }
             ExplainedEnd::Conforming(
@@ -421,7 +421,7 @@ const fn conforming_note(change: BodyChange) -> &'static str {
         BodyChange::Unchanged | BodyChange::Decoded => {
             "The upstream's body conforms to the contract: the client receives its bytes."
         }
-        BodyChange::Completed => {
+        BodyChange::MembersAdded => {
             "The upstream's body conforms to the contract; the gateway adds the members that only it knows."
         }
         BodyChange::Problem => {

@@ -176,7 +176,7 @@ impl ExpectationContext<'_> {
 
     /// A conforming error: its body as it is, or completed where the contract has members that only the gateway knows.
     fn conforming(&self, status: u16, body: Vec<u8>) -> Expectation {
-        if self.contract().template().completes() {
+        if self.contract().template().adds_members() {
             return Expectation { status, source: ResponseSource::Completed };
         }
         Expectation::forwarded(status, Some(body))

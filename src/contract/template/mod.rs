@@ -4,7 +4,7 @@
 //! [`source`] is the template as the operator wrote it, [`parse`] turns it into the tree, [`presets`] has the built-in
 //! ones. Because [`render`], [`conform`] and [`complete`] walk the same tree, a rendered body always conforms.
 
-pub(crate) mod complete;
+pub(crate) mod add_members;
 pub(crate) mod conform;
 pub(crate) mod parse;
 pub(crate) mod presets;
@@ -37,7 +37,7 @@ pub(crate) struct Template {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Facts {
     /// A gateway placeholder is somewhere, so that a conforming body may have to be completed.
-    completes: bool,
+    adds_members: bool,
     /// A placeholder depends on the request, so that no body can be prepared.
     varies: bool,
     /// The gateway writes `{details}`.
@@ -345,7 +345,7 @@ impl Template {
     fn new(root: ObjectNode, values: Vec<DeclaredValue>) -> Template {
         let mut facts = Facts { declared: vec![Vec::new(); values.len()], ..Facts::default() };
         root.for_each_field(&mut |field| {
-            facts.completes |= field.is_of_gateway();
+            facts.adds_members |= field.is_of_gateway();
             facts.varies |= field.facts().varies;
             facts.details |= field == Field::Details;
         });
@@ -381,9 +381,9 @@ impl Template {
         Field::from_name(name).is_some()
     }
 
-    /// Whether a conforming body may have to be completed.
-    pub(crate) const fn completes(&self) -> bool {
-        self.facts.completes
+    /// Whether members may have to be added to a conforming body.
+    pub(crate) const fn adds_members(&self) -> bool {
+        self.facts.adds_members
     }
 
     /// Whether a body depends on the request that it answers.

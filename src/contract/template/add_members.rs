@@ -9,13 +9,13 @@ use crate::contract::types::Types;
 
 impl Template {
     /// The completed body, or `None` if nothing is added or changed. `text` is what `body` was read from, and conforms.
-    pub(crate) fn complete(
+    pub(crate) fn add_members(
         &self,
         (text, body): (&str, &Value<'_>),
         values: &BodyValues<'_>,
         types: &Types,
     ) -> Option<Bytes> {
-        if !self.facts.completes {
+        if !self.facts.adds_members {
             return None;
         }
         let out = BytesMut::with_capacity(text.len() + 128);
