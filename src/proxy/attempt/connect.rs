@@ -31,14 +31,14 @@ pub(super) enum Reuse {
 }
 
 /// A connection for one attempt.
-pub(super) struct Acquired {
+pub(super) struct AcquiredConnection {
     pub(super) conn: UpstreamConn,
     /// It served another request before, or serves one now.
     pub(super) reused: bool,
 }
 
 /// A new connection.
-struct Opened {
+struct NewConnection {
     candidate: Candidate,
     stream: Stream,
     /// ALPN selected HTTP/2.
@@ -52,10 +52,10 @@ pub(super) async fn acquire_connection(
     forwarding: &mut Forwarding<'_>,
     candidate: &Candidate,
     reuse: Reuse,
-) -> Result<Acquired, Interrupt> {
+) -> Result<AcquiredConnection, Interrupt> {
     if let Some(conn) = forwarding.take_pinned() {
         forwarding.route.upstream_metrics.connection(true);
-        return Ok(Acquired { conn, reused: true });
+        return Ok(AcquiredConnection { conn, reused: true });
     }
     // An NTLM exchange starts on a connection that no other request has used.
     let reuse = if forwarding.request.authenticates_connection { Reuse::Never } else { reuse };
@@ -75,26 +75,29 @@ pub(super) async fn acquire_connection(
         return Box::pin(start_http(exchange, forwarding, opened)).await;
     }
     let conn = UpstreamConn::h1(opened.stream, opened.candidate, forwarding.request.framing);
-    Ok(Acquired { conn, reused: false })
+    Ok(AcquiredConnection { conn, reused: false })
 }
 
 /// Takes an idle HTTP/1 connection from the pool.
-fn reuse_h1(forwarding: &Forwarding<'_>, candidate: &Candidate, reuse: Reuse) -> Option<Acquired> {
+fn reuse_h1(forwarding: &Forwarding<'_>, candidate: &Candidate, reuse: Reuse) -> Option<AcquiredConnection> {
     let Reuse::IdleFor(max_idle) = reuse else { return None };
     let route = forwarding.route;
     let stream = route.upstream.transport().reuse(candidate, max_idle)?;
     route.upstream_metrics.connection(true);
     let candidate = Candidate::new(Arc::clone(candidate.endpoint()));
-    Some(Acquired { conn: UpstreamConn::h1(stream, candidate, forwarding.request.framing), reused: true })
+    Some(AcquiredConnection {
+        conn: UpstreamConn::h1(stream, candidate, forwarding.request.framing),
+        reused: true,
+    })
 }
 
 /// Acquires a stream on a shared HTTP/2 connection.
-fn reuse_h2(forwarding: &Forwarding<'_>, candidate: &Candidate, reuse: Reuse) -> Option<Acquired> {
+fn reuse_h2(forwarding: &Forwarding<'_>, candidate: &Candidate, reuse: Reuse) -> Option<AcquiredConnection> {
     let Reuse::IdleFor(max_idle) = reuse else { return None };
     let route = forwarding.route;
     let slot = route.upstream.transport().http2().acquire_stream(candidate, max_idle)?;
     route.upstream_metrics.connection(true);
-    Some(Acquired { conn: UpstreamConn::h2(slot, forwarding.request.framing), reused: true })
+    Some(AcquiredConnection { conn: UpstreamConn::h2(slot, forwarding.request.framing), reused: true })
 }
 
 /// Acquires a stream on a shared HTTP/2 connection, or an HTTP/1 connection if the server does not support HTTP/2.
@@ -103,7 +106,7 @@ async fn acquire_stream(
     forwarding: &mut Forwarding<'_>,
     candidate: &Candidate,
     reuse: Reuse,
-) -> Result<Acquired, Interrupt> {
+) -> Result<AcquiredConnection, Interrupt> {
     let http2 = forwarding.route.upstream.transport().http2();
     if let Some(shared) = reuse_h2(forwarding, candidate, reuse) {
         return Ok(shared);
@@ -139,9 +142,9 @@ async fn acquire_stream(
 async fn start_http(
     exchange: &mut Exchange<'_>,
     forwarding: &mut Forwarding<'_>,
-    opened: Opened,
-) -> Result<Acquired, Interrupt> {
-    let Opened { candidate, stream, negotiated_h2 } = opened;
+    opened: NewConnection,
+) -> Result<AcquiredConnection, Interrupt> {
+    let NewConnection { candidate, stream, negotiated_h2 } = opened;
     let http2 = forwarding.route.upstream.transport().http2();
     let framing = forwarding.request.framing;
     if candidate.tls_name.is_some() {
@@ -162,7 +165,7 @@ async fn start_http(
         .await;
         exchange.client.add_wait(started.elapsed());
         return match slot? {
-            Some(slot) => Ok(Acquired { conn: UpstreamConn::h2(slot?, framing), reused: false }),
+            Some(slot) => Ok(AcquiredConnection { conn: UpstreamConn::h2(slot?, framing), reused: false }),
             None => Err(limit.fault().with_evidence(Evidence::from_static("no SETTINGS received")).into()),
         };
     }
@@ -170,7 +173,7 @@ async fn start_http(
         let evidence = Evidence::from_static("the server did not select HTTP/2 (ALPN)");
         return Err(Fault::new(Cause::TlsProtocolError, Phase::Connect).with_evidence(evidence).into());
     }
-    Ok(Acquired { conn: UpstreamConn::h1(stream, candidate, framing), reused: false })
+    Ok(AcquiredConnection { conn: UpstreamConn::h1(stream, candidate, framing), reused: false })
 }
 
 /// Opens a new connection to the first address that accepts one, with TLS if configured.
@@ -178,7 +181,7 @@ async fn open_connection(
     exchange: &mut Exchange<'_>,
     forwarding: &mut Forwarding<'_>,
     candidate: &Candidate,
-) -> Result<Opened, Interrupt> {
+) -> Result<NewConnection, Interrupt> {
     // If upstream connections used up all file descriptors, the listeners could not accept connections.
     let (gateway, snapshot) = (exchange.context.gateway, exchange.context.snapshot);
     if gateway.has_max_upstream_connections(snapshot) {
@@ -194,7 +197,7 @@ async fn open_connection(
         match tls_handshake(exchange, forwarding, &candidate, stream).await {
             Ok((stream, negotiated_h2)) => {
                 forwarding.route.upstream_metrics.connection(false);
-                return Ok(Opened { candidate, stream, negotiated_h2 });
+                return Ok(NewConnection { candidate, stream, negotiated_h2 });
             }
             Err(Interrupt::Fault(fault)) if !addresses.is_empty() && is_address_specific(&fault) => {
                 let now = Instant::now();

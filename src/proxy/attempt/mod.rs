@@ -16,7 +16,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use self::connect::{Acquired, Reuse};
+use self::connect::{AcquiredConnection, Reuse};
 use self::retry::{FailedAttempt, Retry};
 use super::context::{Exchange, Forwarding, Interrupt, RetryReason};
 use super::deadlines::TimeLimit;
@@ -259,7 +259,7 @@ async fn try_once(
     let is_last = progress.attempt >= forwarding.route.attempts;
     let multiplexes = forwarding.route.upstream.transport().http2().may_serve(candidate);
     let reuse = progress.reuse(forwarding.can_retry_if_connection_fails(), !multiplexes);
-    let Acquired { mut conn, reused } =
+    let AcquiredConnection { mut conn, reused } =
         connect::acquire_connection(exchange, forwarding, candidate, reuse).await?;
     let target = forwarding.target.as_deref().unwrap_or(&forwarding.request.target);
     let with_base = candidate.base_path.as_ref().map(|base| base.join(target));
