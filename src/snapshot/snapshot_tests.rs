@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::upstream::concurrency::{Admission, Occupancy};
+use crate::upstream::concurrency::{AcquireOutcome, Occupancy};
 
 const SHOP: &str = "shop: { servers: [127.0.0.1:1], concurrency: { max: 1, queue: 0 } }";
 
@@ -54,15 +54,17 @@ fn in_flight_requests_count_against_the_next_snapshots_limit() {
     let metrics = Metrics::new();
     let first = build(&[SHOP], &metrics, None);
     let concurrency = first.routes[0].concurrency.as_deref().unwrap();
-    let Admission::Permit(_held) = concurrency.try_acquire(Instant::now()) else { panic!("below the limit") };
+    let AcquireOutcome::Permit(_held) = concurrency.try_acquire(Instant::now()) else {
+        panic!("below the limit")
+    };
     let changed = SHOP.replace("127.0.0.1:1", "127.0.0.1:9").replace("max: 1", "max: 2");
     let second = build(&[&changed], &metrics, Some(&first));
     let concurrency = second.routes[0].concurrency.as_deref().unwrap();
     assert_eq!(concurrency.occupancy(), Occupancy { in_flight: 1, waiting: 0 });
-    let Admission::Permit(_second) = concurrency.try_acquire(Instant::now()) else {
+    let AcquireOutcome::Permit(_second) = concurrency.try_acquire(Instant::now()) else {
         panic!("the new limit is 2")
     };
-    assert!(matches!(concurrency.try_acquire(Instant::now()), Admission::QueueFull));
+    assert!(matches!(concurrency.try_acquire(Instant::now()), AcquireOutcome::QueueFull));
     assert_eq!(concurrency_limit_metric(&metrics), "statusquo_concurrency_limit{upstream=\"shop\"} 2");
 }
 

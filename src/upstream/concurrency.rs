@@ -103,7 +103,7 @@ struct Queue {
 
 /// The result for a new request.
 #[derive(Debug)]
-pub(crate) enum Admission<'a> {
+pub(crate) enum AcquireOutcome<'a> {
     /// The request may be sent upstream.
     Permit(Permit<'a>),
     /// The request is queued.
@@ -189,7 +189,7 @@ impl Concurrency {
     }
 
     /// Admits, queues or rejects a new request. Admitting is one atomic exchange.
-    pub(crate) fn try_acquire(&self, now: Instant) -> Admission<'_> {
+    pub(crate) fn try_acquire(&self, now: Instant) -> AcquireOutcome<'_> {
         let limits = self.limits();
         let mut was_idle = false;
         let try_admit = |occupancy: Occupancy| {
@@ -201,7 +201,7 @@ impl Concurrency {
             if was_idle {
                 self.mark_progress(now);
             }
-            return Admission::Permit(Permit { concurrency: self, acquired_at: now });
+            return AcquireOutcome::Permit(Permit { concurrency: self, acquired_at: now });
         }
         let mut queue = self.queue.lock();
         // The limits may have changed before the queue was locked.
@@ -217,14 +217,14 @@ impl Concurrency {
             }
         });
         match decision {
-            AdmitDecision::Admit => Admission::Permit(Permit { concurrency: self, acquired_at: now }),
+            AdmitDecision::Admit => AcquireOutcome::Permit(Permit { concurrency: self, acquired_at: now }),
             AdmitDecision::Queue => {
                 let number = queue.next_ticket;
                 queue.next_ticket += 1;
                 queue.waiting.push_back((number, None));
-                Admission::Ticket(Ticket { concurrency: self, number, admitted: false })
+                AcquireOutcome::Ticket(Ticket { concurrency: self, number, admitted: false })
             }
-            AdmitDecision::QueueFull => Admission::QueueFull,
+            AdmitDecision::QueueFull => AcquireOutcome::QueueFull,
         }
     }
 

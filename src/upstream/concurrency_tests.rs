@@ -14,16 +14,16 @@ fn limits(max: u32, queue: u32) -> ConcurrencyLimits {
     ConcurrencyLimits { max, queue, queue_timeout: SECOND * 10 }
 }
 
-fn permit<'a>(admission: Admission<'a>) -> Permit<'a> {
+fn permit<'a>(admission: AcquireOutcome<'a>) -> Permit<'a> {
     match admission {
-        Admission::Permit(permit) => permit,
+        AcquireOutcome::Permit(permit) => permit,
         other => panic!("no permit: {other:?}"),
     }
 }
 
-fn ticket<'a>(admission: Admission<'a>) -> Ticket<'a> {
+fn ticket<'a>(admission: AcquireOutcome<'a>) -> Ticket<'a> {
     match admission {
-        Admission::Ticket(ticket) => ticket,
+        AcquireOutcome::Ticket(ticket) => ticket,
         other => panic!("not queued: {other:?}"),
     }
 }
@@ -79,7 +79,7 @@ fn queue_is_first_come_first_served_and_skips_dropped_tickets() {
     let mut second = ticket(upstream.try_acquire(now));
     let third = ticket(upstream.try_acquire(now));
     let mut fourth = ticket(upstream.try_acquire(now));
-    assert!(matches!(upstream.try_acquire(now), Admission::QueueFull));
+    assert!(matches!(upstream.try_acquire(now), AcquireOutcome::QueueFull));
     assert!(polled(&mut second).is_none() && polled(&mut fourth).is_none());
     drop(first);
     assert!(polled(&mut fourth).is_none());
@@ -162,16 +162,16 @@ fn concurrent_threads_never_exceed_the_limit_or_lose_a_ticket() {
                 let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
                 for round in 0..2_000_u32 {
                     match upstream.try_acquire(Instant::now()) {
-                        Admission::Permit(permit) => work(permit),
-                        Admission::QueueFull => {
+                        AcquireOutcome::Permit(permit) => work(permit),
+                        AcquireOutcome::QueueFull => {
                             refused.fetch_add(1, Ordering::SeqCst);
                         }
                         // Some requests leave the queue at an arbitrary time.
-                        Admission::Ticket(ticket) if (round + thread) % 5 == 0 => {
+                        AcquireOutcome::Ticket(ticket) if (round + thread) % 5 == 0 => {
                             drop(ticket);
                             refused.fetch_add(1, Ordering::SeqCst);
                         }
-                        Admission::Ticket(mut ticket) => loop {
+                        AcquireOutcome::Ticket(mut ticket) => loop {
                             match ticket.poll_permit(&mut Context::from_waker(&waker)) {
                                 Poll::Ready(permit) => break work(permit),
                                 // A lost wakeup would hang the test here.

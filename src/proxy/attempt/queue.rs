@@ -16,7 +16,7 @@ use crate::proxy::downstream::Downstream;
 use crate::proxy::message::request::Request;
 use crate::proxy::upload::Upload;
 use crate::snapshot::Route;
-use crate::upstream::concurrency::{Admission, Concurrency, Permit, Ticket};
+use crate::upstream::concurrency::{AcquireOutcome, Concurrency, Permit, Ticket};
 use crate::upstream::timer::timeout_at;
 
 /// Acquires what a request needs before it is sent to its upstream. On an error, nothing was sent.
@@ -52,9 +52,9 @@ async fn acquire_permit<'a>(
     let waited = buffered_body.is_some() || route.limits_need_io;
     let now = if waited { Instant::now() } else { exchange.context.started };
     let outcome = match concurrency.try_acquire(now) {
-        Admission::Permit(permit) => return Ok(Some(permit)),
-        Admission::QueueFull => Err(Interrupt::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
-        Admission::Ticket(ticket) => {
+        AcquireOutcome::Permit(permit) => return Ok(Some(permit)),
+        AcquireOutcome::QueueFull => Err(Interrupt::Fault(Fault::new(Cause::QueueFull, Phase::Admit))),
+        AcquireOutcome::Ticket(ticket) => {
             let _waiting = route.upstream_metrics.queued();
             let deadlines = exchange.context.deadlines(route, buffered_body);
             let queued_at = Instant::now();
