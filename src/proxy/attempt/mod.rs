@@ -231,8 +231,8 @@ pub(super) struct ConnectionFacts {
     pub(super) maybe_stale: bool,
     /// Any byte of a response was received.
     pub(super) response_started: bool,
-    /// What was received does not begin like a response.
-    pub(super) garbage: bool,
+    /// The bytes received do not begin as an HTTP/1 response does.
+    pub(super) not_http: bool,
     /// The upstream reported that it did not process the request.
     pub(super) unprocessed: bool,
 }
@@ -304,7 +304,7 @@ async fn try_once(
             let facts = ConnectionFacts {
                 maybe_stale: reused && !conn.stream_was_reset(),
                 response_started: conn.response_started(),
-                garbage: conn.received_garbage(),
+                not_http: conn.received_non_http(),
                 unprocessed: conn.is_unprocessed(),
             };
             Err(AttemptError { interrupt, facts })

@@ -40,13 +40,13 @@ pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
     if !attempt.is_replayable || (attempt.authenticates_connection && attempt.phase != Phase::Connect) {
         return Retry::Never;
     }
-    let ConnectionFacts { maybe_stale, response_started, garbage, unprocessed } = attempt.connection;
+    let ConnectionFacts { maybe_stale, response_started, not_http, unprocessed } = attempt.connection;
     if unprocessed {
         return Retry::Reconnect;
     }
     let idempotent = attempt.method.is_idempotent();
     // What arrives on a reused connection before a response belongs to an earlier request.
-    if maybe_stale && idempotent && garbage && attempt.phase == Phase::ResponseHeaders {
+    if maybe_stale && idempotent && not_http && attempt.phase == Phase::ResponseHeaders {
         return Retry::Reconnect;
     }
     let connecting = attempt.phase == Phase::Connect;
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     const NEW: ConnectionFacts =
-        ConnectionFacts { maybe_stale: false, response_started: false, garbage: false, unprocessed: false };
+        ConnectionFacts { maybe_stale: false, response_started: false, not_http: false, unprocessed: false };
     const REUSED: ConnectionFacts = ConnectionFacts { maybe_stale: true, ..NEW };
 
     fn failed(cause: Cause, method: &Method) -> FailedAttempt<'_> {
@@ -109,14 +109,15 @@ mod tests {
     }
 
     #[test]
-    fn garbage_on_a_reused_connection_reconnects_idempotent_requests() {
-        let garbage = ConnectionFacts { response_started: true, garbage: true, ..REUSED };
-        let attempt = FailedAttempt { connection: garbage, ..failed(Cause::HttpProtocolError, &Method::GET) };
+    fn other_protocol_on_reused_connection_reconnects_idempotent() {
+        let not_http = ConnectionFacts { response_started: true, not_http: true, ..REUSED };
+        let attempt =
+            FailedAttempt { connection: not_http, ..failed(Cause::HttpProtocolError, &Method::GET) };
         assert_eq!(decide(attempt), Retry::Reconnect);
         assert_eq!(decide(FailedAttempt { method: &Method::POST, ..attempt }), Retry::Never);
-        let new = ConnectionFacts { maybe_stale: false, ..garbage };
+        let new = ConnectionFacts { maybe_stale: false, ..not_http };
         assert_eq!(decide(FailedAttempt { connection: new, ..attempt }), Retry::Never);
-        let response = ConnectionFacts { garbage: false, ..garbage };
+        let response = ConnectionFacts { not_http: false, ..not_http };
         assert_eq!(decide(FailedAttempt { connection: response, ..attempt }), Retry::Never);
     }
 

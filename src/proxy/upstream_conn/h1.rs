@@ -39,8 +39,8 @@ pub(in crate::proxy) struct UpstreamH1 {
     request_complete: bool,
     /// Any byte of a response was received.
     response_started: bool,
-    /// What was received does not begin like a response.
-    received_garbage: bool,
+    /// The bytes received do not begin as an HTTP/1 response does.
+    received_non_http: bool,
     /// A valid header section was received, interim or final.
     head_received: bool,
     /// How long the server keeps an idle connection, if it has announced that.
@@ -72,7 +72,7 @@ impl UpstreamH1 {
             write_failed: false,
             request_complete: !framing.has_body(),
             response_started: false,
-            received_garbage: false,
+            received_non_http: false,
             head_received: false,
             server_timeout: None,
             upgrade_offered: false,
@@ -100,8 +100,8 @@ impl UpstreamH1 {
         self.response_started
     }
 
-    pub(in crate::proxy) const fn received_garbage(&self) -> bool {
-        self.received_garbage
+    pub(in crate::proxy) const fn received_non_http(&self) -> bool {
+        self.received_non_http
     }
 
     pub(in crate::proxy) const fn write_failed(&self) -> bool {
@@ -168,7 +168,7 @@ impl UpstreamH1 {
                     let parsed = match response_head::parse(&response_head, method) {
                         Ok(parsed) => parsed,
                         Err(message) => {
-                            self.received_garbage =
+                            self.received_non_http =
                                 !self.head_received && !response_head.starts_with(RESPONSE_START);
                             return Poll::Ready(Err(protocol_error(message, &response_head)));
                         }
@@ -195,7 +195,8 @@ impl UpstreamH1 {
                 }
                 FramerProgress::NeedMore => {}
                 FramerProgress::Malformed(message) => {
-                    self.received_garbage = !self.head_received && !self.io.input.starts_with(RESPONSE_START);
+                    self.received_non_http =
+                        !self.head_received && !self.io.input.starts_with(RESPONSE_START);
                     return Poll::Ready(Err(protocol_error(message, &self.io.input)));
                 }
                 FramerProgress::TooLarge => {

@@ -131,10 +131,10 @@ impl UpstreamConn {
         by_protocol!(UpstreamConn, self, side => side.response_started())
     }
 
-    /// Whether what was received does not begin like a response.
-    pub(super) const fn received_garbage(&self) -> bool {
+    /// Whether the bytes received do not begin as an HTTP/1 response does.
+    pub(super) const fn received_non_http(&self) -> bool {
         match self {
-            UpstreamConn::H1(h1) => h1.received_garbage(),
+            UpstreamConn::H1(h1) => h1.received_non_http(),
             UpstreamConn::H2(_) => false,
         }
     }
