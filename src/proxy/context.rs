@@ -427,7 +427,7 @@ impl<'a> Forwarding<'a> {
     pub(super) fn pinned_server(&mut self, now: Instant) -> Option<(Candidate, AttemptGuard)> {
         let pinned = self.pinned.as_mut()?;
         let endpoint = Arc::clone(pinned.endpoint()?);
-        let guard = AttemptGuard::again(&endpoint, now);
+        let guard = AttemptGuard::reselect(&endpoint, now);
         if guard.is_none() {
             pinned.close();
         }

@@ -375,7 +375,7 @@ impl AttemptGuard {
     }
 
     /// Selects the address again, for another attempt of the same request.
-    pub(crate) fn again(endpoint: &Arc<Endpoint>, now: Instant) -> Option<Self> {
+    pub(crate) fn reselect(endpoint: &Arc<Endpoint>, now: Instant) -> Option<Self> {
         AttemptGuard::begin(Arc::clone(endpoint), endpoint.state.view(now), false, now)
     }
 

@@ -137,7 +137,7 @@ impl AttemptProgress {
         if let Ok(other) = upstream.select(&self.tried, self.hash, now) {
             return Some(other);
         }
-        let guard = may_repeat.then(|| AttemptGuard::again(self.candidate.endpoint(), now)).flatten();
+        let guard = may_repeat.then(|| AttemptGuard::reselect(self.candidate.endpoint(), now)).flatten();
         guard.map(|guard| (self.candidate.clone(), guard))
     }
 
@@ -169,10 +169,10 @@ fn after_response(
     progress: &AttemptProgress,
     status: u16,
 ) -> Retry {
-    let (route, server) = (forwarding.route, progress.candidate.server_index);
-    route.upstream_metrics.attempt(server, Ok(()));
+    let (route, server_index) = (forwarding.route, progress.candidate.server_index);
+    route.upstream_metrics.attempt(server_index, Ok(()));
     if progress.attempt > 1 || progress.reconnects > 0 {
-        route.upstream_metrics.retry(server, Ok(()));
+        route.upstream_metrics.retry(server_index, Ok(()));
     }
     let retries = progress.attempt < route.attempts
         && !forwarding.depends_on_connection()
