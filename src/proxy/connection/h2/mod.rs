@@ -103,15 +103,15 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     let send_queue = SendQueue::new(stream.id(), connection.client_config.write_timeout, Instant::now());
     let stream = ObservedStream::new(read, stream, table.clone(), frame_progress.clone(), metrics);
     let returned_stream = stream.returned();
-    let h2 = match handshake(stream, &frame_progress, header_timeout).await {
-        Ok(h2) => h2,
+    let codec = match handshake(stream, &frame_progress, header_timeout).await {
+        Ok(codec) => codec,
         Err(close_reason) => return metrics.closed_without_response(close_reason),
     };
     let stream_tasks = TaskTracker::new();
     // `TaskTracker::wait` only completes on a closed tracker.
     stream_tasks.close();
     let h2_connection = H2Connection {
-        h2,
+        codec,
         returned_stream,
         send_queue,
         listener,
@@ -201,8 +201,8 @@ enum Event {
 
 /// One HTTP/2 connection.
 struct H2Connection<'a> {
-    h2: ServerConnection,
-    /// The stream, after `h2` was dropped.
+    codec: ServerConnection,
+    /// The stream, after `codec` was dropped.
     returned_stream: ReturnedStream,
     send_queue: SendQueue,
     listener: &'a Arc<ListenerService>,
@@ -264,7 +264,7 @@ impl H2Connection<'_> {
             self.listener.gateway.metrics.closed_without_response(close_reason);
         }
         // The streams observe the closed connection and finish, so that every request is logged.
-        drop(self.h2);
+        drop(self.codec);
         if let Some(stream) = self.returned_stream.take() {
             let (timeout, send_queue) = match self.over_limit {
                 Some(_) => (OVER_LIMIT_TIMEOUT, None),
@@ -297,7 +297,7 @@ impl H2Connection<'_> {
         }
         let timeout = self.timeout_when_idle();
         tokio::select! {
-            event = next_request(&mut self.h2, &mut self.read_timeout, idle) => event,
+            event = next_request(&mut self.codec, &mut self.read_timeout, idle) => event,
             () = self.stream_tasks.wait(), if !idle => Event::StreamsEnded,
             () = sleep(timeout), if idle => Event::IdleTimeout,
             () = sleep(close_in.unwrap_or(timeout)), if close_in.is_some() => Event::CloseAt,
@@ -351,7 +351,7 @@ impl H2Connection<'_> {
     fn drain(&mut self, close_reason: Option<CloseReason>) {
         self.state = State::Draining;
         self.close_reason = close_reason;
-        self.h2.graceful_shutdown();
+        self.codec.graceful_shutdown();
     }
 
     /// Drains the connection. One that has not sent a request yet gets its first request served before.
@@ -367,9 +367,9 @@ impl H2Connection<'_> {
         self.state = State::Stalled;
         self.close_reason = Some(self.timeout_reason());
         if self.stream_tasks.is_empty() {
-            self.h2.abrupt_shutdown(Reason::NO_ERROR);
+            self.codec.abrupt_shutdown(Reason::NO_ERROR);
         } else {
-            self.h2.graceful_shutdown();
+            self.codec.graceful_shutdown();
         }
     }
 
@@ -443,8 +443,12 @@ fn header_lists_too_large() -> Fault {
 }
 
 /// Accepts the next request, unless the client does not complete a frame in time.
-async fn next_request(h2: &mut ServerConnection, read_timeout: &mut FrameReadTimeout, idle: bool) -> Event {
-    let mut accept = pin!(h2.accept());
+async fn next_request(
+    codec: &mut ServerConnection,
+    read_timeout: &mut FrameReadTimeout,
+    idle: bool,
+) -> Event {
+    let mut accept = pin!(codec.accept());
     poll_fn(|cx| match accept.as_mut().poll(cx) {
         Poll::Ready(Some(Ok((request, respond)))) => Poll::Ready(Event::Request(request, respond)),
         Poll::Ready(Some(Err(error))) => Poll::Ready(Event::Closed(Some(error))),
