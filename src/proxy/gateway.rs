@@ -59,7 +59,7 @@ impl Gateway {
     }
 
     /// Whether the number of upstream connections in use allows no further one. `snapshot` is that of the request.
-    pub(super) fn has_max_upstream_connections(&self, snapshot: &Snapshot) -> bool {
+    pub(super) fn is_at_upstream_limit(&self, snapshot: &Snapshot) -> bool {
         let idle = snapshot.idle_upstream_connections();
         let in_use = self.open_upstream_connections.count().saturating_sub(idle);
         in_use >= self.max_upstream_connections.load(Ordering::Relaxed)

@@ -184,7 +184,7 @@ async fn open_connection(
 ) -> Result<NewConnection, Interrupt> {
     // If upstream connections used up all file descriptors, the listeners could not accept connections.
     let (gateway, snapshot) = (exchange.context.gateway, exchange.context.snapshot);
-    if gateway.has_max_upstream_connections(snapshot) {
+    if gateway.is_at_upstream_limit(snapshot) {
         let evidence = Evidence::from_static("the file descriptors for upstream connections are used up");
         forwarding.route.upstream_metrics.shed(Cause::ResourceExhausted);
         return Err(Fault::new(Cause::ResourceExhausted, Phase::Connect).with_evidence(evidence).into());

@@ -243,7 +243,7 @@ impl H2Connection<'_> {
                 Event::Closed(error) => {
                     let protocol_error = error.as_ref().and_then(close_reason_of);
                     self.close_reason =
-                        protocol_error.or(self.close_reason).or_else(|| self.unfinished_request());
+                        protocol_error.or(self.close_reason).or_else(|| self.client_close_reason());
                     break;
                 }
                 Event::FrameTimeout => self.stop_stalled(),
@@ -277,7 +277,7 @@ impl H2Connection<'_> {
 
     /// The close reason of a client that closes before its first request, or within the header section of one. Open streams
     /// are counted by [`ObservedStream`].
-    fn unfinished_request(&self) -> Option<CloseReason> {
+    fn client_close_reason(&self) -> Option<CloseReason> {
         let progress = self.read_timeout.progress();
         let has_opened = self.table.has_opened();
         if progress.is_within_non_data_frame() || (!has_opened && progress.is_within_frame()) {
