@@ -229,7 +229,10 @@ impl Process {
         let service = ListenerService {
             gateway: Arc::clone(&self.gateway),
             index: 0,
-            role: ListenerRole::Pages(Arc::new(pages), self.fd_budget.telemetry_connections),
+            role: ListenerRole::Pages {
+                handler: Arc::new(pages),
+                max_connections: self.fd_budget.telemetry_connections,
+            },
             port: sockets.telemetry.address.port_or(80),
             h2c: false,
             proxy_protocol: None,

@@ -75,8 +75,13 @@ const MAX_LOGGED_LINE: usize = 1024;
 pub(crate) enum ListenerRole {
     /// The gateway's routes, limited to `client.max_connections` concurrent connections.
     Gateway,
-    /// The telemetry pages (metrics, health), and the maximum number of concurrent connections.
-    Pages(Arc<dyn PageHandler>, usize),
+    /// The telemetry pages (metrics, health).
+    Pages {
+        /// Generates the pages.
+        handler: Arc<dyn PageHandler>,
+        /// Maximum number of concurrent connections.
+        max_connections: usize,
+    },
 }
 
 /// The settings and shared state of one listener.
@@ -201,7 +206,7 @@ impl ListenerService {
                 ClientKey::new(peer, client_config.ipv6_prefix),
                 client_config.max_connections_per_client,
             )),
-            ListenerRole::Gateway | ListenerRole::Pages(..) => None,
+            ListenerRole::Gateway | ListenerRole::Pages { .. } => None,
         };
         ConnectionLimits { total: self.max_connections(client_config), client }
     }
@@ -210,7 +215,7 @@ impl ListenerService {
     fn max_connections(&self, client_config: &ClientSettings) -> usize {
         match self.role {
             ListenerRole::Gateway => client_config.max_connections,
-            ListenerRole::Pages(_, max_connections) => max_connections,
+            ListenerRole::Pages { max_connections, .. } => max_connections,
         }
     }
 }

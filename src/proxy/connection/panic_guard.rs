@@ -77,10 +77,10 @@ async fn respond_guarded(
         (ListenerRole::Gateway, GuardedWork::Reject(rejected)) => {
             Box::pin(request::reject(gateway, source, client, *rejected))
         }
-        (ListenerRole::Pages(pages, _), GuardedWork::Serve(request)) => {
-            Box::pin(pages::serve(gateway, pages.as_ref(), client, request))
+        (ListenerRole::Pages { handler, .. }, GuardedWork::Serve(request)) => {
+            Box::pin(pages::serve(gateway, handler.as_ref(), client, request))
         }
-        (ListenerRole::Pages(..), GuardedWork::Reject(rejected)) => {
+        (ListenerRole::Pages { .. }, GuardedWork::Reject(rejected)) => {
             Box::pin(pages::reject(gateway, client, rejected.fault))
         }
     };
@@ -102,7 +102,7 @@ async fn respond_guarded(
                         let rejected = RejectedRequest { fault, request_line, facts };
                         request::reject(&listener.gateway, source, client, rejected).await;
                     }
-                    (ListenerRole::Pages(..), _) => pages::reject(&listener.gateway, client, fault).await,
+                    (ListenerRole::Pages { .. }, _) => pages::reject(&listener.gateway, client, fault).await,
                 }
             });
             if AssertUnwindSafe(send_reply).catch_unwind().await.is_err() {
