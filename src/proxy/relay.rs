@@ -242,10 +242,11 @@ struct Relay {
     polls_upload: bool,
     /// When bytes were last transferred.
     last_progress: Instant,
-    /// The client accepted bytes, or began to block, since `last_write`.
+    /// Set by a step in which the client accepted bytes, or bytes were queued for it while none were: the write timeout
+    /// starts again.
     client_progressed: bool,
-    /// When the client last accepted bytes, or began to block.
-    last_write: Instant,
+    /// The start of the write timeout: when the client last accepted bytes, or when bytes were first queued for it.
+    client_progress_at: Instant,
 }
 
 /// Forwards the response body, and sends the rest of the request body, until the response is complete.
@@ -263,7 +264,7 @@ async fn relay_body(
         polls_upload: true,
         last_progress: now,
         client_progressed: false,
-        last_write: now,
+        client_progress_at: now,
     };
     loop {
         let limit = relay.limit(exchange, forwarding);
@@ -284,7 +285,7 @@ async fn relay_body(
         exchange.client.add_wait(wait.total());
         now = Instant::now();
         if mem::take(&mut relay.client_progressed) {
-            relay.last_write = now;
+            relay.client_progress_at = now;
         }
         let upload = &forwarding.upload;
         if upload.has_ended() && upload.waiting() == WaitingFor::Nothing && !conn.write_failed() {
@@ -397,7 +398,7 @@ impl Relay {
     /// The limit of the side that the response waits for: the client while bytes are queued for it, else the upstream.
     fn response_limit(&self, exchange: &Exchange<'_>, forwarding: &Forwarding<'_>) -> TimeLimit {
         if exchange.client.unsent() > 0 {
-            let at = self.last_write + exchange.context.snapshot.client.write_timeout;
+            let at = self.client_progress_at + exchange.context.snapshot.client.write_timeout;
             return TimeLimit::new(at, Cause::ClientTooSlow, Phase::Relay);
         }
         let timeouts = forwarding.route.timeouts();
