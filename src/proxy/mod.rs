@@ -6,7 +6,7 @@
 //!   what was read. [`downstream`] is the client side of one request; [`stream_table`] tracks the streams of an HTTP/2
 //!   connection.
 //! - [`routing`] finds the route. [`access`] checks what denies a request, [`limits`] applies the rate limits.
-//!   [`request_values`] makes the changes that the route declares: header edits, the path, a redirect.
+//!   [`route_edits`] makes the changes that the route declares: header edits, the path, a redirect.
 //! - [`attempt`] waits for a concurrency permit, forwards the request to an upstream and retries it. [`upload`] sends
 //!   the request body; [`upstream_conn`] is the upstream side of one request. [`pinned`] keeps connections that belong
 //!   to one client.
@@ -52,9 +52,9 @@ mod relay;
 mod reply_builder;
 mod request;
 mod request_id;
-mod request_values;
 mod respond;
 mod response_headers;
+mod route_edits;
 mod routing;
 mod stream_table;
 mod tunnel;

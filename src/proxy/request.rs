@@ -15,9 +15,9 @@ use super::gateway::Gateway;
 use super::limits::{self, Admitted};
 use super::message::request::Request;
 use super::record::{self, RejectedFacts, RejectedRequest, RequestEnd};
-use super::request_values::{self, redirect_location};
 use super::respond::{FinalResponse, respond};
 use super::response_headers::{ResponseHeaderMutations, cors};
+use super::route_edits::{self, redirect_location};
 use super::routing::{self, Routing};
 use crate::config::RouteAction;
 use crate::contract::{Cause, Fault, Phase, RequestSent};
@@ -92,7 +92,7 @@ async fn take_steps<'a>(
 ) -> Result<RequestEnd, Interrupt> {
     let context = exchange.context;
     // Every response of a route has the fields that the route declares.
-    request_values::apply_response_edits(&mut exchange.response_headers, context, request);
+    route_edits::apply_response_edits(&mut exchange.response_headers, context, request);
     // A preflight ends here: it consumes no quota.
     let route = match routing {
         Routing::Route(route) => route,
@@ -132,14 +132,14 @@ async fn take_steps<'a>(
         }
     }
     // Before the queue: a path that cannot be rewritten needs no upstream.
-    let target = request_values::upstream_target(route, request)?;
+    let target = route_edits::upstream_target(route, request)?;
     // An open breaker refuses a request before it waits.
     outcome::pass_breaker(exchange, route)?;
     // Only admitted requests wait for the upstream, first come, first served.
     let acquired = queue::acquire(exchange, route, request, buffered_body.as_ref()).await?;
     let mut forwarding = Forwarding::begin(exchange, route, request, buffered_body, acquired);
     forwarding.target = target;
-    forwarding.edits = request_values::request_edits(context, route, request);
+    forwarding.edits = route_edits::request_edits(context, route, request);
     let mut response = attempt::forward(exchange, &mut forwarding).await?;
     // `reset_on`: some statuses reset the counts of the request's keys, for example that of a login that succeeded.
     if !reset_candidates.is_empty() {
@@ -182,7 +182,7 @@ pub(super) async fn respond_after_panic(
 
 fn rebuild_response_headers(context: &RequestContext<'_>, request: &Request) -> ResponseHeaderMutations {
     let mut response_headers = ResponseHeaderMutations::default();
-    request_values::apply_response_edits(&mut response_headers, context, request);
+    route_edits::apply_response_edits(&mut response_headers, context, request);
     cors::apply(&mut response_headers, context.settings.cors, request);
     if let Some(route) = context.route {
         limits::add_current_state(&mut response_headers, context, route, request);
