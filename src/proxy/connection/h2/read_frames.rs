@@ -10,7 +10,7 @@ use crate::proxy::stream_table::StreamTable;
 pub(super) struct ReadFrameObserver {
     progress: FrameProgress,
     /// The value last stored in [`FrameProgress`].
-    published: u32,
+    last_stored: u32,
     /// Sequence number of the current frame or header block: even, and never 0.
     sequence: u32,
     frames: FrameParser,
@@ -37,7 +37,7 @@ impl ReadFrameObserver {
     pub(super) const fn new(progress: FrameProgress, table: StreamTable, preface_len: usize) -> Self {
         ReadFrameObserver {
             progress,
-            published: NOTHING_READ,
+            last_stored: NOTHING_READ,
             sequence: SEQUENCE_STEP,
             // The handshake timeout covers the preface.
             frames: FrameParser::after_preface(preface_len),
@@ -71,8 +71,8 @@ impl ReadFrameObserver {
             }
         }
         let pending = self.pending_state();
-        if pending != self.published {
-            self.published = pending;
+        if pending != self.last_stored {
+            self.last_stored = pending;
             self.progress.store(pending);
         }
         resets
@@ -120,7 +120,7 @@ mod tests {
         [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    /// The published state after each octet.
+    /// The last_stored state after each octet.
     fn pending_after_each_octet(bytes: &[u8]) -> Vec<u32> {
         let progress = FrameProgress::default();
         let mut observer = ReadFrameObserver::new(progress.clone(), StreamTable::default(), 0);
