@@ -158,7 +158,7 @@ async fn buffer_body(
     let mut share = exchange.context.gateway.error_bodies.share();
     let reading = read_body(conn, &mut body, body_limit, &mut share);
     let (buffering, waited) = measured_timeout(now, time_left, reading).await;
-    exchange.error_body = Some(share);
+    exchange.error_body_share = Some(share);
     exchange.client.add_wait(waited);
     let buffering = buffering.unwrap_or_else(|| {
         conn.on_timeout(&limit.fault());

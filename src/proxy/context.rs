@@ -205,7 +205,7 @@ pub(super) struct Exchange<'a> {
     /// What the gateway adds to every response of this request, and removes from it.
     pub(super) response_headers: ResponseHeaderMutations,
     /// The memory of the upstream's error body, until the request ends.
-    pub(super) error_body: Option<BufferShare<'a>>,
+    pub(super) error_body_share: Option<BufferShare<'a>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -215,7 +215,7 @@ impl<'a> Exchange<'a> {
             client,
             record: RequestRecord::default(),
             response_headers: ResponseHeaderMutations::default(),
-            error_body: None,
+            error_body_share: None,
         }
     }
 }
