@@ -325,7 +325,7 @@ pub(super) struct Forwarding<'a> {
     /// The scheme, host and port that are reported to the upstream.
     pub(super) origin: RequestOrigin<'a>,
     /// The protocol upgrade to offer to the upstream.
-    pub(super) offer: Option<UpgradeOffer<'a>>,
+    pub(super) upgrade_offer: Option<UpgradeOffer<'a>>,
     /// The rewritten target, before the base path of the server is added.
     pub(super) target: Option<Bytes>,
     /// The route's `request_headers`.
@@ -385,7 +385,7 @@ impl<'a> Forwarding<'a> {
             deadlines,
             forwarded_for: forwarded_for(context, route, request),
             origin: request_origin(context, request, exchange.client.listener_origin()),
-            offer: upgrade_offer(route, request),
+            upgrade_offer: upgrade_offer(route, request),
             target: None,
             edits: None,
             pinned,
@@ -468,7 +468,7 @@ impl<'a> Forwarding<'a> {
     /// target that HTTP/2 cannot carry. (An upstream that uses only HTTP/2 cannot receive such a target: 400.)
     pub(super) fn needs_http1(&self) -> bool {
         let h2_policy = || self.route.upstream.transport().http2().version_policy();
-        self.offer.is_some()
+        self.upgrade_offer.is_some()
             || self.request.authenticates_connection
             || (!self.request.target_fits_http2 && h2_policy() != HttpVersionPolicy::Http2)
     }

@@ -132,7 +132,7 @@ pub(super) async fn forward_upgrade(
         return DeliveryOutcome::ClientDisconnected;
     };
     let protocol = forwarding
-        .offer
+        .upgrade_offer
         .as_ref()
         .and_then(|offer| response_head.negotiated_protocol(offer).ok())
         .unwrap_or_default();

@@ -272,7 +272,7 @@ async fn try_once(
         peer_trust: exchange.context.peer_trust,
         request_id: &exchange.context.request_id,
         via: forwarding.route.sends_via.then_some(&exchange.context.gateway.via[..]),
-        offer: forwarding.offer.as_ref(),
+        upgrade_offer: forwarding.upgrade_offer.as_ref(),
         upstream_tls: candidate.tls_name.is_some(),
     };
     if let Err(fault) = conn.queue_request_head(forwarding.request, &forwarding_info) {
@@ -388,7 +388,8 @@ async fn final_response_head(
                 }
             }
             Some(AttemptStep::ResponseHead(Ok(response_head))) => {
-                if let (true, Some(offer)) = (response_head.is_switching_protocols(), &forwarding.offer) {
+                let offer = forwarding.upgrade_offer.as_ref();
+                if let (true, Some(offer)) = (response_head.is_switching_protocols(), offer) {
                     response_head.negotiated_protocol(offer).map_err(Interrupt::Fault)?;
                     // The client would send the new protocol, and the upstream would read it as the request body.
                     if exchange.client.awaits_continue() {

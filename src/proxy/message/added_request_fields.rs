@@ -29,7 +29,7 @@ pub(in crate::proxy) struct ForwardingInfo<'a> {
     /// The upstream connection uses TLS.
     pub(in crate::proxy) upstream_tls: bool,
     /// The protocol upgrade to offer.
-    pub(in crate::proxy) offer: Option<&'a UpgradeOffer<'a>>,
+    pub(in crate::proxy) upgrade_offer: Option<&'a UpgradeOffer<'a>>,
 }
 
 /// Whether the peer is one of `client.trusted_proxies`.

@@ -290,7 +290,7 @@ impl Request {
             RequestFraming::Length(length) => h1_writer::write_number_field(out, b"Content-Length: ", length),
             RequestFraming::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n"),
         }
-        if let Some(offer) = forwarding_info.offer {
+        if let Some(offer) = forwarding_info.upgrade_offer {
             out.extend_from_slice(b"Connection: Upgrade\r\n");
             h1_writer::write_field(out, b"Upgrade", &offer.value());
         }

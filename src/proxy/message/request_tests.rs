@@ -30,7 +30,7 @@ fn forwarding_info(request: &Request) -> ForwardingInfo<'_> {
         request_id: &REQUEST_ID,
         host: &request.authority,
         upstream_tls: false,
-        offer: None,
+        upgrade_offer: None,
         via: Some(b"1.1 statusquo-1"),
     }
 }
@@ -138,7 +138,7 @@ fn what_trusted_proxies_report_besides_the_written_fields_is_kept() {
         peer_trust: PeerTrust::Trusted,
         request_id: &HeaderValue::from_static("abcdefgh"),
         upstream_tls: false,
-        offer: None,
+        upgrade_offer: None,
         via: None,
     };
     let mut out = BytesMut::new();

@@ -85,7 +85,7 @@ impl UpstreamH1 {
         request: &Request,
         forwarding_info: &ForwardingInfo<'_>,
     ) -> Result<(), Fault> {
-        self.upgrade_offered = forwarding_info.offer.is_some();
+        self.upgrade_offered = forwarding_info.upgrade_offer.is_some();
         // A route may add credentials too.
         let added = forwarding_info.added_fields();
         self.connection_authenticated |= request.authenticates_connection

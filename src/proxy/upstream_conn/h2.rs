@@ -454,7 +454,7 @@ mod tests {
             request_id: &HeaderValue::from_static("0190aaaa-bbbb-7ccc-8ddd-eeeeeeeeeeee"),
             host: b"test",
             upstream_tls: false,
-            offer: None,
+            upgrade_offer: None,
             via: Some(b"1.1 statusquo-1"),
         };
         let mut conn = UpstreamH2::new(slot, request.framing);
