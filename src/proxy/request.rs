@@ -54,7 +54,7 @@ pub(super) async fn serve(
         Err(Interrupt::ClientDisconnected) => RequestEnd::ClientDisconnected { status: None },
     };
     let ended = Instant::now();
-    outcome::conclude(&mut exchange, &end, ended);
+    outcome::record_end(&mut exchange, &end, ended);
     record::record_request_end(&exchange, &end, ended);
 }
 
@@ -134,7 +134,7 @@ async fn take_steps<'a>(
     // Before the queue: a path that cannot be rewritten needs no upstream.
     let target = route_edits::upstream_target(route, request)?;
     // An open breaker refuses a request before it waits.
-    outcome::pass_breaker(exchange, route)?;
+    outcome::check_breaker(exchange, route)?;
     // Only admitted requests wait for the upstream, first come, first served.
     let acquired = queue::acquire(exchange, route, request, buffered_body.as_ref()).await?;
     let mut forwarding = Forwarding::begin(exchange, route, request, buffered_body, acquired);

@@ -31,7 +31,7 @@ fn is_upstream_failure(fault: &Fault) -> bool {
 }
 
 /// Admits the request to the route's upstream, unless its circuit breaker is open.
-pub(in crate::proxy) fn pass_breaker(exchange: &mut Exchange<'_>, route: &Route) -> Result<(), Interrupt> {
+pub(in crate::proxy) fn check_breaker(exchange: &mut Exchange<'_>, route: &Route) -> Result<(), Interrupt> {
     let Some(breaker) = route.upstream.breaker() else { return Ok(()) };
     let now = Instant::now();
     match breaker.admit(now) {
@@ -106,7 +106,7 @@ pub(super) fn attempt_failed(exchange: &mut Exchange<'_>, upstream: &UpstreamRun
 }
 
 /// Records a request that has ended now.
-pub(in crate::proxy) fn conclude(exchange: &mut Exchange<'_>, end: &RequestEnd, now: Instant) {
+pub(in crate::proxy) fn record_end(exchange: &mut Exchange<'_>, end: &RequestEnd, now: Instant) {
     let Some(route) = exchange.context.route else { return };
     let record = &mut exchange.record;
     if record.last_attempt.is_none() && record.breaker_pass.is_none() {
