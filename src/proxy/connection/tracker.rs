@@ -19,7 +19,7 @@ use super::idle_state::IdleState;
 use crate::http::peer::Peer;
 
 /// Up to this many slots, every search for idle connections is allowed.
-const MAX_UNPACED_SEARCH: usize = 256;
+const MAX_SLOTS_WITHOUT_PAUSE: usize = 256;
 /// Above that, the pause between two searches is this long for each slot: a flood of connections causes little work.
 const SEARCH_PAUSE_PER_SLOT: Duration = Duration::from_micros(1);
 /// At least this many of the longest-idle connections are found at once.
@@ -227,7 +227,7 @@ impl Slots {
     /// Finds the connections that have been idle longest. Returns false if the last search was too recent.
     fn search(&mut self, now: Instant) -> bool {
         let count = self.taken.len();
-        if count > MAX_UNPACED_SEARCH {
+        if count > MAX_SLOTS_WITHOUT_PAUSE {
             if now < self.next_search {
                 return false;
             }

@@ -102,7 +102,7 @@ fn client_over_its_limit_evicts_nobody_and_networks_are_one_client() {
 
 #[test]
 fn many_slots_are_searched_in_batches_and_paced() {
-    let (now, count) = (Instant::now(), MAX_UNPACED_SEARCH + 1);
+    let (now, count) = (Instant::now(), MAX_SLOTS_WITHOUT_PAUSE + 1);
     let mut slots = Slots::new(now);
     let limits = total(count);
     let taken: Vec<_> = (0..count).map(|_| slots.acquire(limits, now).unwrap()).collect();
