@@ -193,13 +193,13 @@ fn declared_and_existing_modules_are_the_same() {
     let code = tokens::product_tokens(&text);
     let declared: BTreeSet<_> =
         code.windows(2).filter(|p| p[0].text == "mod").map(|p| p[1].text.as_str()).collect();
-    let planned: BTreeSet<_> = rules::ALLOWED_IMPORTS.iter().map(|(room, _)| *room).collect();
+    let planned: BTreeSet<_> = rules::ALLOWED_IMPORTS.iter().map(|(module, _)| *module).collect();
     let unplanned: Vec<_> = declared.difference(&planned).collect();
-    assert!(unplanned.is_empty(), "src/lib.rs declares rooms without allowed imports: {unplanned:?}");
+    assert!(unplanned.is_empty(), "src/lib.rs declares modules without allowed imports: {unplanned:?}");
     let targets = rules::ALLOWED_IMPORTS.iter().flat_map(|(_, to)| to.iter().copied());
     assert!(
-        targets.clone().all(|room| planned.contains(room)),
-        "ALLOWED_IMPORTS names a room that has no row"
+        targets.clone().all(|module| planned.contains(module)),
+        "ALLOWED_IMPORTS names a module that has no row"
     );
 }
 
@@ -207,9 +207,9 @@ fn declared_and_existing_modules_are_the_same() {
 fn architecture_page_has_the_rooms_and_imports_of_the_rules() {
     let page = std::fs::read_to_string(repository_root().join("ARCHITECTURE.md")).unwrap();
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
-    let in_table: BTreeSet<&str> = rows.map(|(room, _)| room).collect();
-    let rooms: BTreeSet<&str> = rules::ALLOWED_IMPORTS.iter().map(|(room, _)| *room).collect();
-    assert_eq!(in_table, rooms, "the table of rooms");
+    let in_table: BTreeSet<&str> = rows.map(|(module, _)| module).collect();
+    let modules: BTreeSet<&str> = rules::ALLOWED_IMPORTS.iter().map(|(module, _)| *module).collect();
+    assert_eq!(in_table, modules, "the table of modules");
 
     let mut listed = BTreeSet::new();
     for line in page.lines().filter(|line| line.starts_with(char::is_lowercase)) {

@@ -1,6 +1,6 @@
 //! The read-only endpoints for Prometheus and probes: `/metrics`, `/livez`, `/readyz`.
 //!
-//! The `server` room determines the readiness. Probes read the status code; the bodies are one word for people.
+//! The `server` module determines the readiness. Probes read the status code; the bodies are one word for people.
 
 use std::io::Read as _;
 

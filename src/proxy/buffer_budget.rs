@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Maximum number of bytes of error bodies that are buffered at once.
 const MAX_BUFFERED: usize = 32 * 1024 * 1024;
 
-/// What is left of the shared memory.
+/// The bytes of error bodies that may still be buffered.
 #[derive(Debug)]
 pub(super) struct BufferBudget {
     available: AtomicUsize,

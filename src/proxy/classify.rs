@@ -24,8 +24,8 @@ use crate::telemetry::RequestOutcome;
 /// Read size for error bodies. Most are smaller, and many may be buffered at once.
 const ERROR_BUFFER_SIZE: usize = 8 * 1024;
 
-/// A coded error body of this many bytes may have as much text as an uncoded one of `limit` bytes: a stream of stored
-/// blocks is longer than its content.
+/// The limit on the bytes of an error body with a content coding. Slightly above `limit`, because a coding may enlarge
+/// content that it cannot compress.
 const fn coded_limit(limit: usize) -> usize {
     limit + limit / 16 + 1024
 }

@@ -43,7 +43,7 @@ use crate::upstream::endpoint::AttemptGuard;
 use crate::upstream::http2::HttpVersionPolicy;
 use crate::upstream::shared_breaker::BreakerPass;
 
-/// Stand in for the method of a rejected request: only whether the response has a body matters.
+/// Used as the method of a rejected request: only whether the response has a body matters.
 static GET: Method = Method::GET;
 static HEAD: Method = Method::HEAD;
 
@@ -204,7 +204,7 @@ pub(super) struct Exchange<'a> {
     pub(super) record: RequestRecord,
     /// What the gateway adds to every response of this request, and removes from it.
     pub(super) response_headers: ResponseHeaderMutations,
-    /// The memory of the upstream's error body, until the request ends.
+    /// What the upstream's error body reserves of the buffer budget, until the request ends.
     pub(super) error_body_share: Option<BufferShare<'a>>,
 }
 

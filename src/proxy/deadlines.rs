@@ -61,12 +61,12 @@ impl RequestDeadlines {
         self.extension += waited;
     }
 
-    /// The earlier of the two limits below.
+    /// The earlier of `deadline` and `max_duration`.
     pub(super) fn earliest(&self, phase: Phase) -> TimeLimit {
         self.deadline(phase).earlier(self.max_duration(phase))
     }
 
-    /// The limit on the time until the response is classified (`timeouts.deadline`).
+    /// The limit on the time until the response is classified, an error with its body (`timeouts.deadline`).
     pub(super) fn deadline(&self, phase: Phase) -> TimeLimit {
         TimeLimit::new(self.started + self.deadline + self.extension, Cause::DeadlineExceeded, phase)
     }

@@ -7,9 +7,9 @@
 //!   connection.
 //! - [`routing`] finds the route. [`access`] checks what denies a request, [`limits`] applies the rate limits.
 //!   [`route_edits`] makes the changes that the route declares: header edits, the path, a redirect.
-//! - [`attempt`] waits for a concurrency permit, forwards the request to an upstream and retries it. [`upload`] sends
-//!   the request body; [`upstream_conn`] is the upstream side of one request. [`pinned`] keeps connections that belong
-//!   to one client.
+//! - [`attempt`] waits for the client's pinned connection and for a concurrency permit, forwards the request to an
+//!   upstream and retries it. [`upload`] sends the request body; [`upstream_conn`] is the upstream side of one request.
+//!   [`pinned`] keeps connections that belong to one client.
 //! - [`classify`] decides whether the response is forwarded or replaced; [`error_body`] checks the body of an error.
 //! - [`respond`] counts, sends and ends every response of the gateway's listeners: [`relay`] forwards a response, with the
 //!   fields of [`forwarded_response`], and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that
@@ -19,8 +19,9 @@
 //!
 //! Shared by the steps: [`context`] has the facts and the state of one request, [`gateway`] the state of the process,
 //! [`deadlines`] the time limits; [`wait`] measures how long a request waits for its client and its upstream;
-//! [`buffered_stream`] is a connection with buffers; [`buffer_budget`] bounds the error bodies in memory; [`request_id`] generates IDs; [`by_protocol`] calls the HTTP/1 or HTTP/2 side. Beside the
-//! steps: [`pages`] serves the telemetry pages, and [`preview`] computes responses for `explain`.
+//! [`buffered_stream`] is a connection with buffers; [`buffer_budget`] bounds the error bodies in memory;
+//! [`request_id`] generates IDs; [`by_protocol`] calls the HTTP/1 or HTTP/2 side. Beside the steps: [`pages`] serves
+//! the telemetry pages, and [`preview`] computes responses for `explain`.
 //!
 //! Only [`relay`] and [`local_reply`] write responses to clients, and only [`tunnel`] writes the bytes after a 101.
 //! This module does the I/O, on pingora's streams and timers; which response a client gets is decided in

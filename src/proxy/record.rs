@@ -1,4 +1,15 @@
 //! Records a request: metrics when its response headers are sent, metrics and one access log line when it ends.
+//!
+//! How something ended, from the inside out:
+//!
+//! | type | what ended | set by |
+//! |---|---|---|
+//! | [`SendResult`](super::local_reply::SendResult) | writing the queued bytes to the client | `local_reply` |
+//! | [`ResponseState`] | the response on its connection, for the close of the connection | `downstream` |
+//! | [`DeliveryOutcome`] | the delivery of a final response | `relay`, `tunnel`, `local_reply` |
+//! | [`RequestEnd`] | the request: which response, and how it was delivered | `respond`, `request` |
+//! | [`RequestOutcome`] | the request, as a label and in the log | this module, from [`RequestEnd`] |
+//! | [`AttemptOutcome`](crate::upstream::attempt_window::AttemptOutcome) | an attempt, for ejection and the circuit breaker | `attempt::outcome` |
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};

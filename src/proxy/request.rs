@@ -145,7 +145,7 @@ async fn take_steps<'a>(
     if !reset_candidates.is_empty() {
         limits::reset(reset_candidates, response.response_head.parsed.status).await;
     }
-    // The final response is classified before it is started: a status cannot be taken back.
+    // Classify before the response headers are sent: they cannot be changed afterwards.
     let classification = classify::classify(exchange, &forwarding, &mut response).await;
     Ok(respond(exchange, FinalResponse::Upstream(&mut forwarding, response, classification)).await)
 }

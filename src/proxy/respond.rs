@@ -110,8 +110,9 @@ pub(crate) fn edit_reply(reply: &mut LocalReply, edits: &RenderedEdits) {
     reply.edit_headers(|name| is_editable(name) && edits.removes(name.as_str().as_bytes()), added);
 }
 
-/// Whether an HTTP/1 connection usually closes after the reply to this fault, for `explain`: the end of the request is
-/// unknown after the faults of [`closes_connection`], and where bytes are not a header section.
+/// Whether an HTTP/1 connection usually closes after the reply to this fault. For `explain`, which knows the cause and
+/// the phase, but not the request: besides the faults of [`closes_connection`], a malformed header section leaves the
+/// end of the request unknown.
 pub(crate) const fn usually_closes_connection(cause: Cause, phase: Phase) -> bool {
     // CONNECT, and an expectation of a request with a body, are rejected before the framing is known.
     let is_unframed =

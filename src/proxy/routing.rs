@@ -72,8 +72,8 @@ pub(super) fn route<'a>(
     };
     if let Some(method) = cors::preflight_method(request) {
         let by_method = |method| lookup.find(method).ok().flatten();
-        // If the gateway never accepts the method, the CORS policy of the path still applies: otherwise the preflight would
-        // be forwarded.
+        // A preflight for TRACE, CONNECT or an invalid method has no route. The policy of the route for OPTIONS
+        // responds to it; without one it is forwarded as an ordinary OPTIONS.
         let (route, options_route) = match &method {
             PreflightMethod::Routable(method) => (by_method(method), None),
             PreflightMethod::NeverAccepted => (None, by_method(&request.method)),

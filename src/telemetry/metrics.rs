@@ -2,7 +2,7 @@
 //! format.
 //!
 //! Handles ([`RouteMetrics`], [`UpstreamMetrics`]) are resolved once, when a snapshot is built. Events without a route
-//! or an upstream are counted here. The `admin` room serves the page.
+//! or an upstream are counted here. The `admin` module serves the page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

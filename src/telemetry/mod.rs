@@ -5,7 +5,7 @@
 //! removed. [`log`] writes log
 //! lines, [`access_log`] defines the line of a request, [`log_sampler`] thins out the lines of a storm.
 //!
-//! This room depends on the contract's causes and codes, not on requests, configuration or sockets: callers pass the
+//! This module depends on the contract's causes and codes, not on requests, configuration or sockets: callers pass the
 //! facts.
 
 pub(crate) mod access_log;

@@ -27,7 +27,7 @@ pub struct Arrow {
 /// An accepted arrow of a circle: the file that names the item, the file that defines it, and why it is accepted.
 pub type KnownArrow = (&'static str, &'static str, &'static str);
 
-/// Arrows of circles in rooms that are being rewritten. This list may only shrink.
+/// Arrows of circles in modules that are being rewritten. This list may only shrink.
 pub const KNOWN: &[KnownArrow] = &[];
 
 /// Reports circles by their shortest way round, and every known arrow that is part of no circle any more.

@@ -27,26 +27,26 @@ pub use One as Two;
 #[test]
 fn lines_counts_production_code_public_items_and_long_files() {
     let root = std::env::temp_dir().join(format!("lines-{}", std::process::id()));
-    let room = root.join("src/room");
-    std::fs::create_dir_all(&room).unwrap();
-    std::fs::write(root.join("src/lib.rs"), "pub mod room;\n").unwrap();
-    std::fs::write(room.join("one.rs"), SOURCE).unwrap();
-    std::fs::write(room.join("one_tests.rs"), "pub fn not_counted() {}\n").unwrap();
-    std::fs::write(room.join("properties.rs"), "pub fn not_counted() {}\n").unwrap();
-    std::fs::write(room.join("two.rs"), "//\n".repeat(401)).unwrap();
+    let module = root.join("src/module");
+    std::fs::create_dir_all(&module).unwrap();
+    std::fs::write(root.join("src/lib.rs"), "pub mod module;\n").unwrap();
+    std::fs::write(module.join("one.rs"), SOURCE).unwrap();
+    std::fs::write(module.join("one_tests.rs"), "pub fn not_counted() {}\n").unwrap();
+    std::fs::write(module.join("properties.rs"), "pub fn not_counted() {}\n").unwrap();
+    std::fs::write(module.join("two.rs"), "//\n".repeat(401)).unwrap();
 
     let printed = Command::new(crate::repository_root().join(".ci/lines")).arg(&root).output().unwrap();
     std::fs::remove_dir_all(&root).unwrap();
     let printed = String::from_utf8(printed.stdout).unwrap();
     let rows: Vec<Vec<&str>> = printed.lines().map(|line| line.split_whitespace().collect()).collect();
     let expected: [&[&str]; 7] = [
-        &["room", "files", "lines", "pub", "items"],
+        &["module", "files", "lines", "pub", "items"],
         &["(top)", "1", "1", "1"],
-        &["room", "2", "415", "2"],
+        &["module", "2", "415", "2"],
         &["total", "3", "416", "3"],
         &[],
         &["1", "files", "above", "400", "lines"],
-        &["401", "src/room/two.rs"],
+        &["401", "src/module/two.rs"],
     ];
     assert_eq!(rows, expected, "{printed}");
 }

@@ -24,7 +24,7 @@ impl std::fmt::Display for Offence {
     }
 }
 
-/// Each room with the rooms directly below it. A room may import itself and everything below, also indirectly.
+/// Each module with the modules directly below it. A module may import itself and everything below, also indirectly.
 pub const ALLOWED_IMPORTS: &[(&str, &[&str])] = &[
     ("cli", &["server", "conformance"]),
     ("server", &["proxy", "admin", "snapshot"]),
@@ -47,14 +47,14 @@ pub const MAX_LINES: usize = 600;
 /// Rooms of pure functions: no async runtime, no clock, no system access.
 const PURE_MODULES: &[&str] = &["contract", "limit", "http"];
 
-/// The exempt folder in a pure room: the client of the shared rate-limit backend.
+/// The exempt folder in a pure module: the client of the shared rate-limit backend.
 const IMPURE_FOLDER: &str = "src/limit/redis/";
 
-/// Crates that a pure room may not use.
+/// Crates that a pure module may not use.
 const RUNTIME_CRATES: &[&str] =
     &["tokio", "tracing", "tracing_subscriber", "prometheus", "socket2", "h2", "async_trait"];
 
-/// Modules of `std` that a pure room may not use.
+/// Modules of `std` that a pure module may not use.
 const SYSTEM_MODULES: &[&str] = &["env", "fs", "io", "os", "process", "thread"];
 
 /// Types of `std::net` that own a socket or resolve names; the address types are plain values.
@@ -107,7 +107,7 @@ const CODECS: &[&str] = &[
     "src/proxy/upstream_conn/h2.rs",
 ];
 
-/// Where pingora may be used: rooms and single files.
+/// Where pingora may be used: modules and single files.
 const PINGORA_USERS: &[&str] =
     &["src/proxy/", "src/server/", "src/upstream/transport.rs", "src/upstream/timer.rs", "src/tls/stream.rs"];
 
@@ -186,7 +186,7 @@ pub fn no_todo_markers(path: &str, text: &str) -> Vec<Offence> {
     offences
 }
 
-/// A room imports only rooms below it in [`ALLOWED_IMPORTS`].
+/// A module imports only modules below it in [`ALLOWED_IMPORTS`].
 pub fn import_direction(path: &str, text: &str) -> Vec<Offence> {
     let code = tokens::product_tokens(text);
     let Some(own_module) = module_of(path) else { return Vec::new() };
@@ -206,7 +206,7 @@ pub fn import_direction(path: &str, text: &str) -> Vec<Offence> {
     let mut offences = Vec::new();
     for (module_name, line) in imported_modules(path, &code) {
         if module_name == "*" || module_name == "self" {
-            offences.push(offence(path, line, "imports the whole crate; name the room"));
+            offences.push(offence(path, line, "imports the whole crate; name the module"));
         } else if module_name != own_module && !allowed.contains(module_name.as_str()) {
             let below: Vec<_> = allowed.iter().copied().collect();
             let message =
@@ -217,7 +217,7 @@ pub fn import_direction(path: &str, text: &str) -> Vec<Offence> {
     offences
 }
 
-/// Pure rooms use no async runtime, clock or system, so that their tests need none.
+/// Pure modules use no async runtime, clock or system, so that their tests need none.
 pub fn pure_modules(path: &str, text: &str) -> Vec<Offence> {
     let Some(module_name) = module_of(path)
         .filter(|module_name| PURE_MODULES.contains(module_name) && !path.starts_with(IMPURE_FOLDER))
@@ -279,7 +279,7 @@ pub fn no_catch_all(path: &str, text: &str) -> Vec<Offence> {
     offences
 }
 
-/// pingora is used only in the rooms and files listed here.
+/// pingora is used only in the modules and files listed here.
 pub fn pingora_imports(path: &str, text: &str) -> Vec<Offence> {
     if PINGORA_USERS.iter().any(|allowed| path.starts_with(allowed)) {
         return Vec::new();
@@ -349,13 +349,13 @@ pub fn machine_paths(path: &str, text: &str) -> Vec<Offence> {
     offences
 }
 
-/// The room of a source file: the folder or file directly under `src`.
+/// The module of a source file: the folder or file directly under `src`.
 fn module_of(path: &str) -> Option<&str> {
     let inside = path.strip_prefix("src/")?;
     Some(inside.split('/').next()?.trim_end_matches(".rs"))
 }
 
-/// The rooms that `module_name` may import, directly or indirectly below it.
+/// The modules that `module_name` may import, directly or indirectly below it.
 fn allowed_imports_of(module_name: &str) -> Option<BTreeSet<&'static str>> {
     let direct =
         |module_name: &str| ALLOWED_IMPORTS.iter().find(|(from, _)| *from == module_name).map(|(_, to)| *to);
@@ -378,7 +378,7 @@ fn lib_contains_only_modules(path: &str, code: &[Token]) -> Vec<Offence> {
         .collect()
 }
 
-/// Every room that the code names through `crate::`, `statusquo::` or a chain of `super::` that reaches the crate root.
+/// Every module that the code names through `crate::`, `statusquo::` or a chain of `super::` that reaches the crate root.
 fn imported_modules(path: &str, code: &[Token]) -> Vec<(String, usize)> {
     let mut found = first_segments_after(code, "crate");
     found.extend(first_segments_after(code, "statusquo"));

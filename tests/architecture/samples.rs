@@ -50,7 +50,7 @@ fn upward_import_is_reported_in_every_spelling() {
     assert_eq!(lines(rules::import_direction("src/contract/mod.rs", "use super::proxy::Gateway;")), [1]);
     assert_eq!(lines(rules::import_direction("src/proxy/local_reply.rs", "use crate::admin::Page;")), [1]);
     assert_eq!(lines(rules::import_direction("src/conformance/mod.rs", "use crate::config::Config;")), [1]);
-    assert_eq!(lines(rules::import_direction("src/attic/mod.rs", "")), [1], "a room without a row");
+    assert_eq!(lines(rules::import_direction("src/attic/mod.rs", "")), [1], "a module without a row");
     assert_eq!(lines(rules::import_direction("src/lib.rs", "pub mod a;\nfn b() {}")), [2]);
 }
 

@@ -40,7 +40,7 @@ pub struct Timeouts {
     #[schemars(extend("default" = "15s"))]
     pub response_headers: Duration,
 
-    /// How long a request may take from its parsed request headers until the upstream's response headers are received.
+    /// How long a request may take from its parsed request headers until the upstream's response is classified (an error with its body).
     ///
     /// This includes the queue, connecting and retries. Time spent waiting for the request body does not count. After
     /// that, the client gets 504 (cause `deadline_exceeded`). The body of an upstream's error is buffered within the same

@@ -444,7 +444,7 @@ fn no_server(forwarding: &Forwarding<'_>, reason: NoServer) -> Interrupt {
     Interrupt::Fault(match reason {
         NoServer::Unresolved(failure) => {
             let (cause, evidence) = (failure.cause(), failure.evidence());
-            // The first server stands for all: none of them has an address.
+            // Counted for the first server: the label needs one, and no server has an address.
             metrics.attempt(0, Err(cause));
             Fault::new(cause, Phase::Connect).with_evidence(Evidence::from_static(evidence))
         }

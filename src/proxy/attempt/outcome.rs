@@ -41,7 +41,7 @@ pub(in crate::proxy) fn check_breaker(exchange: &mut Exchange<'_>, route: &Route
         }
         Err(retry_after) => {
             route.upstream_metrics.shed(Cause::BreakerOpen);
-            // The next request is let through, but has to find a server.
+            // When the breaker admits a request again, a server must be available too.
             let retry_after = retry_after.max(route.upstream.wait_for_server(now).unwrap_or_default());
             Err(Fault::new(Cause::BreakerOpen, Phase::Admit).with_retry_after(retry_after).into())
         }
@@ -52,8 +52,8 @@ pub(in crate::proxy) fn check_breaker(exchange: &mut Exchange<'_>, route: &Route
 /// hours, and no other request is admitted during a trial. The end of the response is recorded separately.
 pub(super) fn record_final_headers(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
     if exchange.record.outcome_settled {
-        // No attempt has followed, although the status is retried: how the response ends can only turn a success into a
-        // failure.
+        // The status is in `retry.on_status`, but no attempt followed: this response is final. A failure was recorded;
+        // a success becomes a failure if the response is truncated.
         exchange.record.outcome_settled = upstream.is_failure_status(status);
     }
     if exchange.record.last_attempt.as_ref().is_some_and(AttemptGuard::is_trial) {

@@ -1,4 +1,4 @@
-//! Since when a client connection is idle, and the signal that it is evicted: another connection takes its slot.
+//! The idle time of a client connection, and its eviction in favour of another connection.
 //!
 //! A connection is idle between requests (HTTP/2: without streams), after the first one. It writes its own state with two
 //! atomic operations per request, without a lock. [`super::tracker`] reads the states when a connection needs a slot.

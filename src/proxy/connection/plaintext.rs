@@ -38,8 +38,8 @@ pub(super) async fn reject(
     connection.close_after_response(client).await;
 }
 
-/// Reads until the header section is complete or invalid, the client stops sending, or `deadline` passes. The response is
-/// the same.
+/// Reads until the header section is complete or invalid, the client stops sending, or `deadline` passes. In each case
+/// the client gets the same 400.
 ///
 /// # Errors
 /// The input is not HTTP/1, or the client closed the connection.

@@ -11,29 +11,30 @@ use pingora::protocols::l4::ext::get_tcp_info;
 pub(super) struct SendQueue {
     /// The socket, which is open as long as the queue is observed.
     descriptor: RawFd,
-    /// For how long a client may receive nothing.
+    /// For how long a client may acknowledge nothing.
     write_timeout: Duration,
-    /// Number of bytes that the client had received when it was last observed to receive some.
+    /// Number of bytes that the client had acknowledged at the last change.
     acknowledged: u64,
-    received_at: Instant,
+    /// When that changed.
+    acknowledged_at: Instant,
 }
 
 /// The state of a send queue.
 #[derive(Clone, Copy, Debug)]
 struct QueueState {
-    /// Number of bytes that the client has received.
+    /// Number of bytes that the client has acknowledged.
     acknowledged: u64,
-    /// More than a FIN waits in the queue.
+    /// The queue holds more than a FIN.
     holds_data: bool,
 }
 
 impl SendQueue {
     pub(super) fn new(descriptor: RawFd, write_timeout: Duration, now: Instant) -> Self {
-        SendQueue { descriptor, write_timeout, acknowledged: 0, received_at: now }
+        SendQueue { descriptor, write_timeout, acknowledged: 0, acknowledged_at: now }
     }
 
-    /// Whether data waits for the client, which has received some since the last call or within the write timeout. Always
-    /// false on a Unix socket, which has no such queue.
+    /// Whether unacknowledged data remains, and the client has acknowledged some within the write timeout. Always false
+    /// on a Unix socket, which has no such queue.
     pub(super) fn is_sending(&mut self, now: Instant) -> bool {
         QueueState::read(self.descriptor).is_some_and(|state| self.observe(state, now))
     }
@@ -41,9 +42,9 @@ impl SendQueue {
     fn observe(&mut self, state: QueueState, now: Instant) -> bool {
         if state.acknowledged != self.acknowledged {
             self.acknowledged = state.acknowledged;
-            self.received_at = now;
+            self.acknowledged_at = now;
         }
-        state.holds_data && now.saturating_duration_since(self.received_at) < self.write_timeout
+        state.holds_data && now.saturating_duration_since(self.acknowledged_at) < self.write_timeout
     }
 }
 

@@ -18,9 +18,10 @@ use tokio::sync::Notify;
 use super::idle_state::IdleState;
 use crate::http::peer::Peer;
 
-/// Up to this many slots, every search for idle connections is allowed.
+/// Up to this many slots, each new connection may search for an idle one.
 const MAX_SLOTS_WITHOUT_PAUSE: usize = 256;
-/// Above that, the pause between two searches is this long for each slot: a flood of connections causes little work.
+/// Above that, two searches are at least this far apart for each slot, so that a flood of connections causes little
+/// work.
 const SEARCH_PAUSE_PER_SLOT: Duration = Duration::from_micros(1);
 /// At least this many of the longest-idle connections are found at once.
 const MIN_CANDIDATES: usize = 64;
@@ -67,7 +68,7 @@ pub(in crate::proxy) struct ConnectionLimits {
 /// Why a connection gets no slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum OverLimit {
-    /// No slot is free, and no idle connection was found: with many slots the search is paced.
+    /// No slot is free, and no idle connection was found, or the last search was too recent.
     Total,
     /// The client has as many slots as one client may have.
     Client,

@@ -320,6 +320,9 @@ impl DownstreamH2 {
 }
 
 /// The memory limits of one connection, shared by its streams: buffered body bytes and header lists.
+///
+/// The buffer limit is divided by the number of open streams. Each of them holds a [`StreamBudget`], so that number is
+/// the number of references to `total_header_bytes`, less one.
 #[derive(Debug, Default)]
 pub(in crate::proxy) struct ConnectionBudget {
     /// Size of the header lists of all streams, in bytes.

@@ -50,8 +50,8 @@ pub(super) struct Downstream {
     listener_origin: ListenerOrigin,
     /// Bytes of the request body received.
     body_bytes_received: u64,
-    /// Time in which the request waited for its client or its upstream: no overhead of the gateway. It is added up here,
-    /// because every function that waits has the client at hand, but not always the record of the request.
+    /// Time that the request spent waiting for its client or its upstream; `overhead_seconds` excludes it. It is kept
+    /// here because every function that waits has the client.
     total_wait: Duration,
     /// How much of the request body is still to be read and discarded after the response.
     discard_limit: Option<DiscardLimit>,

@@ -119,8 +119,8 @@ fn admit_in_memory(
     exchange: &mut Exchange<'_>,
     key_source: &RequestKeySource<'_>,
 ) -> Result<ResetCandidates, Fault> {
-    // The limits may have read the body, whatever the result: then `started` is too old. An old time would move the
-    // counts of a later window back to an earlier one.
+    // After a wait for the body, the clock is read again: with the time of the request headers the limiter would count
+    // in an earlier window than other requests already have.
     let waited = key_source.route.limits_need_io;
     let now = timestamp(if waited { Instant::now() } else { exchange.context.started });
     let mut checks = applicable_rules(key_source);

@@ -21,9 +21,14 @@ pub(super) const MAYBE_DATA: u32 = 1;
 /// Increment of the sequence number, which keeps the flag bit free.
 pub(super) const SEQUENCE_STEP: u32 = 2;
 
-/// The incomplete frame or header block of a connection: `NOTHING_READ`, `NONE_PENDING`, or a sequence number with the flag
-/// `MAYBE_DATA`.
-/// Shared by [`super::read_frames::ReadFrameObserver`] and [`FrameReadTimeout`].
+/// The incomplete frame or header block of a connection, as one number:
+///
+/// - [`NOTHING_READ`]: no byte was received;
+/// - [`NONE_PENDING`]: all frames and header blocks received are complete;
+/// - otherwise the sequence number of the incomplete one: even, and another one for each frame or header block. The lowest
+///   bit is the flag [`MAYBE_DATA`].
+///
+/// [`super::read_frames::ReadFrameObserver`] stores it, [`FrameReadTimeout`] reads it.
 #[derive(Clone, Debug)]
 pub(super) struct FrameProgress(Arc<AtomicU32>);
 
