@@ -35,19 +35,18 @@ struct NodeDeserializer<'t> {
 
 impl<'t> NodeDeserializer<'t> {
     fn text(&self, expected: &str) -> Result<&'t str, TypeError> {
-        self.node.text().ok_or_else(|| self.not_single(expected))
+        self.node.text().ok_or_else(|| self.not_single(expected, &|text| self.check_bounds(text).is_ok()))
     }
 
-    /// The error for a list or a mapping in place of a single value.
-    fn not_single(&self, expected: &str) -> TypeError {
+    /// The error for a list or a mapping in place of a single value, which `accepts` may refuse.
+    fn not_single(&self, expected: &str, accepts: &dyn Fn(&str) -> bool) -> TypeError {
         let own = self.keys.text("x-single").map(str::to_owned);
-        let meant = own.or_else(|| match (&self.node.kind, self.keys.text("x-ref")) {
-            (NodeKind::Sequence(items), _) => match items.as_slice() {
-                [only] => only.text().map(|text| format!("write {}", shapes::scalar(text))),
-                _ => None,
-            },
-            (NodeKind::Mapping(_), Some(section)) => key_help::declared(section, self.node),
-            _ => None,
+        let meant = own.or_else(|| match (self.node.items(), self.keys.text("x-ref")) {
+            ([only], _) if only.text().is_some_and(accepts) => {
+                shapes::flow(only).map(|text| format!("write {text}"))
+            }
+            ([], Some(section)) if !self.node.entries().is_empty() => key_help::declared(section, self.node),
+            (_, _) => None,
         });
         match meant {
             Some(help) => TypeError::mismatch(format!("found {}", self.node.type_name()), help),
@@ -368,7 +367,11 @@ impl<'de> Deserializer<'de> for NodeDeserializer<'_> {
                 None => Err(self.type_error(&join_or(variants))),
             },
             NodeKind::Scalar { .. } | NodeKind::Sequence(_) | NodeKind::Invalid => {
-                let text: StrDeserializer<'_, TypeError> = self.text(&join_or(variants))?.into_deserializer();
+                let text = self
+                    .node
+                    .text()
+                    .ok_or_else(|| self.not_single(&join_or(variants), &|text| variants.contains(&text)))?;
+                let text: StrDeserializer<'_, TypeError> = text.into_deserializer();
                 visitor.visit_enum(text).map_err(|error| error.in_section(self.keys))
             }
         }

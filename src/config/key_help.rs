@@ -8,20 +8,23 @@ use super::tree::{Entry, Node};
 /// Our keys, and those of other tools with the same meaning. [`suggestion`] has those that are also values.
 const SYNONYMS: &[(&str, &[&str])] = &[
     // A word may be in several rows: the first whose key the section has.
+    ("request_headers", &["headers", "set_header", "set_headers", "add_header", "add_headers"]),
+    ("allow_headers", &["headers"]),
+    ("timeouts", &["timeout"]),
     ("cert", &["certificate", "ssl_certificate", "cert_file", "crt", "certificates"]),
     ("key", &["private_key", "ssl_certificate_key", "key_file"]),
-    ("tls", &["ssl_certificate", "ssl_certificate_key", "certificate", "https"]),
+    ("tls", &["ssl_certificate", "ssl_certificate_key", "certificate", "https", "cert", "certs"]),
     ("upstream_status", &["status", "status_code", "response_status"]),
     ("code", &["status", "status_code", "response_code", "http_code"]),
     ("fall", &["threshold", "unhealthy_threshold", "max_fails"]),
     ("rise", &["healthy_threshold", "success_threshold"]),
-    ("attempts", &["tries", "retries", "max_retries", "num_retries", "max_attempts"]),
+    ("attempts", &["tries", "retries", "max_retries", "num_retries", "max_attempts", "max"]),
     ("retry", &["retries", "max_retries", "num_retries", "retry_policy"]),
     ("redis", &["url", "uri", "host", "port", "addr", "address", "endpoint", "server"]),
     ("to", &["url", "uri", "location", "target", "destination"]),
     ("address", &["addr", "listen"]),
-    ("allow", &["average", "rps", "requests_per_second", "second", "minute", "hour", "period"]),
-    ("body_idle", &["write", "send"]),
+    ("allow", &["average", "rps", "requests_per_second", "second", "minute", "hour", "period", "window"]),
+    ("body_idle", &["read", "write", "send"]),
     ("breaker", &["circuit_breaker", "circuit_breakers"]),
     ("concurrency", &["max_conns", "maxconn", "max_connections"]),
     ("ejection", &["outlier_detection", "max_fails", "fail_timeout"]),
@@ -40,8 +43,9 @@ const SYNONYMS: &[(&str, &[&str])] = &[
     ("verify", &["insecure_skip_verify", "skip_verify"]),
 ];
 
-/// Keys whose synonyms say little about where they belong.
-const GENERIC: &[&str] = &["address", "allow", "cert", "code", "key", "match", "redis", "to"];
+/// Keys that say little about the section in which they belong.
+const GENERIC: &[&str] =
+    &["address", "allow", "cert", "code", "key", "match", "mode", "name", "path", "redis", "timeout", "to"];
 
 /// Sections of files of nginx, Traefik, Envoy, Kong, HAProxy and Kubernetes.
 const OTHER_TOOLS: &[&str] = &[
@@ -75,8 +79,13 @@ pub(super) fn unknown_key(unknown: &Entry, siblings: &[Entry], section: Keys, kn
     }
     special
         .or_else(|| synonym(key, known).map(did_you_mean))
-        .or_else(|| nested(unknown, siblings, section, known))
+        .or_else(|| {
+            nested(unknown, siblings, (section, known), |names| {
+                names.iter().find(|ours| **ours == key).copied()
+            })
+        })
         .or_else(misspelt)
+        .or_else(|| nested(unknown, siblings, (section, known), |names| specific_synonym(key, names)))
         .or_else(|| elsewhere(key))
         .unwrap_or_else(|| format!("expected {}", join_or(known)))
 }
@@ -156,13 +165,23 @@ fn held_section(key: Keys) -> (Keys, bool) {
     if key.names().is_empty() { (key.item(), true) } else { (key, false) }
 }
 
-/// The key of a section in this one.
-fn nested(unknown: &Entry, siblings: &[Entry], section: Keys, known: &[&str]) -> Option<String> {
-    let key = unknown.key.as_str();
+/// A synonym of a key that belongs in few sections.
+fn specific_synonym<'a>(key: &str, names: &[&'a str]) -> Option<&'a str> {
+    synonym(key, names).filter(|ours| !GENERIC.contains(ours))
+}
+
+/// The key that `find` finds among those of a section in this one.
+fn nested(
+    unknown: &Entry,
+    siblings: &[Entry],
+    (section, known): (Keys, &[&str]),
+    find: impl Fn(&[&'static str]) -> Option<&'static str>,
+) -> Option<String> {
     let value = flow(&unknown.value).unwrap_or_else(|| "...".to_owned());
     known.iter().find_map(|name| {
         let (inner, is_list) = held_section(section.key(name));
-        let ours = inner.names().into_iter().find(|ours| *ours == key)?;
+        // A path or timeout that is written outside is not that of the checks.
+        let ours = find(&inner.names()).filter(|_| *name != "health")?;
         if siblings.iter().any(|sibling| sibling.key == *name) {
             return Some(format!("move it into {name}"));
         }
@@ -178,8 +197,8 @@ fn elsewhere(key: &str) -> Option<String> {
     let root = Keys::root();
     let place = |inner: Keys, path: String| {
         let names = inner.names();
-        let meant = || synonym(key, &names).filter(|ours| !GENERIC.contains(ours));
-        let ours = names.iter().copied().find(|ours| *ours == key).or_else(meant);
+        let same = names.iter().copied().find(|ours| *ours == key && !GENERIC.contains(ours));
+        let ours = same.or_else(|| specific_synonym(key, &names));
         ours.map(|ours| format!("{path}.{ours}"))
     };
     let sections: Vec<(Keys, String)> = root

@@ -192,6 +192,36 @@ const LEADS: &[(&str, &str, &str)] = &[
         "listen: [{ address: \":80\" }]",
     ),
     (
+        "upstreams: { shop: { servers: [\"a:80\"], connect_timeout: 5s } }",
+        "upstreams.shop.connect_timeout: unknown key; write timeouts: { connect: 5s }",
+        "upstreams: { shop: { servers: [\"a:80\"], timeouts: { connect: 5s } } }",
+    ),
+    (
+        "upstreams: { shop: { servers: [\"a:80\"], timeout: 5s } }",
+        "upstreams.shop.timeout: unknown key; did you mean \"timeouts\"?",
+        "upstreams: { shop: { servers: [\"a:80\"], timeouts: { deadline: 5s } } }",
+    ),
+    (
+        "routes: [{ name: r, upstream: shop, headers: { set: { X-A: b } } }]",
+        "routes[0].headers: unknown key; did you mean \"request_headers\"?",
+        "routes: [{ name: r, upstream: shop, request_headers: { set: { X-A: b } } }]",
+    ),
+    (
+        "routes: [{ name: r, upstream: shop, paths: /x }]",
+        "routes[0].paths: \"/x\" is not how paths are handled; write match: { path: /x }",
+        "routes: [{ name: r, upstream: shop, match: { path: /x } }]",
+    ),
+    (
+        "routes: [{ name: r, upstream: shop, paths: [/x] }]",
+        "routes[0].paths: found a list; expected strict or lenient",
+        "routes: [{ name: r, upstream: shop, paths: strict }]",
+    ),
+    (
+        "upstreams: { shop: { servers: [\"a:80\"], name: x } }",
+        "upstreams.shop.name: unknown key; expected servers, balance, keepalive, retry, health, ejection, breaker, concurrency, tls, http2, host, via, dns_refresh or timeouts",
+        "upstreams: { shop: { servers: [\"a:80\"] } }",
+    ),
+    (
         "server: { listen: 80 }",
         "server: unknown key; expected listen, upstreams and routes: `statusquo init` writes a file with them",
         "listen: [{ address: \":80\" }]",
@@ -219,6 +249,9 @@ fn secret_is_not_repeated_in_a_help() {
     let section = "stores: [{ name: a, redis: \"redis://me:hidden@a\", secret: hidden0123456789 }]";
     let found = messages(&with_defaults(section)).join("\n");
     assert!(!found.contains("hidden") && found.starts_with("stores: found a list; "), "{found}");
+    let section = "stores: { a: { redis: [\"redis://me:hidden@a\"], secret: [hidden0123456789] } }";
+    let found = messages(&with_defaults(section)).join("\n");
+    assert!(!found.contains("hidden") && found.contains("stores.a.secret: found a list; "), "{found}");
 }
 
 #[test]

@@ -89,7 +89,17 @@ impl TypeError {
             TypeErrorKind::UnknownValue(value, known) => match planned(&value) {
                 Some(help) => Diagnostic::of(&value, format!("is {NOT_YET}"), help),
                 None => {
-                    let help = did_you_mean(&value, known);
+                    let help = match known {
+                        // Kong lists the paths of a route under this name.
+                        ["strict", "lenient"] if value.starts_with('/') => {
+                            return Diagnostic::of(
+                                &value,
+                                "is not how paths are handled",
+                                format!("write match: {{ path: {} }}", shapes::scalar(&value)),
+                            );
+                        }
+                        known => did_you_mean(&value, known),
+                    };
                     let example = self.section.and_then(|section| section.text("x-example"));
                     let is_default = self.section.is_some_and(|section| section.default_is_section());
                     let help = match example.filter(|_| help.starts_with("expected ")) {

@@ -32,7 +32,7 @@ pub(crate) struct StoreFile {
     ///
     /// Without it, anyone who can read the backend can recover client addresses by brute force. Changing it resets all
     /// counters.
-    #[schemars(extend("x-default" = "none"))]
+    #[schemars(extend("x-default" = "none", "x-single" = "write one text"))]
     pub secret: Option<StoreSecret>,
 
     /// The prefix of all key names in the backend.
