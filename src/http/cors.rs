@@ -1,6 +1,6 @@
 //! CORS (WHATWG Fetch, section 3.3): which origins are allowed, and the response header fields for them.
 //!
-//! A [`CorsPolicy`] is compiled once from the configuration. [`CorsPolicy::response_headers`] returns the fields of a
+//! A [`CorsPolicy`] is compiled once from the configuration. [`CorsPolicy::response_fields`] returns the fields of a
 //! response, [`CorsPolicy::preflight`] those of a preflight response. [`CorsPolicy::exposed_headers`] and
 //! [`merge_vary`] merge lists that the upstream also sends.
 
@@ -146,7 +146,7 @@ impl CorsPolicy {
 
     /// Returns the response fields for this origin; `None` if the origin is not allowed. Fields that depend on the
     /// upstream response are separate: [`CorsPolicy::exposed_headers`] and [`merge_vary`].
-    pub fn response_headers(&self, origin: &[u8]) -> Option<impl Iterator<Item = HeaderField> + use<>> {
+    pub fn response_fields(&self, origin: &[u8]) -> Option<impl Iterator<Item = HeaderField> + use<>> {
         let allowed = self.allow_origin(origin)?;
         let credentials =
             self.credentials.then_some((ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true")));
@@ -159,7 +159,7 @@ impl CorsPolicy {
         request: &PreflightRequest<'_>,
         headers: impl Iterator<Item = &'a [u8]>,
     ) -> PreflightResult {
-        let Some(fields) = self.response_headers(request.origin) else {
+        let Some(fields) = self.response_fields(request.origin) else {
             return PreflightResult::OriginNotAllowed;
         };
         let mut response_fields: Vec<HeaderField> = fields.collect();

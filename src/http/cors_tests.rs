@@ -31,7 +31,7 @@ fn preflight(policy: &CorsPolicy, origin: &str, method: &Method, headers: &[&str
 #[test]
 fn allowed_origin_is_echoed_others_get_no_headers() {
     let policy = CorsPolicy::new(cors_rules());
-    let headers_for = |origin: &str| policy.response_headers(origin.as_bytes()).map(header_lines);
+    let headers_for = |origin: &str| policy.response_fields(origin.as_bytes()).map(header_lines);
     assert_eq!(
         headers_for("https://app.example.com"),
         Some(vec!["access-control-allow-origin: https://app.example.com".to_owned()])
@@ -51,17 +51,17 @@ fn allowed_origin_is_echoed_others_get_no_headers() {
 fn wildcard_is_never_sent_with_credentials_or_to_null() {
     let any = CorsPolicy::new(CorsRules { origins: AllowedOrigins::Any, credentials: true, ..cors_rules() });
     assert_eq!(
-        any.response_headers(b"https://x.example").map(header_lines),
+        any.response_fields(b"https://x.example").map(header_lines),
         Some(vec!["access-control-allow-origin: *".to_owned()])
     );
-    assert!(any.response_headers(b"null").is_none());
+    assert!(any.response_fields(b"null").is_none());
 }
 
 #[test]
 fn credentials_echo_the_origin() {
     let policy = CorsPolicy::new(CorsRules { credentials: true, ..cors_rules() });
     assert_eq!(
-        policy.response_headers(b"https://app.example.com").map(header_lines),
+        policy.response_fields(b"https://app.example.com").map(header_lines),
         Some(vec![
             "access-control-allow-origin: https://app.example.com".to_owned(),
             "access-control-allow-credentials: true".to_owned()

@@ -13,11 +13,11 @@ use super::buffer_budget::BufferShare;
 use super::deadlines::{RequestDeadlines, TimeLimit};
 use super::downstream::Downstream;
 use super::gateway::Gateway;
+use super::header_mutations::ResponseHeaderMutations;
 use super::message::added_request_fields::{PeerTrust, server_host};
 use super::message::request::Request;
 use super::pinned::PinnedLock;
 use super::request_id;
-use super::response_headers::ResponseHeaderMutations;
 use super::upload::{MAX_REPLAY_BYTES, Upload};
 use super::upstream_conn::UpstreamConn;
 use super::upstream_conn::h1::UpstreamH1;
@@ -203,7 +203,7 @@ pub(super) struct Exchange<'a> {
     pub(super) client: &'a mut Downstream,
     pub(super) record: RequestRecord,
     /// What the gateway adds to every response of this request, and removes from it.
-    pub(super) response_headers: ResponseHeaderMutations,
+    pub(super) header_mutations: ResponseHeaderMutations,
     /// What the upstream's error body reserves of the buffer budget, until the request ends.
     pub(super) error_body_share: Option<BufferShare<'a>>,
 }
@@ -214,7 +214,7 @@ impl<'a> Exchange<'a> {
             context,
             client,
             record: RequestRecord::default(),
-            response_headers: ResponseHeaderMutations::default(),
+            header_mutations: ResponseHeaderMutations::default(),
             error_body_share: None,
         }
     }

@@ -10,8 +10,8 @@ use http::{HeaderName, HeaderValue};
 use super::conforming_retry_after::RetryAfter;
 use super::downstream::FieldWriter;
 use super::error_body::{BodyChange, ConformingBody, upstream_request_id};
+use super::header_mutations::ResponseHeaderMutations;
 use super::message::{BodyLength, HeaderFields, h1_writer};
-use super::response_headers::ResponseHeaderMutations;
 use super::upstream_conn::UpstreamResponseHead;
 use crate::config::ErrorSettings;
 use crate::contract::header_filter;
@@ -135,18 +135,18 @@ impl SentByUpstream {
 /// set this field.
 pub(super) fn write_gateway_fields(
     writer: &mut FieldWriter<'_>,
-    response_headers: &ResponseHeaderMutations,
+    header_mutations: &ResponseHeaderMutations,
     upstream_fields: &HeaderFields,
     is_editable: impl Fn(&HeaderName) -> bool,
 ) {
-    let edits = response_headers.edits();
+    let edits = header_mutations.edits();
     let is_kept = |name: &HeaderName| edits.is_none_or(|edits| !edits.removes(name.as_str().as_bytes()));
-    for (name, value) in response_headers.fields() {
+    for (name, value) in header_mutations.fields() {
         if is_kept(name) {
             writer.append_generated(name, value);
         }
     }
-    for (name, value) in response_headers.merged_fields(Some(upstream_fields), |_| true) {
+    for (name, value) in header_mutations.merged_fields(Some(upstream_fields), |_| true) {
         if is_kept(&name) {
             writer.append_generated(&name, &value);
         }

@@ -13,7 +13,7 @@
 //! - [`classify`] decides whether the response is forwarded or replaced; [`error_body`] checks the body of an error.
 //! - [`respond`] counts, sends and ends every response of the gateway's listeners: [`relay`] forwards a response, with the
 //!   fields of [`forwarded_response`], and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that
-//!   [`reply_builder`] builds. [`response_headers`] holds the fields that the gateway adds to forwarded responses and to
+//!   [`reply_builder`] builds. [`header_mutations`] holds the fields that the gateway adds to forwarded responses and to
 //!   local replies.
 //! - [`record`] updates the metrics and writes the access log.
 //!
@@ -42,6 +42,7 @@ mod downstream;
 mod error_body;
 mod forwarded_response;
 mod gateway;
+mod header_mutations;
 mod limits;
 mod local_reply;
 mod message;
@@ -54,7 +55,6 @@ mod reply_builder;
 mod request;
 mod request_id;
 mod respond;
-mod response_headers;
 mod route_edits;
 mod routing;
 mod stream_table;

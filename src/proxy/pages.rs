@@ -100,7 +100,7 @@ async fn reply_to_fault(
         RequestContext::unrouted(gateway, &snapshot, snapshot.default_settings(), received, Peer::Unix);
     let mut exchange = Exchange::begin(&context, client);
     if let Some(methods) = allow {
-        exchange.response_headers.set_allow(methods);
+        exchange.header_mutations.set_allow(methods);
     }
     let reply = reply_builder::for_fault(&mut exchange, fault);
     if let Some(sender) = exchange.client.response_sender() {

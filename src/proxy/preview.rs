@@ -13,9 +13,9 @@ use super::downstream::FieldWriter;
 use super::downstream::h1::write_response_head;
 use super::error_body::{BodyChange, CheckedBody, ErrorResponse};
 use super::forwarded_response::{ConformingFields, conforming_length};
+use super::header_mutations::ResponseHeaderMutations;
 use super::limits::headers::{self, RuleResult};
 use super::message::{HeaderFields, ResponseHeadParts};
-use super::response_headers::ResponseHeaderMutations;
 use super::upstream_conn::UpstreamResponseHead;
 use crate::config::LimitHeaders;
 use crate::contract::conform::Conformance;
@@ -40,13 +40,13 @@ impl PreviewedHeaders {
         results: &[RuleResult<'_>],
         now: SystemTime,
     ) -> Self {
-        let mut response_headers = ResponseHeaderMutations::default();
+        let mut header_mutations = ResponseHeaderMutations::default();
         if let Some(policy) = policy {
-            response_headers.apply_cors(policy, origin, cors::VARY_ORIGIN, CallKind::Http);
+            header_mutations.apply_cors(policy, origin, cors::VARY_ORIGIN, CallKind::Http);
         }
         let timestamp = Timestamp::after_origin(now.duration_since(UNIX_EPOCH).unwrap_or_default());
-        headers::write(&mut response_headers, headers, results.iter().copied(), timestamp, now);
-        PreviewedHeaders(response_headers)
+        headers::write(&mut header_mutations, headers, results.iter().copied(), timestamp, now);
+        PreviewedHeaders(header_mutations)
     }
 
     /// The fields of a local reply, without the edits of the route.

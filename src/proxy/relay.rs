@@ -78,12 +78,12 @@ pub(super) async fn forward(
         // The client may or may not send its body now, so the next bytes could be the body or another request.
         exchange.client.close_after_response();
     }
-    let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
+    let (request_id, header_mutations) = (&exchange.context.request_id, &exchange.header_mutations);
     let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
     let sent = sender.queue_response_head(&ResponseHeadParts { status, reason, length }, |writer| {
-        let sent = forward_fields(writer, response_head, |name| !response_headers.overrides(name));
+        let sent = forward_fields(writer, response_head, |name| !header_mutations.overrides(name));
         sent.add_missing(writer, request_id, SystemTime::now);
-        write_gateway_fields(writer, response_headers, &response_head.fields, |_| true);
+        write_gateway_fields(writer, header_mutations, &response_head.fields, |_| true);
     });
     if sent.is_err() {
         return DeliveryOutcome::ClientDisconnected;
@@ -137,14 +137,14 @@ pub(super) async fn forward_upgrade(
         .and_then(|offer| response_head.negotiated_protocol(offer).ok())
         .unwrap_or_default();
     let reason = (!response_head.reason.is_empty()).then_some(&response_head.reason[..]);
-    let (request_id, response_headers) = (&exchange.context.request_id, &exchange.response_headers);
+    let (request_id, header_mutations) = (&exchange.context.request_id, &exchange.header_mutations);
     let Some(sender) = exchange.client.response_sender() else { return DeliveryOutcome::ClientDisconnected };
     let parts = ResponseHeadParts { status: response_head.parsed.status, reason, length: BodyLength::Absent };
     let sent = sender.queue_response_head(&parts, |writer| {
-        let sent = forward_fields(writer, &response_head, |name| !response_headers.overrides(name));
+        let sent = forward_fields(writer, &response_head, |name| !header_mutations.overrides(name));
         // A 101 needs no Date (RFC 9110 6.6.1).
         sent.add_missing_request_id(writer, request_id);
-        write_gateway_fields(writer, response_headers, &response_head.fields, |_| true);
+        write_gateway_fields(writer, header_mutations, &response_head.fields, |_| true);
         writer.append(b"Upgrade", protocol);
     });
     if sent.is_err() {
@@ -194,7 +194,7 @@ pub(super) async fn forward_error(
         error,
         settings: exchange.context.error_config(),
         request_id: &exchange.context.request_id,
-        added: &exchange.response_headers,
+        added: &exchange.header_mutations,
         now: SystemTime::now(),
     };
     let status = response_head.parsed.status;

@@ -26,7 +26,7 @@ pub(super) fn for_fault(exchange: &mut Exchange<'_>, fault: &Fault) -> LocalRepl
         now: UNIX_EPOCH,
         message: fault.message(),
     };
-    let fields = exchange.response_headers.take_fields(None);
+    let fields = exchange.header_mutations.take_fields(None);
     error_context.local_reply(&decision, &request_state, fields)
 }
 
@@ -40,7 +40,7 @@ pub(super) fn for_replacement(
     let now = SystemTime::now();
     let status = decision.code().status();
     let mut fields = kept_fields(exchange, response_head, status, now);
-    fields.append(&mut exchange.response_headers.take_fields(Some((&response_head.fields, status))));
+    fields.append(&mut exchange.header_mutations.take_fields(Some((&response_head.fields, status))));
     let request_id = &exchange.context.request_id;
     exchange.context.error_context().replacement_reply(decision, extracted, (request_id, now), fields)
 }
@@ -52,10 +52,10 @@ fn kept_fields(
     status: u16,
     now: SystemTime,
 ) -> Vec<(HeaderName, HeaderValue)> {
-    let response_headers = &exchange.response_headers;
+    let header_mutations = &exchange.header_mutations;
     let filter_context = HeaderFilterContext {
         status_sent: status,
-        gateway_cors: response_headers.overrides_cors(),
+        gateway_cors: header_mutations.overrides_cors(),
         extra_kept: &exchange.context.error_config().keep_headers,
         contract_kept: exchange.context.contract().keep_headers(),
         now,
@@ -65,7 +65,7 @@ fn kept_fields(
     // Fields that Connection names are hop-by-hop, on an error as on any response.
     let connection_options = response_head.connection_options();
     for (name, value) in upstream_fields.iter() {
-        if connection_options.removes_name(name) || response_headers.overrides(name) {
+        if connection_options.removes_name(name) || header_mutations.overrides(name) {
             continue;
         }
         let Ok(name) = HeaderName::from_bytes(name) else { continue };

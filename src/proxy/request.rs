@@ -12,11 +12,11 @@ use super::classify;
 use super::context::{Exchange, Forwarding, Interrupt, ReceivedRequest, RequestContext};
 use super::downstream::Downstream;
 use super::gateway::Gateway;
+use super::header_mutations::{ResponseHeaderMutations, cors};
 use super::limits::{self, Admitted};
 use super::message::request::Request;
 use super::record::{self, RejectedFacts, RejectedRequest, RequestEnd};
 use super::respond::{FinalResponse, respond};
-use super::response_headers::{ResponseHeaderMutations, cors};
 use super::route_edits::{self, redirect_location};
 use super::routing::{self, Routing};
 use crate::config::RouteAction;
@@ -77,9 +77,9 @@ pub(super) async fn reject(
     };
     let host = host.as_deref().map(authority::routing_host);
     let settings = snapshot.unrouted_settings(listener, host.as_deref(), None);
-    let response_headers = cors::for_rejected(settings.cors, origin.as_deref(), grpc);
+    let header_mutations = cors::for_rejected(settings.cors, origin.as_deref(), grpc);
     let context = RequestContext::unrouted(gateway, &snapshot, settings, received, peer);
-    let mut exchange = Exchange { response_headers, ..Exchange::begin(&context, client) };
+    let mut exchange = Exchange { header_mutations, ..Exchange::begin(&context, client) };
     let end = respond(&mut exchange, FinalResponse::Fault(fault)).await;
     record::record_request_end(&exchange, &end, Instant::now());
 }
@@ -92,28 +92,28 @@ async fn take_steps<'a>(
 ) -> Result<RequestEnd, Interrupt> {
     let context = exchange.context;
     // Every response of a route has the fields that the route declares.
-    route_edits::apply_response_edits(&mut exchange.response_headers, context, request);
+    route_edits::apply_response_edits(&mut exchange.header_mutations, context, request);
     // A preflight ends here: it consumes no quota.
     let route = match routing {
         Routing::Route(route) => route,
         Routing::Preflight { route, policy, method, .. } => {
-            let headers = &mut exchange.response_headers;
+            let headers = &mut exchange.header_mutations;
             let fields = cors::preflight(headers, policy, request, &method, route.is_some())?;
             return Ok(respond(exchange, FinalResponse::Preflight(fields)).await);
         }
         Routing::Unroutable { fault, allow, .. } => {
-            cors::apply(&mut exchange.response_headers, context.settings.cors, request);
+            cors::apply(&mut exchange.header_mutations, context.settings.cors, request);
             if let Some(methods) = allow {
-                exchange.response_headers.set_allow(methods);
+                exchange.header_mutations.set_allow(methods);
             }
             return Err(fault.into());
         }
     };
     // Errors have CORS fields too.
-    cors::apply(&mut exchange.response_headers, context.settings.cors, request);
+    cors::apply(&mut exchange.header_mutations, context.settings.cors, request);
     // Before the limits: a denied request consumes nothing.
     if let Err(fault) = access::check(context, route, request) {
-        limits::add_current_state(&mut exchange.response_headers, context, route, request);
+        limits::add_current_state(&mut exchange.header_mutations, context, route, request);
         return Err(fault.into());
     }
     // The rate limits of a route are debited together or not at all.
@@ -168,9 +168,9 @@ pub(super) async fn respond_after_panic(
         Ok(routing) => context.with_route(routing.route(), routing.settings()),
         Err(_) => context.with_route(None, snapshot.listener_settings(listener)),
     };
-    let response_headers = catch_unwind(AssertUnwindSafe(|| rebuild_response_headers(&context, request)));
+    let header_mutations = catch_unwind(AssertUnwindSafe(|| rebuild_header_mutations(&context, request)));
     let mut exchange = Exchange {
-        response_headers: response_headers.unwrap_or_default(),
+        header_mutations: header_mutations.unwrap_or_default(),
         ..Exchange::begin(&context, client)
     };
     // It is not known how much was sent, and `none` would tell the client that a retry is safe.
@@ -180,12 +180,12 @@ pub(super) async fn respond_after_panic(
     record::record_request_end(&exchange, &end, Instant::now());
 }
 
-fn rebuild_response_headers(context: &RequestContext<'_>, request: &Request) -> ResponseHeaderMutations {
-    let mut response_headers = ResponseHeaderMutations::default();
-    route_edits::apply_response_edits(&mut response_headers, context, request);
-    cors::apply(&mut response_headers, context.settings.cors, request);
+fn rebuild_header_mutations(context: &RequestContext<'_>, request: &Request) -> ResponseHeaderMutations {
+    let mut header_mutations = ResponseHeaderMutations::default();
+    route_edits::apply_response_edits(&mut header_mutations, context, request);
+    cors::apply(&mut header_mutations, context.settings.cors, request);
     if let Some(route) = context.route {
-        limits::add_current_state(&mut response_headers, context, route, request);
+        limits::add_current_state(&mut header_mutations, context, route, request);
     }
-    response_headers
+    header_mutations
 }

@@ -67,7 +67,7 @@ impl Prepared<'_, '_> {
 /// Counts a final response, sends it, and returns how the request ended.
 pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse<'_, '_>) -> RequestEnd {
     let Prepared { mut outgoing, origin, trigger, end } = prepare(exchange, response);
-    if let (Outgoing::LocalReply(reply), Some(edits)) = (&mut outgoing, exchange.response_headers.edits()) {
+    if let (Outgoing::LocalReply(reply), Some(edits)) = (&mut outgoing, exchange.header_mutations.edits()) {
         edit_reply(reply, edits);
     }
     // A response that cannot be sent is not counted: the client disconnected, or another response was started.
@@ -139,13 +139,13 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
             Prepared::without_error(reply, end)
         }
         FinalResponse::Redirect(status, location) => {
-            let fields = exchange.response_headers.take_fields(None);
+            let fields = exchange.header_mutations.take_fields(None);
             let reply = LocalReply::redirect(status, location, fields, &exchange.context.request_id);
             let end = RequestEnd::Redirected { status: reply.status() };
             Prepared::without_error(reply, end)
         }
         FinalResponse::Fixed(fixed) => {
-            let fields = exchange.response_headers.take_fields(None);
+            let fields = exchange.header_mutations.take_fields(None);
             let context = exchange.context;
             let is_head = context.error_context().method == Method::HEAD;
             let reply = LocalReply::fixed(fixed, is_head, fields, &context.request_id);

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::context::RequestContext;
+use super::header_mutations::ResponseHeaderMutations;
 use super::message::request::Request;
-use super::response_headers::ResponseHeaderMutations;
 use crate::config::Redirect;
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::authority;
@@ -21,14 +21,14 @@ use crate::snapshot::Route;
 
 /// Applies the route's `response_headers`. They are for every response of the route, so this comes first.
 pub(super) fn apply_response_edits(
-    response_headers: &mut ResponseHeaderMutations,
+    header_mutations: &mut ResponseHeaderMutations,
     context: &RequestContext<'_>,
     request: &Request,
 ) {
     if let Some(route) = context.route
         && !route.config.response_edits.is_empty()
     {
-        response_headers.set_edits(render(&route.config.response_edits, context, route, request));
+        header_mutations.set_edits(render(&route.config.response_edits, context, route, request));
     }
 }
 

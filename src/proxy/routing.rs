@@ -8,8 +8,8 @@ use std::sync::Arc;
 use http::{HeaderValue, Method};
 
 use super::context::{RequestContext, request_origin};
+use super::header_mutations::cors::{self, PreflightMethod};
 use super::message::request::Request;
-use super::response_headers::cors::{self, PreflightMethod};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::cors::CorsPolicy;
 use crate::http::reported_origin::ListenerOrigin;

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::HeaderValue;
 
-use super::super::response_headers::ResponseHeaderMutations;
+use super::super::header_mutations::ResponseHeaderMutations;
 use crate::config::LimitHeaders;
 use crate::limit::{Algorithm, LimiterSettings, QuotaDecision, QuotaState, Timestamp};
 
@@ -27,7 +27,7 @@ pub(crate) struct RuleResult<'a> {
 /// Adds the fields for these results. `now` and `wall_clock` are the same instant, on the monotonic and on the system
 /// clock.
 pub(crate) fn write<'a>(
-    response_headers: &mut ResponseHeaderMutations,
+    header_mutations: &mut ResponseHeaderMutations,
     headers: LimitHeaders,
     results: impl Iterator<Item = RuleResult<'a>> + Clone,
     now: Timestamp,
@@ -39,7 +39,7 @@ pub(crate) fn write<'a>(
     };
     if headers.sends_x_ratelimit() {
         let QuotaState { limit, remaining, reset } = *most_restrictive.decision.quota_state();
-        response_headers.set_x_ratelimit(limit, remaining, reset_at(now, reset, wall_clock));
+        header_mutations.set_x_ratelimit(limit, remaining, reset_at(now, reset, wall_clock));
     }
     if headers.sends_ratelimit() {
         let (mut policies, mut states) = (String::new(), String::new());
@@ -51,7 +51,7 @@ pub(crate) fn write<'a>(
             let _ = write!(states, "{comma}\"{name}\";r={remaining};t={}", ceil_seconds(reset));
         }
         if let (Ok(policies), Ok(states)) = (HeaderValue::try_from(policies), HeaderValue::try_from(states)) {
-            response_headers.set_ratelimit(states, policies);
+            header_mutations.set_ratelimit(states, policies);
         }
     }
 }

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::context::{Exchange, Interrupt, RequestContext};
+use super::header_mutations::ResponseHeaderMutations;
 use super::message::request::Request;
-use super::response_headers::ResponseHeaderMutations;
 use super::upload::Upload;
 use crate::config::validate_limits::MAX_RULES_PER_ROUTE;
 use crate::contract::{Cause, Evidence, Fault, Phase};
@@ -74,7 +74,7 @@ async fn admit_with_io(
         true => match buffer_body::buffer_body(exchange, route, request).await {
             Ok(buffered) => buffered,
             Err(interrupt) => {
-                add_current_state(&mut exchange.response_headers, exchange.context, route, request);
+                add_current_state(&mut exchange.header_mutations, exchange.context, route, request);
                 return Err(interrupt);
             }
         },
@@ -85,7 +85,7 @@ async fn admit_with_io(
     if let Some((rule, evidence)) = key_source.unreadable_body() {
         // A rejected request consumes no quota, but the response reports the current state of the rules in memory.
         exchange.record.denied_by = Some(Arc::clone(rule));
-        add_current_state(&mut exchange.response_headers, exchange.context, route, request);
+        add_current_state(&mut exchange.header_mutations, exchange.context, route, request);
         let evidence = Evidence::from_static(evidence);
         return Err(Fault::new(Cause::MalformedBody, Phase::Admit).with_evidence(evidence).into());
     }
@@ -138,7 +138,7 @@ fn admit_in_memory(
 /// Adds the current state of the rules in memory to the response headers, without debiting them: for a request that is
 /// denied before the limits, and for the response after a panic.
 pub(super) fn add_current_state(
-    response_headers: &mut ResponseHeaderMutations,
+    header_mutations: &mut ResponseHeaderMutations,
     context: &RequestContext<'_>,
     route: &Route,
     request: &Request,
@@ -155,7 +155,7 @@ pub(super) fn add_current_state(
         check.decision = Some(check.rule.limiter.current_state(check.key, now));
     }
     let results = checks.iter().flatten().filter_map(RuleCheck::result);
-    headers::write(response_headers, context.snapshot.limit_headers, results, now, SystemTime::now());
+    headers::write(header_mutations, context.snapshot.limit_headers, results, now, SystemTime::now());
 }
 
 fn request_key_source<'a>(
@@ -259,7 +259,7 @@ fn peek(checks: &mut RuleChecks<'_>, now: Timestamp, applies: impl Fn(&RuleCheck
 fn write_headers(exchange: &mut Exchange<'_>, checks: &RuleChecks<'_>, now: Timestamp) {
     let results = checks.iter().flatten().filter_map(RuleCheck::result);
     let limit_headers = exchange.context.snapshot.limit_headers;
-    headers::write(&mut exchange.response_headers, limit_headers, results, now, SystemTime::now());
+    headers::write(&mut exchange.header_mutations, limit_headers, results, now, SystemTime::now());
 }
 
 /// The rules that the upstream's status may reset (`reset_on`).

@@ -16,13 +16,13 @@ use crate::proxy::message::request::Request;
 
 /// Adds the CORS fields for a request to its response headers.
 pub(in crate::proxy) fn apply(
-    response_headers: &mut ResponseHeaderMutations,
+    header_mutations: &mut ResponseHeaderMutations,
     policy: Option<&Arc<CorsPolicy>>,
     request: &Request,
 ) {
     if let Some(policy) = policy {
         let call = CallKind::of(request.grpc_family());
-        response_headers.apply_cors(policy, single_origin(request), cors::VARY_ORIGIN, call);
+        header_mutations.apply_cors(policy, single_origin(request), cors::VARY_ORIGIN, call);
     }
 }
 
@@ -32,11 +32,11 @@ pub(in crate::proxy) fn for_rejected(
     origin: Option<&[u8]>,
     grpc: Option<GrpcFamily>,
 ) -> ResponseHeaderMutations {
-    let mut response_headers = ResponseHeaderMutations::default();
+    let mut header_mutations = ResponseHeaderMutations::default();
     if let Some(policy) = policy {
-        response_headers.apply_cors(policy, origin, cors::VARY_ORIGIN, CallKind::of(grpc));
+        header_mutations.apply_cors(policy, origin, cors::VARY_ORIGIN, CallKind::of(grpc));
     }
-    response_headers
+    header_mutations
 }
 
 /// The method that a preflight requests.
@@ -73,7 +73,7 @@ pub(in crate::proxy) fn preflight_method(request: &Request) -> Option<PreflightM
 /// # Errors
 /// `http_request_denied` if the origin is not allowed: `response_headers` then has the fields for the error response.
 pub(in crate::proxy) fn preflight(
-    response_headers: &mut ResponseHeaderMutations,
+    header_mutations: &mut ResponseHeaderMutations,
     policy: &Arc<CorsPolicy>,
     request: &Request,
     method: &PreflightMethod,
@@ -85,7 +85,7 @@ pub(in crate::proxy) fn preflight(
     match policy.preflight(&preflight_request, headers) {
         PreflightResult::Allowed(fields) => Ok(fields),
         PreflightResult::OriginNotAllowed => {
-            response_headers.apply_cors(policy, None, cors::VARY_PREFLIGHT, CallKind::Http);
+            header_mutations.apply_cors(policy, None, cors::VARY_PREFLIGHT, CallKind::Http);
             let evidence = Evidence::from_static("the origin of the preflight is not in allow_origins");
             Err(Fault::new(Cause::HttpRequestDenied, Phase::Admit).with_evidence(evidence))
         }

@@ -48,7 +48,7 @@ impl ResponseHeaderMutations {
         vary: HeaderValue,
         call: CallKind,
     ) {
-        let fields = origin.and_then(|origin| policy.response_headers(origin));
+        let fields = origin.and_then(|origin| policy.response_fields(origin));
         let readable = fields.is_some();
         self.fields.extend(fields.into_iter().flatten());
         self.cors = Some(CorsState { policy: Arc::clone(policy), vary, readable, call });
