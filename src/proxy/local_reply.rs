@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use http::header::DATE;
 
-use super::downstream::h1::write_response_head;
+use super::downstream::h1::{Persistence, write_response_head};
 use super::downstream::{DiscardLimit, Downstream, FieldWriter, ResponseSender};
 use super::message::h1_writer;
 use super::message::{BodyLength, ResponseHeadParts};
@@ -71,9 +71,15 @@ pub(crate) fn render_h1(reply: &LocalReply, is_head_request: bool, closes: bool,
     let mut out = BytesMut::new();
     let parts = response_head_parts(reply, false);
     let body = parts.sent_framing(Version::Http11, is_head_request);
-    write_response_head(&mut out, &parts, body, (Version::Http11, !closes), |out| {
-        write_reply_fields(&mut FieldWriter::Raw(out), reply, now);
-    });
+    write_response_head(
+        &mut out,
+        &parts,
+        body,
+        Persistence { version: Version::Http11, keep_alive: !closes },
+        |out| {
+            write_reply_fields(&mut FieldWriter::Raw(out), reply, now);
+        },
+    );
     if !is_head_request {
         out.extend_from_slice(reply.body());
     }

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method};
 
 use super::downstream::FieldWriter;
-use super::downstream::h1::write_response_head;
+use super::downstream::h1::{Persistence, write_response_head};
 use super::error_body::{BodyChange, CheckedBody, ErrorResponse};
 use super::forwarded_response::{ConformingFields, conforming_length};
 use super::header_mutations::ResponseHeaderMutations;
@@ -154,9 +154,15 @@ impl CheckedResponse<'_> {
         let parts = ResponseHeadParts { status, reason: None, length };
         let framing = parts.sent_framing(Version::Http11, *context.method == Method::HEAD);
         let mut out = BytesMut::new();
-        write_response_head(&mut out, &parts, framing, (Version::Http11, true), |out| {
-            fields.write(&mut FieldWriter::Raw(out));
-        });
+        write_response_head(
+            &mut out,
+            &parts,
+            framing,
+            Persistence { version: Version::Http11, keep_alive: true },
+            |out| {
+                fields.write(&mut FieldWriter::Raw(out));
+            },
+        );
         let body = forwarded.body.as_ref().map_or(&[][..], |body| &body[..]);
         out.extend_from_slice(body);
         (out.freeze(), body.len() as u64)

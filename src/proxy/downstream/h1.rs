@@ -85,13 +85,22 @@ impl ResponseHeadParts<'_> {
     }
 }
 
+/// What the Connection field of an HTTP/1 response depends on.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::proxy) struct Persistence {
+    /// The HTTP version of the request.
+    pub(in crate::proxy) version: Version,
+    /// The connection stays open after the response.
+    pub(in crate::proxy) keep_alive: bool,
+}
+
 /// Writes a status line and header section. No other function writes the Content-Length, Transfer-Encoding and Connection
-/// of an HTTP/1 response. `keep_alive`: the connection stays open after the response.
+/// of an HTTP/1 response.
 pub(in crate::proxy) fn write_response_head(
     out: &mut BytesMut,
     parts: &ResponseHeadParts<'_>,
     framing: SentFraming,
-    (version, keep_alive): (Version, bool),
+    Persistence { version, keep_alive }: Persistence,
     write_fields: impl FnOnce(&mut BytesMut),
 ) {
     // Reserve once for a small message: growing the buffer step by step took a tenth of the instructions of an error
@@ -263,7 +272,7 @@ impl DownstreamH1 {
             &mut self.io.output,
             parts,
             self.sent_framing,
-            (self.version, keep_alive),
+            Persistence { version: self.version, keep_alive },
             write_fields,
         );
     }
