@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::conforming_retry_after::RetryAfter;
+use super::error_retry_after::RetryAfter;
 use super::message::HeaderFields;
 use super::upstream_conn::UpstreamResponseHead;
 use crate::contract::conform::{self, Conformance, ConformingError, ErrorBody};

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 use http::header::{DATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue};
 
-use super::conforming_retry_after::RetryAfter;
 use super::downstream::FieldWriter;
 use super::error_body::{BodyChange, ConformingBody, upstream_request_id};
+use super::error_retry_after::RetryAfter;
 use super::header_mutations::ResponseHeaderMutations;
 use super::message::{BodyLength, HeaderFields, h1_writer};
 use super::upstream_conn::UpstreamResponseHead;

@@ -116,7 +116,7 @@ pub(super) struct RejectedFacts {
 
 impl RejectedFacts {
     /// The facts of the part of a header section that was received.
-    pub(super) fn read(head: &[u8]) -> RejectedFacts {
+    pub(super) fn parse(head: &[u8]) -> RejectedFacts {
         let copied = |value: Option<&[u8]>| value.map(Bytes::copy_from_slice);
         RejectedFacts {
             host: copied(partial_request::host(head)),

@@ -43,7 +43,7 @@ struct Entry {
     /// The stream became a request. The `h2` crate itself responds to the others, or resets them.
     accepted: bool,
     /// The request has ended: its task makes no further call.
-    finished: bool,
+    request_ended: bool,
     /// Number of interim responses that are queued and not yet written.
     pending_interim: u32,
     /// Number of body bytes in the DATA frames that were written.
@@ -78,7 +78,7 @@ impl StreamTable {
             stream,
             state: State::Open,
             accepted: false,
-            finished: false,
+            request_ended: false,
             pending_interim: 0,
             data_written: 0,
             waiting: None,
@@ -104,14 +104,14 @@ impl StreamTable {
             State::Responded | State::HeadersWritten | State::Ended => State::Ended,
         };
         entry.wake();
-        if entry.finished {
+        if entry.request_ended {
             table.entries.remove(index);
         }
         disconnected
     }
 
     /// Records that this stream became a request. To be called before a response is queued.
-    pub(super) fn accept(&self, stream: u32) {
+    pub(super) fn request_accepted(&self, stream: u32) {
         if let Some((_, entry)) = self.0.lock().find(stream) {
             entry.accepted = true;
         }
@@ -140,11 +140,11 @@ impl StreamTable {
 
     /// Records the end of the request. Returns whether its response was counted or its reset was written. Otherwise the
     /// frame observers have counted the stream as disconnected, or will count it.
-    pub(super) fn finish(&self, stream: u32) -> bool {
+    pub(super) fn request_ended(&self, stream: u32) -> bool {
         let mut table = self.0.lock();
         let Some((index, entry)) = table.find(stream) else { return true };
         let response_counted = matches!(entry.state, State::Responded | State::HeadersWritten | State::Ended);
-        entry.finished = true;
+        entry.request_ended = true;
         if matches!(entry.state, State::Ended | State::Disconnected) {
             table.entries.remove(index);
         }
@@ -255,8 +255,8 @@ impl Table {
             entry.state = State::Ended;
         }
         entry.wake();
-        // `finish` is never called for a stream that is not accepted.
-        if entry.finished || !entry.accepted {
+        // `request_ended` is never called for a stream that is not accepted.
+        if entry.request_ended || !entry.accepted {
             self.entries.remove(index);
         }
     }

@@ -49,7 +49,7 @@ fn orders() -> Vec<Vec<Event>> {
 }
 
 /// Replays the events. Returns the number of counted responses, of counted disconnects, and the result of
-/// [`StreamTable::finish`].
+/// [`StreamTable::request_ended`].
 fn replay(order: &[Event]) -> (usize, usize, Option<bool>) {
     let table = StreamTable::default();
     table.opened(STREAM);
@@ -57,11 +57,11 @@ fn replay(order: &[Event]) -> (usize, usize, Option<bool>) {
     for event in order {
         match event {
             Reset => disconnects += usize::from(table.reset_by_client(STREAM)),
-            Accept => table.accept(STREAM),
+            Accept => table.request_accepted(STREAM),
             Respond => responses += usize::from(table.claim_response(STREAM)),
             Headers => assert!(!table.headers_written(STREAM, false), "{order:?}"),
             End => table.end_written(STREAM),
-            Finish => response_counted = Some(table.finish(STREAM)),
+            Finish => response_counted = Some(table.request_ended(STREAM)),
         }
     }
     (responses, disconnects + table.connection_ended(), response_counted)
@@ -98,7 +98,7 @@ fn entry_is_removed_when_the_request_and_its_frames_have_ended() {
                 Reset => {
                     let _ = table.reset_by_client(STREAM);
                 }
-                Accept => table.accept(STREAM),
+                Accept => table.request_accepted(STREAM),
                 Respond => {
                     let _ = table.claim_response(STREAM);
                 }
@@ -107,7 +107,7 @@ fn entry_is_removed_when_the_request_and_its_frames_have_ended() {
                 }
                 End => table.end_written(STREAM),
                 Finish => {
-                    let _ = table.finish(STREAM);
+                    let _ = table.request_ended(STREAM);
                 }
             }
         }
@@ -119,13 +119,13 @@ fn entry_is_removed_when_the_request_and_its_frames_have_ended() {
 fn interim_response_does_not_count_as_response_headers() {
     let table = StreamTable::default();
     table.opened(STREAM);
-    table.accept(STREAM);
+    table.request_accepted(STREAM);
     table.expect_interim(STREAM);
     table.expect_interim(STREAM);
     assert!(!table.headers_written(STREAM, false));
     assert!(!table.headers_written(STREAM, false));
     assert!(table.reset_by_client(STREAM));
-    assert!(!table.finish(STREAM));
+    assert!(!table.request_ended(STREAM));
     assert_eq!(table.connection_ended(), 0);
 }
 
@@ -141,8 +141,8 @@ fn stream_ended_by_the_library_is_not_counted_as_a_disconnect() {
     // Stream 5 is malformed after its header section: it becomes a request although its reset was written.
     table.opened(5);
     assert!(table.reset_written(5, 1));
-    table.accept(5);
-    assert!(table.finish(5));
+    table.request_accepted(5);
+    assert!(table.request_ended(5));
     assert_eq!(table.connection_ended(), 0);
 }
 
@@ -166,7 +166,7 @@ fn streams_above_the_goaway_are_not_counted() {
     assert!(!table.reset_by_client(3));
     assert!(!table.reset_by_client(5));
     assert_eq!(table.connection_ended(), 1);
-    assert!(!table.finish(1));
+    assert!(!table.request_ended(1));
 }
 
 #[test]
@@ -176,7 +176,7 @@ fn gateway_resets_are_not_counted_as_malformed_streams() {
     {
         let table = StreamTable::default();
         table.opened(STREAM);
-        table.accept(STREAM);
+        table.request_accepted(STREAM);
         assert!(!table.headers_written(STREAM, false));
         assert_eq!(table.reset_written(STREAM, code), malformed, "{code}");
     }

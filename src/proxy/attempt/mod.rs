@@ -275,7 +275,7 @@ async fn try_once(
         upgrade_offer: forwarding.upgrade_offer.as_ref(),
         upstream_tls: candidate.tls_name.is_some(),
     };
-    if let Err(fault) = conn.queue_request_head(forwarding.request, &forwarding_info) {
+    if let Err(fault) = conn.start_request(forwarding.request, &forwarding_info) {
         let facts = ConnectionFacts {
             maybe_stale: reused,
             unprocessed: conn.is_unprocessed(),

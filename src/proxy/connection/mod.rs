@@ -132,8 +132,8 @@ impl ListenerService {
         shutdown: ShutdownWatch,
     ) {
         let timeout = self.gateway.snapshot.load().client.header_timeout;
-        let from = self.proxy_protocol.as_deref().unwrap_or_default();
-        match proxy_header::proxied_peer(&mut socket, peer, from, timeout).await {
+        let allowed_peers = self.proxy_protocol.as_deref().unwrap_or_default();
+        match proxy_header::proxied_peer(&mut socket, peer, allowed_peers, timeout).await {
             Ok(client) => Box::pin(self.serve(socket.into_stream(), client, guard, shutdown)).await,
             Err(close_reason) => self.gateway.metrics.closed_without_response(close_reason),
         }
@@ -376,7 +376,7 @@ impl Connection<'_> {
     /// Empty lines before the request line (RFC 9112 2.2) are not part of it.
     fn rejected_request(fault: Fault, read: &[u8]) -> RejectedRequest {
         let read = read.get(blank_len(read)..).unwrap_or_default();
-        RejectedRequest { fault, request_line: first_line(read), facts: RejectedFacts::read(read) }
+        RejectedRequest { fault, request_line: first_line(read), facts: RejectedFacts::parse(read) }
     }
 
     /// Sends the error response of a rejected request. Without `framing` the connection closes.
@@ -432,7 +432,7 @@ impl Connection<'_> {
                     }
                     continue;
                 }
-                () = evicted(self.slot.as_ref().ok()), if idle => {
+                () = wait_for_eviction(self.slot.as_ref().ok()), if idle => {
                     return Some(NextInput::Closed(Some(CloseReason::Evicted)));
                 }
             };
@@ -540,7 +540,7 @@ impl Connection<'_> {
 }
 
 /// Becomes ready when the connection is evicted.
-async fn evicted(slot: Option<&ConnectionSlot>) {
+async fn wait_for_eviction(slot: Option<&ConnectionSlot>) {
     match slot {
         Some(slot) => poll_fn(|cx| slot.poll_evicted(cx)).await,
         None => pending().await,

@@ -13,29 +13,29 @@ use crate::http::proxy_protocol::{HeaderExtent, MAX_PROXY_HEADER, ProxiedPeer, h
 use crate::telemetry::CloseReason;
 use crate::upstream::timer::timeout_at;
 
-/// Reads the header that a peer in `from` must send, and returns the client that it names.
+/// Reads the header that a peer in `allowed_peers` must send, and returns the client that it names.
 ///
 /// # Errors
-/// `proxy_protocol_error`: the peer is not in `from`, its header is malformed, or it did not arrive within `timeout`.
+/// `proxy_protocol_error`: the peer is not in `allowed_peers`, its header is malformed, or it did not arrive within `timeout`.
 /// `no_request`: the peer closed the connection without a byte, like a health check of a load balancer.
 pub(crate) async fn proxied_peer(
     socket: &mut ClientSocket,
     peer: Peer,
-    from: &[PeerRange],
+    allowed_peers: &[PeerRange],
     timeout: Duration,
 ) -> Result<Peer, CloseReason> {
     let peer = peer.to_canonical();
-    if !peer.is_one_of(from) {
+    if !peer.is_one_of(allowed_peers) {
         debug!(%peer, evidence = "the peer is not in proxy_protocol.from", "PROXY protocol error");
         return Err(CloseReason::ProxyProtocolError);
     }
-    let header = match timeout_at(Instant::now() + timeout, Box::pin(read_header(socket))).await {
+    let parsed = match timeout_at(Instant::now() + timeout, Box::pin(read_header(socket))).await {
         Some(Ok(header)) if header.is_empty() => return Err(CloseReason::NoRequest),
         Some(Ok(header)) => parse(&header).map_err(|error| error.to_string()),
         Some(Err(error)) => Err(error.to_string()),
         None => Err("the header did not arrive within client.header_timeout".to_owned()),
     };
-    match header {
+    match parsed {
         Ok(ProxiedPeer::Client(client)) => Ok(Peer::Ip(client)),
         Ok(ProxiedPeer::Unspecified) => Ok(peer),
         Err(evidence) => {

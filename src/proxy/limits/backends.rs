@@ -55,7 +55,7 @@ pub(super) async fn admit_with_backends(
         match &check.rule.backend {
             None => check.count_admitted(now),
             Some(_) if check.is_enforced() => check.rule.metrics.record(debits.decision(index)),
-            Some(backend) => take_shadow(check, backend.as_ref(), now).await,
+            Some(backend) => debit_shadow(check, backend.as_ref(), now).await,
         }
     }
     Ok(reset_candidates(&checks))
@@ -245,7 +245,7 @@ fn backend_requests<'a>(checks: &RuleChecks<'a>, indices: &[usize]) -> Vec<Debit
 }
 
 /// Counts an admitted request in a backend, for a rule in shadow mode.
-async fn take_shadow(check: &RuleCheck<'_>, backend: &dyn Backend, now: Timestamp) {
+async fn debit_shadow(check: &RuleCheck<'_>, backend: &dyn Backend, now: Timestamp) {
     let request = [check.rule.limiter.debit_request(check.key)];
     let reply = with_timeout(backend, backend.debit(&request)).await;
     let reply = reply.map_err(|DebitError { late, .. }| late.map(LateDebit::keep));

@@ -80,7 +80,7 @@ impl UpstreamH1 {
         }
     }
 
-    pub(in crate::proxy) fn queue_request_head(
+    pub(in crate::proxy) fn start_request(
         &mut self,
         request: &Request,
         forwarding_info: &ForwardingInfo<'_>,

@@ -94,7 +94,7 @@ impl UpstreamH2 {
     }
 
     /// Opens the stream with the request header section.
-    pub(in crate::proxy) fn queue_request_head(
+    pub(in crate::proxy) fn start_request(
         &mut self,
         request: &Request,
         forwarding_info: &ForwardingInfo<'_>,
@@ -459,7 +459,7 @@ mod tests {
         };
         let mut conn = UpstreamH2::new(slot, request.framing);
         assert!(!conn.has_sent_request());
-        conn.queue_request_head(&request, &forwarding).unwrap();
+        conn.start_request(&request, &forwarding).unwrap();
         conn
     }
 

@@ -114,16 +114,17 @@ impl UpstreamConn {
         UpstreamConn::H2(Box::new(UpstreamH2::new(slot, framing)))
     }
 
-    /// Queues the request line and header section.
+    /// Starts the request: queues its request line and header section (HTTP/1), or opens the stream with HEADERS
+    /// (HTTP/2).
     ///
     /// # Errors
     /// The upstream's protocol cannot represent the request, or the connection accepts no further request.
-    pub(super) fn queue_request_head(
+    pub(super) fn start_request(
         &mut self,
         request: &Request,
         forwarding_info: &ForwardingInfo<'_>,
     ) -> Result<(), Fault> {
-        by_protocol!(UpstreamConn, self, side => side.queue_request_head(request, forwarding_info))
+        by_protocol!(UpstreamConn, self, side => side.start_request(request, forwarding_info))
     }
 
     /// Whether any byte of a response was received.

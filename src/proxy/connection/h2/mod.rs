@@ -30,7 +30,7 @@ use self::stream::StreamTask;
 use super::lingering_close::{LINGER_TIMEOUT, lingering_close};
 use super::send_queue::SendQueue;
 use super::tracker::{ConnectionSlot, OverLimit};
-use super::{Connection, ListenerService, OVER_LIMIT_TIMEOUT, evicted, over_connection_limit};
+use super::{Connection, ListenerService, OVER_LIMIT_TIMEOUT, over_connection_limit, wait_for_eviction};
 use crate::contract::{Cause, Evidence, Fault, Phase};
 use crate::http::peer::Peer;
 use crate::http::reported_origin::ListenerOrigin;
@@ -301,7 +301,7 @@ impl H2Connection<'_> {
             () = self.stream_tasks.wait(), if !idle => Event::StreamsEnded,
             () = sleep(timeout), if idle => Event::IdleTimeout,
             () = sleep(close_in.unwrap_or(timeout)), if close_in.is_some() => Event::CloseAt,
-            () = evicted(self.slot), if self.marked_idle && self.state == State::Open => Event::Evicted,
+            () = wait_for_eviction(self.slot), if self.marked_idle && self.state == State::Open => Event::Evicted,
             _ = shutdown, if self.state == State::Open && !self.shutting_down => Event::Shutdown,
         }
     }
@@ -388,7 +388,7 @@ impl H2Connection<'_> {
     async fn accept(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
         self.update_timeouts();
         self.close_reason = None;
-        self.table.accept(respond.stream_id().as_u32());
+        self.table.request_accepted(respond.stream_id().as_u32());
         self.mark_busy();
         if self.over_limit.is_some() && self.state == State::Open {
             self.close_at = Some(Instant::now() + self.header_timeout);

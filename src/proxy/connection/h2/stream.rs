@@ -76,7 +76,7 @@ impl StreamTask {
             Ok(request) => serve_guarded(&listener, source, &mut client, &request).await,
             Err(rejected) => reject_guarded(&listener, source, &mut client, rejected).await,
         }
-        let response_counted = table.finish(stream_id);
+        let response_counted = table.request_ended(stream_id);
         match client.state() {
             // The frame observers count a stream without a counted response, and a malformed one.
             ResponseState::NotStarted => {}

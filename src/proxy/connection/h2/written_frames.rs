@@ -108,7 +108,7 @@ mod tests {
         let results = (1..=bytes.len()).map(|step| {
             let streams = StreamTable::default();
             (1..=9).step_by(2).for_each(|stream| streams.opened(stream));
-            accepted.iter().for_each(|stream| streams.accept(*stream));
+            accepted.iter().for_each(|stream| streams.request_accepted(*stream));
             let mut observer = WrittenFrameObserver::new(streams);
             bytes.chunks(step).fold(LibraryActions::default(), |sum, piece| {
                 let LibraryActions { resets, responses } = observer.observe(piece);
