@@ -70,7 +70,7 @@ impl TestBed {
     }
 
     /// Sends the request through the gateway in each protocol; returns the expected HTTP version too. HTTP/1.0 clients
-    /// get HTTP/1.1 (RFC 9110 section 6.2).
+    /// get HTTP/1.1 (RFC 9110 6.2).
     fn via_all_paths(&self, path: &str, options: &[&str]) -> [(&'static str, CurlResponse); 3] {
         [
             ("1.1", Curl::http10().with_options(options).get(self.gateway.http1, path)),

@@ -4,10 +4,10 @@
 
 use bytes::BufMut;
 
-/// The client's connection preface (RFC 9113, section 3.4).
+/// The client's connection preface (RFC 9113 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Frame types (RFC 9113, section 6).
+/// Frame types (RFC 9113 6).
 pub mod frame_type {
     /// Body bytes.
     pub const DATA: u8 = 0;
@@ -48,7 +48,7 @@ pub const ACK: u8 = 1;
 /// The last fragment of a header block.
 pub const END_HEADERS: u8 = 4;
 
-/// SETTINGS identifiers (RFC 9113, section 6.5.2).
+/// SETTINGS identifiers (RFC 9113 6.5.2).
 pub mod setting_id {
     /// Maximum size of the HPACK dynamic table, in bytes.
     pub(crate) const HEADER_TABLE_SIZE: u16 = 1;
@@ -118,7 +118,7 @@ pub fn header_block_frames(stream: u32, block: &[u8], flags: u8) -> Vec<u8> {
     bytes
 }
 
-/// The default and minimum SETTINGS_MAX_FRAME_SIZE (RFC 9113, section 6.5.2).
+/// The default and minimum SETTINGS_MAX_FRAME_SIZE (RFC 9113 6.5.2).
 const MAX_FRAME_PAYLOAD: usize = 16 * 1024;
 
 /// Removes the first frame from the buffer; `None` while it is incomplete.

@@ -59,7 +59,7 @@ pub(crate) enum HandshakeOutcome {
     CertificateRejected,
 }
 
-/// A fatal TLS alert (RFC 8446, section 6).
+/// A fatal TLS alert (RFC 8446 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TlsAlert {

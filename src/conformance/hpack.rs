@@ -10,20 +10,20 @@ pub fn encode(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// Appends a literal field without indexing, with a literal name (RFC 7541, section 6.2.2).
+/// Appends a literal field without indexing, with a literal name (RFC 7541 6.2.2).
 pub(crate) fn encode_field(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     block.push(0);
     encode_string(block, name);
     encode_string(block, value);
 }
 
-/// Appends a string literal without Huffman coding (RFC 7541, section 5.2).
+/// Appends a string literal without Huffman coding (RFC 7541 5.2).
 pub(crate) fn encode_string(block: &mut Vec<u8>, octets: &[u8]) {
     encode_integer(block, 0, 7, octets.len());
     block.extend_from_slice(octets);
 }
 
-/// Appends an integer with a prefix of `bits` bits; `pattern` is the rest of the first byte (RFC 7541, section 5.1).
+/// Appends an integer with a prefix of `bits` bits; `pattern` is the rest of the first byte (RFC 7541 5.1).
 pub(crate) fn encode_integer(block: &mut Vec<u8>, pattern: u8, bits: u32, mut number: usize) {
     let max_prefix = (1_usize << bits) - 1;
     block.push(pattern | number.min(max_prefix) as u8);

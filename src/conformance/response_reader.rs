@@ -31,7 +31,7 @@ pub struct ReceivedResponse {
     pub interim: Vec<u16>,
 }
 
-/// The framing of a response body (RFC 9112, section 6.3).
+/// The framing of a response body (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseBodyFraming {
     /// No body: HEAD, 101, 204 or 304.

@@ -21,7 +21,7 @@ pub struct Include {
     pub request_sent: bool,
 }
 
-/// A JSON string, quotes included (RFC 8259, section 7).
+/// A JSON string, quotes included (RFC 8259 7).
 pub(crate) fn write_string(text: &str, out: &mut BytesMut) {
     // Few messages need escaping. Without an early exit the compiler vectorizes this check (16 bytes at a time).
     if text.bytes().fold(false, |any, octet| any | needs_escape(octet)) {

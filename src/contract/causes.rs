@@ -319,7 +319,7 @@ pub(crate) const fn preferences_for_upstream(status: u16) -> &'static [u16] {
         404 | 410 => &[404, 400],
         409 | 412 | 423 => &[409, 400],
         429 => &[429, 503, 400],
-        // Neither can be sent: 408 makes clients repeat the request by themselves (RFC 9110, section 15.5.9).
+        // Neither can be sent: 408 makes clients repeat the request by themselves (RFC 9110 15.5.9).
         408 | 499 | 504 => TIMEOUT,
         424 => BAD_GATEWAY,
         400..=499 => &[400],

@@ -8,7 +8,7 @@ use brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
 use flate2::{Decompress, FlushDecompress, Status};
 use http::HeaderValue;
 
-/// A supported content coding (RFC 9110, section 8.4.1).
+/// A supported content coding (RFC 9110 8.4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContentCoding {
     /// No coding.
@@ -50,7 +50,7 @@ impl ContentCoding {
 
     fn from_token(token: &[u8]) -> Option<ContentCoding> {
         match &*token.to_ascii_lowercase() {
-            // Empty list elements are ignored (RFC 9110, section 5.6.1.2).
+            // Empty list elements are ignored (RFC 9110 5.6.1.2).
             b"" | b"identity" => Some(ContentCoding::Identity),
             b"gzip" | b"x-gzip" => Some(ContentCoding::Gzip),
             b"deflate" => Some(ContentCoding::Deflate),
@@ -114,7 +114,7 @@ const WINDOW_BITS: u8 = 15;
 fn inflate_gzip(body: &[u8], limit: usize) -> Result<Vec<u8>, DecodeError> {
     let mut output = BoundedOutput::new(limit);
     let mut rest = inflate(&mut Decompress::new_gzip(WINDOW_BITS), body, &mut output)?;
-    // A gzip body may have several members (RFC 1952, section 2.2); anything else is malformed.
+    // A gzip body may have several members (RFC 1952 2.2); anything else is malformed.
     while !rest.is_empty() {
         rest = inflate(&mut Decompress::new_gzip(WINDOW_BITS), rest, &mut output)?;
     }

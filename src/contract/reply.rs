@@ -171,7 +171,7 @@ impl LocalReply {
     }
 
     /// Content-Length in bytes. `None` for a replaced response to HEAD, because the length for GET is unknown, and for
-    /// replies without content (RFC 9110, section 8.6).
+    /// replies without content (RFC 9110 8.6).
     pub const fn content_length(&self) -> Option<u64> {
         self.content_length
     }

@@ -21,7 +21,7 @@ impl RedirectStatus {
     }
 }
 
-/// The registered phrase, shared. A client must not depend on it; it may be empty (RFC 9112, section 4).
+/// The registered phrase, shared. A client must not depend on it; it may be empty (RFC 9112 4).
 pub(super) fn shared_reason(status: u16) -> Arc<str> {
     let registered = http::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
     Arc::from(registered.unwrap_or_default())
@@ -48,7 +48,7 @@ impl FixedStatus {
         !matches!(self.0, 204 | 205 | 304)
     }
 
-    /// Whether such a response has Content-Length (RFC 9110, section 8.6). In a 304 it would be that of another response.
+    /// Whether such a response has Content-Length (RFC 9110 8.6). In a 304 it would be that of another response.
     pub(crate) const fn has_length(self) -> bool {
         !matches!(self.0, 204 | 304)
     }

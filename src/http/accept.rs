@@ -1,4 +1,4 @@
-//! The Accept of a request: which of two media types a client prefers (RFC 9110, section 12.5.1).
+//! The Accept of a request: which of two media types a client prefers (RFC 9110 12.5.1).
 
 /// Whether the client prefers `first` to `second`: it accepts it with a higher quality. A client without Accept, or with
 /// equal qualities, prefers `first` only if it names it and not `second`.

@@ -1,4 +1,4 @@
-//! Evaluates `Accept-Encoding` (RFC 9110, section 12.5.3).
+//! Evaluates `Accept-Encoding` (RFC 9110 12.5.3).
 
 use super::accept::quality;
 use super::ascii_class::list_elements;

@@ -1,6 +1,6 @@
 //! Character classes of HTTP: a table of 256 entries, and searches that use it.
 //!
-//! Classes: token (RFC 9110, section 5.6.2), field value (RFC 9110, section 5.5), path and query (RFC 3986, plus the
+//! Classes: token (RFC 9110 5.6.2), field value (RFC 9110 5.5), path and query (RFC 3986, plus the
 //! characters that real clients do not encode: browsers some of a path, and command-line tools and HTTP libraries
 //! almost all of a query).
 
@@ -20,7 +20,7 @@ pub(crate) const HIGH: u16 = 1 << 5;
 pub(crate) const NOT_H2_QUERY: u16 = 1 << 9;
 /// Allowed in a token.
 pub(crate) const TOKEN: u16 = 1 << 6;
-/// Unreserved (RFC 3986, section 2.3): equivalent to its percent-encoding.
+/// Unreserved (RFC 3986 2.3): equivalent to its percent-encoding.
 pub(crate) const UNRESERVED: u16 = 1 << 7;
 /// Not allowed in a host name (stricter than RFC 3986, see [`super::authority`]).
 pub(crate) const NOT_HOST: u16 = 1 << 8;
@@ -97,7 +97,7 @@ pub(crate) fn token_len(octets: &[u8]) -> usize {
     passed + rest.iter().position(|octet| class_bits(*octet) & TOKEN == 0).unwrap_or(rest.len())
 }
 
-/// Whether `octets` is a token (RFC 9110, section 5.6.2).
+/// Whether `octets` is a token (RFC 9110 5.6.2).
 pub(crate) fn is_token(octets: &[u8]) -> bool {
     !octets.is_empty() && token_len(octets) == octets.len()
 }
@@ -147,7 +147,7 @@ pub(crate) fn field_line_lengths(octets: &[u8]) -> Option<(usize, usize)> {
     (ends && name_len > 0).then_some((name_len, text_len))
 }
 
-/// Removes leading and trailing spaces and tabs (OWS, RFC 9110, section 5.6.3).
+/// Removes leading and trailing spaces and tabs (OWS, RFC 9110 5.6.3).
 pub(crate) fn trim_ows(octets: &[u8]) -> &[u8] {
     let mut rest = octets;
     while let [b' ' | b'\t', inner @ ..] | [inner @ .., b' ' | b'\t'] = rest {

@@ -2,7 +2,7 @@
 //!
 //! [`check_authority`] validates it; [`routing_host`] normalises it for routing.
 //!
-//! Validation is stricter than RFC 3986, section 3.2.2, wherever servers interpret a value differently: no
+//! Validation is stricter than RFC 3986 3.2.2, wherever servers interpret a value differently: no
 //! percent-encoding (some servers decode it), no comma (merged Host fields), no empty label except a final dot, no zone
 //! identifier, no IPvFuture.
 
@@ -64,7 +64,7 @@ pub(crate) fn split_host_port(authority: &[u8]) -> Option<(&[u8], Option<&[u8]>)
 }
 
 /// Whether the target's authority and Host name the same host and port: equal without regard to case, and with
-/// `default_port` (of the target's scheme) for a port that is missing or empty (RFC 9110, section 4.2.3).
+/// `default_port` (of the target's scheme) for a port that is missing or empty (RFC 9110 4.2.3).
 pub(crate) fn authorities_equal(target_authority: &[u8], host: &[u8], default_port: Option<u16>) -> bool {
     if target_authority.eq_ignore_ascii_case(host) {
         return true;
@@ -130,7 +130,7 @@ fn check_host_name(name: &[u8]) -> Result<(), Rejection> {
 }
 
 fn is_port(port: &[u8]) -> bool {
-    // RFC 3986, section 3.2.3 allows an empty port.
+    // RFC 3986 3.2.3 allows an empty port.
     let digits = port.len() <= 5 && port.iter().all(u8::is_ascii_digit);
     digits && port_number(port) <= 65_535
 }

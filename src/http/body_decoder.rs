@@ -1,7 +1,7 @@
 //! Decodes body framing incrementally: Content-Length, chunked, or until the connection closes.
 //!
 //! The decoder consumes framing bytes from the caller's buffer and returns how many body bytes follow. It is stricter
-//! than RFC 9112, section 7.1: it rejects bare LF, signs and prefixes in chunk sizes, and control bytes in chunk
+//! than RFC 9112 7.1: it rejects bare LF, signs and prefixes in chunk sizes, and control bytes in chunk
 //! extensions. Only upstreams may pad chunk sizes with spaces, as old servers do; everyone may put white space before
 //! the semicolon of an extension. Trailers are validated and dropped.
 
@@ -190,7 +190,7 @@ fn find_line(buffer: &[u8], max_len: usize) -> Result<Option<usize>, &'static st
     Ok(None)
 }
 
-/// Parses `1*HEXDIG [ BWS ";" extension ]` (RFC 9112, section 7.1.1). At most 15 digits after leading zeros, so that the
+/// Parses `1*HEXDIG [ BWS ";" extension ]` (RFC 9112 7.1.1). At most 15 digits after leading zeros, so that the
 /// sum of 2 sizes cannot overflow.
 fn chunk_size(line: &[u8], allow_padding: bool) -> Result<u64, &'static str> {
     let digits = line.iter().take_while(|octet| octet.is_ascii_hexdigit()).count();

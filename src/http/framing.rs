@@ -3,7 +3,7 @@
 //! The rules for combinations differ between requests ([`super::request_head`]) and responses
 //! ([`super::response_head`]), so they are there.
 
-/// How the length of a request body is determined (RFC 9112, section 6.3).
+/// How the length of a request body is determined (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestFraming {
     /// No body.
@@ -37,7 +37,7 @@ pub(crate) fn is_underscore_variant(name: &[u8]) -> bool {
 }
 
 /// Parses one trimmed Content-Length value: digits only, at most `i64::MAX`, because some parsers use signed integers.
-/// Leading zeros are allowed (RFC 9110, section 8.6).
+/// Leading zeros are allowed (RFC 9110 8.6).
 pub fn content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;

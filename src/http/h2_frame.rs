@@ -1,11 +1,11 @@
-//! Splits an HTTP/2 byte stream into frames (RFC 9113, section 4.1), incrementally.
+//! Splits an HTTP/2 byte stream into frames (RFC 9113 4.1), incrementally.
 //!
 //! It is for observers of a connection that the HTTP/2 library drives. It does not interpret payloads.
 
 /// Length of a frame header, in bytes.
 const FRAME_HEADER_LEN: usize = 9;
 
-/// Frame types (RFC 9113, section 6).
+/// Frame types (RFC 9113 6).
 pub(crate) mod frame_type {
     /// Part of the content of a message.
     pub(crate) const DATA: u8 = 0;
@@ -105,7 +105,7 @@ impl FrameParser {
     ) -> FrameEvent<'static> {
         self.received = 0;
         self.remaining = u32::from_be_bytes([0, a, b, c]) as usize;
-        // The highest bit is reserved and ignored (RFC 9113, section 4.1).
+        // The highest bit is reserved and ignored (RFC 9113 4.1).
         let stream = u32::from_be_bytes([w, x, y, z]) & 0x7fff_ffff;
         FrameEvent::Header(FrameHeader { kind, flags, stream })
     }

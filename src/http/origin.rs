@@ -1,6 +1,6 @@
 //! Parses the `Origin` of browsers, and the patterns of allowed origins.
 //!
-//! An origin is a scheme, a host and a port (RFC 6454, section 3; serialised by the WHATWG URL standard). Origins and
+//! An origin is a scheme, a host and a port (RFC 6454 3; serialised by the WHATWG URL standard). Origins and
 //! patterns are compared part by part, never as text, so an origin that merely contains an allowed one does not match.
 
 use super::authority;
@@ -121,7 +121,7 @@ impl OriginPattern {
     }
 }
 
-/// Whether the text is a URI scheme (RFC 3986, section 3.1).
+/// Whether the text is a URI scheme (RFC 3986 3.1).
 fn is_scheme(scheme: &[u8]) -> bool {
     scheme.first().is_some_and(u8::is_ascii_alphabetic)
         && scheme.iter().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'-' | b'.'))

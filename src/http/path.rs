@@ -1,4 +1,4 @@
-//! Normalises paths for routing (RFC 3986, section 6.2.2).
+//! Normalises paths for routing (RFC 3986 6.2.2).
 //!
 //! The upstream receives the original path. Routing uses the normalised path, so that `//admin` and `/%61dmin` cannot
 //! bypass a stricter route. [`super::target`] has already rejected invalid paths. Dot segments are not resolved: on

@@ -118,7 +118,7 @@ fn trim_start(value: &[u8]) -> &[u8] {
     value.get(skipped..).unwrap_or_default()
 }
 
-/// Percent-encodes what a URI may not have (RFC 3986, section 2): a field value is ASCII.
+/// Percent-encodes what a URI may not have (RFC 3986 2): a field value is ASCII.
 fn push_encoded(text: &mut Vec<u8>, octet: u8) {
     if octet.is_ascii_graphic()
         && !matches!(octet, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}')

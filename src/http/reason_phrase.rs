@@ -1,4 +1,4 @@
-//! Reason phrases of status lines, as RFC 9110 section 15 names the status codes.
+//! Reason phrases of status lines, as RFC 9110 15 names the status codes.
 
 use http::StatusCode;
 

@@ -2,7 +2,7 @@
 //!
 //! The request line is parsed here, the fields in [`super::request_fields`], the target in [`super::target`].
 //!
-//! Anything that servers could interpret differently is rejected (RFC 9112, section 11.2, request smuggling): framing,
+//! Anything that servers could interpret differently is rejected (RFC 9112 11.2, request smuggling): framing,
 //! host, target, field syntax. The codec's parser must agree with the result. The bytes come from
 //! [`super::request_scanner`], but every rule is checked here again. Results are offsets into the input; nothing is
 //! copied.
@@ -67,7 +67,7 @@ impl RequestHead {
     /// The target in origin form, as sent to the upstream. `head` is the parsed input.
     pub fn origin_form<'a>(&self, head: &'a [u8]) -> Cow<'a, [u8]> {
         match head.get(self.target.clone()).unwrap_or_default() {
-            // RFC 9112, section 3.2.4: OPTIONS with an empty path applies to the server as a whole.
+            // RFC 9112 3.2.4: OPTIONS with an empty path applies to the server as a whole.
             [] if self.method == Method::OPTIONS => Cow::Borrowed(b"*"),
             [] => Cow::Borrowed(b"/"),
             query @ [b'?', ..] => Cow::Owned([b"/", query].concat()),
@@ -161,7 +161,7 @@ pub(crate) fn parse_with_framing(head: &[u8]) -> Result<RequestHead, RejectedHea
         authority,
         framing,
         keep_alive: fields.keep_alive(line.version),
-        // RFC 9110, section 10.1.1: ignored in HTTP/1.0 requests and in requests without content.
+        // RFC 9110 10.1.1: ignored in HTTP/1.0 requests and in requests without content.
         expect_continue: fields.expect && line.version == Version::Http11 && framing.has_body(),
         upgrade_requested: fields.upgrade && line.version == Version::Http11,
         has_connection_options: fields.names_fields,
@@ -251,7 +251,7 @@ fn request_line_error(rest: &[u8]) -> Rejection {
 }
 
 fn version_error(version: &[u8]) -> Rejection {
-    // The name of the protocol is case-sensitive (RFC 9112, section 2.3).
+    // The name of the protocol is case-sensitive (RFC 9112 2.3).
     match version.strip_prefix(b"HTTP/") {
         Some([b'0' | b'2'..=b'9'] | [b'0' | b'2'..=b'9', b'.', b'0'..=b'9']) => {
             Rejection::new(Cause::UnsupportedVersion, "the major version is not 1")

@@ -94,7 +94,7 @@ impl RequestScanner {
             let run_len = match self.state {
                 ScanState::Method | ScanState::FieldName => token_len(rest),
                 ScanState::RequestLine | ScanState::FieldValue => field_text_len(rest),
-                // RFC 9112, section 2.2: clients send empty lines before a request, and after a body. Whatever their
+                // RFC 9112 2.2: clients send empty lines before a request, and after a body. Whatever their
                 // form, they contain nothing.
                 ScanState::Start => blank_len(rest),
                 ScanState::RequestLineLf | ScanState::FieldStart => 0,

@@ -33,7 +33,7 @@ impl ResponseFramer {
     pub fn advance(&mut self, buffer: &[u8]) -> FramerProgress {
         let start = buffer.get(..STATUS_LINE_START.len().min(buffer.len())).unwrap_or_default();
         if !STATUS_LINE_START.starts_with(start) {
-            // RFC 8446, section 5.1: an alert record, and the first octet of the version.
+            // RFC 8446 5.1: an alert record, and the first octet of the version.
             if buffer.starts_with(&[0x15, 0x03]) {
                 return FramerProgress::Malformed(
                     "the response is a TLS alert: this port expects TLS, use https://",

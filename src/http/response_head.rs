@@ -15,7 +15,7 @@ use super::media_type;
 pub use super::request_head::Version;
 use super::request_scanner::field_line_error;
 
-/// How the length of a response body is determined (RFC 9112, section 6.3).
+/// How the length of a response body is determined (RFC 9112 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseFraming {
     /// Content-Length, in bytes.
@@ -88,7 +88,7 @@ fn parse_status_line(line: &[u8]) -> Result<(Version, u16), &'static str> {
         b"HTTP/1.0" => Version::Http10,
         _ => return Err("the status line does not start with HTTP/1 and a minor version"),
     };
-    // RFC 9112, section 4: servers often omit the space before an empty reason phrase.
+    // RFC 9112 4: servers often omit the space before an empty reason phrase.
     let ([b' ', a, b, c] | [b' ', a, b, c, b' ', ..]) = rest else {
         return Err("the status code is not 3 digits between single spaces");
     };
@@ -118,7 +118,7 @@ struct ResponseFields {
 impl ResponseFields {
     fn parse(lines: &[u8], status: u16) -> Result<Self, &'static str> {
         let mut fields = ResponseFields::default();
-        // RFC 9110, section 15.2.2: the bytes after a 101 belong to another protocol, whatever length the fields claim.
+        // RFC 9110 15.2.2: the bytes after a 101 belong to another protocol, whatever length the fields claim.
         let ignores_framing = status == 101;
         let mut rest = lines;
         while let Some((name_len, text_len)) = field_line_lengths(rest) {
@@ -171,7 +171,7 @@ impl ResponseFields {
         }
     }
 
-    /// RFC 9110, section 8.6: identical repeated values, in one field or several, are accepted as one.
+    /// RFC 9110 8.6: identical repeated values, in one field or several, are accepted as one.
     fn read_content_length(&mut self, text: &[u8]) -> Result<(), &'static str> {
         for value in text.split(|octet| *octet == b',').map(trim_ows) {
             let length = content_length(value).ok_or("Content-Length is not a number")?;

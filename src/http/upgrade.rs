@@ -1,4 +1,4 @@
-//! Protocol upgrades (RFC 9110, section 7.8): which protocols are offered to the upstream, and whether a 101 is valid.
+//! Protocol upgrades (RFC 9110 7.8): which protocols are offered to the upstream, and whether a 101 is valid.
 //!
 //! A switch is valid only if both sides agree on the protocol explicitly. Otherwise one side could treat bytes as the
 //! new protocol and the other as HTTP requests that bypass the gateway's rules. The route's configuration lists the
@@ -15,7 +15,7 @@ use super::framing::RequestFraming;
 /// The protocol of RFC 6455, as `Upgrade` names it.
 pub(crate) const WEBSOCKET: &str = "websocket";
 
-/// The GUID that a server appends to the client's key before hashing (RFC 6455, section 1.3).
+/// The GUID that a server appends to the client's key before hashing (RFC 6455 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Maximum number of protocols of one request that are evaluated.

@@ -5,6 +5,6 @@
 pub enum Version {
     /// HTTP/1.0.
     Http10,
-    /// HTTP/1.1, or a higher minor version, which a receiver of HTTP/1.1 reads as HTTP/1.1 (RFC 9110, section 2.5).
+    /// HTTP/1.1, or a higher minor version, which a receiver of HTTP/1.1 reads as HTTP/1.1 (RFC 9110 2.5).
     Http11,
 }

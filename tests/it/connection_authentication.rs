@@ -1,6 +1,6 @@
 //! Connections that NTLM or Negotiate has authenticated serve the client that authenticated them, and no other one.
 //!
-//! These schemes authenticate a connection, not a request (RFC 4559 section 6; NTLM likewise): a pooled connection would
+//! These schemes authenticate a connection, not a request (RFC 4559 6; NTLM likewise): a pooled connection would
 //! carry one client's identity to the next client.
 
 use std::time::Instant;

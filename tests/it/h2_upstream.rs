@@ -17,7 +17,7 @@ use statusquo::conformance::frames::{self, leading_u32};
 pub use statusquo::conformance::frames::{END_HEADERS, END_STREAM, encode_frame, frame_type::*};
 use tokio::runtime::Runtime;
 
-/// Default flow-control window (RFC 9113 section 6.9.2).
+/// Default flow-control window (RFC 9113 6.9.2).
 const DEFAULT_WINDOW: usize = 65_535;
 
 /// `:status: 200`, from the static table (RFC 7541 appendix A).

@@ -185,7 +185,7 @@ fn upload_and_download_of_20_mb_are_complete_on_both_protocols() {
 
 #[test]
 fn complete_response_survives_reset_with_no_error() {
-    // RFC 9113 section 8.1: a complete response before the end of the request, followed by RST_STREAM with NO_ERROR.
+    // RFC 9113 8.1: a complete response before the end of the request, followed by RST_STREAM with NO_ERROR.
     for ends_in in ["head", "body", "trailers"] {
         let upstream = RawH2Server::with_script(move |connection| {
             connection.read_preface()?;

@@ -126,7 +126,7 @@ impl<S: Read> StrictReader<S> {
         StrictReader { stream, buffer: Vec::new(), allows_any_headers: false }
     }
 
-    /// A reader for faulty upstreams: header fields may be repeated and contain obs-text (RFC 9110 section 5.5). The
+    /// A reader for faulty upstreams: header fields may be repeated and contain obs-text (RFC 9110 5.5). The
     /// framing rules are the same.
     pub fn allowing_any_headers(stream: S) -> Self {
         StrictReader { allows_any_headers: true, ..StrictReader::new(stream) }

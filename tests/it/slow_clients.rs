@@ -135,7 +135,7 @@ fn rejected_head_request_gets_no_body() {
     }
 }
 
-/// RFC 9112 section 2.2: old clients send an empty line after a body.
+/// RFC 9112 2.2: old clients send an empty line after a body.
 #[test]
 fn lone_empty_line_is_not_counted_as_a_request() {
     let upstream = ok_upstream("fine");

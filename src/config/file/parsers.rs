@@ -426,7 +426,7 @@ pub(super) fn fixed_code(text: &str) -> Result<FixedStatus, Diagnostic> {
     })
 }
 
-/// A media type with its parameters (RFC 9110, section 8.3.1).
+/// A media type with its parameters (RFC 9110 8.3.1).
 pub(super) fn media_type(text: &str) -> Result<HeaderValue, Diagnostic> {
     let essence = text.split(';').next().unwrap_or_default().trim_end();
     let is_name = |word: &str| {

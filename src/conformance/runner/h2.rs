@@ -453,7 +453,7 @@ impl ReceivedStream {
     }
 }
 
-/// Fields that HTTP/2 forbids (RFC 9113, section 8.2.2).
+/// Fields that HTTP/2 forbids (RFC 9113 8.2.2).
 const CONNECTION_SPECIFIC: [&str; 5] =
     ["connection", "transfer-encoding", "keep-alive", "upgrade", "proxy-connection"];
 

@@ -107,7 +107,7 @@ fn has_json_body(request: &Request) -> bool {
 
 /// Why a JSON body cannot be read, as far as its header section says so.
 fn unreadable(request: &Request) -> Option<&'static str> {
-    // "identity" means no coding (RFC 9110, 12.5.3).
+    // "identity" means no coding (RFC 9110 12.5.3).
     let mut codings = request.fields.values("content-encoding");
     if codings.any(|coding| !coding.trim_ascii().eq_ignore_ascii_case(b"identity")) {
         return Some("the JSON body has a content coding");

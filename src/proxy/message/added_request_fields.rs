@@ -98,7 +98,7 @@ impl ForwardingInfo<'_> {
         for (index, address) in addresses.enumerate() {
             out.extend_from_slice(if index == 0 { b"for=" } else { b", for=" });
             if address.is_empty() {
-                // RFC 7239, 6.2: a client without an address.
+                // RFC 7239 6.2: a client without an address.
                 out.extend_from_slice(b"unknown");
             } else if address.contains(&b':') {
                 out.extend_from_slice(b"\"[");

@@ -54,7 +54,7 @@ impl ParsedRequest {
 
 /// Parses one request.
 pub fn read(bytes: &[u8], source: MessageSource) -> ReadResult {
-    // RFC 9112 section 2.2: clients may send empty lines before a request. CR and LF have no other meaning there.
+    // RFC 9112 2.2: clients may send empty lines before a request. CR and LF have no other meaning there.
     let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     let skip = if source == MessageSource::Client { blank } else { 0 };
     let Some(end) = find_bytes(&bytes[skip..], b"\r\n\r\n") else { return ReadResult::Incomplete };
@@ -124,7 +124,7 @@ fn parse_request_line(line: &[u8], source: MessageSource) -> Result<(String, Str
     }
     let http10 = match version {
         b"HTTP/1.1" => false,
-        // RFC 9110 section 2.5: read as the highest minor version that the receiver knows.
+        // RFC 9110 2.5: read as the highest minor version that the receiver knows.
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] if source == MessageSource::Client => false,
         b"HTTP/1.0" if source == MessageSource::Client => true,
         _ => return Err("a version that is not HTTP/1.1"),
@@ -183,7 +183,7 @@ fn parse_chunks(bytes: &[u8], source: MessageSource) -> Result<DecodedChunks, &'
         if digits == 0 || digits - zeros > 15 || (source == MessageSource::Gateway && digits > 15) {
             return Err("chunk size is not plain hexadecimal");
         }
-        // RFC 9112 section 7.1.1: white space is allowed before the semicolon, and nowhere else without one.
+        // RFC 9112 7.1.1: white space is allowed before the semicolon, and nowhere else without one.
         let extension: Vec<u8> =
             rest.iter().copied().skip_while(|byte| matches!(byte, b' ' | b'\t')).collect();
         if !rest.is_empty() && (source == MessageSource::Gateway || extension.first() != Some(&b';')) {
