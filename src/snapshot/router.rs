@@ -45,14 +45,14 @@ struct HostRoutes {
     any_method: matchit::Router<usize>,
     /// The routes that are not in a tree, because they have conditions or no tree can hold them: the most specific path first, then the one with more conditions, then the one that
     /// lists methods.
-    conditional: Vec<ConditionalRoute>,
+    sequential: Vec<SequentialRoute>,
     /// The specificity of every route's path, by its index; empty if all routes are in trees.
     specificities: Vec<Specificity>,
 }
 
 /// A route that is tried by itself. It may have no conditions.
 #[derive(Debug)]
-struct ConditionalRoute {
+struct SequentialRoute {
     index: usize,
     specificity: Specificity,
     methods: Vec<Method>,
@@ -174,7 +174,7 @@ impl HostRoutes {
             let inserted = shapes.insert(shape.clone(), ());
             !matches!(inserted, Err(InsertError::Conflict { with }) if with != shape)
         };
-        let (conditional, host_routes): (Vec<_>, Vec<_>) = host_routes
+        let (sequential, host_routes): (Vec<_>, Vec<_>) = host_routes
             .into_iter()
             .partition(|(_, route)| route.conditions.count() > 0 || !fits_tree(&route.path));
         let mut methods: Vec<Method> =
@@ -194,12 +194,12 @@ impl HostRoutes {
         Ok(HostRoutes {
             by_method,
             any_method: build_tree(host_routes.iter().filter(|(_, route)| route.methods.is_empty()))?,
-            specificities: if conditional.is_empty() {
+            specificities: if sequential.is_empty() {
                 Vec::new()
             } else {
                 routes.iter().map(|route| Specificity::of(&route.path)).collect()
             },
-            conditional: conditional_routes(&conditional)?,
+            sequential: sequential_routes(&sequential)?,
         })
     }
 
@@ -210,8 +210,8 @@ impl HostRoutes {
         source: &'a dyn ConditionSource,
     ) -> impl Iterator<Item = &'a Method> {
         let listed = self.by_method.iter().filter(move |(_, tree)| tree.at(path).is_ok());
-        let conditional = self.conditional.iter().filter(move |route| route.applies(path, source));
-        listed.map(|(method, _)| method).chain(conditional.flat_map(|route| &route.methods))
+        let sequential = self.sequential.iter().filter(move |route| route.applies(path, source));
+        listed.map(|(method, _)| method).chain(sequential.flat_map(|route| &route.methods))
     }
 
     fn find(&self, path: &str, method: &Method, source: &dyn ConditionSource) -> Option<usize> {
@@ -220,23 +220,23 @@ impl HostRoutes {
             .iter()
             .find(|(candidate, _)| candidate == method)
             .map_or(&self.any_method, |(_, tree)| tree);
-        let unconditional = tree.at(path).ok().map(|matched| *matched.value);
-        if self.conditional.is_empty() {
-            return unconditional;
+        let from_tree = tree.at(path).ok().map(|matched| *matched.value);
+        if self.sequential.is_empty() {
+            return from_tree;
         }
-        let accepted = |route: &&ConditionalRoute| {
+        let accepted = |route: &&SequentialRoute| {
             (route.methods.is_empty() || route.methods.contains(method)) && route.applies(path, source)
         };
-        let Some(conditional) = self.conditional.iter().find(accepted) else { return unconditional };
-        let other = unconditional.and_then(|index| Some((index, self.specificities.get(index)?)));
+        let Some(sequential) = self.sequential.iter().find(accepted) else { return from_tree };
+        let other = from_tree.and_then(|index| Some((index, self.specificities.get(index)?)));
         match other {
-            Some((index, specificity)) if *specificity < conditional.specificity => Some(index),
-            _ => Some(conditional.index),
+            Some((index, specificity)) if *specificity < sequential.specificity => Some(index),
+            _ => Some(sequential.index),
         }
     }
 }
 
-impl ConditionalRoute {
+impl SequentialRoute {
     /// Whether path and conditions match, whatever the method.
     fn applies(&self, path: &str, source: &dyn ConditionSource) -> bool {
         self.tree.at(path).is_ok() && self.conditions.hold(source)
@@ -244,7 +244,7 @@ impl ConditionalRoute {
 }
 
 /// Compiles the routes with conditions, in the order in which they are tried.
-fn conditional_routes(routes: &[(usize, &config::RouteConfig)]) -> Result<Vec<ConditionalRoute>, String> {
+fn sequential_routes(routes: &[(usize, &config::RouteConfig)]) -> Result<Vec<SequentialRoute>, String> {
     let mut compiled = Vec::with_capacity(routes.len());
     for route in routes {
         let (index, config) = *route;
@@ -252,7 +252,7 @@ fn conditional_routes(routes: &[(usize, &config::RouteConfig)]) -> Result<Vec<Co
         if methods.contains(&Method::GET) {
             methods.push(Method::HEAD);
         }
-        compiled.push(ConditionalRoute {
+        compiled.push(SequentialRoute {
             index,
             specificity: Specificity::of(&config.path),
             methods,
