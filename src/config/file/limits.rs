@@ -11,6 +11,7 @@ use super::syntaxes::{
 };
 use crate::limit::{Algorithm, LimiterMode, OnFailure, UnreadableBody};
 
+// The keys `stores` and `store` name what is a backend everywhere else: in code, messages and documentation.
 /// A Redis or Valkey backend that several gateways share.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
