@@ -173,7 +173,7 @@ pub fn measure_memory(threads: u32, duration: Duration) -> DecisionRate {
                         let client = samples::ClientAddress(std::net::Ipv4Addr::from_bits(number).into());
                         std::hint::black_box(limiter.debit(
                             limiter.key(&client),
-                            Timestamp::after_origin(Duration::from_secs(decisions)),
+                            Timestamp::after_epoch(Duration::from_secs(decisions)),
                         ));
                         decisions += 1;
                     }

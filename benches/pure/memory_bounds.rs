@@ -49,7 +49,7 @@ pub fn check() {
             max_keys: MAX_KEYS,
         };
         let limiter = Limiter::new("bounded", settings, Secret::new([7, 11]));
-        let now = Timestamp::after_origin(Duration::from_secs(60));
+        let now = Timestamp::after_epoch(Duration::from_secs(60));
         let take = |number: u32| {
             let client = ClientAddress(IpAddr::V4(Ipv4Addr::from_bits(number)));
             matches!(limiter.debit(limiter.key(&client), now), QuotaDecision::Allow(_))

@@ -143,7 +143,7 @@ impl Samples {
     pub fn gcra(&self) -> QuotaDecision {
         let quota = &self.by_bucket.settings().quota;
         let (_, state) = gcra::decide(quota, GcraState::default(), Timestamp::default(), 1);
-        gcra::decide(quota, state, Timestamp::after_origin(Duration::from_secs(1)), 1).0
+        gcra::decide(quota, state, Timestamp::after_epoch(Duration::from_secs(1)), 1).0
     }
 
     /// A whole rule, as the request path evaluates it: the client key and its state in the table.
@@ -153,7 +153,7 @@ impl Samples {
             Algorithm::FixedWindow => &self.by_window,
             Algorithm::SlidingWindow => &self.by_sliding_window,
         };
-        limiter.debit(limiter.key(&VISITOR), Timestamp::after_origin(now))
+        limiter.debit(limiter.key(&VISITOR), Timestamp::after_epoch(now))
     }
 }
 

@@ -62,20 +62,21 @@ pub(super) fn warn_of_ineffective(root: &Place<'_>, file: &ConfigFile) {
             }
         }
     }
-    for Written { at, outer, time, limit: (limit, origin) } in found.iter().filter(|it| it.time > it.limit.0)
+    for Written { at, outer, time, limit: (limit, limit_at) } in
+        found.iter().filter(|it| it.time > it.limit.0)
     {
         // As they are written.
         let text = |place: Option<&Place<'_>>, time: Duration| {
             let written = place.and_then(Place::node).and_then(Node::text);
             written.map_or_else(|| duration_text(time), str::to_owned)
         };
-        let (time, limit) = (text(Some(at), *time), text(origin.as_ref(), *limit));
-        let origin = origin.as_ref().map(Place::path);
+        let (time, limit) = (text(Some(at), *time), text(limit_at.as_ref(), *limit));
+        let limit_path = limit_at.as_ref().map(Place::path);
         let message = format!(
             "{time} is longer than {outer}, which is {limit} ({}), so it never takes effect",
-            origin.unwrap_or("the default")
+            limit_path.unwrap_or("the default")
         );
-        let other = match origin {
+        let other = match limit_path {
             Some(path) => format!("lengthen {path}"),
             None => format!("add {outer}: {time} beside it"),
         };

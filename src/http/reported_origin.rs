@@ -21,7 +21,8 @@ pub struct TrustedHeaders {
     pub forwarded: bool,
 }
 
-/// Where a request arrived: the scheme and the port of a listener, and the TLS version.
+/// Where a request arrived: the scheme and the port of its origin (RFC 9110 4.3.1) if nothing else is reported, and the
+/// TLS version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ListenerOrigin {
     /// `http` or `https`.

@@ -11,7 +11,7 @@ use super::quota_decision::{QuotaDecision, QuotaState};
 use super::state::{LimitState, MAX_CLOCK_SKEW};
 use super::timestamp::Timestamp;
 
-/// The time at which the bucket is full again, in nanoseconds since the origin. A time in the past is a full bucket.
+/// The time at which the bucket is full again, in nanoseconds since the epoch. A time in the past is a full bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GcraState(u64);
 

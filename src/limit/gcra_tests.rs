@@ -9,7 +9,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn at(since: Duration) -> Timestamp {
-    Timestamp::after_origin(since)
+    Timestamp::after_epoch(since)
 }
 
 /// A bucket with its quota.

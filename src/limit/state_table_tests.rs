@@ -14,7 +14,7 @@ use super::*;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn at(since: Duration) -> Timestamp {
-    Timestamp::after_origin(since)
+    Timestamp::after_epoch(since)
 }
 
 fn now() -> Timestamp {

@@ -1,4 +1,4 @@
-//! Fixed and sliding windows, aligned to the origin of timestamps.
+//! Fixed and sliding windows, aligned to the epoch of timestamps.
 //!
 //! [`FixedWindow`] starts at 0 in every window, so that up to twice the quota is admitted around a boundary.
 //! [`SlidingWindow`] also counts the previous window, in proportion to its overlap with the last period, as if its
@@ -15,7 +15,7 @@ use super::timestamp::Timestamp;
 /// The counts of a window and the previous one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct WindowCounts {
-    /// The index of the window since the origin.
+    /// The index of the window since the epoch.
     window: u64,
     used: u32,
     previous: u32,

@@ -7,7 +7,7 @@ use super::*;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn at(since: Duration) -> Timestamp {
-    Timestamp::after_origin(since)
+    Timestamp::after_epoch(since)
 }
 
 fn quota(allowed: u32, period: Duration) -> Quota {

@@ -44,7 +44,7 @@ impl PreviewedHeaders {
         if let Some(policy) = policy {
             header_mutations.apply_cors(policy, origin, cors::VARY_ORIGIN, CallKind::Http);
         }
-        let timestamp = Timestamp::after_origin(now.duration_since(UNIX_EPOCH).unwrap_or_default());
+        let timestamp = Timestamp::after_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
         headers::write(&mut header_mutations, headers, results.iter().copied(), timestamp, now);
         PreviewedHeaders(header_mutations)
     }

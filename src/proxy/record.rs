@@ -135,11 +135,11 @@ impl RejectedFacts {
 pub(super) fn count_response(
     exchange: &Exchange<'_>,
     status: u16,
-    origin: ResponseOrigin,
+    response_origin: ResponseOrigin,
     trigger: Option<Trigger>,
 ) {
     let metrics = exchange.context.metrics();
-    metrics.response(status, origin);
+    metrics.response(status, response_origin);
     if status >= 400 {
         let trigger = trigger.unwrap_or(Trigger::UpstreamStatus(status));
         metrics.error(status, trigger, exchange.record.upstream_status);

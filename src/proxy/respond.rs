@@ -49,7 +49,7 @@ enum Outgoing<'r, 'a> {
 /// A final response that is ready to be counted and sent.
 struct Prepared<'r, 'a> {
     outgoing: Outgoing<'r, 'a>,
-    origin: ResponseOrigin,
+    response_origin: ResponseOrigin,
     /// Why the response is an error of the gateway; `None` if it is not.
     trigger: Option<Trigger>,
     /// How the request ends if the whole response is sent.
@@ -60,13 +60,13 @@ impl Prepared<'_, '_> {
     /// A reply of the gateway below 400.
     fn without_error(reply: LocalReply, end: RequestEnd) -> Self {
         let outgoing = Outgoing::LocalReply(reply);
-        Prepared { outgoing, origin: ResponseOrigin::Proxy, trigger: None, end }
+        Prepared { outgoing, response_origin: ResponseOrigin::Proxy, trigger: None, end }
     }
 }
 
 /// Counts a final response, sends it, and returns how the request ended.
 pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse<'_, '_>) -> RequestEnd {
-    let Prepared { mut outgoing, origin, trigger, end } = prepare(exchange, response);
+    let Prepared { mut outgoing, response_origin, trigger, end } = prepare(exchange, response);
     if let (Outgoing::LocalReply(reply), Some(edits)) = (&mut outgoing, exchange.header_mutations.edits()) {
         edit_reply(reply, edits);
     }
@@ -80,7 +80,7 @@ pub(super) async fn respond(exchange: &mut Exchange<'_>, response: FinalResponse
     if let (Outgoing::LocalReply(reply), Some(trigger)) = (&outgoing, trigger) {
         record::count_grpc_error(exchange, trigger, reply);
     }
-    record::count_response(exchange, end.status(), origin, trigger);
+    record::count_response(exchange, end.status(), response_origin, trigger);
     let outcome = match outgoing {
         Outgoing::LocalReply(reply) => send_local_reply(exchange, &reply).await,
         Outgoing::ConformingError(response_head, error) => {
@@ -167,20 +167,25 @@ fn prepare_upstream<'r, 'a>(
     classification: Classification,
 ) -> Prepared<'r, 'a> {
     let end = RequestEnd::Forwarded { status: response.response_head.parsed.status };
-    let origin = ResponseOrigin::Upstream;
+    let response_origin = ResponseOrigin::Upstream;
     match classification {
         Classification::Forward(buffered) => {
             let outgoing = Outgoing::Relayed(forwarding, response, buffered);
-            Prepared { outgoing, origin, trigger: None, end }
+            Prepared { outgoing, response_origin, trigger: None, end }
         }
         Classification::ForwardConforming(error) => {
             let UpstreamResponse { conn, response_head } = response;
             forwarding.release(conn);
-            let origin = match error.change {
+            let response_origin = match error.change {
                 BodyChange::MembersAdded | BodyChange::Problem => ResponseOrigin::Completed,
-                BodyChange::Unchanged | BodyChange::Decoded | BodyChange::UnknownLength => origin,
+                BodyChange::Unchanged | BodyChange::Decoded | BodyChange::UnknownLength => response_origin,
             };
-            Prepared { outgoing: Outgoing::ConformingError(response_head, error), origin, trigger: None, end }
+            Prepared {
+                outgoing: Outgoing::ConformingError(response_head, error),
+                response_origin,
+                trigger: None,
+                end,
+            }
         }
         Classification::Replace(replacement) => {
             let UpstreamResponse { conn, response_head } = response;
@@ -189,7 +194,7 @@ fn prepare_upstream<'r, 'a>(
             exchange.record.upstream_evidence = replacement.evidence;
             let end = RequestEnd::Replaced { status: reply.status() };
             let (outgoing, trigger) = (Outgoing::LocalReply(reply), replacement.decision.trigger());
-            Prepared { outgoing, origin: ResponseOrigin::Replaced, trigger: Some(trigger), end }
+            Prepared { outgoing, response_origin: ResponseOrigin::Replaced, trigger: Some(trigger), end }
         }
     }
 }
@@ -201,7 +206,7 @@ fn prepare_fault<'r, 'a>(exchange: &mut Exchange<'_>, fault: Fault) -> Prepared<
     let reply = reply_builder::for_fault(exchange, &fault);
     let trigger = Some(Trigger::Fault(fault.cause()));
     let end = RequestEnd::LocalError { status: reply.status(), fault };
-    Prepared { outgoing: Outgoing::LocalReply(reply), origin: ResponseOrigin::Proxy, trigger, end }
+    Prepared { outgoing: Outgoing::LocalReply(reply), response_origin: ResponseOrigin::Proxy, trigger, end }
 }
 
 async fn send_local_reply(exchange: &mut Exchange<'_>, reply: &LocalReply) -> DeliveryOutcome {

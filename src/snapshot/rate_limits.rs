@@ -22,15 +22,15 @@ pub(crate) struct RateLimitRule {
 }
 
 /// Converts an instant to a timestamp: the system time when the process started plus the monotonic time since then.
-/// Windows are therefore aligned to the Unix epoch, and later changes of the system time do not move them. The origin
+/// Windows are therefore aligned to the Unix epoch, and later changes of the system time do not move them. The start
 /// is the same for the whole process, because limiters survive reloads.
 pub(crate) fn timestamp(at: Instant) -> Timestamp {
-    static ORIGIN: OnceLock<(Instant, Duration)> = OnceLock::new();
-    let (process_start, epoch) = *ORIGIN.get_or_init(|| {
+    static START: OnceLock<(Instant, Duration)> = OnceLock::new();
+    let (process_start, since_epoch) = *START.get_or_init(|| {
         let now = Instant::now();
         (now, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
     });
-    Timestamp::after_origin(epoch.saturating_add(at.saturating_duration_since(process_start)))
+    Timestamp::after_epoch(since_epoch.saturating_add(at.saturating_duration_since(process_start)))
 }
 
 /// Returns a rule for each of `limits`, in order: an unchanged one of `previous`, else a new one.
@@ -40,7 +40,7 @@ pub(super) fn rules(
     previous: &[Arc<RateLimitRule>],
     metrics: &Metrics,
 ) -> Vec<Arc<RateLimitRule>> {
-    timestamp(Instant::now()); // fixes the origin
+    timestamp(Instant::now()); // fixes the start
     let rule = |limit: &RateLimit| {
         let name = limit.settings.store.as_deref();
         let backend = name.and_then(|name| backends.iter().find(|backend| backend.name() == name));

@@ -12,7 +12,7 @@ use super::vectors::Vectors;
 use crate::contract::grpc_status::GrpcStatus;
 use crate::contract::{Cause, Trigger};
 
-/// Where a response came from.
+/// Where a response came from: the label `origin` of `responses_total`. It is not the origin of a URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ResponseOrigin {
     /// The upstream; forwarded.
@@ -26,7 +26,7 @@ pub(crate) enum ResponseOrigin {
 }
 
 impl ResponseOrigin {
-    /// Every origin.
+    /// Every value.
     pub(crate) const ALL: &'static [ResponseOrigin] = &[
         ResponseOrigin::Upstream,
         ResponseOrigin::Completed,

@@ -203,7 +203,7 @@ fn memory_and_redis_agree_over_months_and_across_clock_changes() {
             }
             let value: Value =
                 command.arg(micro.as_secs()).arg(micro.subsec_micros()).query(&mut connection).unwrap();
-            let at = Timestamp::after_origin(micro);
+            let at = Timestamp::after_epoch(micro);
             let taken =
                 reply::parse(&[request], &value).unwrap_or_else(|_| panic!("{value:?} to {request:?}"));
             assert_eq!(taken.debited_at, at);
@@ -258,7 +258,7 @@ fn bucket_refund_never_exceeds_what_was_taken() {
             .unwrap();
         let third = debit().await;
         let owed = |taken: &DebitReply| taken.decisions[0].quota_state().reset;
-        let replenished = owed(&third) + (third.debited_at.since_origin() - second.debited_at.since_origin());
+        let replenished = owed(&third) + (third.debited_at.since_epoch() - second.debited_at.since_epoch());
         assert!(replenished >= owed(&second), "{first:?} {second:?} {third:?}");
         assert!(owed(&third) < owed(&second) + Duration::from_secs(20), "{second:?} {third:?}");
         // Expired usage is not refunded.

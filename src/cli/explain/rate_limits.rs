@@ -42,7 +42,7 @@ pub(super) fn evaluate<'a>(
     route: &RouteConfig,
     position: RequestPosition,
 ) -> RateLimitState<'a> {
-    let now = Timestamp::after_origin(super::explanation::PLACEHOLDER_TIME);
+    let now = Timestamp::after_epoch(super::explanation::PLACEHOLDER_TIME);
     let over_limit = position == RequestPosition::OverLimit;
     let mut state = RateLimitState::default();
     for limit in enforced_rules(config, route) {

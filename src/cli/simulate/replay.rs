@@ -98,7 +98,7 @@ fn evaluate<'a>(
     route: &'a str,
     rules: &[MatchedRule<'_, 'a>],
 ) -> Vec<(usize, Key)> {
-    let now = Timestamp::after_origin(request.started);
+    let now = Timestamp::after_epoch(request.started);
     let enforced =
         |(_, _, limiter, _): &&MatchedRule<'_, 'a>| limiter.settings().mode == LimiterMode::Enforce;
     let mut longest: Option<(Duration, &'a str)> = None;

@@ -25,7 +25,7 @@ pub fn parse(requests: &[DebitRequest<'_>], value: &Value) -> Result<DebitReply,
         requests.iter().zip(rest.chunks_exact(4)).map(|(request, numbers)| parse_decision(request, numbers));
     Ok(DebitReply {
         decisions: decisions.collect::<Option<_>>().ok_or(BackendError::InvalidReply)?,
-        debited_at: Timestamp::after_origin(Duration::from_secs(seconds) + Duration::from_nanos(nanos)),
+        debited_at: Timestamp::after_epoch(Duration::from_secs(seconds) + Duration::from_nanos(nanos)),
     })
 }
 
@@ -67,7 +67,7 @@ mod tests {
         let quota_state = QuotaState { limit: 5, remaining: 4, reset: Duration::from_secs(12) };
         let reply = parse_numbers(&[100, 5, 1, 4, 12_000_000_000, 0]).unwrap();
         assert_eq!(reply.decisions, [QuotaDecision::Allow(quota_state)]);
-        assert_eq!(reply.debited_at.since_origin(), Duration::new(100, 5));
+        assert_eq!(reply.debited_at.since_epoch(), Duration::new(100, 5));
         let reply = parse_numbers(&[100, 5, 0, 4, 12_000_000_000, 7]).unwrap();
         assert_eq!(
             reply.decisions,

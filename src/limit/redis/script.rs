@@ -54,7 +54,7 @@ pub fn operation_args(operation: ScriptOperation) -> [String; 3] {
         ScriptOperation::Debit => ("debit", Timestamp::default()),
         ScriptOperation::Refund(at) => ("refund", at),
     };
-    let at = at.since_origin();
+    let at = at.since_epoch();
     [name.to_owned(), at.as_secs().to_string(), at.subsec_nanos().to_string()]
 }
 
@@ -134,7 +134,7 @@ mod tests {
         let odd = Duration::new(100 * 86_400, 1);
         assert_eq!(of(&request("r", 9, odd, Algorithm::SlidingWindow)), "s 2 9 8640001 0");
         assert_eq!(operation_args(ScriptOperation::Debit).join(" "), "debit 0 0");
-        let at = Timestamp::after_origin(Duration::new(5, 7));
+        let at = Timestamp::after_epoch(Duration::new(5, 7));
         assert_eq!(operation_args(ScriptOperation::Refund(at)).join(" "), "refund 5 7");
     }
 

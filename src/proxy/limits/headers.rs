@@ -94,7 +94,7 @@ fn reset_at(now: Timestamp, reset: Duration, wall_clock: SystemTime) -> u64 {
     const SECOND: i64 = 1_000_000_000;
     let nanos = |since: Duration| i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
     let wall_clock = wall_clock.duration_since(UNIX_EPOCH).map_or(0, nanos);
-    let now = nanos(now.since_origin());
+    let now = nanos(now.since_epoch());
     let clock_offset = (wall_clock - now + SECOND / 2).div_euclid(SECOND);
     let at = now.saturating_add(nanos(reset)).saturating_add(SECOND - 1).div_euclid(SECOND) + clock_offset;
     u64::try_from(at).unwrap_or(0)
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn reset_is_rounded_up_and_follows_the_wall_clock() {
-        let now = Timestamp::after_origin(Duration::from_millis(1_700_000_000_250));
+        let now = Timestamp::after_epoch(Duration::from_millis(1_700_000_000_250));
         let wall = |milliseconds| UNIX_EPOCH + Duration::from_millis(milliseconds);
         for (milliseconds, second) in [(0, 1), (750, 1), (751, 2), (60_000, 61)] {
             // The system clock is read a little later.
