@@ -84,8 +84,18 @@ const UNKNOWN: u8 = 0;
 const HTTP_1: u8 = 1;
 const HTTP_2: u8 = 2;
 
+/// Which open connections a request may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reusable {
+    /// One that has a stream, or has had none for at most this long.
+    IdleFor(Duration),
+    /// One that was opened at this time or later.
+    OpenedSince(Instant),
+}
+
 /// One connection, shared by the requests on it and its driver.
 struct SharedConnection {
+    opened_at: Instant,
     /// `None` once no new stream may be opened.
     send: Mutex<Option<SendRequest<Bytes>>>,
     state: Mutex<ConnectionState>,
@@ -156,13 +166,12 @@ impl Http2Pool {
         self.server(candidate).protocol.store(protocol, Ordering::Relaxed);
     }
 
-    /// Acquires a slot on an open connection, if one has capacity.
-    /// A connection without a stream is used only if it has been idle for at most `max_idle`.
-    pub(crate) fn acquire_stream(&self, candidate: &Candidate, max_idle: Duration) -> Option<StreamSlot> {
+    /// Acquires a slot on an open connection that is `reusable`, if one has capacity.
+    pub(crate) fn acquire_stream(&self, candidate: &Candidate, reusable: Reusable) -> Option<StreamSlot> {
         let server = self.server(candidate);
         let mut connections = server.connections.lock();
         connections.retain(|connection| connection.send.lock().is_some());
-        connections.iter().find_map(|connection| self.try_slot(connection, max_idle))
+        connections.iter().find_map(|connection| self.try_slot(connection, reusable))
     }
 
     /// Locks the right to open a connection to this server. After waiting, try [`Http2Pool::acquire_stream`] again
@@ -220,7 +229,7 @@ impl Http2Pool {
         Arc::clone(servers.entry(key).or_insert_with(new))
     }
 
-    fn try_slot(&self, connection: &Arc<SharedConnection>, max_idle: Duration) -> Option<StreamSlot> {
+    fn try_slot(&self, connection: &Arc<SharedConnection>, reusable: Reusable) -> Option<StreamSlot> {
         if connection.observed.last_stream() != u32::MAX {
             // A GOAWAY was read, and the driver is about to process it.
             return None;
@@ -232,7 +241,13 @@ impl Http2Pool {
         if state.probing || state.streams >= max_streams {
             return None;
         }
-        if state.streams == 0 && max_idle < Duration::MAX && state.idle_since.elapsed() > max_idle {
+        let usable = match reusable {
+            Reusable::IdleFor(max_idle) => {
+                state.streams > 0 || max_idle == Duration::MAX || state.idle_since.elapsed() <= max_idle
+            }
+            Reusable::OpenedSince(time) => connection.opened_at >= time,
+        };
+        if !usable {
             return None;
         }
         if state.streams == 0 {
@@ -371,9 +386,24 @@ mod tests {
         }
     }
 
+    const ANY: Reusable = Reusable::IdleFor(Duration::MAX);
+
     fn open(slot: &StreamSlot, path: &str) -> (ResponseFuture, SendStream<Bytes>) {
         let request = Request::builder().uri(format!("http://test{path}")).body(()).unwrap();
         slot.open(request, true).unwrap()
+    }
+
+    #[tokio::test]
+    async fn connection_is_shared_with_requests_that_needed_a_new_one_before_it_was_opened() {
+        let http2 = Http2Pool::new(HttpVersionPolicy::Http2, 1, Duration::from_secs(60));
+        let candidate = Candidate::for_test("test", SocketAddr::from(([127, 0, 0, 1], 1)));
+        let (client_io, server_io) = tokio::io::duplex(1 << 16);
+        tokio::spawn(serve(server_io, mpsc::unbounded_channel().0));
+        let before = Instant::now();
+        let first = http2.start_connection(&candidate, client_io).await.unwrap();
+        let after = first.connection.opened_at + Duration::from_nanos(1);
+        assert!(http2.acquire_stream(&candidate, Reusable::OpenedSince(after)).is_none());
+        assert!(http2.acquire_stream(&candidate, Reusable::OpenedSince(before)).is_some());
     }
 
     // One thread: nothing is written between two await points.
@@ -387,7 +417,7 @@ mod tests {
             let (requests_tx, mut requests_rx) = mpsc::unbounded_channel();
             tokio::spawn(serve(server_io, requests_tx));
             let first = http2.start_connection(&candidate, client_io).await.unwrap();
-            let mut slots = vec![first, http2.acquire_stream(&candidate, Duration::MAX).unwrap()];
+            let mut slots = vec![first, http2.acquire_stream(&candidate, ANY).unwrap()];
             for _ in 0..10 {
                 let streams: Vec<_> = slots.iter().map(|slot| open(slot, "/cancelled")).collect();
                 for _ in &streams {
@@ -396,8 +426,8 @@ mod tests {
                 drop(streams);
                 slots.clear();
                 slots.extend([
-                    http2.acquire_stream(&candidate, Duration::MAX).unwrap(),
-                    http2.acquire_stream(&candidate, Duration::MAX).unwrap(),
+                    http2.acquire_stream(&candidate, ANY).unwrap(),
+                    http2.acquire_stream(&candidate, ANY).unwrap(),
                 ]);
                 let streams: Vec<_> = slots.iter().map(|slot| open(slot, "/answered")).collect();
                 for (response, _) in streams {

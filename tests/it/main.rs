@@ -70,6 +70,7 @@ mod http2_lingering_close;
 mod http2_resets;
 mod http2_stream_isolation;
 mod http2_upstream;
+mod http2_upstream_retries;
 mod lifecycle;
 mod load_tests;
 mod log_output;

@@ -18,16 +18,16 @@ use crate::proxy::downstream::Downstream;
 use crate::proxy::upstream_conn::UpstreamConn;
 use crate::upstream::Candidate;
 use crate::upstream::endpoint::Endpoint;
-use crate::upstream::http2::HttpVersionPolicy;
+use crate::upstream::http2::{HttpVersionPolicy, Reusable};
 use crate::upstream::timer::timeout_at;
 
-/// Which connections an attempt may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reuse {
-    /// A pooled connection that was idle for at most this long, or a new one.
-    IdleFor(Duration),
-    /// Only a new one.
-    Never,
+/// Which open connections an attempt may use instead of a new one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reuse {
+    /// A pooled HTTP/1 connection that was idle for at most this long; none if `None`.
+    pub(super) pooled_for: Option<Duration>,
+    /// The HTTP/2 connections whose streams may be used.
+    pub(super) shared: Reusable,
 }
 
 /// A connection for one attempt.
@@ -58,7 +58,8 @@ pub(super) async fn acquire_connection(
         return Ok(AcquiredConnection { conn, reused: true });
     }
     // An NTLM exchange starts on a connection that no other request has used.
-    let reuse = if forwarding.request.authenticates_connection { Reuse::Never } else { reuse };
+    let pooled_for = reuse.pooled_for.filter(|_| !forwarding.request.authenticates_connection);
+    let reuse = Reuse { pooled_for, ..reuse };
     let transport = forwarding.route.upstream.transport();
     // Upgrades and connection-based authentication (NTLM, Negotiate) need an HTTP/1 connection.
     if !forwarding.needs_http1() && transport.http2().may_serve(candidate) {
@@ -80,9 +81,8 @@ pub(super) async fn acquire_connection(
 
 /// Takes an idle HTTP/1 connection from the pool.
 fn reuse_h1(forwarding: &Forwarding<'_>, candidate: &Candidate, reuse: Reuse) -> Option<AcquiredConnection> {
-    let Reuse::IdleFor(max_idle) = reuse else { return None };
     let route = forwarding.route;
-    let stream = route.upstream.transport().reuse(candidate, max_idle)?;
+    let stream = route.upstream.transport().reuse(candidate, reuse.pooled_for?)?;
     route.upstream_metrics.connection(true);
     let candidate = Candidate::new(Arc::clone(candidate.endpoint()));
     Some(AcquiredConnection {
@@ -93,9 +93,8 @@ fn reuse_h1(forwarding: &Forwarding<'_>, candidate: &Candidate, reuse: Reuse) ->
 
 /// Acquires a stream on a shared HTTP/2 connection.
 fn reuse_h2(forwarding: &Forwarding<'_>, candidate: &Candidate, reuse: Reuse) -> Option<AcquiredConnection> {
-    let Reuse::IdleFor(max_idle) = reuse else { return None };
     let route = forwarding.route;
-    let slot = route.upstream.transport().http2().acquire_stream(candidate, max_idle)?;
+    let slot = route.upstream.transport().http2().acquire_stream(candidate, reuse.shared)?;
     route.upstream_metrics.connection(true);
     Some(AcquiredConnection { conn: UpstreamConn::h2(slot, forwarding.request.framing), reused: true })
 }

@@ -27,6 +27,7 @@ use super::upstream_conn::{UpstreamConn, UpstreamResponse, UpstreamResponseHead}
 use super::wait::Wait;
 use crate::contract::{Cause, Evidence, Fault, Phase, RequestSent};
 use crate::upstream::endpoint::AttemptGuard;
+use crate::upstream::http2::Reusable;
 use crate::upstream::runtime::NoServer;
 use crate::upstream::timer::timeout_at;
 use crate::upstream::{Candidate, UpstreamRuntime};
@@ -113,15 +114,21 @@ struct AttemptProgress {
 
 impl AttemptProgress {
     /// Which connections may be used. `can_retry`: the request could be sent again if its connection fails.
-    fn reuse(&self, can_retry: bool, is_http1: bool) -> Reuse {
-        // Another pooled connection may be stale too: after the first stale HTTP/1 connection, and for the last try, a
-        // new one is opened. A retry does not risk it either.
-        if self.reconnects >= MAX_RECONNECTS || self.attempt > 1 || (self.reconnects > 0 && is_http1) {
-            Reuse::Never
-        } else if can_retry {
-            Reuse::IdleFor(Duration::MAX)
-        } else {
-            Reuse::IdleFor(MAX_IDLE_WITHOUT_RETRY)
+    ///
+    /// An idle connection may be stale: the server has closed it, and the gateway does not know yet. A retry does not risk
+    /// that. It shares an HTTP/2 connection all the same: one that is in use is not stale, and a storm of retries must not
+    /// become a storm of connections. They are opened one at a time.
+    fn reuse(&self, can_retry: bool) -> Reuse {
+        let max_idle = if can_retry && self.attempt == 1 { Duration::MAX } else { MAX_IDLE_WITHOUT_RETRY };
+        Reuse {
+            // After a stale connection, the next one in the pool may be stale too.
+            pooled_for: (self.attempt == 1 && self.reconnects == 0).then_some(max_idle),
+            // The last try after several stale ones needs one that is opened from now on. Those that wait for it share it.
+            shared: if self.attempt == 1 && self.reconnects >= MAX_RECONNECTS {
+                Reusable::OpenedSince(Instant::now())
+            } else {
+                Reusable::IdleFor(max_idle)
+            },
         }
     }
 
@@ -258,7 +265,7 @@ async fn try_once(
     let candidate = &progress.candidate;
     let is_last = progress.attempt >= forwarding.route.attempts;
     let multiplexes = forwarding.route.upstream.transport().http2().may_serve(candidate);
-    let reuse = progress.reuse(forwarding.can_retry_if_connection_fails(), !multiplexes);
+    let reuse = progress.reuse(forwarding.can_retry_if_connection_fails());
     let AcquiredConnection { mut conn, reused } =
         connect::acquire_connection(exchange, forwarding, candidate, reuse).await?;
     let target = forwarding.target.as_deref().unwrap_or(&forwarding.request.target);

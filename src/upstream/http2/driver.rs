@@ -71,6 +71,7 @@ where
         closed: false,
     };
     let connection = Arc::new(SharedConnection {
+        opened_at: Instant::now(),
         send: Mutex::new(Some(send)),
         state: Mutex::new(state),
         observed,
