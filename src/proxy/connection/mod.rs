@@ -485,7 +485,7 @@ impl Connection<'_> {
                 match h2::match_preface(&io.input) {
                     h2::Preface::Complete => return NextInput::Http2Preface,
                     h2::Preface::Partial => {
-                        if let Some(next) = self.read_more(io, started).await {
+                        if let Some(next) = self.read_more(io, self.header_deadline(started)).await {
                             return next;
                         }
                         continue;
@@ -506,7 +506,7 @@ impl Connection<'_> {
                     return NextInput::Rejected(rejection_to_fault(rejection));
                 }
                 ScanProgress::NeedMore => {
-                    if let Some(next) = self.read_more(io, started).await {
+                    if let Some(next) = self.read_more(io, self.header_deadline(started)).await {
                         return next;
                     }
                 }
@@ -514,10 +514,14 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads more of a header section whose first byte was there at `started`. Returns `None` if bytes arrived, or if a
-    /// connection over the limit now has a slot; otherwise how the incomplete request ends.
-    async fn read_more(&mut self, io: &mut BufferedStream, started: Instant) -> Option<NextInput> {
-        let deadline = started + self.clamp_timeout(self.client_config.header_timeout);
+    /// When a header section must be complete whose first byte was there at `started`.
+    fn header_deadline(&self, started: Instant) -> Instant {
+        started + self.clamp_timeout(self.client_config.header_timeout)
+    }
+
+    /// Reads more of a header section until `deadline`. Returns `None` if bytes arrived, or if a connection over the limit
+    /// now has a slot; otherwise how the incomplete request ends.
+    async fn read_more(&mut self, io: &mut BufferedStream, deadline: Instant) -> Option<NextInput> {
         match timeout_at(deadline, io.fill(HEADER_BUFFER_SIZE)).await {
             Some(Ok(1..)) => None,
             // The client may have closed only its sending side, so it can still read an error response.
