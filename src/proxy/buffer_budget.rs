@@ -43,8 +43,18 @@ impl BufferShare<'_> {
         reserved
     }
 
+    /// Changes a reservation of `reserved` bytes to one of `needed`. Returns whether they were available; if not, the
+    /// reservation stays as it is.
+    pub(super) fn resize(&mut self, reserved: usize, needed: usize) -> bool {
+        if needed > reserved {
+            return self.reserve(needed - reserved);
+        }
+        self.give_back(reserved - needed);
+        true
+    }
+
     /// Gives back reserved bytes that are not needed.
-    pub(super) fn give_back(&mut self, bytes: usize) {
+    fn give_back(&mut self, bytes: usize) {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.budget.available.fetch_add(bytes, Ordering::Relaxed);
@@ -72,6 +82,10 @@ mod tests {
         assert!(!second.reserve(1));
         first.give_back(5);
         assert!(second.reserve(5));
+        assert!(!second.resize(10, 11), "nothing is left");
+        assert!(first.resize(20, 15));
+        assert!(second.resize(10, 15));
+        assert!(!second.reserve(1));
         drop(first);
         drop(second);
         assert!(budget.share().reserve(MAX_BUFFERED));

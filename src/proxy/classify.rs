@@ -180,9 +180,12 @@ async fn read_body(
         }
         match poll_fn(|cx| conn.poll_body(cx, ERROR_BUFFER_SIZE)).await {
             Ok(Some(length)) => {
+                // An HTTP/2 frame may be larger than what was reserved.
+                if !share.resize(ERROR_BUFFER_SIZE, length) {
+                    return Buffering::BuffersFull;
+                }
                 body.extend_from_slice(conn.body_bytes(length));
                 conn.consume(length);
-                share.give_back(ERROR_BUFFER_SIZE.saturating_sub(length));
                 if body.len() > limit {
                     return Buffering::TooLarge;
                 }
