@@ -23,7 +23,7 @@ use super::message::h1_writer;
 use super::message::{BodyLength, ResponseHeadParts};
 use super::record::DeliveryOutcome;
 use super::wait::measured_timeout;
-use crate::contract::{LocalReply, PageResponse};
+use crate::contract::{Cause, Fault, LocalReply, PageResponse, Phase};
 use crate::http::request_head::Version;
 use crate::upstream::timer::timeout_at;
 
@@ -49,7 +49,10 @@ impl From<SendResult> for DeliveryOutcome {
     fn from(result: SendResult) -> Self {
         match result {
             SendResult::Complete => DeliveryOutcome::Complete,
-            SendResult::Disconnected | SendResult::WriteTimeout => DeliveryOutcome::ClientDisconnected,
+            SendResult::Disconnected => DeliveryOutcome::ClientDisconnected,
+            SendResult::WriteTimeout => {
+                DeliveryOutcome::Aborted(Fault::new(Cause::ClientTooSlow, Phase::Relay))
+            }
         }
     }
 }

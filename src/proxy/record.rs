@@ -21,7 +21,7 @@ use super::context::{Exchange, ReceivedRequest, RetryReason};
 use super::downstream::ResponseState;
 use super::gateway::Gateway;
 use crate::contract::grpc::{self, GrpcFamily};
-use crate::contract::{Cause, Fault, LocalReply, Trigger};
+use crate::contract::{Fault, LocalReply, Trigger};
 use crate::http::{ascii_class, partial_request, trace_context};
 use crate::telemetry::{AccessRecord, CloseReason, RequestOutcome, ResponseOrigin};
 
@@ -44,7 +44,7 @@ pub(super) enum RequestEnd {
     Aborted { status: u16, fault: Fault },
     /// A tunnel was closed after its idle timeout.
     TunnelIdle { status: u16 },
-    /// The client disconnected before the response was complete, or did not read in time a response that was sent at once.
+    /// The client disconnected before the response was complete.
     /// `status` is that of the response if its headers were sent.
     ClientDisconnected { status: Option<u16> },
 }
@@ -58,7 +58,7 @@ pub(super) enum DeliveryOutcome {
     Aborted(Fault),
     /// A tunnel was closed after its idle timeout.
     TunnelIdle,
-    /// The client disconnected, or did not read the response in time.
+    /// The client disconnected.
     ClientDisconnected,
 }
 
@@ -332,13 +332,12 @@ fn path_of_request_line(request_line: &[u8]) -> &[u8] {
     target.split(|octet| *octet == b'?').next().unwrap_or_default()
 }
 
-/// Counts a client that disconnected or did not read: as a connection closed without response, or as an aborted
-/// response.
+/// Counts a client that disconnected: as a connection closed without response, or as an aborted response. One that did
+/// not read is counted with its request.
 pub(super) fn count_disconnect(gateway: &Gateway, state: ResponseState) {
     match state {
         ResponseState::NotStarted => gateway.metrics.closed_without_response(CloseReason::ClientGone),
         ResponseState::Started | ResponseState::Disconnected => gateway.metrics.aborted_client_gone(),
-        ResponseState::WriteTimeout => gateway.metrics.aborted(Cause::ClientTooSlow),
-        ResponseState::Complete | ResponseState::Aborted(_) => {}
+        ResponseState::Complete | ResponseState::Aborted(_) | ResponseState::WriteTimeout => {}
     }
 }

@@ -305,6 +305,28 @@ fn client_not_reading_local_replies_is_counted_as_too_slow() {
     gateway.expect_metric("aborted_total", &[("cause", "client_too_slow")], 1.0);
     gateway.expect_metric("aborted_total", &[], 1.0);
     gateway.expect_metric("closed_without_response_total", &[], 0.0);
+    expect_too_slow(&gateway);
+}
+
+#[test]
+fn http2_client_with_a_closed_window_is_too_slow_for_a_local_reply() {
+    let upstream = ok_upstream("must not be reached");
+    let gateway = Gateway::with_upstream(&upstream)
+        .route("name: one, match: { path: /one }, upstream: main")
+        .set("client.write_timeout", "300ms")
+        .with_h2c_listener()
+        .start();
+    let _client = RawH2Client::connect(gateway.h2_address(), &[(4, 0)], &get_frame(1));
+    gateway.wait_for_metric(limit(), "aborted_total", &[("cause", "client_too_slow")], 1.0);
+    gateway.expect_metric("aborted_total", &[], 1.0);
+    expect_too_slow(&gateway);
+}
+
+/// The reply is logged like a relayed response that the client does not read: the client is still connected.
+fn expect_too_slow(gateway: &Gateway) {
+    let line = gateway.log_line(|line| line["cause"] == "client_too_slow");
+    assert_eq!((&line["outcome"], &line["code"]), (&"aborted".into(), &404.into()), "{line:#}");
+    gateway.expect_metric("client_disconnects_total", &[], 0.0);
 }
 
 /// What arrives from the upstream meanwhile is no progress of the client.
