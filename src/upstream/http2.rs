@@ -331,6 +331,11 @@ impl StreamSlot {
         self.connection.observed.goaway_code()
     }
 
+    /// The TLS error that ended the connection.
+    pub(crate) fn tls_error(&self) -> Option<&str> {
+        self.connection.observed.tls_error()
+    }
+
     /// Whether the connection was closed because of a missing PING acknowledgement.
     pub(crate) fn ping_timed_out(&self) -> bool {
         self.connection.state.lock().ping_timed_out

@@ -44,9 +44,15 @@ impl TlsServer {
         TlsServer::with(Arc::new(config), response.into())
     }
 
-    /// Requires client certificates of this authority.
-    pub fn requiring_client_certificates(issued: &Issued, authority: &Authority) -> TlsServer {
-        TlsServer::with(server_config(issued, Some(authority)), Vec::new())
+    /// Requires client certificates of this authority. The last argument is its ALPN protocols.
+    pub fn requiring_client_certificates(
+        issued: &Issued,
+        authority: &Authority,
+        protocols: &[&str],
+    ) -> TlsServer {
+        let mut config = Arc::unwrap_or_clone(server_config(issued, Some(authority)));
+        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsServer::with(Arc::new(config), Vec::new())
     }
 
     /// Closes the connection after the first response without close_notify, like a crashed process.

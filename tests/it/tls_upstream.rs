@@ -206,15 +206,17 @@ fn unverified_connection_is_not_reused_after_enabling_verification() {
 #[test]
 fn server_requiring_a_client_certificate_is_a_protocol_error() {
     let (authority, folder) = (Authority::new(), TestFolder::new());
-    let server = TlsServer::requiring_client_certificates(&authority.issue(&["127.0.0.1"]), &authority);
-    let gateway = setup_for(server.port(), &tls_trusting(&folder, &authority)).start();
-    gateway.client().get("/").assert_local_reply(504);
-    gateway.expect_metric("errors_total", &[("cause", "tls_protocol_error")], 1.0);
-    gateway.log_line(|line| {
-        line["evidence"]
-            .as_str()
-            .is_some_and(|logged_evidence| logged_evidence.contains("the TLS alert certificate_required"))
-    });
+    let issued = authority.issue(&["127.0.0.1"]);
+    for protocols in [&[][..], &["h2", "http/1.1"]] {
+        let server = TlsServer::requiring_client_certificates(&issued, &authority, protocols);
+        let gateway = setup_for(server.port(), &tls_trusting(&folder, &authority)).start();
+        gateway.client().get("/").assert_local_reply(504);
+        let line = gateway.log_line(|line| line["code"] == 504);
+        assert_eq!(line["cause"], "tls_protocol_error", "{line:#}");
+        let evidence = line["evidence"].as_str().unwrap_or_default();
+        assert!(evidence.contains("the TLS alert certificate_required"), "{line:#}");
+        gateway.expect_metric("errors_total", &[("cause", "tls_protocol_error")], 1.0);
+    }
 }
 
 #[test]

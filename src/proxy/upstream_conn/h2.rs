@@ -369,6 +369,7 @@ impl UpstreamH2 {
             && !ping_timed_out
             && (self.slot.is_unprocessed(self.stream_id)
                 || (self.reset && reason == Some(Reason::REFUSED_STREAM)));
+        let tls_error = self.slot.tls_error();
         let cause = if ping_timed_out && before_headers {
             Cause::HttpResponseTimeout
         } else if ping_timed_out {
@@ -379,12 +380,17 @@ impl UpstreamH2 {
             Cause::HttpProtocolError
         } else if !before_headers {
             Cause::HttpResponseIncomplete
+        } else if tls_error.is_some() {
+            Cause::TlsProtocolError
         } else if reason.is_some_and(is_protocol_violation) {
             Cause::HttpProtocolError
         } else {
             Cause::ConnectionTerminated
         };
         let phase = if before_headers { Phase::ResponseHeaders } else { Phase::Relay };
+        if let Some(tls_error) = tls_error {
+            return Fault::new(cause, phase).with_evidence(Evidence::owned(tls_error.to_owned()));
+        }
         let description = if ping_timed_out {
             "PING timeout"
         } else if self.reset {

@@ -94,6 +94,11 @@ fn handshake_fault(observed: &ObservedState, error: &h2::Error) -> Fault {
         let evidence = Evidence::with_excerpt("the server does not use HTTP/2", &unexpected_bytes);
         return Fault::new(Cause::HttpProtocolError, Phase::Connect).with_evidence(evidence);
     }
+    // With TLS 1.3 a server can reject the handshake late, for example if it requires a client certificate.
+    if let Some(tls_error) = observed.tls_error() {
+        let evidence = Evidence::owned(tls_error.to_owned());
+        return Fault::new(Cause::TlsProtocolError, Phase::Connect).with_evidence(evidence);
+    }
     let cause = if error.is_io() { Cause::ConnectionTerminated } else { Cause::HttpProtocolError };
     Fault::new(cause, Phase::Connect).with_evidence(Evidence::owned(error.to_string()))
 }

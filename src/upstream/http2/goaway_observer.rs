@@ -11,6 +11,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
@@ -18,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::h2_frame::{self, FrameEvent, FrameHeader, flag, frame_type};
+use crate::tls::cert_verification;
 
 /// Number of slots for ended streams, more than the maximum number of open streams. A slot holds its latest stream.
 const MAX_ENDED_STREAMS: usize = 128;
@@ -33,6 +35,8 @@ pub(super) struct ObservedState {
     settings_received: AtomicBool,
     /// The first bytes from a server that does not use HTTP/2.
     unexpected_bytes: Mutex<Vec<u8>>,
+    /// The TLS error that ended the connection, for example an alert. The `h2` crate keeps only its kind.
+    tls_error: OnceLock<String>,
     /// The lowest last stream identifier of all GOAWAY frames; `u32::MAX` without one.
     last_stream: AtomicU32,
     /// The highest error code of all GOAWAY frames.
@@ -53,6 +57,11 @@ impl ObservedState {
     /// The first bytes from a server that does not use HTTP/2; empty otherwise.
     pub(super) fn unexpected_bytes(&self) -> Vec<u8> {
         self.unexpected_bytes.lock().clone()
+    }
+
+    /// The description of the TLS error that ended the connection.
+    pub(super) fn tls_error(&self) -> Option<&str> {
+        self.tls_error.get().map(String::as_str)
     }
 
     pub(super) fn last_stream(&self) -> u32 {
@@ -90,6 +99,7 @@ impl Default for ObservedState {
         ObservedState {
             settings_received: AtomicBool::new(false),
             unexpected_bytes: Mutex::default(),
+            tls_error: OnceLock::new(),
             last_stream: AtomicU32::new(u32::MAX),
             goaway_code: AtomicU32::new(0),
             read_count: AtomicU64::new(0),
@@ -218,6 +228,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for GoAwayObserver<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Poll::Ready(Err(error)) = &polled
+            && cert_verification::is_tls_error(error)
+        {
+            self.observed.tls_error.get_or_init(|| cert_verification::describe_io_error(error));
+        }
         let this = &mut *self;
         this.frames.commit_ended(&this.observed);
         let read = buffer.filled().get(before..).unwrap_or_default();
