@@ -326,6 +326,8 @@ pub(super) struct Forwarding<'a> {
     pub(super) origin: RequestOrigin<'a>,
     /// The protocol upgrade to offer to the upstream.
     pub(super) upgrade_offer: Option<UpgradeOffer<'a>>,
+    /// The upstream has required HTTP/1.1 for this request.
+    pub(super) http1_required: bool,
     /// The rewritten target, before the base path of the server is added.
     pub(super) target: Option<Bytes>,
     /// The route's `request_headers`.
@@ -386,6 +388,7 @@ impl<'a> Forwarding<'a> {
             forwarded_for: forwarded_for(context, route, request),
             origin: request_origin(context, request, exchange.client.listener_origin()),
             upgrade_offer: upgrade_offer(route, request),
+            http1_required: false,
             target: None,
             edits: None,
             pinned,
@@ -464,13 +467,19 @@ impl<'a> Forwarding<'a> {
         }
     }
 
-    /// Whether the request needs an HTTP/1 connection: it offers an upgrade, authenticates the connection, or has a
-    /// target that HTTP/2 cannot carry. (An upstream that uses only HTTP/2 cannot receive such a target: 400.)
+    /// Whether the request needs an HTTP/1 connection: it offers an upgrade, authenticates the connection, the upstream
+    /// has required it, or the target is one that HTTP/2 cannot carry. (An upstream that uses only HTTP/2 cannot receive
+    /// such a target: 400.)
     pub(super) fn needs_http1(&self) -> bool {
-        let h2_policy = || self.route.upstream.transport().http2().version_policy();
         self.upgrade_offer.is_some()
             || self.request.authenticates_connection
-            || (!self.request.target_fits_http2 && h2_policy() != HttpVersionPolicy::Http2)
+            || self.http1_required
+            || (!self.request.target_fits_http2 && self.may_use_http1())
+    }
+
+    /// Whether the configuration allows HTTP/1 (`upstreams.NAME.http2`).
+    pub(super) fn may_use_http1(&self) -> bool {
+        self.route.upstream.transport().http2().version_policy() != HttpVersionPolicy::Http2
     }
 
     /// Whether the request could be sent again if its connection fails: its method is idempotent, and its whole body fits

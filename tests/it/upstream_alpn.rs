@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::server::SendResponse;
 use http::{Request, Response};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
@@ -123,6 +124,17 @@ async fn serve(
         while let Some(Ok((request, mut respond))) = connection.accept().await {
             log.requests.fetch_add(1, Ordering::SeqCst);
             let request: Request<h2::RecvStream> = request;
+            match request.uri().path() {
+                "/http1" => {
+                    respond.send_reset(h2::Reason::HTTP_1_1_REQUIRED);
+                    continue;
+                }
+                "/http1-after-body" => {
+                    tokio::spawn(reset_after_body(request, respond));
+                    continue;
+                }
+                _ => {}
+            }
             let target = request.uri().to_string();
             let head = Response::builder().header("got-uri", target).body(()).unwrap();
             let mut send = respond.send_response(head, false).unwrap();
@@ -139,7 +151,7 @@ async fn serve(
     }
     let mut read = Vec::new();
     while let Ok(1..) = stream.read_buf(&mut read).await {
-        if read.ends_with(b"\r\n\r\n") {
+        if has_whole_request(&read) {
             log.requests.fetch_add(1, Ordering::SeqCst);
             read.clear();
             if let Some(barrier) = barrier.take() {
@@ -149,6 +161,23 @@ async fn serve(
             stream.flush().await.unwrap();
         }
     }
+}
+
+/// Requires HTTP/1.1 (RFC 9113 section 7) once the whole request has arrived.
+async fn reset_after_body(request: Request<h2::RecvStream>, mut respond: SendResponse<Bytes>) {
+    let mut body = request.into_body();
+    while let Some(Ok(piece)) = body.data().await {
+        let _ = body.flow_control().release_capacity(piece.len());
+    }
+    respond.send_reset(h2::Reason::HTTP_1_1_REQUIRED);
+}
+
+/// Whether these bytes are a request with a body of its Content-Length.
+fn has_whole_request(read: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(read).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+    body.len() >= length.map_or(0, |length| length.trim().parse().unwrap())
 }
 
 const BOTH: &[&str] = &["h2", "http/1.1"];
@@ -323,4 +352,45 @@ fn connection_close_inside_a_response_truncates_it_for_both_protocols() {
     assert_ne!(cut.end, ResponseEnd::Complete);
     gateway.expect_metric("aborted_total", &[("cause", "http_response_incomplete")], 2.0);
     gateway.client().get("/").assert_response(200, "two");
+}
+
+/// For example IIS with Windows authentication.
+#[test]
+fn request_for_which_the_server_requires_http1_is_repeated_over_http1() {
+    let (authority, folder) = (Authority::new(), TestFolder::new());
+    let server = AlpnServer::with_protocols(&authority.issue(&["127.0.0.1"]), |_| BOTH);
+    let gateway = setup_for(&[&server], "auto", &authority, &folder).start();
+    let mut client = gateway.client();
+    client.get("/http1").assert_response(200, "one");
+    client.request("POST", "/http1", "", "a body").assert_response(200, "one");
+    client.request("POST", "/http1-after-body", "", "a body").assert_response(200, "one");
+    gateway
+        .h2_client()
+        .request("POST", "/http1", &[], Bytes::from_static(b"a body"))
+        .assert_response(200, "one");
+    // Other requests use HTTP/2 as before.
+    client.get("/").assert_response(200, "two");
+    let handshakes = server.negotiated();
+    assert_eq!(handshakes.iter().filter(|agreed| *agreed == "h2").count(), 1, "{handshakes:?}");
+    assert_eq!(server.requests(), 9);
+    gateway.expect_metric("upstream_retries_total", &[("result", "ok")], 4.0);
+    gateway.expect_metric("errors_total", &[], 0.0);
+    gateway.expect_metrics_match_responses();
+}
+
+#[test]
+fn request_that_cannot_be_repeated_over_http1_gets_504() {
+    let (authority, folder) = (Authority::new(), TestFolder::new());
+    let server = AlpnServer::with_protocols(&authority.issue(&["127.0.0.1"]), |_| BOTH);
+    let large = "x".repeat(200_000);
+    for (http2, path, body) in [("always", "/http1", "x"), ("auto", "/http1-after-body", &large)] {
+        let gateway = setup_for(&[&server], http2, &authority, &folder).start();
+        let response = gateway.client().request("POST", path, "", body);
+        assert_eq!(response.status, 504);
+        assert!(response.text().contains("\"request_sent\":\"full\""), "{}", response.text());
+        let line = gateway.log_line(|line| line["cause"] == "http_protocol_error");
+        let evidence = line["evidence"].as_str().unwrap_or_default();
+        assert!(evidence.starts_with("RST_STREAM: HTTP_1_1_REQUIRED"), "{line:#}");
+        gateway.expect_metrics_match_responses();
+    }
 }

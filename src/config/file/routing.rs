@@ -144,10 +144,12 @@ pub(crate) struct UpstreamFile {
 
     /// Whether requests are sent over HTTP/2.
     ///
-    /// With `auto`, HTTP/2 is used if a TLS server selects it (ALPN), otherwise HTTP/1.1. With `always`, HTTP/2 is used
-    /// without negotiation, also without TLS; for a server that does not support it, clients get 504 (cause
-    /// `http_protocol_error`, or `tls_protocol_error` if the TLS server does not select it). Requests share
-    /// connections, up to the server's limit of concurrent streams and at most 100. gRPC requires HTTP/2.
+    /// With `auto`, HTTP/2 is used if a TLS server selects it (ALPN), otherwise HTTP/1.1. A request for which the
+    /// server then requires HTTP/1.1 (HTTP_1_1_REQUIRED, as for Windows authentication) is sent again over HTTP/1.1.
+    /// With `always`, HTTP/2 is used without negotiation, also without TLS; for a server that does not support it,
+    /// clients get 504 (cause `http_protocol_error`, or `tls_protocol_error` if the TLS server does not select it).
+    /// Requests share connections, up to the server's limit of concurrent streams and at most 100. gRPC requires
+    /// HTTP/2.
     #[schemars(extend("default" = "auto"))]
     pub http2: HttpVersionPolicy,
 

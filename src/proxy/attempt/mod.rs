@@ -70,9 +70,14 @@ pub(super) async fn forward(
                 return Err(Interrupt::ClientDisconnected);
             }
         };
-        if retry == Retry::Reconnect {
-            // The connection failed, not the server: not counted as an attempt.
-            progress.reconnects += 1;
+        if let Retry::Reconnect | Retry::OverHttp1 = retry {
+            // The connection failed, or cannot be used, but not the server: not counted as an attempt.
+            match retry {
+                Retry::OverHttp1 => forwarding.http1_required = true,
+                Retry::Reconnect | Retry::Never | Retry::OtherServer | Retry::AnyServer => {
+                    progress.reconnects += 1;
+                }
+            }
             continue;
         }
         let next = progress.next_server(upstream, retry).filter(|_| {
@@ -137,7 +142,7 @@ impl AttemptProgress {
         let may_repeat = match retry {
             Retry::Never => return None,
             Retry::OtherServer => false,
-            Retry::AnyServer | Retry::Reconnect => true,
+            Retry::AnyServer | Retry::Reconnect | Retry::OverHttp1 => true,
         };
         let now = Instant::now();
         self.tried.push(self.candidate.clone());
@@ -178,7 +183,7 @@ fn after_response(
 ) -> Retry {
     let (route, server_index) = (forwarding.route, progress.candidate.server_index);
     route.upstream_metrics.attempt(server_index, Ok(()));
-    if progress.attempt > 1 || progress.reconnects > 0 {
+    if progress.attempt > 1 || progress.reconnects > 0 || forwarding.http1_required {
         route.upstream_metrics.retry(server_index, Ok(()));
     }
     let retries = progress.attempt < route.attempts
@@ -212,6 +217,7 @@ fn after_failure(
         authenticates_connection: forwarding.request.authenticates_connection,
     });
     let retry = match retry {
+        Retry::OverHttp1 => return Retry::OverHttp1,
         Retry::Reconnect if progress.reconnects < MAX_RECONNECTS => return Retry::Reconnect,
         Retry::Reconnect => Retry::AnyServer,
         Retry::Never | Retry::OtherServer | Retry::AnyServer => retry,
@@ -242,6 +248,8 @@ pub(super) struct ConnectionFacts {
     pub(super) not_http: bool,
     /// The upstream reported that it did not process the request.
     pub(super) unprocessed: bool,
+    /// The upstream requires HTTP/1.1 for the request, and may be sent it so.
+    pub(super) requires_http1: bool,
 }
 
 /// An attempt that got no final response headers.
@@ -313,6 +321,7 @@ async fn try_once(
                 response_started: conn.response_started(),
                 not_http: conn.received_non_http(),
                 unprocessed: conn.is_unprocessed(),
+                requires_http1: conn.requires_http1() && forwarding.may_use_http1(),
             };
             Err(AttemptError { interrupt, facts })
         }

@@ -29,6 +29,8 @@ pub(in crate::proxy) enum Retry {
     /// Resend on another connection, not counted as an attempt: the connection failed, not the server. After too many
     /// reconnects it is treated as [`Retry::AnyServer`].
     Reconnect,
+    /// Resend over HTTP/1 to the same server, not counted as an attempt: it requires that for this request (RFC 9113 7).
+    OverHttp1,
     /// Only to another server or address.
     OtherServer,
     /// To another server if possible, otherwise to the same one on a new connection.
@@ -40,7 +42,11 @@ pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
     if !attempt.is_replayable || (attempt.authenticates_connection && attempt.phase != Phase::Connect) {
         return Retry::Never;
     }
-    let ConnectionFacts { maybe_stale, response_started, not_http, unprocessed } = attempt.connection;
+    let ConnectionFacts { maybe_stale, response_started, not_http, unprocessed, requires_http1 } =
+        attempt.connection;
+    if requires_http1 {
+        return Retry::OverHttp1;
+    }
     if unprocessed {
         return Retry::Reconnect;
     }
@@ -64,8 +70,13 @@ pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
 mod tests {
     use super::*;
 
-    const NEW: ConnectionFacts =
-        ConnectionFacts { maybe_stale: false, response_started: false, not_http: false, unprocessed: false };
+    const NEW: ConnectionFacts = ConnectionFacts {
+        maybe_stale: false,
+        response_started: false,
+        not_http: false,
+        unprocessed: false,
+        requires_http1: false,
+    };
     const REUSED: ConnectionFacts = ConnectionFacts { maybe_stale: true, ..NEW };
 
     fn failed(cause: Cause, method: &Method) -> FailedAttempt<'_> {
@@ -127,6 +138,14 @@ mod tests {
         let unprocessed = FailedAttempt { connection, ..failed(Cause::ConnectionTerminated, &Method::POST) };
         assert_eq!(decide(unprocessed), Retry::Reconnect);
         assert_eq!(decide(FailedAttempt { is_replayable: false, ..unprocessed }), Retry::Never);
+    }
+
+    #[test]
+    fn request_for_which_http1_is_required_is_resent_over_http1_for_any_method() {
+        let connection = ConnectionFacts { requires_http1: true, ..NEW };
+        let refused = FailedAttempt { connection, ..failed(Cause::HttpProtocolError, &Method::POST) };
+        assert_eq!(decide(refused), Retry::OverHttp1);
+        assert_eq!(decide(FailedAttempt { is_replayable: false, ..refused }), Retry::Never);
     }
 
     #[test]

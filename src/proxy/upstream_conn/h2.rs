@@ -58,6 +58,8 @@ pub(in crate::proxy) struct UpstreamH2 {
     write_failed: bool,
     response_started: bool,
     unprocessed: bool,
+    /// The upstream requires HTTP/1.1 for the request.
+    requires_http1: bool,
     /// The upstream reset the stream; the connection may serve other requests.
     reset: bool,
     /// Declared last: fields drop in order, so the stream is closed before its slot is released.
@@ -88,6 +90,7 @@ impl UpstreamH2 {
             write_failed: false,
             response_started: false,
             unprocessed: false,
+            requires_http1: false,
             reset: false,
             slot,
         }
@@ -120,6 +123,11 @@ impl UpstreamH2 {
 
     pub(in crate::proxy) const fn is_unprocessed(&self) -> bool {
         self.unprocessed
+    }
+
+    /// Whether the upstream has reset the stream because it requires HTTP/1.1 for this request.
+    pub(in crate::proxy) const fn requires_http1(&self) -> bool {
+        self.requires_http1
     }
 
     /// Whether the upstream ended this stream alone, with RST_STREAM.
@@ -369,6 +377,10 @@ impl UpstreamH2 {
             && !ping_timed_out
             && (self.slot.is_unprocessed(self.stream_id)
                 || (self.reset && reason == Some(Reason::REFUSED_STREAM)));
+        self.requires_http1 = before_headers
+            && !self.response_started
+            && self.reset
+            && reason == Some(Reason::HTTP_1_1_REQUIRED);
         let tls_error = self.slot.tls_error();
         let cause = if ping_timed_out && before_headers {
             Cause::HttpResponseTimeout
@@ -393,6 +405,8 @@ impl UpstreamH2 {
         }
         let description = if ping_timed_out {
             "PING timeout"
+        } else if self.requires_http1 {
+            "RST_STREAM: HTTP_1_1_REQUIRED"
         } else if self.reset {
             "RST_STREAM"
         } else if (error.is_go_away() && error.is_remote()) || goaway_code.is_some() {

@@ -148,6 +148,14 @@ impl UpstreamConn {
         }
     }
 
+    /// Whether the upstream has refused the request with HTTP_1_1_REQUIRED.
+    pub(super) const fn requires_http1(&self) -> bool {
+        match self {
+            UpstreamConn::H1(_) => false,
+            UpstreamConn::H2(h2) => h2.requires_http1(),
+        }
+    }
+
     /// Whether the upstream ended the request's stream and left the connection open: the server responded, so the
     /// connection is not stale.
     pub(super) const fn stream_was_reset(&self) -> bool {
