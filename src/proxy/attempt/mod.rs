@@ -78,6 +78,7 @@ pub(super) async fn forward(
                     progress.reconnects += 1;
                 }
             }
+            exchange.record.connect_time = None;
             continue;
         }
         let next = progress.next_server(upstream, retry).filter(|_| {
