@@ -66,7 +66,7 @@ impl UpstreamMetrics {
         self.observe_phase(2, "tls", elapsed);
     }
 
-    /// Records the time from the start of sending the request until the response headers were complete.
+    /// Records the time from the end of the request until the response headers were complete; 0 if they came before.
     pub(crate) fn response_headers_time(&self, elapsed: Duration) {
         self.observe_phase(1, "response_headers", elapsed);
     }

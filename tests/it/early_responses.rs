@@ -103,6 +103,22 @@ fn early_response_arrives_complete_however_the_server_closes() {
     assert!(failures.is_empty(), "{} responses are truncated:\n{}", failures.len(), failures.join("\n"));
 }
 
+/// The time is that after the request was sent, like `timeouts.response_headers`; the upload does not count.
+#[test]
+fn early_response_was_not_waited_for() {
+    let upstream = early_responder(4, EarlyEnd::Reset(0));
+    let gateway = raw_server_setup(&upstream).set("log.requests", "all").start();
+    let mut client = gateway.client();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\n");
+    client.read(SentRequest::Http11("POST")).assert_response(200, "xxxx");
+    let line = gateway.log_line(|line| line["code"] == 200);
+    assert_eq!(
+        (&line["response_headers_ms"], &line["request_sent"]),
+        (&0.into(), &"partial".into()),
+        "{line:#}"
+    );
+}
+
 /// The gateway buffers the rest of the response for as long as the client needs.
 #[test]
 fn early_response_arrives_complete_at_a_slow_reading_client() {

@@ -308,8 +308,11 @@ async fn try_once(
     let sent = if conn.has_sent_request() { RequestSent::Full } else { RequestSent::Partial };
     exchange.record.request_sent = exchange.record.request_sent.max(sent);
     match final_response_head(exchange, forwarding, &mut conn, send_started).await {
-        Ok((response_head, received_at)) => {
-            let waited = received_at.saturating_duration_since(send_started);
+        Ok(ReceivedHead { response_head, received_at, sent_at }) => {
+            // An HTTP/2 request without a body is sent with its header section. An early response was not waited for.
+            let sent_at = sent_at.or((sent == RequestSent::Full).then_some(send_started));
+            let waited =
+                sent_at.map_or(Duration::ZERO, |sent_at| received_at.saturating_duration_since(sent_at));
             forwarding.route.upstream_metrics.response_headers_time(waited);
             exchange.record.response_headers_time = Some(waited);
             exchange.record.response_headers_at = Some(received_at);
@@ -329,20 +332,28 @@ async fn try_once(
     }
 }
 
+/// The header section of a final response.
+struct ReceivedHead {
+    response_head: UpstreamResponseHead,
+    received_at: Instant,
+    /// When the whole request was sent; `None` if the response came before.
+    sent_at: Option<Instant>,
+}
+
 /// An event while waiting for response headers.
 enum AttemptStep {
     ResponseHead(Result<UpstreamResponseHead, Fault>),
     Upload(UploadEvent),
 }
 
-/// Sends the request and reads the headers of the final response; also returns when they were received. Interim
-/// responses are forwarded. `now` is the time, which is read again only after a wait.
+/// Sends the request and reads the headers of the final response. Interim responses are forwarded. `now` is the time,
+/// which is read again only after a wait.
 async fn final_response_head(
     exchange: &mut Exchange<'_>,
     forwarding: &mut Forwarding<'_>,
     conn: &mut UpstreamConn,
     mut now: Instant,
-) -> Result<(UpstreamResponseHead, Instant), Interrupt> {
+) -> Result<ReceivedHead, Interrupt> {
     let mut interim_count = 0;
     let mut sent_at: Option<Instant> = None;
     loop {
@@ -415,7 +426,7 @@ async fn final_response_head(
                         return Err(Interrupt::Fault(fault.with_evidence(evidence)));
                     }
                 }
-                return Ok((response_head, wait.woken_at()));
+                return Ok(ReceivedHead { response_head, received_at: wait.woken_at(), sent_at });
             }
             Some(AttemptStep::ResponseHead(Err(fault))) => return Err(Interrupt::Fault(fault)),
             Some(AttemptStep::Upload(UploadEvent::WaitingChanged)) => {}
