@@ -2,7 +2,7 @@
 //! body, and says where an upstream's body has the message.
 //!
 //! [`source`] is the template as the operator wrote it, [`parse`] turns it into the tree, [`presets`] has the built-in
-//! ones. Because [`render`], [`conform`] and [`complete`] walk the same tree, a rendered body always conforms.
+//! ones. Because [`render`], [`conform`] and [`add_members`] walk the same tree, a rendered body always conforms.
 
 pub(crate) mod add_members;
 pub(crate) mod conform;
