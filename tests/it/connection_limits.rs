@@ -1,11 +1,16 @@
 //! The connection limits: above `client.max_connections` the connection that has been idle longest gives its place to a
 //! new one, and one client cannot take all places.
 
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Instant;
 
+use statusquo::conformance::frames::frame_type;
+
 use super::connections::hold_place;
 use super::prelude::*;
+use super::raw_h2_client::{RawH2Client, get_frame};
+use super::tls_listener::tls_gateway;
 
 const EVICTED: [(&str, &str); 1] = [("cause", "evicted")];
 
@@ -168,4 +173,49 @@ fn slow_request_over_the_limit_gets_503_and_a_silent_connection_is_counted() {
     gateway.expect_metric("closed_without_response_total", &labels, 1.0);
     gateway.expect_metric("closed_without_response_total", &[], 1.0);
     first.get("/").assert_response(200, "fine");
+}
+
+#[test]
+fn http2_request_over_the_limit_is_served_if_a_place_is_free_by_then() {
+    let upstream = ok_upstream("fine");
+    let gateway =
+        Gateway::with_upstream(&upstream).set("client.max_connections", "1").with_h2c_listener().start();
+    let listener = gateway.address().to_string();
+    let deadline = Instant::now() + limit();
+    loop {
+        let first = hold_place(&gateway, 1);
+        let mut waiting = RawH2Client::connect(gateway.h2_address(), &[], &[]);
+        waiting.read_until(frame_type::SETTINGS);
+        drop(first);
+        gateway.expect_metric("connections", &[("listener", &listener)], 0.0);
+        waiting.send(get_frame(1));
+        let frame = waiting.read_until_frame(|frame| {
+            frame.frame_type == frame_type::GOAWAY
+                || (frame.frame_type, frame.stream) == (frame_type::DATA, 1)
+        });
+        if frame.payload == b"fine"[..] {
+            waiting.send(get_frame(3));
+            return waiting.expect_fine(3);
+        }
+        // On a busy machine the connection may have waited for more than 1 s before the place was free.
+        assert!(Instant::now() < deadline, "never served: {frame:?}");
+    }
+}
+
+#[test]
+fn unfinished_tls_handshake_over_the_limit_is_counted_as_over_the_limit() {
+    let upstream = ok_upstream("fine");
+    let setup = Gateway::with_upstream(&upstream).set("client.max_connections", "1");
+    let (gateway, _) = tls_gateway(setup.set("client.header_timeout", "50s"));
+    let _first = hold_place(&gateway, 1);
+    for (begin, closed) in [(&[][..], 1.0), (&[0x16, 3, 1], 2.0)] {
+        let mut slow = TcpStream::connect(gateway.address()).unwrap();
+        slow.set_read_timeout(Some(limit())).unwrap();
+        slow.write_all(begin).unwrap();
+        let end = slow.read(&mut [0; 64]).map_err(|error| error.kind());
+        assert!(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)), "{end:?}");
+        let labels = [("cause", "connection_limit_reached")];
+        gateway.expect_metric("closed_without_response_total", &labels, closed);
+        gateway.expect_metric("closed_without_response_total", &[], closed);
+    }
 }

@@ -164,9 +164,12 @@ impl ListenerService {
         match &self.tls {
             None => connection.serve(BufferedStream::new(stream)).await,
             Some(tls_config) => {
-                let timeout = connection.clamp_timeout(connection.client_config.header_timeout);
-                let deadline = Instant::now() + timeout;
-                match tls_handshake::accept_tls(stream, &tls_config.load_full(), deadline, peer).await {
+                let started = Instant::now();
+                let tls_config = tls_config.load_full();
+                let handshake = tls_handshake::accept_tls(stream, &tls_config, peer);
+                let accepted =
+                    connection.within_header_timeout(CloseReason::TlsHandshakeTimeout, handshake).await;
+                match accepted.unwrap_or_else(|reason| Err(HandshakeFailure::Closed(reason))) {
                     Ok(NegotiatedStream { stream, http2, version, certificate }) => {
                         connection.listener_origin.tls_version = Some(version);
                         connection.certificate = certificate;
@@ -177,7 +180,7 @@ impl ListenerService {
                         }
                     }
                     Err(HandshakeFailure::Plaintext(stream, read)) => {
-                        Box::pin(plaintext::reject(&mut connection, stream, read, deadline)).await;
+                        Box::pin(plaintext::reject(&mut connection, stream, read, started)).await;
                     }
                     Err(HandshakeFailure::Rejected(stream)) => {
                         self.gateway.metrics.closed_without_response(CloseReason::TlsHandshakeFailed);
@@ -334,6 +337,29 @@ impl Connection<'_> {
             self.slot = self.listener.tracker.acquire_slot(limits);
         }
         self.slot.as_ref().map_err(|over_limit| *over_limit)
+    }
+
+    /// Waits for `work` for `client.header_timeout`, on a connection over the limit only until it needs a slot to go on.
+    ///
+    /// # Errors
+    /// `timeout_reason`, or that the connection is over the limit.
+    pub(super) async fn within_header_timeout<T>(
+        &mut self,
+        timeout_reason: CloseReason,
+        work: impl Future<Output = T>,
+    ) -> Result<T, CloseReason> {
+        let started = Instant::now();
+        let mut work = pin!(work);
+        loop {
+            let deadline = started + self.clamp_timeout(self.client_config.header_timeout);
+            if let Some(done) = timeout_at(deadline, work.as_mut()).await {
+                return Ok(done);
+            }
+            if self.slot.is_ok() {
+                return Err(timeout_reason);
+            }
+            self.acquire_slot().map_err(|_| CloseReason::ConnectionLimitReached)?;
+        }
     }
 
     /// Shortens a timeout for a connection over the limit, which waits for a request to reject, or for a slot.

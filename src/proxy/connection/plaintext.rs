@@ -17,15 +17,15 @@ use crate::proxy::downstream::Downstream;
 use crate::proxy::downstream::h1::DownstreamH1;
 use crate::telemetry::CloseReason;
 
-/// Rejects what a client without TLS sends until `deadline`; `read` was received already.
+/// Rejects what a client without TLS sends within the header timeout, which began at `started`; `read` was received already.
 pub(super) async fn reject(
     connection: &mut Connection<'_>,
     stream: Stream,
     read: BytesMut,
-    deadline: Instant,
+    started: Instant,
 ) {
     let mut io = BufferedStream::with_input(stream, read);
-    if let Err(close_reason) = read_request(connection, &mut io, deadline).await {
+    if let Err(close_reason) = read_request(connection, &mut io, started).await {
         return connection.listener.gateway.metrics.closed_without_response(close_reason);
     }
     let mut client =
@@ -38,7 +38,7 @@ pub(super) async fn reject(
     connection.close_after_response(client).await;
 }
 
-/// Reads until the header section is complete or invalid, the client stops sending, or `deadline` passes. In each case
+/// Reads until the header section is complete or invalid, the client stops sending, or its time has passed. In each case
 /// the client gets the same 400.
 ///
 /// # Errors
@@ -46,7 +46,7 @@ pub(super) async fn reject(
 async fn read_request(
     connection: &mut Connection<'_>,
     io: &mut BufferedStream,
-    deadline: Instant,
+    started: Instant,
 ) -> Result<(), CloseReason> {
     let mut scanner = RequestScanner::new(connection.client_config.max_header_bytes);
     loop {
@@ -56,7 +56,7 @@ async fn read_request(
             RequestStart::Undecided => io.input.len() < connection.client_config.max_header_bytes,
             RequestStart::Http1 => matches!(scanner.advance(&io.input), ScanProgress::NeedMore),
         };
-        let ended = if needs_more { connection.read_more(io, deadline).await } else { None };
+        let ended = if needs_more { connection.read_more(io, started).await } else { None };
         if needs_more && ended.is_none() {
             continue;
         }

@@ -1,11 +1,10 @@
-//! The TLS handshake with a client, under a timeout.
+//! The TLS handshake with a client. The caller limits its time.
 //!
 //! A failed handshake closes the connection without an HTTP response, because HTTP starts after the handshake. A client
 //! that does not use TLS at all may get one in clear text ([`super::plaintext`]).
 //! The certificates are configured in [`crate::tls::server_config`].
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::BytesMut;
 use pingora::protocols::Stream;
@@ -18,7 +17,6 @@ use crate::tls::client_certificate::ClientCertificate;
 use crate::tls::client_verification;
 use crate::tls::server_config::ServerTlsConfig;
 use crate::tls::stream::{AcceptError, TlsConnection};
-use crate::upstream::timer::timeout_at;
 
 /// An encrypted connection.
 pub(in crate::proxy) struct NegotiatedStream {
@@ -42,28 +40,27 @@ pub(in crate::proxy) enum HandshakeFailure {
     Plaintext(Stream, BytesMut),
 }
 
-/// Performs the server side of the TLS handshake until `deadline`.
+/// Performs the server side of the TLS handshake.
 ///
 /// # Errors
-/// The handshake failed or timed out, or the client does not use TLS.
+/// The handshake failed, or the client does not use TLS.
 pub(in crate::proxy) async fn accept_tls(
     stream: Stream,
     tls_config: &ServerTlsConfig,
-    deadline: Instant,
     peer: Peer,
 ) -> Result<NegotiatedStream, HandshakeFailure> {
     let tls_accept = TlsConnection::accept(stream, Arc::clone(tls_config));
     // Boxed because the future is large and the connection outlives it.
-    match timeout_at(deadline, Box::pin(tls_accept)).await {
-        Some(Ok(tls_stream)) => Ok(NegotiatedStream {
+    match Box::pin(tls_accept).await {
+        Ok(tls_stream) => Ok(NegotiatedStream {
             http2: tls_stream.negotiated_http2(),
             version: tls_stream.version(),
             certificate: tls_stream.client_certificate().map(Arc::new),
             stream: Box::new(tls_stream),
         }),
-        Some(Err(AcceptError::ClosedEarly)) => Err(HandshakeFailure::Closed(CloseReason::NoRequest)),
-        Some(Err(AcceptError::NotTls { stream, read })) => Err(HandshakeFailure::Plaintext(stream, read)),
-        Some(Err(AcceptError::Handshake { stream, error })) => {
+        Err(AcceptError::ClosedEarly) => Err(HandshakeFailure::Closed(CloseReason::NoRequest)),
+        Err(AcceptError::NotTls { stream, read }) => Err(HandshakeFailure::Plaintext(stream, read)),
+        Err(AcceptError::Handshake { stream, error }) => {
             if let Some(evidence) = client_verification::rejection(&error) {
                 info!(%peer, evidence, "TLS handshake failed: no valid client certificate");
                 return Err(HandshakeFailure::Rejected(stream));
@@ -73,6 +70,5 @@ pub(in crate::proxy) async fn accept_tls(
             debug!(%peer, evidence, "TLS handshake failed");
             Err(HandshakeFailure::Closed(CloseReason::TlsHandshakeFailed))
         }
-        None => Err(HandshakeFailure::Closed(CloseReason::TlsHandshakeTimeout)),
     }
 }

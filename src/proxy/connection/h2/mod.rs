@@ -41,7 +41,7 @@ use crate::proxy::pinned::PinnedConnections;
 use crate::proxy::stream_table::StreamTable;
 use crate::telemetry::CloseReason;
 use crate::tls::client_certificate::ClientCertificate;
-use crate::upstream::timer::{sleep, timeout_at};
+use crate::upstream::timer::sleep;
 
 /// The connection preface (RFC 9113 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -93,9 +93,8 @@ pub(in crate::proxy) fn match_preface(read: &[u8]) -> Preface {
 /// Serves an HTTP/2 connection. `read` holds the bytes that were read while looking for the preface. A connection over
 /// the connection limit gets error responses to its streams, then GOAWAY.
 pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Stream, read: BytesMut) {
-    let over_limit = connection.acquire_slot().err();
-    let idle_timeout = connection.client_config.idle_timeout;
-    let header_timeout = connection.clamp_timeout(connection.client_config.header_timeout);
+    // Without a slot, the handshake has less time.
+    let _ = connection.acquire_slot();
     let listener = connection.listener;
     let metrics = &listener.gateway.metrics;
     let table = StreamTable::default();
@@ -103,9 +102,15 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     let send_queue = SendQueue::new(stream.id(), connection.client_config.write_timeout, Instant::now());
     let stream = ObservedStream::new(read, stream, table.clone(), frame_progress.clone(), metrics);
     let returned_stream = stream.returned();
-    let codec = match handshake(stream, &frame_progress, header_timeout).await {
+    let codec = match handshake(connection, stream, &frame_progress).await {
         Ok(codec) => codec,
         Err(close_reason) => return metrics.closed_without_response(close_reason),
+    };
+    let header_timeout = connection.clamp_timeout(connection.client_config.header_timeout);
+    // The HTTP/2 connection owns the slot from now on.
+    let (slot, over_limit) = match std::mem::replace(&mut connection.slot, Err(OverLimit::Total)) {
+        Ok(slot) => (Some(slot), None),
+        Err(over_limit) => (None, Some(over_limit)),
     };
     let stream_tasks = TaskTracker::new();
     // `TaskTracker::wait` only completes on a closed tracker.
@@ -119,11 +124,11 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
         certificate: connection.certificate.clone(),
         listener_origin: connection.listener_origin,
         over_limit,
-        slot: connection.slot.as_ref().ok(),
+        slot,
         has_served: false,
         marked_idle: false,
         shutting_down: false,
-        idle_timeout,
+        idle_timeout: connection.client_config.idle_timeout,
         header_timeout,
         state: State::Open,
         close_at: None,
@@ -138,11 +143,11 @@ pub(in crate::proxy) async fn serve(connection: &mut Connection<'_>, stream: Str
     h2_connection.serve(pin!(shutdown)).await;
 }
 
-/// Receives the connection preface within `timeout`, and sends SETTINGS.
+/// Receives the connection preface within the header timeout, and sends SETTINGS.
 async fn handshake(
+    connection: &mut Connection<'_>,
     stream: ObservedStream,
     frame_progress: &FrameProgress,
-    timeout: Duration,
 ) -> Result<ServerConnection, CloseReason> {
     let mut options = default_h2_options();
     options
@@ -153,12 +158,14 @@ async fn handshake(
         .initial_connection_window_size(CONNECTION_WINDOW)
         .data_frame_budget(SMALL_FRAME_BUDGET)
         .max_send_buffer_size(MAX_SEND_BUFFER);
-    match timeout_at(Instant::now() + timeout, options.handshake::<_, Bytes>(stream)).await {
-        Some(Ok(h2)) => Ok(h2),
-        Some(Err(error)) if is_tls_error(&error) => Err(CloseReason::TlsConnectionError),
-        Some(Err(_)) if !frame_progress.has_begun() => Err(CloseReason::NoRequest),
-        None if !frame_progress.has_begun() => Err(CloseReason::IdleTimeout),
-        Some(Err(_)) | None => Err(CloseReason::Http2ConnectionError),
+    let receiving = options.handshake::<_, Bytes>(stream);
+    match connection.within_header_timeout(CloseReason::IdleTimeout, receiving).await {
+        Ok(Ok(codec)) => Ok(codec),
+        Ok(Err(error)) if is_tls_error(&error) => Err(CloseReason::TlsConnectionError),
+        Ok(Err(_)) if !frame_progress.has_begun() => Err(CloseReason::NoRequest),
+        Ok(Err(_)) => Err(CloseReason::Http2ConnectionError),
+        Err(CloseReason::IdleTimeout) if frame_progress.has_begun() => Err(CloseReason::Http2ConnectionError),
+        Err(close_reason) => Err(close_reason),
     }
 }
 
@@ -209,10 +216,10 @@ struct H2Connection<'a> {
     peer: Peer,
     certificate: Option<Arc<ClientCertificate>>,
     listener_origin: ListenerOrigin,
-    /// The connection is over a connection limit: its requests are rejected.
+    /// The connection is over a connection limit: its next request is rejected, unless a slot is free by then.
     over_limit: Option<OverLimit>,
     /// The connection's slot; `None` for a connection over the limit, and for an evicted one.
-    slot: Option<&'a ConnectionSlot>,
+    slot: Option<ConnectionSlot>,
     /// The connection has served a request.
     has_served: bool,
     /// The slot says that the connection is idle.
@@ -246,9 +253,9 @@ impl H2Connection<'_> {
                         protocol_error.or(self.close_reason).or_else(|| self.client_close_reason());
                     break;
                 }
-                Event::FrameTimeout => self.stop_stalled(),
+                Event::FrameTimeout => self.frame_timed_out(),
                 Event::IdleTimeout => match self.state {
-                    State::Open => self.drain(Some(self.timeout_reason())),
+                    State::Open => self.idle_timed_out(),
                     // The PING that accompanies GOAWAY may still wait in the queue behind responses.
                     State::Draining if self.send_queue.is_sending(Instant::now()) => {}
                     // The client did not even acknowledge the PING.
@@ -301,7 +308,7 @@ impl H2Connection<'_> {
             () = self.stream_tasks.wait(), if !idle => Event::StreamsEnded,
             () = sleep(timeout), if idle => Event::IdleTimeout,
             () = sleep(close_in.unwrap_or(timeout)), if close_in.is_some() => Event::CloseAt,
-            () = wait_for_eviction(self.slot), if self.marked_idle && self.state == State::Open => Event::Evicted,
+            () = wait_for_eviction(self.slot.as_ref()), if self.marked_idle && self.state == State::Open => Event::Evicted,
             _ = shutdown, if self.state == State::Open && !self.shutting_down => Event::Shutdown,
         }
     }
@@ -328,7 +335,7 @@ impl H2Connection<'_> {
     fn mark_idle(&mut self) {
         if self.has_served
             && !self.marked_idle
-            && let Some(slot) = self.slot
+            && let Some(slot) = &self.slot
         {
             slot.set_idle(Instant::now());
             self.marked_idle = true;
@@ -339,7 +346,7 @@ impl H2Connection<'_> {
     fn mark_busy(&mut self) {
         self.has_served = true;
         if std::mem::take(&mut self.marked_idle)
-            && !self.slot.is_some_and(ConnectionSlot::set_busy)
+            && !self.slot.as_ref().is_some_and(ConnectionSlot::set_busy)
             && self.state == State::Open
         {
             self.slot = None;
@@ -362,6 +369,22 @@ impl H2Connection<'_> {
         }
     }
 
+    /// No request has arrived in time.
+    fn idle_timed_out(&mut self) {
+        if !self.finds_slot() {
+            self.drain(Some(self.timeout_reason()));
+        }
+    }
+
+    /// A frame or header block was not completed in time.
+    fn frame_timed_out(&mut self) {
+        if self.finds_slot() {
+            self.read_timeout.restart(self.header_timeout);
+        } else {
+            self.stop_stalled();
+        }
+    }
+
     /// Sends GOAWAY to a client that has stalled; open requests still get their responses.
     fn stop_stalled(&mut self) {
         self.state = State::Stalled;
@@ -371,6 +394,20 @@ impl H2Connection<'_> {
         } else {
             self.codec.graceful_shutdown();
         }
+    }
+
+    /// Whether a connection over the limit finds a slot now. It is then an ordinary one.
+    fn finds_slot(&mut self) -> bool {
+        if self.over_limit.is_none() || self.state != State::Open {
+            return false;
+        }
+        let client_config = Arc::clone(&self.listener.gateway.snapshot.load().client);
+        let limits = self.listener.limits(&client_config, self.peer);
+        let found = self.listener.tracker.acquire_slot(limits);
+        self.over_limit = found.as_ref().err().copied();
+        self.slot = found.ok();
+        self.update_timeouts();
+        self.slot.is_some()
     }
 
     /// Applies the timeouts of the current configuration: a reload may have changed them. A connection over the limit
@@ -386,6 +423,7 @@ impl H2Connection<'_> {
 
     /// Starts the task of one stream.
     async fn accept(&mut self, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) {
+        self.finds_slot();
         self.update_timeouts();
         self.close_reason = None;
         self.table.request_accepted(respond.stream_id().as_u32());

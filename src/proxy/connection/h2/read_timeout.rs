@@ -87,6 +87,12 @@ impl FrameReadTimeout {
         self.timeout = timeout;
     }
 
+    /// Starts the timeout of the incomplete frame or header block again.
+    pub(super) fn restart(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+        self.watched = NONE_PENDING;
+    }
+
     /// Which frame or header block is incomplete.
     pub(super) fn progress(&self) -> &FrameProgress {
         &self.progress
