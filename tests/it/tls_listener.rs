@@ -219,6 +219,24 @@ fn plain_http_is_rejected_in_clear_text() {
     TlsClient::connect(gateway.address(), "test", &trusting).get("/").assert_response(200, "fine");
 }
 
+/// The response depends on the whole header section, so a slowly sent one is awaited.
+#[test]
+fn slowly_sent_plain_http_is_read_to_the_end_of_its_headers() {
+    let upstream = ok_upstream("fine");
+    let (gateway, _) = tls_gateway(
+        Gateway::with_upstream(&upstream)
+            .set("cors", "{ allow_origins: [\"https://page.test\"] }")
+            .route("name: all, match: { path: \"/{*rest}\" }, upstream: main, cors: default"),
+    );
+    let mut client = gateway.client();
+    client.send("GET / HTTP/1.1\r\nhost: test\r\n");
+    std::thread::sleep(Duration::from_millis(300)); // slow client under test
+    client.send("origin: https://page.test\r\n\r\n");
+    let response = client.read(SentRequest::Http11("GET"));
+    response.assert_local_reply_message(400, "The request is not a valid HTTP request.");
+    assert_eq!(response.header("access-control-allow-origin"), Some("https://page.test"), "{response:#?}");
+}
+
 #[test]
 fn non_http_input_is_closed_and_counted_by_reason() {
     let upstream = ok_upstream("fine");

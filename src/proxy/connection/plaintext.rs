@@ -56,7 +56,8 @@ async fn read_request(
             RequestStart::Undecided => io.input.len() < connection.client_config.max_header_bytes,
             RequestStart::Http1 => matches!(scanner.advance(&io.input), ScanProgress::NeedMore),
         };
-        let ended = if needs_more { connection.read_more(io, started).await } else { None };
+        let deadline = connection.header_deadline(started);
+        let ended = if needs_more { connection.read_more(io, deadline).await } else { None };
         if needs_more && ended.is_none() {
             continue;
         }
