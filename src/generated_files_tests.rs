@@ -2,8 +2,8 @@
 //!
 //! With `UPDATE_DOCS` in the environment they are written; otherwise they must be current.
 
-/// Asserts that a file, named from the root of the repository, has this text. `test` is the name by which cargo runs the
-/// test that writes it.
+/// Asserts that a file, named from the root of the repository, has this text. `test` is the name by which cargo runs
+/// the test that writes it.
 #[track_caller]
 pub(crate) fn assert_current(file: &str, generated: &str, test: &str) {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);

@@ -1,8 +1,8 @@
 //! Deployments as operators build them: real web servers behind the gateway, real load balancers in front of it.
 //!
-//! Applications of Flask and Express, gunicorn, uvicorn, Node, Apache with PHP and nginx are upstreams; nginx and HAProxy are in front. `.ci/packages`
-//! installs the packages, `make proof` the Debian programs. `tests/real_traffic.rs` compares pages with and without the
-//! gateway.
+//! Applications of Flask and Express, gunicorn, uvicorn, Node, Apache with PHP and nginx are upstreams; nginx and
+//! HAProxy are in front. `.ci/packages` installs the packages, `make proof` the Debian programs.
+//! `tests/real_traffic.rs` compares pages with and without the gateway.
 
 #![allow(unreachable_pub)] // a test crate exports nothing
 #![allow(

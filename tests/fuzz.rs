@@ -247,8 +247,8 @@ fn conformance() {
     });
 }
 
-/// The value of a text that must be JSON; `None` if a number in it does not fit in a double. The gateway keeps numbers as
-/// they are written.
+/// The value of a text that must be JSON; `None` if a number in it does not fit in a double. The gateway keeps numbers
+/// as they are written.
 fn parse_json(bytes: &[u8]) -> Option<Value> {
     serde_json::from_slice::<IgnoredAny>(bytes).expect("the body is JSON");
     serde_json::from_slice(bytes).ok()

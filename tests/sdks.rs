@@ -3,8 +3,8 @@
 //!
 //! Each SDK calls a successful endpoint, one that fails in each documented way, and a rate-limited one. Its user must
 //! catch the SDK's own exception with the documented code, message and type, without internal detail. `.ci/packages`
-//! installs the SDKs; the scripts are in `tests/sdks`. [`apis`] covers the SDKs of other APIs, [`truncation`] covers truncated responses in general clients,
-//! [`websockets`] tunnels, and [`grpc`] gRPC calls.
+//! installs the SDKs; the scripts are in `tests/sdks`. [`apis`] covers the SDKs of other APIs, [`truncation`] covers
+//! truncated responses in general clients, [`websockets`] tunnels, and [`grpc`] gRPC calls.
 
 #![allow(unreachable_pub)] // a test crate exports nothing
 #![allow(

@@ -34,8 +34,8 @@ pub(crate) enum CodesFormat {
     Html,
 }
 
-/// Prints the contract of this name: one that `file` uses, by default its default contract, or a built-in one, which needs
-/// no file. The exit status is 78 if the file is missing or invalid, and 2 if no contract has the name.
+/// Prints the contract of this name: one that `file` uses, by default its default contract, or a built-in one, which
+/// needs no file. The exit status is 78 if the file is missing or invalid, and 2 if no contract has the name.
 pub(crate) fn run(file: &Path, name: Option<&str>, format: CodesFormat) -> ExitCode {
     let builtin = name.and_then(Contract::builtin);
     let of_file =

@@ -1,7 +1,7 @@
 //! `demo`: runs the gateway in front of an embedded faulty upstream, on loopback, without a configuration file.
 //!
-//! It prints `curl` commands to try, and the upstream sends the same list for `/`. The configuration is generated as text
-//! and loaded like a file; `--print-config` prints it.
+//! It prints `curl` commands to try, and the upstream sends the same list for `/`. The configuration is generated as
+//! text and loaded like a file; `--print-config` prints it.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

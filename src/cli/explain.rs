@@ -4,8 +4,8 @@
 //! Nothing is served. The decision and the reply come from the functions of the request path (`ErrorContext`), the
 //! bytes from the writer of local replies, the labels from a metrics registry and the log line from the access log.
 //! [`cause_defaults`] supplies what a cause alone does not determine (its phase, and whether a route is known),
-//! [`deciding_keys`] the keys of the file that decide when it occurs;
-//! [`explanation`] builds the result and [`print`](mod@print) formats it.
+//! [`deciding_keys`] the keys of the file that decide when it occurs; [`explanation`] builds the result and
+//! [`print`](mod@print) formats it.
 
 mod cause_defaults;
 mod deciding_keys;
@@ -320,8 +320,8 @@ fn rules_route<'a>(
     first.unwrap_or(chosen)
 }
 
-/// The route of `--route`, or the first route of `--upstream`; with neither, the first on which the error can occur, else
-/// the first.
+/// The route of `--route`, or the first route of `--upstream`; with neither, the first on which the error can occur,
+/// else the first.
 fn choose_route<'a>(
     options: &ExplainOptions,
     config: &'a Config,

@@ -19,7 +19,8 @@ pub(crate) struct ProxyOptions {
     /// The listen address and port for clients; ":8080" is every IPv4 address. Or a Unix socket: "unix:/path".
     #[arg(long, value_name = "ADDRESS", default_value = ":8080", value_parser = listen_address)]
     from: String,
-    /// The upstream server: host:port, http://host:port or unix:/path. Requests are distributed over several servers in turn.
+    /// The upstream server: host:port, http://host:port or unix:/path. Requests are distributed over several servers in
+    /// turn.
     #[arg(long, value_name = "SERVER", required = true, value_delimiter = ',', value_parser = server)]
     to: Vec<String>,
     /// How many requests a client address may send in a period, such as "100 per 1m"; further requests get 429.

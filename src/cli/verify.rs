@@ -2,9 +2,10 @@
 //! response.
 //!
 //! [`harness`] adapts the configuration and starts the gateways, [`route_probe`] finds a request for each route, and
-//! [`expectation`] computes the expected response. [`upstream_rows`], [`client_rows`] and [`route_rows`]
-//! run the rows. [`metrics_check`] compares what the clients counted with the gateway's metrics, and [`mod@print`] renders the report. [`crate::conformance`] checks the bytes of the responses;
-//! only the expected code comes from the error policy, as for `explain`.
+//! [`expectation`] computes the expected response. [`upstream_rows`], [`client_rows`] and [`route_rows`] run the rows.
+//! [`metrics_check`] compares what the clients counted with the gateway's metrics, and [`mod@print`] renders the
+//! report. [`crate::conformance`] checks the bytes of the responses; only the expected code comes from the error
+//! policy, as for `explain`.
 
 mod client_rows;
 mod exchange;

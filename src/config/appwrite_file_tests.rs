@@ -5,8 +5,8 @@ use crate::limit::KeyPart;
 
 const APPWRITE: &str = include_str!("../../config/appwrite.yaml");
 
-/// Appwrite's table: method, path, requests, seconds, and the parts of the key (`reset`: a 201 resets the counter). A user
-/// is an address with a session.
+/// Appwrite's table: method, path, requests, seconds, and the parts of the key (`reset`: a 201 resets the counter). A
+/// user is an address with a session.
 const EXPECTED_LIMITS: &[(&str, &str, u32, u64, &[&str])] = &[
     ("POST", "/v1/account", 10, 3600, &["client_ip", "host", "route"]),
     ("POST", "/v1/account/sessions/email", 10, 3600, &["client_ip", "email", "host", "route", "reset"]),

@@ -1,8 +1,8 @@
 //! The structs that mirror the configuration file. `docs/configuration.md` is generated from their field comments.
 //!
 //! Their attributes are the table of keys ([`super::keys`]), [`syntaxes`] is the table of values; [`super::validate`]
-//! checks the values against each other. Larger sections are in [`contract`] (contracts), [`errors`], [`cors`], [`limits`]
-//! (rate limits), [`routing`] (timeouts, upstreams) and [`route`] (routes).
+//! checks the values against each other. Larger sections are in [`contract`] (contracts), [`errors`], [`cors`],
+//! [`limits`] (rate limits), [`routing`] (timeouts, upstreams) and [`route`] (routes).
 
 use std::net::SocketAddr;
 
@@ -51,11 +51,12 @@ pub(crate) struct ConfigFile {
     #[schemars(extend("default" = 1))]
     pub version: u64,
 
-    /// Other files, whose `contracts`, `rate_limits`, `routes`, `stores` and `upstreams` are added to those of this file.
+    /// Other files, whose `contracts`, `rate_limits`, `routes`, `stores` and `upstreams` are added to those of this
+    /// file.
     ///
-    /// A path, or a pattern with `*` and `?` in any part of it; relative paths start at the directory of this file, and the
-    /// files of a pattern are read in the order of their names. A name may be declared once. Relative paths in an included
-    /// file start at its own directory. A pattern that matches nothing is a warning of `check`.
+    /// A path, or a pattern with `*` and `?` in any part of it; relative paths start at the directory of this file, and
+    /// the files of a pattern are read in the order of their names. A name may be declared once. Relative paths in an
+    /// included file start at its own directory. A pattern that matches nothing is a warning of `check`.
     #[schemars(extend("default" = [], "x-unit" = "list of paths, for example `routes.d/*.yaml`"))]
     #[expect(dead_code, reason = "the files are merged before this struct is read")]
     pub include: Vec<String>,
@@ -74,8 +75,8 @@ pub(crate) struct ConfigFile {
 
     /// How long open connections may take to finish after the listeners have closed.
     ///
-    /// The next response on each HTTP/1 connection carries `Connection: close`; HTTP/2 connections get a GOAWAY.
-    /// A connection that was accepted and has not sent a request yet gets its first request served. Connections that are
+    /// The next response on each HTTP/1 connection carries `Connection: close`; HTTP/2 connections get a GOAWAY. A
+    /// connection that was accepted and has not sent a request yet gets its first request served. Connections that are
     /// still open when this time has passed are closed.
     #[schemars(extend("default" = "30s"))]
     pub drain: TimeOrZero,
@@ -120,12 +121,12 @@ pub(crate) struct ConfigFile {
 
     /// Where the names of servers are looked up: `dns`, `system`, or the addresses of name servers.
     ///
-    /// `dns` is the hosts file, then the name servers of /etc/resolv.conf with its `search`, `ndots`, `timeout` (at most 2 s)
-    /// and `attempts`; both files are read again when they change. An answer is valid for its TTL, at least 1 s and at most
-    /// `dns_refresh`; if a lookup fails, the last addresses remain in use. A list of addresses, such as
-    /// `[10.0.0.53, "127.0.0.1:8600"]`, replaces the name servers of resolv.conf and its search domains. `system` uses the C
-    /// library (getaddrinfo) every `dns_refresh`, for names that only its modules know. IP addresses and `localhost` are
-    /// never looked up.
+    /// `dns` is the hosts file, then the name servers of /etc/resolv.conf with its `search`, `ndots`, `timeout` (at
+    /// most 2 s) and `attempts`; both files are read again when they change. An answer is valid for its TTL, at least 1
+    /// s and at most `dns_refresh`; if a lookup fails, the last addresses remain in use. A list of addresses, such as
+    /// `[10.0.0.53, "127.0.0.1:8600"]`, replaces the name servers of resolv.conf and its search domains. `system` uses
+    /// the C library (getaddrinfo) every `dns_refresh`, for names that only its modules know. IP addresses and
+    /// `localhost` are never looked up.
     #[schemars(extend("default" = "dns", "x-unit" = "`dns`, `system`, or list of `ADDRESS[:PORT]`", "x-empty" = "no name server is listed; write dns, system, or the addresses of name servers, for example [10.0.0.53, \"127.0.0.1:8600\"]"))]
     pub resolver: OneOrMany<Resolver>,
 
@@ -165,9 +166,10 @@ pub(crate) struct ConfigFile {
     ///
     /// Only routes that match in everything compete. Of these the host decides first (exact, then `*.` wildcard, then
     /// any), then the path (static, then `{parameter}`, then `{*rest}`), then the number of conditions (`scheme`,
-    /// `headers`, `query`), then whether the route names the method. The order in the file does not matter. A request that matches no route gets 404 (cause `destination_not_found`). If
-    /// routes match its host and path but not its method, the cause is `method_not_allowed`: the response has `Allow`,
-    /// and the code is 405 if the contract documents it, otherwise 404.
+    /// `headers`, `query`), then whether the route names the method. The order in the file does not matter. A request
+    /// that matches no route gets 404 (cause `destination_not_found`). If routes match its host and path but not its
+    /// method, the cause is `method_not_allowed`: the response has `Allow`, and the code is 405 if the contract
+    /// documents it, otherwise 404.
     #[schemars(required, extend("x-missing" = "add a route, for example routes: [{ name: all, upstream: shop }]", "x-empty" = "the list is empty, so every request would get 404; add a route, for example routes: [{ name: all, upstream: shop }]"))]
     pub routes: Option<Vec<RouteFile>>,
 }
@@ -182,8 +184,8 @@ pub(crate) struct ListenFile {
     /// `":8080"` is every IPv4 address, `localhost:8080` is loopback. With port 0 the system chooses a free port, which
     /// is printed at startup. `unix:/path` is a Unix socket. A socket on which no process listens is replaced, and the
     /// socket is removed at the end. Its peers have no address: they are one client for rate limits and
-    /// `client.max_connections_per_client`, and no network of `allow_from` or `deny_from` contains them. A proxy on this
-    /// machine may report its clients: list `unix` in `client.trusted_proxies` or `proxy_protocol.from`.
+    /// `client.max_connections_per_client`, and no network of `allow_from` or `deny_from` contains them. A proxy on
+    /// this machine may report its clients: list `unix` in `client.trusted_proxies` or `proxy_protocol.from`.
     #[schemars(extend("x-missing" = "write an address, for example address: \":8080\"", "x-reload" = "no"))]
     pub address: ListenAddress,
 
@@ -206,10 +208,10 @@ pub(crate) struct ListenFile {
 
     /// Requires a PROXY protocol header (version 1 or 2) at the start of every connection.
     ///
-    /// Load balancers send it (HAProxy `send-proxy`, nginx `proxy_protocol on`, cloud network load balancers) to name the
-    /// client of a TCP connection. That address then stands for the peer everywhere: in `client.trusted_proxies`,
-    /// `allow_from`, rate limits and the log. `LOCAL` and `UNKNOWN` headers name none, so the peer itself is used.
-    /// A connection without a valid header of at most 4 KiB within `client.header_timeout`, or from a peer that is not in
+    /// Load balancers send it (HAProxy `send-proxy`, nginx `proxy_protocol on`, cloud network load balancers) to name
+    /// the client of a TCP connection. That address then stands for the peer everywhere: in `client.trusted_proxies`,
+    /// `allow_from`, rate limits and the log. `LOCAL` and `UNKNOWN` headers name none, so the peer itself is used. A
+    /// connection without a valid header of at most 4 KiB within `client.header_timeout`, or from a peer that is not in
     /// `from`, is closed and counted (cause `proxy_protocol_error`).
     pub proxy_protocol: Option<ProxyProtocolFile>,
 
@@ -250,22 +252,24 @@ pub(crate) struct CertificateFile {
     #[schemars(extend("x-missing" = "write the path of its private key, for example gateway.key", "x-unit" = "path, relative to the directory of this file"))]
     pub key: String,
 
-    /// The authorities that issue the certificates of clients: a PEM file with their certificates, without a private key.
+    /// The authorities that issue the certificates of clients: a PEM file with their certificates, without a private
+    /// key.
     ///
-    /// It needs `client_auth`, and it is read at startup and on every reload. A certificate must be signed by one of the
-    /// authorities, directly or through intermediate certificates that the client sends, be valid now, and be usable for TLS
-    /// clients. The certificates of the file are trusted as themselves too. Connections that were accepted before a reload
-    /// stay open; there is no session resumption, so that every new connection is verified by the current file. If `tls` is a
-    /// list, every certificate of the listener has the same `client_ca` and `client_auth`.
+    /// It needs `client_auth`, and it is read at startup and on every reload. A certificate must be signed by one of
+    /// the authorities, directly or through intermediate certificates that the client sends, be valid now, and be
+    /// usable for TLS clients. The certificates of the file are trusted as themselves too. Connections that were
+    /// accepted before a reload stay open; there is no session resumption, so that every new connection is verified by
+    /// the current file. If `tls` is a list, every certificate of the listener has the same `client_ca` and
+    /// `client_auth`.
     #[schemars(extend("x-default" = "none", "x-unit" = "path, relative to the directory of this file"))]
     pub client_ca: Option<String>,
 
     /// Whether clients need a certificate that is verified by `client_ca`.
     ///
     /// Without this key clients are not asked for one, and `client_ca` alone is refused: whether it would require
-    /// certificates differs between servers. The connection of a client that is not accepted is closed in the handshake,
-    /// without a response, and counted (cause `tls_handshake_failed`); the log says why. `request_headers` of a route can
-    /// tell the upstream who the client is.
+    /// certificates differs between servers. The connection of a client that is not accepted is closed in the
+    /// handshake, without a response, and counted (cause `tls_handshake_failed`); the log says why. `request_headers`
+    /// of a route can tell the upstream who the client is.
     #[schemars(extend("x-default" = "off: clients are not asked for a certificate"))]
     pub client_auth: Option<ClientAuthWord>,
 }
@@ -393,8 +397,8 @@ pub(crate) struct ClientFile {
     /// The fields of trusted proxies from which the upstream's `X-Forwarded-*` and `Forwarded` are written.
     ///
     /// Without them, and for all other peers, these fields describe the connection to the gateway. A value that is not
-    /// exactly one scheme, host or port is ignored. `x-forwarded-for` must be listed as long as `ip_header` is
-    /// this field; it may be one to which the proxies append. List another field only if every trusted proxy overwrites it:
+    /// exactly one scheme, host or port is ignored. `x-forwarded-for` must be listed as long as `ip_header` is this
+    /// field; it may be one to which the proxies append. List another field only if every trusted proxy overwrites it:
     /// a field that it passes on was written by the client.
     #[schemars(extend("default" = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-port"]))]
     pub trusted_headers: Vec<TrustedHeader>,
@@ -462,17 +466,17 @@ pub(crate) struct ClientFile {
     /// The maximum number of open client connections.
     ///
     /// The file descriptor limit may lower it: clients get nearly half of the descriptors, because a request may need a
-    /// second one for its upstream (the effective number is logged at startup). Above the limit the keep-alive connection
-    /// that has been idle longest is closed (cause `evicted`). If none is idle, the new client gets 503 (cause
-    /// `connection_limit_reached`) and its connection is closed.
+    /// second one for its upstream (the effective number is logged at startup). Above the limit the keep-alive
+    /// connection that has been idle longest is closed (cause `evicted`). If none is idle, the new client gets 503
+    /// (cause `connection_limit_reached`) and its connection is closed.
     #[schemars(range(min = 1, max = 10_000_000), extend("default" = 20_000))]
     pub max_connections: usize,
 
     /// The maximum number of open connections of one client, so that no client can take all of them.
     ///
     /// A client is an address, or an IPv6 network (`ipv6_prefix`). Above the limit it gets 503 (cause
-    /// `connection_limit_reached`) and its connection is closed. It does not apply to `trusted_proxies`, which connect for
-    /// many clients.
+    /// `connection_limit_reached`) and its connection is closed. It does not apply to `trusted_proxies`, which connect
+    /// for many clients.
     #[schemars(range(min = 1, max = 10_000_000), extend("x-default" = "a tenth of `max_connections`, at least 100"))]
     pub max_connections_per_client: Option<usize>,
 }

@@ -1,4 +1,5 @@
-//! The fingerprint of a configuration, for the metric `config_hash_info`: equal files have equal ones on every instance.
+//! The fingerprint of a configuration, for the metric `config_hash_info`: equal files have equal ones on every
+//! instance.
 //!
 //! It covers keys and values with their variables and included files, and not comments, layout or certificates.
 

@@ -1,8 +1,8 @@
 //! Merges the sections that are inherited: `timeouts` of the top level, the upstream and the route, and `errors` of the
 //! top level and the route.
 //!
-//! It works on the tree, before the sections are read: the keys of the inner section replace those of the outer one, and
-//! a new key needs nothing here. The defaults apply last.
+//! It works on the tree, before the sections are read: the keys of the inner section replace those of the outer one,
+//! and a new key needs nothing here. The defaults apply last.
 
 use super::problem::Location;
 use super::tree::{Entry, Node, NodeKind};

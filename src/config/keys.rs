@@ -9,8 +9,8 @@
 //! - `x-min`, `x-max`: bounds of a duration or size; `x-help`: the help for a value outside them;
 //! - `x-ref`: the section whose names the text or list refers to; `x-example` (of that section): an example of its
 //!   entries; `propertyNames`: its names are metric labels;
-//! - `x-off` (of a section): the section that switches off what `off` would; `x-example` of one without a default: what `on`
-//!   would;
+//! - `x-off` (of a section): the section that switches off what `off` would; `x-example` of one without a default: what
+//!   `on` would;
 //! - `x-short` (of a section): the key that a single value probably means;
 //! - `x-single`: the help for a list or mapping in place of a single value;
 //! - `x-planned` (of a section or enumeration): planned keys or values, each with its help.

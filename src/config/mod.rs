@@ -1,9 +1,9 @@
 //! The configuration: reads, validates and resolves the file into a [`Config`], which the rest of the program uses.
 //!
-//! [`parse_yaml`] parses the YAML into a [`tree`] with locations; [`sources`] reads the files and merges included ones; [`deserialize`] and [`structure`] fill the structs of
-//! [`mod@file`], whose attributes are the table of keys ([`keys`]); [`validate`] builds a [`Config`], or the complete list of
-//! [`Problems`]. Certificates are read together with the file.
-//! [`type_error`], [`key_help`] and [`shapes`] say what was probably meant by a value that does not fit.
+//! [`parse_yaml`] parses the YAML into a [`tree`] with locations; [`sources`] reads the files and merges included ones;
+//! [`deserialize`] and [`structure`] fill the structs of [`mod@file`], whose attributes are the table of keys
+//! ([`keys`]); [`validate`] builds a [`Config`], or the complete list of [`Problems`]. Certificates are read together
+//! with the file. [`type_error`], [`key_help`] and [`shapes`] say what was probably meant by a value that does not fit.
 //! Nothing here opens a socket, resolves a name or reads a clock.
 
 mod contract_problems;
@@ -278,8 +278,8 @@ impl ClientSettings {
         !self.trusted_proxies.is_empty() && peer.to_canonical().is_one_of(&self.trusted_proxies)
     }
 
-    /// Where trusted proxies report the client address. `X-Forwarded-For` counts only if it is a trusted header; another
-    /// `ip_header` is always trusted.
+    /// Where trusted proxies report the client address. `X-Forwarded-For` counts only if it is a trusted header;
+    /// another `ip_header` is always trusted.
     pub(crate) fn address_source(&self) -> AddressSource<'_> {
         if self.ip_header != "x-forwarded-for" || self.trusted_headers.forwarded_for {
             AddressSource::Field(&self.ip_header)

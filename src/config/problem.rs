@@ -324,8 +324,8 @@ pub(crate) fn suggestion<'a>(word: &str, known: impl IntoIterator<Item = &'a str
         .map(|near| format!("did you mean {}?", quoted(near)))
 }
 
-/// The known word that is closest to `word`: at most a third of its letters, and at least one, may differ. Otherwise the
-/// longest one that `word` begins with, as `warn` for `warning`.
+/// The known word that is closest to `word`: at most a third of its letters, and at least one, may differ. Otherwise
+/// the longest one that `word` begins with, as `warn` for `warning`.
 pub(crate) fn closest_match<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let known: Vec<&str> = known.into_iter().collect();
     let prefix = |candidate: &&&str| candidate.len() >= MIN_PREFIX && word.starts_with(**candidate);

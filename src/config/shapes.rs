@@ -1,5 +1,5 @@
-//! What was probably meant by a value of the wrong shape: a mapping in place of a list, a list in place of named sections,
-//! a rule in the syntax of another tool in place of `match`.
+//! What was probably meant by a value of the wrong shape: a mapping in place of a list, a list in place of named
+//! sections, a rule in the syntax of another tool in place of `match`.
 //!
 //! [`flow`] writes a value as it would be typed in.
 

@@ -1,5 +1,5 @@
-//! Parses durations, sizes, addresses and networks of the configuration. Names are not resolved. [`super::server_address`]
-//! parses the servers of upstreams.
+//! Parses durations, sizes, addresses and networks of the configuration. Names are not resolved.
+//! [`super::server_address`] parses the servers of upstreams.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;

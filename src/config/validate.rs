@@ -237,8 +237,8 @@ fn client(at: &Place<'_>, file: &ClientFile) -> ClientSettings {
     }
 }
 
-/// The default of `client.max_connections_per_client` is at least this: below it, one browser with several tabs would reach
-/// the limit.
+/// The default of `client.max_connections_per_client` is at least this: below it, one browser with several tabs would
+/// reach the limit.
 const MIN_CONNECTIONS_PER_CLIENT: usize = 100;
 
 #[cfg(test)]

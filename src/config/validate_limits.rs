@@ -104,8 +104,8 @@ fn quota(at: &Place<'_>, file: &RateLimitFile) -> Option<Quota> {
     None
 }
 
-/// Reports the path parameters in keys that a route with the rule does not have: `client_ip` counts in their place. If no
-/// route with the rule has the parameter, it is a mistake.
+/// Reports the path parameters in keys that a route with the rule does not have: `client_ip` counts in their place. If
+/// no route with the rule has the parameter, it is a mistake.
 pub(crate) fn check_path_parts(root: &Place<'_>, limits: &[ValidatedLimit], routes: &[RouteConfig]) {
     for (number, limit) in limits.iter().enumerate() {
         let users = || routes.iter().enumerate().filter(|(_, route)| route.rate_limits.contains(&number));

@@ -59,7 +59,8 @@ pub struct ClientFault {
     /// Use the smallest receive buffer that the system allows.
     #[serde(default)]
     pub(crate) small_receive_buffer: bool,
-    /// HTTP/2: send the preface and these SETTINGS first; otherwise only the steps are sent, which may contain the preface.
+    /// HTTP/2: send the preface and these SETTINGS first; otherwise only the steps are sent, which may contain the
+    /// preface.
     #[serde(default = "yes")]
     pub(crate) preface: bool,
     #[serde(default)]
@@ -75,8 +76,8 @@ pub struct ClientFault {
     /// Connections that the client opens before.
     #[serde(default)]
     pub(crate) others: OtherConnections,
-    /// The response to the next request on a connection that stays open; by default that of the upstream or, on a route,
-    /// the last expected one.
+    /// The response to the next request on a connection that stays open; by default that of the upstream or, on a
+    /// route, the last expected one.
     next: Option<ExpectedResponse>,
     /// The names of header fields that the last response must have.
     #[serde(default)]

@@ -1,9 +1,9 @@
 //! Reads the cases from `cases/*.yaml`, and from a file of an operator (`verify --cases`).
 //!
-//! A file lists cases for `upstream`, `client` (HTTP/1), `client_http2`, `client_tls` and `route`, in sections that become the
-//! headings of `docs/faults.md`. [`super::case`] has their keys, [`super::step`] the steps, [`super::payload`] the bytes.
-//! Payloads of upstreams are made when a file is read; those of clients when they run, because they contain the paths and
-//! limits of a gateway.
+//! A file lists cases for `upstream`, `client` (HTTP/1), `client_http2`, `client_tls` and `route`, in sections that
+//! become the headings of `docs/faults.md`. [`super::case`] has their keys, [`super::step`] the steps,
+//! [`super::payload`] the bytes. Payloads of upstreams are made when a file is read; those of clients when they run,
+//! because they contain the paths and limits of a gateway.
 
 use std::sync::LazyLock;
 

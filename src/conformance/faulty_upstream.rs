@@ -1,9 +1,9 @@
 //! All servers of the upstream fault table, as `demo` and `verify` use them.
 //!
 //! One scripted upstream selects faults by path and serves the success routes; a second one has the faults of pooled
-//! connections, a third one those of HTTP/2, a fourth one those of Unix sockets. Other servers accept and close, refuse, never accept, or send nothing. The
-//! gateway's configuration decides which paths go to which server: see [`FaultyUpstream::servers`] and
-//! [`UpstreamFault::server_kind`].
+//! connections, a third one those of HTTP/2, a fourth one those of Unix sockets. Other servers accept and close,
+//! refuse, never accept, or send nothing. The gateway's configuration decides which paths go to which server: see
+//! [`FaultyUpstream::servers`] and [`UpstreamFault::server_kind`].
 
 use std::collections::HashMap;
 use std::io;

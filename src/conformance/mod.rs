@@ -1,18 +1,20 @@
 //! The fault-injection conformance suite: faulty upstreams and faulty clients that send exact bytes.
 //!
-//! The upstream runs scripts of [`step`]s on plain sockets and records what it received, so that a test can assert "the upstream
-//! saw this request once". It is independent of the gateway, its configuration and pingora. It uses only the names of
-//! causes from [`crate::contract`], so that a row holds a fault and its expected outcome.
+//! The upstream runs scripts of [`step`]s on plain sockets and records what it received, so that a test can assert "the
+//! upstream saw this request once". It is independent of the gateway, its configuration and pingora. It uses only the
+//! names of causes from [`crate::contract`], so that a row holds a fault and its expected outcome.
 //!
-//! The cases are data: [`mod@cases`] reads `cases/*.yaml` into the types of [`mod@case`] and [`upstream_case`], in the language of [`step`] and
-//! [`payload`].
+//! The cases are data: [`mod@cases`] reads `cases/*.yaml` into the types of [`mod@case`] and [`upstream_case`], in the
+//! language of [`step`] and [`payload`].
 //!
-//! Reading order, upstream side: [`scripted_upstream`] (a listener that runs scripts), [`scripted_upstream_h2`] (the same
-//! over HTTP/2), [`recorder`] (what was received), [`unreachable_servers`] (refusing and unresponsive ports), [`scripted_name_server`] (DNS),
-//! [`tls_servers`] (invalid certificates), [`faulty_upstream`] (all faults behind a few addresses, for `demo`), [`demo_page`] (what to try with them).
-//! `script_runner` and `accepted_connection` execute the scripts.
+//! Reading order, upstream side: [`scripted_upstream`] (a listener that runs scripts), [`scripted_upstream_h2`] (the
+//! same over HTTP/2), [`recorder`] (what was received), [`unreachable_servers`] (refusing and unresponsive ports),
+//! [`scripted_name_server`] (DNS), [`tls_servers`] (invalid certificates), [`faulty_upstream`] (all faults behind a few
+//! addresses, for `demo`), [`demo_page`] (what to try with them). `script_runner` and `accepted_connection` execute the
+//! scripts.
 //!
-//! Client side: [`runner`] (runs a case), [`mod@gateway_stream`] (the connection, plain or TLS), [`response_reader`] (a strict response parser), [`contract_check`] (checks error responses), [`frames`] and [`hpack`].
+//! Client side: [`runner`] (runs a case), [`mod@gateway_stream`] (the connection, plain or TLS), [`response_reader`] (a
+//! strict response parser), [`contract_check`] (checks error responses), [`frames`] and [`hpack`].
 
 pub(crate) mod case;
 pub(crate) mod cases;

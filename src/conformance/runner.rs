@@ -1,7 +1,7 @@
 //! Runs the cases of clients against a gateway and compares the results with their expectations.
 //!
-//! [`h1`] and [`h2`] run the steps, and check the connection and the order of the responses. Here is what they share: the
-//! environment, the result, and what the upstream must have received. The caller checks the responses against the
+//! [`h1`] and [`h2`] run the steps, and check the connection and the order of the responses. Here is what they share:
+//! the environment, the result, and what the upstream must have received. The caller checks the responses against the
 //! gateway's configuration ([`TestContext::check_response`]). Violations are texts for an operator.
 
 mod h1;
@@ -169,7 +169,8 @@ impl CaseRun<'_> {
         self.requests().total >= self.earlier.total + count
     }
 
-    /// Waits until the upstream has received this many requests of this run. Returns `false` if the deadline passes first.
+    /// Waits until the upstream has received this many requests of this run. Returns `false` if the deadline passes
+    /// first.
     async fn wait_for_requests(&self, count: usize, deadline: Instant) -> bool {
         while !self.has_received(count) {
             if Instant::now() > deadline {

@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use super::step::Step;
 
-/// What the steps do: on a connection of HTTP/1, or on a stream of HTTP/2. The steps of HTTP/1 alone do nothing on a stream.
+/// What the steps do: on a connection of HTTP/1, or on a stream of HTTP/2. The steps of HTTP/1 alone do nothing on a
+/// stream.
 pub(super) trait ScriptedPeer {
     /// Consumes the request headers; a stream has none to read.
     async fn take_request_head(&mut self) -> io::Result<()> {

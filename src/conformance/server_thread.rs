@@ -1,5 +1,5 @@
-//! A thread with a runtime of its own, so that blocking tests and asynchronous commands can both use its server: on loopback,
-//! or on a Unix socket whose bytes go to a server on loopback.
+//! A thread with a runtime of its own, so that blocking tests and asynchronous commands can both use its server: on
+//! loopback, or on a Unix socket whose bytes go to a server on loopback.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -1,8 +1,8 @@
 //! The steps of the cases: what a faulty upstream or a faulty client does, in order, with exact bytes.
 //!
 //! HTTP/1 and HTTP/2 use the same steps. A script of an upstream covers one connection, or one request on it;
-//! [`super::scripted_upstream`] runs it. The steps of a client cover its connection; [`super::runner`] runs them. In a file
-//! of cases the bytes are a [`Payload`].
+//! [`super::scripted_upstream`] runs it. The steps of a client cover its connection; [`super::runner`] runs them. In a
+//! file of cases the bytes are a [`Payload`].
 //!
 //! A script that ends without closing keeps the connection open: the rest of the request is read, and the next request
 //! is served. So `[ReadRequestHead, write_bytes("HTTP/1.1 204 No Content\r\n\r\n")]` is a complete keep-alive server.
@@ -86,8 +86,8 @@ pub enum Step {
     /// Closes the sending side and continues.
     #[serde(rename = "half_close")]
     ShutdownWrite,
-    /// Closes gracefully: sends FIN, then reads until the peer closes (at most 1 s), so that no unread byte turns the FIN
-    /// into a reset.
+    /// Closes gracefully: sends FIN, then reads until the peer closes (at most 1 s), so that no unread byte turns the
+    /// FIN into a reset.
     Close,
     /// Closes the socket immediately, as a crashed process does, even with unread bytes.
     CloseAbruptly,
@@ -104,8 +104,8 @@ pub type Script = Vec<Step>;
 pub(crate) enum ClientStep {
     /// Writes these bytes at once. A failed write is ignored: the gateway may have responded and closed.
     Write(Payload),
-    /// Writes the bytes repeatedly with this pause in between, until the gateway sends data, the expected streams end, or
-    /// the connection closes.
+    /// Writes the bytes repeatedly with this pause in between, until the gateway sends data, the expected streams end,
+    /// or the connection closes.
     WriteUntilResponse {
         bytes: Payload,
         #[serde(rename = "every", deserialize_with = "duration")]

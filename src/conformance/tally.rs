@@ -1,7 +1,7 @@
 //! Counts what the clients of one gateway saw, and compares it with the gateway's metrics.
 //!
-//! The one count of events, for `verify` and the tests. Only sums are kept. A case whose events are not known exactly (for
-//! example a forwarded response that is read in part) widens the accepted range by its number of events.
+//! The one count of events, for `verify` and the tests. Only sums are kept. A case whose events are not known exactly
+//! (for example a forwarded response that is read in part) widens the accepted range by its number of events.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! TLS servers, each with a different flaw in its certificate.
 //!
 //! The certificates are generated at the start. A client that trusts [`Authorities::trusted_pem`] and expects
-//! [`SERVER_NAME`] sees exactly one flaw. After a successful handshake a server reads and sends nothing. Failures before
-//! or instead of a handshake are scripts ([`super::step`]).
+//! [`SERVER_NAME`] sees exactly one flaw. After a successful handshake a server reads and sends nothing. Failures
+//! before or instead of a handshake are scripts ([`super::step`]).
 
 use std::io;
 use std::sync::Arc;

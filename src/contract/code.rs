@@ -3,7 +3,8 @@
 //!
 //! Code that sends errors accepts only a [`DocumentedCode`], so an undocumented status cannot be sent. A contract is
 //! validated as a whole when it is declared: every default of the policy maps to a code in the table. [`super::policy`]
-//! chooses the code, [`super::declaration`] and [`super::declaration_check`] have the checks, [`super::builtin`] the built-in tables.
+//! chooses the code, [`super::declaration`] and [`super::declaration_check`] have the checks, [`super::builtin`] the
+//! built-in tables.
 
 use std::sync::Arc;
 

@@ -57,8 +57,8 @@ pub enum Conformance {
     Undocumented,
     /// Larger than [`BODY_LIMIT`].
     TooLarge,
-    /// Not read: the error bodies that are buffered at once use up their 32 MiB. No fault of the upstream. Set by the code
-    /// that reads the body.
+    /// Not read: the error bodies that are buffered at once use up their 32 MiB. No fault of the upstream. Set by the
+    /// code that reads the body.
     BuffersFull,
     /// Truncated, or not received in time. Set by the code that reads the body.
     Incomplete,

@@ -46,8 +46,8 @@ impl Evidence {
         Evidence { sentence: Cow::Owned(text.into()), ..Evidence::none() }
     }
 
-    /// A sentence, followed by the first bytes that the upstream sent instead of a response (at most
-    /// [`EXCERPT_LIMIT`], and in the log at most `log.evidence`).
+    /// A sentence, followed by the first bytes that the upstream sent instead of a response (at most [`EXCERPT_LIMIT`],
+    /// and in the log at most `log.evidence`).
     pub(crate) fn with_excerpt(sentence: &str, excerpt: &[u8]) -> Self {
         let (excerpt, truncated) = first_bytes(excerpt, EXCERPT_LIMIT);
         Evidence { excerpt: excerpt.to_vec(), truncated, ..Evidence::owned(sentence) }

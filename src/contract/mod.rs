@@ -3,12 +3,12 @@
 //! This module is pure: it does not use pingora, tokio, tracing, prometheus, the clock, files or the environment. A
 //! test checks its sources for this.
 //!
-//! Reading order: [`causes`] (the table of what can fail), [`fault`] (one failure), [`code`] (which status codes may be sent), [`policy`] (which code is
-//! sent), [`conform`] and [`extract`] (which parts of an upstream error are forwarded), [`reply`] (the response
-//! itself). [`template`] is the form of a body: it renders and checks bodies, and adds members. Supporting modules: [`builtin`]
-//! has the documented codes as data, [`declaration`] is an operator's contract, [`text`] and [`types`] say what may be
-//! sent, [`header_filter`] filters response header fields, [`json`] reads and [`body`] writes JSON, [`decode`] decodes
-//! compressed error bodies within a size limit.
+//! Reading order: [`causes`] (the table of what can fail), [`fault`] (one failure), [`code`] (which status codes may be
+//! sent), [`policy`] (which code is sent), [`conform`] and [`extract`] (which parts of an upstream error are
+//! forwarded), [`reply`] (the response itself). [`template`] is the form of a body: it renders and checks bodies, and
+//! adds members. Supporting modules: [`builtin`] has the documented codes as data, [`declaration`] is an operator's
+//! contract, [`text`] and [`types`] say what may be sent, [`header_filter`] filters response header fields, [`json`]
+//! reads and [`body`] writes JSON, [`decode`] decodes compressed error bodies within a size limit.
 
 pub(crate) mod body;
 pub(crate) mod builtin;

@@ -1,8 +1,8 @@
 //! The error policy: [`decide`] maps a cause or an upstream status to a [`Decision`].
 //!
-//! It is pure and total: every cause and every status maps to a documented code, because a contract must document a code
-//! of every preference list in [`super::causes`]. [`super::reply`] builds the response, and [`super::conform`] checks whether
-//! the upstream's body may be forwarded. Metrics, the log and `explain` use the same decision.
+//! It is pure and total: every cause and every status maps to a documented code, because a contract must document a
+//! code of every preference list in [`super::causes`]. [`super::reply`] builds the response, and [`super::conform`]
+//! checks whether the upstream's body may be forwarded. Metrics, the log and `explain` use the same decision.
 
 use std::fmt;
 use std::sync::Arc;

@@ -79,8 +79,8 @@ pub struct ReplyContext<'a> {
 }
 
 /// A complete response that the gateway sends instead of an upstream response. Only [`compose`] builds error replies,
-/// so their code is always documented; [`LocalReply::preflight`], [`LocalReply::redirect`] and [`LocalReply::fixed`] build
-/// the replies below 400.
+/// so their code is always documented; [`LocalReply::preflight`], [`LocalReply::redirect`] and [`LocalReply::fixed`]
+/// build the replies below 400.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
     /// `None` for a status below 400.

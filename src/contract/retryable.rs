@@ -6,8 +6,8 @@ use super::causes::Cause;
 use super::fault::RequestSent;
 use super::policy::Trigger;
 
-/// Whether a client may repeat the unchanged request: the error is temporary, and the request was not sent or its method
-/// is idempotent (RFC 9110 9.2.2). For other errors a retry gets the same response.
+/// Whether a client may repeat the unchanged request: the error is temporary, and the request was not sent or its
+/// method is idempotent (RFC 9110 9.2.2). For other errors a retry gets the same response.
 pub(crate) fn retryable_after(trigger: Trigger, code: u16, sent: RequestSent, method: &Method) -> bool {
     match trigger {
         Trigger::Fault(cause) => {

@@ -55,8 +55,9 @@ pub(crate) fn passes_rule(text: &str) -> bool {
     !text.contains(|c: char| c.is_control() && c != '\t' && c != '\n') && !reveals_internals(text)
 }
 
-/// Takes the first line of an upstream's text, without control characters, and truncates it to [`MAX_CHARS`] characters.
-/// Returns `None` if nothing remains, or if the line fails the text rule. The result always passes [`is_allowed`].
+/// Takes the first line of an upstream's text, without control characters, and truncates it to [`MAX_CHARS`]
+/// characters. Returns `None` if nothing remains, or if the line fails the text rule. The result always passes
+/// [`is_allowed`].
 pub(crate) fn sanitize(text: &str) -> Option<Cow<'_, str>> {
     // A lone CR ends a line on terminals and in some clients.
     let line = text.trim().split(['\n', '\r']).next().unwrap_or_default().trim();
@@ -98,9 +99,9 @@ static WORDS: LazyLock<[Finder<'static>; 2]> =
     LazyLock::new(|| [Finder::new("Traceback"), Finder::new("SQLSTATE")]);
 
 /// Matches a tag, a comment or a doctype; a stack frame of JavaScript, Java, .NET or Python; the first line of a Python
-/// traceback; a database's error state; a URL with user information. Other stack frames are not in the contract, and an API
-/// about source code may name `main.go:12` in its messages. `None` would reject every text, but cannot occur: a test
-/// compiles the pattern.
+/// traceback; a database's error state; a URL with user information. Other stack frames are not in the contract, and an
+/// API about source code may name `main.go:12` in its messages. `None` would reject every text, but cannot occur: a
+/// test compiles the pattern.
 static FORBIDDEN_TEXT: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(concat!(
         r"<[a-zA-Z/!]",

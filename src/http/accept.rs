@@ -1,7 +1,7 @@
 //! The Accept of a request: which of two media types a client prefers (RFC 9110 12.5.1).
 
-/// Whether the client prefers `first` to `second`: it accepts it with a higher quality. A client without Accept, or with
-/// equal qualities, prefers `first` only if it names it and not `second`.
+/// Whether the client prefers `first` to `second`: it accepts it with a higher quality. A client without Accept, or
+/// with equal qualities, prefers `first` only if it names it and not `second`.
 pub(crate) fn prefers<'v>(fields: impl Iterator<Item = &'v [u8]>, first: &[u8], second: &[u8]) -> bool {
     let (mut best_first, mut best_second) = (Match::default(), Match::default());
     for range in fields.flat_map(|value| value.split(|octet| *octet == b',')) {

@@ -3,8 +3,8 @@
 use super::accept::quality;
 use super::ascii_class::list_elements;
 
-/// Whether these values of Accept-Encoding prefer `gzip` to the identity: they accept it, and do not give the identity a
-/// higher quality. False without the field.
+/// Whether these values of Accept-Encoding prefer `gzip` to the identity: they accept it, and do not give the identity
+/// a higher quality. False without the field.
 pub(crate) fn prefers_gzip<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> bool {
     let (mut gzip, mut identity, mut wildcard) = (None, None, None);
     for element in values.into_iter().flat_map(list_elements) {

@@ -1,8 +1,7 @@
 //! Character classes of HTTP: a table of 256 entries, and searches that use it.
 //!
-//! Classes: token (RFC 9110 5.6.2), field value (RFC 9110 5.5), path and query (RFC 3986, plus the
-//! characters that real clients do not encode: browsers some of a path, and command-line tools and HTTP libraries
-//! almost all of a query).
+//! Classes: token (RFC 9110 5.6.2), field value (RFC 9110 5.5), path and query (RFC 3986, plus the characters that real
+//! clients do not encode: browsers some of a path, and command-line tools and HTTP libraries almost all of a query).
 
 /// Not allowed in a path.
 pub(crate) const NOT_PATH: u16 = 1;

@@ -2,9 +2,9 @@
 //!
 //! [`check_authority`] validates it; [`routing_host`] normalises it for routing.
 //!
-//! Validation is stricter than RFC 3986 3.2.2, wherever servers interpret a value differently: no
-//! percent-encoding (some servers decode it), no comma (merged Host fields), no empty label except a final dot, no zone
-//! identifier, no IPvFuture.
+//! Validation is stricter than RFC 3986 3.2.2, wherever servers interpret a value differently: no percent-encoding
+//! (some servers decode it), no comma (merged Host fields), no empty label except a final dot, no zone identifier, no
+//! IPvFuture.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;

@@ -1,9 +1,9 @@
 //! Decodes body framing incrementally: Content-Length, chunked, or until the connection closes.
 //!
 //! The decoder consumes framing bytes from the caller's buffer and returns how many body bytes follow. It is stricter
-//! than RFC 9112 7.1: it rejects bare LF, signs and prefixes in chunk sizes, and control bytes in chunk
-//! extensions. Only upstreams may pad chunk sizes with spaces, as old servers do; everyone may put white space before
-//! the semicolon of an extension. Trailers are validated and dropped.
+//! than RFC 9112 7.1: it rejects bare LF, signs and prefixes in chunk sizes, and control bytes in chunk extensions.
+//! Only upstreams may pad chunk sizes with spaces, as old servers do; everyone may put white space before the semicolon
+//! of an extension. Trailers are validated and dropped.
 
 use bytes::{Buf, BytesMut};
 

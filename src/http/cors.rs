@@ -107,8 +107,8 @@ pub struct PreflightRequest<'a> {
     pub origin: &'a [u8],
     /// `Access-Control-Request-Method`; `None` for one that the gateway never accepts, which is not allowed either.
     pub method: Option<&'a Method>,
-    /// Whether a route has this method. If none has, the request gets an error, which the page must be able to read: the
-    /// browser may send it, whatever the policy's methods are.
+    /// Whether a route has this method. If none has, the request gets an error, which the page must be able to read:
+    /// the browser may send it, whatever the policy's methods are.
     pub has_route: bool,
 }
 

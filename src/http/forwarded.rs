@@ -32,8 +32,8 @@ pub(crate) fn forwarded_for_client(client: Peer) -> HeaderValue {
     }
 }
 
-/// Builds `X-Forwarded-For` with the client and the trusted hops up to the gateway (`forwarded: append`); empty if none has
-/// an address.
+/// Builds `X-Forwarded-For` with the client and the trusted hops up to the gateway (`forwarded: append`); empty if none
+/// has an address.
 pub(crate) fn forwarded_for_chain<'a>(
     peer: Peer,
     values: impl DoubleEndedIterator<Item = &'a [u8]>,

@@ -43,8 +43,8 @@ impl HeaderEdits {
         self.set.iter().chain(&self.add).any(|(_, value)| value.placeholders().next().is_some())
     }
 
-    /// Fills in the values. A value that no field may have (control characters, which no part of a valid request has) is
-    /// absent.
+    /// Fills in the values. A value that no field may have (control characters, which no part of a valid request has)
+    /// is absent.
     pub(crate) fn render<'a>(
         &self,
         mut value: impl FnMut(Placeholder) -> Option<Cow<'a, [u8]>>,
@@ -62,8 +62,8 @@ impl HeaderEdits {
 }
 
 impl RenderedEdits {
-    /// Whether a client's field of this name is not forwarded. A name that differs from an edited one only by `_` for `-`
-    /// is not forwarded either: CGI-like servers do not distinguish the two.
+    /// Whether a client's field of this name is not forwarded. A name that differs from an edited one only by `_` for
+    /// `-` is not forwarded either: CGI-like servers do not distinguish the two.
     pub(crate) fn removes_from_request(&self, name: &[u8]) -> bool {
         let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };
         let is_like =

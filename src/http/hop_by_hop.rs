@@ -1,7 +1,7 @@
 //! Hop-by-hop header fields: connection-specific fields, and those named in `Connection` (RFC 9110 7.6.1).
 //!
-//! All decisions depend on field names only. Framing fields ([`is_framing_name`]) are not copied either: they are written
-//! from the parsed values. `Upgrade` is removed and written again for allowed protocols ([`super::upgrade`]).
+//! All decisions depend on field names only. Framing fields ([`is_framing_name`]) are not copied either: they are
+//! written from the parsed values. `Upgrade` is removed and written again for allowed protocols ([`super::upgrade`]).
 
 use http::HeaderName;
 

@@ -6,11 +6,12 @@
 //! identically.
 //!
 //! In the order of a request: [`request_scanner`] (finds the end of the header section), [`request_head`] (parses it),
-//! with [`target`], [`authority`] and [`framing`]; [`path`] (normalises it for routing); [`forwarded`] (client
-//! address) and [`reported_origin`] (its scheme, host and port); [`selectors`] (values for rate-limit keys); [`hop_by_hop`] (fields to remove); [`upgrade`] (protocol
-//! switches); [`response_framer`], [`response_head`] and [`media_type`] (responses); [`body_decoder`] (bodies);
-//! [`cors`] and [`origin`] (CORS). [`partial_request`] parses rejected requests as far as possible. [`ascii_class`] has
-//! the character tables, and [`h2_frame`] splits HTTP/2 byte streams into frames.
+//! with [`target`], [`authority`] and [`framing`]; [`path`] (normalises it for routing); [`forwarded`] (client address)
+//! and [`reported_origin`] (its scheme, host and port); [`selectors`] (values for rate-limit keys); [`hop_by_hop`]
+//! (fields to remove); [`upgrade`] (protocol switches); [`response_framer`], [`response_head`] and [`media_type`]
+//! (responses); [`body_decoder`] (bodies); [`cors`] and [`origin`] (CORS). [`partial_request`] parses rejected requests
+//! as far as possible. [`ascii_class`] has the character tables, and [`h2_frame`] splits HTTP/2 byte streams into
+//! frames.
 
 pub(crate) mod accept;
 pub(crate) mod accept_encoding;

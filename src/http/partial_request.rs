@@ -65,8 +65,8 @@ pub(crate) enum RequestStart {
     Undecided,
 }
 
-/// Whether input begins with the request line of HTTP/1: a method, one space, and the beginning of a request target (RFC
-/// 9112 3). Other protocols, the preface of HTTP/2 too, do not begin in this way.
+/// Whether input begins with the request line of HTTP/1: a method, one space, and the beginning of a request target
+/// (RFC 9112 3). Other protocols, the preface of HTTP/2 too, do not begin in this way.
 pub(crate) fn request_start(input: &[u8]) -> RequestStart {
     let line = input.get(blank_len(input)..).unwrap_or_default();
     let (method, rest) = line.split_at_checked(token_len(line)).unwrap_or_default();

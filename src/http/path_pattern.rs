@@ -34,8 +34,8 @@ impl PathPattern {
             .map(|(_, name)| name.as_str())
     }
 
-    /// Parses a pattern that the router accepts: `{name}` is a parameter, `{*name}` takes the rest of the path, `{{` and
-    /// `}}` are literal braces.
+    /// Parses a pattern that the router accepts: `{name}` is a parameter, `{*name}` takes the rest of the path, `{{`
+    /// and `}}` are literal braces.
     pub(crate) fn parse(pattern: &str) -> PathPattern {
         let mut parsed = PathPattern { segments: Vec::new(), names: Vec::new(), ends_in_catch_all: false };
         for text in pattern.split('/').filter(|text| !text.is_empty()) {

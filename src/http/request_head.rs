@@ -47,7 +47,8 @@ pub struct RequestHead {
     pub keep_alive: bool,
     /// The client waits for a 100 (Continue) response before it sends the body.
     pub expect_continue: bool,
-    /// An HTTP/1.1 request whose `Connection` names `Upgrade`. [`super::upgrade`] decides which protocols it may request.
+    /// An HTTP/1.1 request whose `Connection` names `Upgrade`. [`super::upgrade`] decides which protocols it may
+    /// request.
     pub upgrade_requested: bool,
     /// `Connection` names fields to remove: see [`super::hop_by_hop::ConnectionOptions`].
     pub has_connection_options: bool,

@@ -60,8 +60,8 @@ impl RequestScanner {
 
     /// Scans the new bytes in `buffer`, which contains everything received so far.
     ///
-    /// The result does not depend on how the bytes were split. [`ScanProgress::Complete`] and [`ScanProgress::Rejected`] are
-    /// final.
+    /// The result does not depend on how the bytes were split. [`ScanProgress::Complete`] and
+    /// [`ScanProgress::Rejected`] are final.
     pub fn advance(&mut self, buffer: &[u8]) -> ScanProgress {
         if self.rejected.is_none()
             && let Err(rejection) = self.scan(buffer)
@@ -94,8 +94,8 @@ impl RequestScanner {
             let run_len = match self.state {
                 ScanState::Method | ScanState::FieldName => token_len(rest),
                 ScanState::RequestLine | ScanState::FieldValue => field_text_len(rest),
-                // RFC 9112 2.2: clients send empty lines before a request, and after a body. Whatever their
-                // form, they contain nothing.
+                // RFC 9112 2.2: clients send empty lines before a request, and after a body. Whatever their form, they
+                // contain nothing.
                 ScanState::Start => blank_len(rest),
                 ScanState::RequestLineLf | ScanState::FieldStart => 0,
                 ScanState::FieldLineLf | ScanState::FinalLf | ScanState::End => 0,

@@ -65,8 +65,8 @@ pub(crate) fn cookie_value<'a>(fields: impl Iterator<Item = &'a [u8]>, name: &st
     unique_value
 }
 
-/// Returns the value of a member of a JSON object: a string in lower case, a number or a boolean. `None` if the document
-/// is no object or has no such value.
+/// Returns the value of a member of a JSON object: a string in lower case, a number or a boolean. `None` if the
+/// document is no object or has no such value.
 ///
 /// # Errors
 /// Servers disagree about the value: the member occurs twice, or the document is not one JSON value.

@@ -2,8 +2,7 @@
 //!
 //! The target is not changed: the upstream receives the original bytes. Targets that servers could interpret
 //! differently are rejected. Some of these are only reported, because a route may allow them (`paths: lenient`): see
-//! [`Ambiguity`].
-//! [`super::path`] normalises the path for routing.
+//! [`Ambiguity`]. [`super::path`] normalises the path for routing.
 
 use std::ops::Range;
 

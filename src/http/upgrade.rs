@@ -50,8 +50,8 @@ pub(crate) struct UpgradingRequest<'a> {
 
 impl UpgradingRequest<'_> {
     /// Whether the request may ask for this protocol. WebSocket starts with a GET without a body (RFC 6455, section
-    /// 4.1). Other protocols, such as that of a container engine's `exec`, may start with any request whose end is known
-    /// from its header section: the bytes after it belong to the new protocol.
+    /// 4.1). Other protocols, such as that of a container engine's `exec`, may start with any request whose end is
+    /// known from its header section: the bytes after it belong to the new protocol.
     fn may_use(self, protocol: &[u8]) -> bool {
         if protocol.eq_ignore_ascii_case(WEBSOCKET.as_bytes()) {
             return self.method == Method::GET && !self.framing.has_body();

@@ -1,10 +1,10 @@
 //! Rate limits: from a configured quota to a [`QuotaDecision`] about one request.
 //!
-//! This module is pure, except for [`redis`]: callers pass the time and the secrets that hash keys. Start with [`quota`]
-//! (what is allowed), then [`gcra`] and [`window`] (the algorithms, which decide on a [`state`]), [`key`] (which state
-//! a request uses), [`state_table`] (states in bounded memory, with an [`overflow_sketch`] of evicted ones) and
-//! [`limiter`] (one rule, as the request path uses it). [`backend`] is the interface to shared counts; [`credential`]
-//! exempts clients that present a secret.
+//! This module is pure, except for [`redis`]: callers pass the time and the secrets that hash keys. Start with
+//! [`quota`] (what is allowed), then [`gcra`] and [`window`] (the algorithms, which decide on a [`state`]), [`key`]
+//! (which state a request uses), [`state_table`] (states in bounded memory, with an [`overflow_sketch`] of evicted
+//! ones) and [`limiter`] (one rule, as the request path uses it). [`backend`] is the interface to shared counts;
+//! [`credential`] exempts clients that present a secret.
 
 pub(crate) mod backend;
 pub(crate) mod credential;

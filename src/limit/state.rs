@@ -23,8 +23,8 @@ pub trait LimitState: Copy + Debug + Default + PartialEq + Send + 'static {
     /// back, a denial may correct the state, so that no client is denied for longer than the quota implies.
     fn decide(self, quota: &Quota, now: Timestamp, cost: u32) -> (QuotaDecision, Self);
 
-    /// Undoes a debit of this cost made at `debited_at`. Never admits more requests than no debit at all. `latest` is the
-    /// time of the last decision on this state or another one of the same shard.
+    /// Undoes a debit of this cost made at `debited_at`. Never admits more requests than no debit at all. `latest` is
+    /// the time of the last decision on this state or another one of the same shard.
     fn refund(self, quota: &Quota, cost: u32, debited_at: Timestamp, latest: Timestamp) -> Self;
 
     /// Whether the state now equals that of a new key.

@@ -115,7 +115,8 @@ impl<'a> RequestContext<'a> {
         }
     }
 
-    /// The context of a request that is not routed: it is rejected, or for a telemetry page. Its fields are not trusted.
+    /// The context of a request that is not routed: it is rejected, or for a telemetry page. Its fields are not
+    /// trusted.
     pub(super) fn unrouted(
         gateway: &'a Gateway,
         snapshot: &'a Snapshot,
@@ -346,7 +347,8 @@ pub(super) struct AcquiredPermits<'a> {
     pub(super) pinned: Option<PinnedLock>,
 }
 
-/// The permit of a request while it is forwarded, and its share of the gauge of forwarded requests. Dropped in this order.
+/// The permit of a request while it is forwarded, and its share of the gauge of forwarded requests. Dropped in this
+/// order.
 #[derive(Debug)]
 struct InFlight<'a> {
     permit: Option<Permit<'a>>,
@@ -396,8 +398,8 @@ impl<'a> Forwarding<'a> {
         }
     }
 
-    /// Returns the connection to its pool, or keeps it for its client, and then gives up the permit: the next request in
-    /// the queue can reuse the connection.
+    /// Returns the connection to its pool, or keeps it for its client, and then gives up the permit: the next request
+    /// in the queue can reuse the connection.
     pub(super) fn release(&mut self, conn: UpstreamConn) {
         match self.pinned.take() {
             Some(pinned) => self.keep_pinned(pinned, conn),
@@ -407,8 +409,8 @@ impl<'a> Forwarding<'a> {
     }
 
     fn keep_pinned(&mut self, pinned: PinnedLock, conn: UpstreamConn) {
-        // The pinned connection was stale, and the request has no credentials: the new connection belongs to no user. It
-        // is pooled under the same condition as every other connection.
+        // The pinned connection was stale, and the request has no credentials: the new connection belongs to no user.
+        // It is pooled under the same condition as every other connection.
         if !conn.is_connection_authenticated() {
             return conn.release(&self.route.upstream);
         }
@@ -468,8 +470,8 @@ impl<'a> Forwarding<'a> {
     }
 
     /// Whether the request needs an HTTP/1 connection: it offers an upgrade, authenticates the connection, the upstream
-    /// has required it, or the target is one that HTTP/2 cannot carry. (An upstream that uses only HTTP/2 cannot receive
-    /// such a target: 400.)
+    /// has required it, or the target is one that HTTP/2 cannot carry. (An upstream that uses only HTTP/2 cannot
+    /// receive such a target: 400.)
     pub(super) fn needs_http1(&self) -> bool {
         self.upgrade_offer.is_some()
             || self.request.authenticates_connection
@@ -482,8 +484,8 @@ impl<'a> Forwarding<'a> {
         self.route.upstream.transport().http2().version_policy() != HttpVersionPolicy::Http2
     }
 
-    /// Whether the request could be sent again if its connection fails: its method is idempotent, and its whole body fits
-    /// into the replay buffer.
+    /// Whether the request could be sent again if its connection fails: its method is idempotent, and its whole body
+    /// fits into the replay buffer.
     pub(super) fn can_retry_if_connection_fails(&self) -> bool {
         self.request.method.is_idempotent()
             && self.upload.is_replayable()
@@ -511,7 +513,8 @@ fn forwarded_for(context: &RequestContext<'_>, route: &Route, request: &Request)
     forwarded::forwarded_for_chain(context.peer, values.into_iter(), &client_config.trusted_proxies)
 }
 
-/// The scheme, host and port that are reported to the upstream: the connection's, or those that a trusted proxy reports.
+/// The scheme, host and port that are reported to the upstream: the connection's, or those that a trusted proxy
+/// reports.
 pub(super) fn request_origin<'a>(
     context: &RequestContext<'_>,
     request: &'a Request,

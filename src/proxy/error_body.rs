@@ -130,7 +130,8 @@ impl ErrorResponse<'_> {
         self.context.contract.code(self.head.parsed.status).is_some()
     }
 
-    /// Whether the error is forwarded if it conforms. gRPC clients read an error from the gRPC status, not from the body.
+    /// Whether the error is forwarded if it conforms. gRPC clients read an error from the gRPC status, not from the
+    /// body.
     fn may_forward(&self) -> bool {
         self.decision.allows_upstream_body() && self.context.grpc.is_none()
     }

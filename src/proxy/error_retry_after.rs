@@ -1,5 +1,5 @@
-//! The `Retry-After` of an upstream's error that conforms to the contract: one decision for the field and for the member
-//! `{retry_after}` of the body.
+//! The `Retry-After` of an upstream's error that conforms to the contract: one decision for the field and for the
+//! member `{retry_after}` of the body.
 
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -18,8 +18,8 @@ pub(super) enum RetryAfter<'a> {
 }
 
 impl<'a> RetryAfter<'a> {
-    /// `values` are the upstream's. 429 and 503 always have a valid value, by default `default` seconds. Of several fields
-    /// the first is kept, as in a replaced error.
+    /// `values` are the upstream's. 429 and 503 always have a valid value, by default `default` seconds. Of several
+    /// fields the first is kept, as in a replaced error.
     pub(super) fn for_error(
         mut values: impl Iterator<Item = &'a [u8]>,
         status: u16,

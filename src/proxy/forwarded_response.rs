@@ -78,8 +78,8 @@ impl ConformingFields<'_> {
     }
 }
 
-/// The length of a conforming error. `received` is the upstream's Content-Length, which a response to HEAD keeps only if
-/// its body would have been sent unchanged.
+/// The length of a conforming error. `received` is the upstream's Content-Length, which a response to HEAD keeps only
+/// if its body would have been sent unchanged.
 pub(super) fn conforming_length(error: &ConformingBody, received: Option<u64>) -> BodyLength {
     match (&error.body, received) {
         (Some(body), _) => BodyLength::Exactly(body.len() as u64),
@@ -131,8 +131,8 @@ impl SentByUpstream {
     }
 }
 
-/// Writes the fields that the gateway adds to every forwarded response of this request. `is_editable`: whether the route may
-/// set this field.
+/// Writes the fields that the gateway adds to every forwarded response of this request. `is_editable`: whether the
+/// route may set this field.
 pub(super) fn write_gateway_fields(
     writer: &mut FieldWriter<'_>,
     header_mutations: &ResponseHeaderMutations,

@@ -1,9 +1,9 @@
 //! Sends the responses that the gateway generates itself: every local reply goes through this file.
 //!
 //! Input is a [`LocalReply`], whose error codes are always documented, or a [`PageResponse`] with a status below 400.
-//! Sending consumes the [`ResponseSender`], so a request gets one response. Only framing, Connection and Date are
-//! added here. After the response and its record the rest of the request body is read within limits: closing a connection with
-//! unread bytes resets it, and the client could lose the response.
+//! Sending consumes the [`ResponseSender`], so a request gets one response. Only framing, Connection and Date are added
+//! here. After the response and its record the rest of the request body is read within limits: closing a connection
+//! with unread bytes resets it, and the client could lose the response.
 #![expect(
     clippy::disallowed_methods,
     reason = "relay and local_reply are the only files that write responses"
@@ -155,9 +155,9 @@ pub(super) async fn finish_response(client: &mut Downstream, write_timeout: Dura
     result
 }
 
-/// Plans how much of the request body to read after the response. If the rest is too large or its size is unknown, an HTTP/1
-/// connection closes after the response. To be called before the response headers are written, because they then contain
-/// `Connection: close`.
+/// Plans how much of the request body to read after the response. If the rest is too large or its size is unknown, an
+/// HTTP/1 connection closes after the response. To be called before the response headers are written, because they then
+/// contain `Connection: close`.
 pub(super) fn plan_discard(client: &mut Downstream) {
     let limit = discard_limit(client);
     client.set_discard_limit(limit);
@@ -175,8 +175,8 @@ fn discard_limit(client: &mut Downstream) -> Option<DiscardLimit> {
     if client.will_close() {
         return None;
     }
-    // A chunked body may have arrived with the header section. What is buffered is read without waiting; if the end is not
-    // there, the connection closes.
+    // A chunked body may have arrived with the header section. What is buffered is read without waiting; if the end is
+    // not there, the connection closes.
     if client.body_remaining().is_none() && client.body_bytes_received() == 0 && !client.awaits_continue() {
         let _ = read_and_discard(client, &mut { KEEP_ALIVE_DISCARD.bytes }).now_or_never();
     }
@@ -193,8 +193,8 @@ fn discard_limit(client: &mut Downstream) -> Option<DiscardLimit> {
     }
 }
 
-/// Plans the same for a forwarded response that was sent, whose headers did not depend on the rest of the request body: the
-/// last chunk often arrives just after the response is sent.
+/// Plans the same for a forwarded response that was sent, whose headers did not depend on the rest of the request body:
+/// the last chunk often arrives just after the response is sent.
 pub(super) fn plan_discard_after_response(client: &mut Downstream) {
     let limit = if client.body_is_done() || client.awaits_continue() || client.will_close() {
         None
@@ -218,8 +218,9 @@ fn discard_received(client: &mut Downstream) {
     }
 }
 
-/// Reads the rest of the request body, if that was planned. An HTTP/1 connection closes if the end is not reached within the
-/// limit. To be called after the request is recorded, whose duration does not depend on what its client still sends.
+/// Reads the rest of the request body, if that was planned. An HTTP/1 connection closes if the end is not reached
+/// within the limit. To be called after the request is recorded, whose duration does not depend on what its client
+/// still sends.
 pub(super) async fn discard_request_body(client: &mut Downstream) {
     let Some(DiscardLimit { mut bytes, time }) = client.take_discard_limit() else { return };
     // Boxed because it is rare: a connection should not reserve memory for it.
@@ -251,8 +252,8 @@ pub(super) async fn flush(client: &mut Downstream, write_timeout: Duration) -> S
     }
 }
 
-/// Reads and discards up to `remaining` bytes of the request body, and subtracts them. Returns whether the end of the body was
-/// reached.
+/// Reads and discards up to `remaining` bytes of the request body, and subtracts them. Returns whether the end of the
+/// body was reached.
 async fn read_and_discard(client: &mut Downstream, remaining: &mut u64) -> bool {
     poll_fn(|cx| {
         loop {

@@ -11,10 +11,10 @@
 //!   upstream and retries it. [`upload`] sends the request body; [`upstream_conn`] is the upstream side of one request.
 //!   [`pinned`] keeps connections that belong to one client.
 //! - [`classify`] decides whether the response is forwarded or replaced; [`error_body`] checks the body of an error.
-//! - [`respond`] counts, sends and ends every response of the gateway's listeners: [`relay`] forwards a response, with the
-//!   fields of [`forwarded_response`], and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses that
-//!   [`reply_builder`] builds. [`header_mutations`] holds the fields that the gateway adds to forwarded responses and to
-//!   local replies.
+//! - [`respond`] counts, sends and ends every response of the gateway's listeners: [`relay`] forwards a response, with
+//!   the fields of [`forwarded_response`], and [`tunnel`] the bytes after a 101. [`local_reply`] sends the responses
+//!   that [`reply_builder`] builds. [`header_mutations`] holds the fields that the gateway adds to forwarded responses
+//!   and to local replies.
 //! - [`record`] updates the metrics and writes the access log.
 //!
 //! Shared by the steps: [`context`] has the facts and the state of one request, [`gateway`] the state of the process,

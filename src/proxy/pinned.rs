@@ -39,8 +39,8 @@ pub(super) struct PinnedEntry {
     idle: Mutex<Option<IdlePinned>>,
 }
 
-/// A pinned connection between two requests. Fields drop in this order: the permit and the count are released before the
-/// stream closes.
+/// A pinned connection between two requests. Fields drop in this order: the permit and the count are released before
+/// the stream closes.
 #[derive(Debug)]
 struct IdlePinned {
     permit: Option<OwnedPermit>,
@@ -81,8 +81,8 @@ pub(super) struct PinnedLock {
 
 impl PinnedConnections {
     /// The entry whose lock a request to this upstream must hold. `authenticates`: the request has credentials that
-    /// authenticate the connection. A request without credentials needs the lock only if the connection is open or being
-    /// opened; otherwise `None`.
+    /// authenticate the connection. A request without credentials needs the lock only if the connection is open or
+    /// being opened; otherwise `None`.
     pub(super) fn entry(
         &self,
         upstream: &Arc<UpstreamRuntime>,

@@ -1,5 +1,5 @@
-//! For `explain`: computes, without a request, the fields that the gateway adds to a response, and what a client receives
-//! of an upstream's error.
+//! For `explain`: computes, without a request, the fields that the gateway adds to a response, and what a client
+//! receives of an upstream's error.
 //!
 //! Uses the same code as real requests.
 

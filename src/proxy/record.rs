@@ -44,8 +44,8 @@ pub(super) enum RequestEnd {
     Aborted { status: u16, fault: Fault },
     /// A tunnel was closed after its idle timeout.
     TunnelIdle { status: u16 },
-    /// The client disconnected before the response was complete.
-    /// `status` is that of the response if its headers were sent.
+    /// The client disconnected before the response was complete. `status` is that of the response if its headers were
+    /// sent.
     ClientDisconnected { status: Option<u16> },
 }
 

@@ -1,8 +1,8 @@
 //! Forwards the upstream's response to the client, while the rest of the request body is still being sent.
 //!
 //! [`super::classify`] has decided that the response is forwarded. Its end-to-end header fields are kept, except those
-//! that the route or the gateway sets. Once the response headers are sent, a fault can only truncate the response so that
-//! the client detects it.
+//! that the route or the gateway sets. Once the response headers are sent, a fault can only truncate the response so
+//! that the client detects it.
 #![expect(
     clippy::disallowed_methods,
     reason = "relay and local_reply are the only files that write responses"

@@ -1,7 +1,7 @@
 //! Builds the local reply for a fault or a replaced response.
 //!
-//! This module collects the input; [`crate::contract`] decides what the reply contains.
-//! [`super::local_reply`] sends the reply.
+//! This module collects the input; [`crate::contract`] decides what the reply contains. [`super::local_reply`] sends
+//! the reply.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

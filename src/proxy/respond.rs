@@ -121,8 +121,8 @@ pub(crate) const fn usually_closes_connection(cause: Cause, phase: Phase) -> boo
 }
 
 /// Whether an HTTP/1 connection closes after the reply to this fault of a request whose header section was framed: the
-/// end of its body is unknown, or the connection is over the connection limit. [`local_reply`] also closes it if too much
-/// of the request body is unread.
+/// end of its body is unknown, or the connection is over the connection limit. [`local_reply`] also closes it if too
+/// much of the request body is unread.
 const fn closes_connection(cause: Cause, phase: Phase) -> bool {
     matches!(cause, Cause::ClientTooSlow | Cause::ConnectionLimitReached)
         // In phase `admit` a rate-limit key could not use the content; the framing is valid.
@@ -158,8 +158,8 @@ fn prepare<'r, 'a>(exchange: &mut Exchange<'_>, response: FinalResponse<'r, 'a>)
     }
 }
 
-/// Builds what is sent for the upstream's response. Unless the response is relayed, its connection is released: the next
-/// request of the upstream must not wait for a slow client.
+/// Builds what is sent for the upstream's response. Unless the response is relayed, its connection is released: the
+/// next request of the upstream must not wait for a slow client.
 fn prepare_upstream<'r, 'a>(
     exchange: &mut Exchange<'_>,
     forwarding: &'r mut Forwarding<'a>,

@@ -32,8 +32,8 @@ pub(super) fn apply_response_edits(
     }
 }
 
-/// Checks the target that the upstream gets, and returns it if the route rewrites the path. The query stays. A server may
-/// put its base path before it.
+/// Checks the target that the upstream gets, and returns it if the route rewrites the path. The query stays. A server
+/// may put its base path before it.
 ///
 /// # Errors
 /// `ambiguous_path`: the rewritten path, or one after a base path, has dot segments. `uri_too_long`.

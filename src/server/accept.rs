@@ -95,8 +95,8 @@ impl Listener {
         }
     }
 
-    /// Closes the socket, and returns the connections in its backlog. tokio's readiness may be stale, so they are accepted
-    /// on the socket directly.
+    /// Closes the socket, and returns the connections in its backlog. tokio's readiness may be stale, so they are
+    /// accepted on the socket directly.
     fn into_backlog(self) -> Vec<(ClientSocket, Peer)> {
         match self {
             Listener::Tcp(listener) => {

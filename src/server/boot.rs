@@ -266,8 +266,8 @@ fn signal_error(error: std::io::Error) -> String {
 
 /// Polls of tasks between two checks for I/O events: as many as one check can wake (tokio's `max_io_events_per_tick`).
 ///
-/// With tokio's 61, new events of busy connections keep coming before the tasks of the last check have run; the others wait
-/// in tokio's overflow queue. Measured with 1,000 connections on one core: p99 225 ms with 61, 75 ms with 1,024.
+/// With tokio's 61, new events of busy connections keep coming before the tasks of the last check have run; the others
+/// wait in tokio's overflow queue. Measured with 1,000 connections on one core: p99 225 ms with 61, 75 ms with 1,024.
 const EVENT_INTERVAL: u32 = 1024;
 
 fn runtime(workers: usize) -> Result<Runtime, String> {

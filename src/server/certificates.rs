@@ -1,5 +1,5 @@
-//! Certificates at the start and at every reload: exports when they expire, and logs problems: invalid validity dates of
-//! served ones, and upstreams whose certificates are not verified.
+//! Certificates at the start and at every reload: exports when they expire, and logs problems: invalid validity dates
+//! of served ones, and upstreams whose certificates are not verified.
 //!
 //! An expired certificate is served anyway: refusing to start would also cut off clients that do not verify it. `check`
 //! rejects it.

@@ -20,8 +20,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// The server and the address of a check.
 type CheckKey = (usize, SocketAddr);
 
-/// Checks the addresses of an upstream periodically, until the task is aborted. Each has its own pace: a server that does
-/// not respond delays no other one.
+/// Checks the addresses of an upstream periodically, until the task is aborted. Each has its own pace: a server that
+/// does not respond delays no other one.
 pub(super) async fn check_periodically(upstream: Arc<UpstreamRuntime>, settings: HealthSettings) {
     // When the next check of an address is due; `None` while one is in progress.
     let mut due: HashMap<CheckKey, Option<Instant>> = HashMap::new();

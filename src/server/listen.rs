@@ -81,8 +81,8 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// Binds one address. `[::]` also accepts IPv4, unless `all`, the addresses of this process, contains `0.0.0.0` with the
-/// same port.
+/// Binds one address. `[::]` also accepts IPv4, unless `all`, the addresses of this process, contains `0.0.0.0` with
+/// the same port.
 ///
 /// # Errors
 /// A message for the operator.

@@ -1,4 +1,5 @@
-//! The signals that do not end the process: SIGHUP reloads, and signals that mean something to other servers are logged.
+//! The signals that do not end the process: SIGHUP reloads, and signals that mean something to other servers are
+//! logged.
 //!
 //! [`super::drain`] handles those that shut it down.
 

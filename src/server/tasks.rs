@@ -108,8 +108,8 @@ pub(crate) async fn resolve_all(upstream: &UpstreamRuntime) {
     timeout_at(now + FIRST_LOOKUP_TIMEOUT, lookups).await;
 }
 
-/// Looks up the name of one server whenever its answer has expired or a file of the resolver has changed, until the task
-/// is aborted.
+/// Looks up the name of one server whenever its answer has expired or a file of the resolver has changed, until the
+/// task is aborted.
 async fn resolve_periodically(upstream: Arc<UpstreamRuntime>, index: usize) {
     let Some(server) = upstream.servers().get(index) else { return };
     loop {

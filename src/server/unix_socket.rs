@@ -1,4 +1,5 @@
-//! Unix sockets of listeners: binds a path, replaces a socket that no process answers on, and removes its own at the end.
+//! Unix sockets of listeners: binds a path, replaces a socket that no process answers on, and removes its own at the
+//! end.
 //!
 //! Only sockets with a path: an abstract one can be taken by any user of the machine.
 
@@ -92,8 +93,8 @@ impl UnixSocket {
     }
 }
 
-/// Keeps other starting gateways from the directory of the socket: until a socket listens, they would take it for a stale
-/// one. Without the lock this process still starts.
+/// Keeps other starting gateways from the directory of the socket: until a socket listens, they would take it for a
+/// stale one. Without the lock this process still starts.
 #[expect(clippy::disallowed_methods, reason = "sockets are bound before anything is served")]
 fn lock_directory(path: &Path) -> Option<File> {
     let directory = File::open(path.parent()?).ok()?;

@@ -1,5 +1,5 @@
-//! The inputs of an error response: combines the configuration (contract, overrides, settings of the route) with the facts
-//! of one request and passes them to [`crate::contract`], which decides.
+//! The inputs of an error response: combines the configuration (contract, overrides, settings of the route) with the
+//! facts of one request and passes them to [`crate::contract`], which decides.
 //!
 //! The request path and `explain` both use it, so that they cannot differ. Pure. The sender of local replies adds the
 //! connection-specific header fields.

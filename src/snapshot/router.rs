@@ -1,11 +1,10 @@
 //! Maps host, path and method to a route: by host first (exact, then the longest wildcard, then any), then path, then
 //! method.
 //!
-//! A route whose methods do not match is skipped: each configured method has its own tree. `/x/{*rest}` includes
-//! `/x` and `/x/`. Routes with conditions (scheme, header fields, query) are not in the trees, nor are those whose
-//! parameter stands where another route has a catch-all: they are tried one by one, and compete by the specificity of
-//! their path with what the trees find.
-//! Pure: returns the index of the route for a request.
+//! A route whose methods do not match is skipped: each configured method has its own tree. `/x/{*rest}` includes `/x`
+//! and `/x/`. Routes with conditions (scheme, header fields, query) are not in the trees, nor are those whose parameter
+//! stands where another route has a catch-all: they are tried one by one, and compete by the specificity of their path
+//! with what the trees find. Pure: returns the index of the route for a request.
 
 use std::collections::HashMap;
 
@@ -43,8 +42,8 @@ struct HostRoutes {
     by_method: Vec<(Method, matchit::Router<usize>)>,
     /// For all other methods: the routes without a list of methods.
     any_method: matchit::Router<usize>,
-    /// The routes that are not in a tree, because they have conditions or no tree can hold them: the most specific path first, then the one with more conditions, then the one that
-    /// lists methods.
+    /// The routes that are not in a tree, because they have conditions or no tree can hold them: the most specific path
+    /// first, then the one with more conditions, then the one that lists methods.
     sequential: Vec<SequentialRoute>,
     /// The specificity of every route's path, by its index; empty if all routes are in trees.
     specificities: Vec<Specificity>,

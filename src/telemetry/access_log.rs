@@ -1,8 +1,8 @@
 //! The access log: one line per request, with all its facts as fields.
 //!
-//! The caller determines how a request ended. Of a client's header fields only the host, User-Agent and the trace
-//! ID are logged, and never its body; `evidence` may contain the beginning of an invalid upstream response. [`super::formatter`] escapes the line, [`super::log`] writes
-//! it.
+//! The caller determines how a request ended. Of a client's header fields only the host, User-Agent and the trace ID
+//! are logged, and never its body; `evidence` may contain the beginning of an invalid upstream response.
+//! [`super::formatter`] escapes the line, [`super::log`] writes it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -66,8 +66,8 @@ impl RequestOutcome {
         }
     }
 
-    /// The value of the field `outcome`, the message of the line, and its level: `error` for bugs of the gateway, `warn`
-    /// for failures of the upstream, `info` for successful requests and errors of the client.
+    /// The value of the field `outcome`, the message of the line, and its level: `error` for bugs of the gateway,
+    /// `warn` for failures of the upstream, `info` for successful requests and errors of the client.
     const fn row(self) -> (&'static str, &'static str, Level) {
         match self {
             RequestOutcome::Forwarded => ("forwarded", "forwarded response", Level::INFO),
@@ -180,7 +180,8 @@ impl AccessLog {
         is_selected && outcome.level() <= self.level
     }
 
-    /// Whether a storm of one cause is sampled ([`super::log_sampler`]). A log of all requests is complete: it can be replayed.
+    /// Whether a storm of one cause is sampled ([`super::log_sampler`]). A log of all requests is complete: it can be
+    /// replayed.
     pub(crate) fn is_sampled(&self) -> bool {
         self.requests == LoggedRequests::Errors
     }

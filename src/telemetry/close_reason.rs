@@ -9,8 +9,8 @@
 pub(crate) enum CloseReason {
     /// The client closed or reset the connection during a request.
     ClientGone,
-    /// No further request arrived on a keep-alive connection within the idle timeout, or an HTTP/2 client stalled inside a
-    /// frame or without reading.
+    /// No further request arrived on a keep-alive connection within the idle timeout, or an HTTP/2 client stalled
+    /// inside a frame or without reading.
     IdleTimeout,
     /// The connection was the longest idle one when all connections of `client.max_connections` were open.
     Evicted,

@@ -1,8 +1,8 @@
 //! Samples the log lines of a storm: many requests that fail for one cause within a short time.
 //!
-//! Per cause and outcome, the first [`FULL_LINES`] lines of a [`WINDOW`] are written, then every [`SAMPLE_INTERVAL`]th. The
-//! others are counted, and the count is written as a summary at most once per [`SUMMARY_INTERVAL`]; so the lines and the counts add
-//! up to the requests. Only failed requests come here: a successful one pays nothing.
+//! Per cause and outcome, the first [`FULL_LINES`] lines of a [`WINDOW`] are written, then every [`SAMPLE_INTERVAL`]th.
+//! The others are counted, and the count is written as a summary at most once per [`SUMMARY_INTERVAL`]; so the lines
+//! and the counts add up to the requests. Only failed requests come here: a successful one pays nothing.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -97,8 +97,8 @@ impl LogSampler {
         });
     }
 
-    /// Passes on the number of omitted lines since the last call, under the lock: the last call of the process returns after
-    /// all summaries are written.
+    /// Passes on the number of omitted lines since the last call, under the lock: the last call of the process returns
+    /// after all summaries are written.
     fn take_omitted(&self, mut write: impl FnMut(LineKind, u64)) {
         for (kind, counts) in self.kinds.lock().iter_mut().filter(|(_, counts)| counts.omitted > 0) {
             write(*kind, std::mem::take(&mut counts.omitted));

@@ -1,9 +1,9 @@
 //! Metrics and the access log.
 //!
-//! [`definitions`] is the table of all metrics; [`metrics`] owns and renders them, [`vectors`] registers them. [`route`], [`upstream`] and
-//! [`limit`] hold the handles that a snapshot resolves, so that counting a request hashes no labels; [`series_names`] removes the series of what a reload
-//! removed. [`log`] writes log
-//! lines, [`access_log`] defines the line of a request, [`log_sampler`] thins out the lines of a storm.
+//! [`definitions`] is the table of all metrics; [`metrics`] owns and renders them, [`vectors`] registers them.
+//! [`route`], [`upstream`] and [`limit`] hold the handles that a snapshot resolves, so that counting a request hashes
+//! no labels; [`series_names`] removes the series of what a reload removed. [`log`] writes log lines, [`access_log`]
+//! defines the line of a request, [`log_sampler`] thins out the lines of a storm.
 //!
 //! This module depends on the contract's causes and codes, not on requests, configuration or sockets: callers pass the
 //! facts.

@@ -31,7 +31,8 @@ pub(crate) enum SeriesName {
 }
 
 impl SeriesName {
-    /// Whether this label value also stands for the absence of a name, so that its series are not those of the name alone.
+    /// Whether this label value also stands for the absence of a name, so that its series are not those of the name
+    /// alone.
     fn is_reserved(&self) -> bool {
         match self {
             SeriesName::Route(name) | SeriesName::Upstream(name) => name == NONE,

@@ -217,8 +217,8 @@ fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
 
-/// Accepts any certificate, also one that cannot be parsed or whose key is too weak. Checking that the server has its key
-/// would prove nothing: an attacker who intercepts the connection presents another certificate.
+/// Accepts any certificate, also one that cannot be parsed or whose key is too weak. Checking that the server has its
+/// key would prove nothing: an attacker who intercepts the connection presents another certificate.
 #[derive(Debug)]
 struct NoVerifier(WebPkiSupportedAlgorithms);
 

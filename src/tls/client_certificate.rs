@@ -25,8 +25,8 @@ impl ClientCertificate {
         }
     }
 
-    /// The subject (RFC 4514), in printable ASCII. `None` if it is empty, as in certificates that name their owner only by
-    /// subjectAltName.
+    /// The subject (RFC 4514), in printable ASCII. `None` if it is empty, as in certificates that name their owner only
+    /// by subjectAltName.
     pub(crate) fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
     }

@@ -1,5 +1,5 @@
-//! Reads the fields of a certificate from its DER encoding (RFC 5280 4.1): `webpki` exposes neither the dates nor the key,
-//! and reads only version 3.
+//! Reads the fields of a certificate from its DER encoding (RFC 5280 4.1): `webpki` exposes neither the dates nor the
+//! key, and reads only version 3.
 
 /// The fields of a certificate that are needed here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +19,8 @@ pub(super) struct CertificateFields<'a> {
 }
 
 impl CertificateFields<'_> {
-    /// Whether this is the certificate of an authority (RFC 5280 4.2.1.9). Before version 3 nothing says so: those that are
-    /// signed by themselves count.
+    /// Whether this is the certificate of an authority (RFC 5280 4.2.1.9). Before version 3 nothing says so: those that
+    /// are signed by themselves count.
     pub(super) fn is_of_authority(&self) -> bool {
         if self.version < 3 {
             return self.issuer == self.subject;

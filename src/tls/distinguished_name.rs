@@ -1,7 +1,8 @@
 //! Writes the name of a certificate's subject as text (RFC 4514).
 //!
-//! The result is ASCII: other characters and control characters are written as the octets of UTF-8 in hexadecimal, so it is
-//! also valid under RFC 2253, and equal to what OpenSSL writes with `-nameopt RFC2253` and nginx as `$ssl_client_s_dn`.
+//! The result is ASCII: other characters and control characters are written as the octets of UTF-8 in hexadecimal, so
+//! it is also valid under RFC 2253, and equal to what OpenSSL writes with `-nameopt RFC2253` and nginx as
+//! `$ssl_client_s_dn`.
 
 use std::fmt::Write as _;
 

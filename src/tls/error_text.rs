@@ -82,8 +82,8 @@ pub(crate) fn describe_certificate_error(error: &CertificateError) -> String {
     }
 }
 
-/// The names of hosts and addresses among the names of a certificate, as `webpki` writes them. Others are those of persons
-/// and services.
+/// The names of hosts and addresses among the names of a certificate, as `webpki` writes them. Others are those of
+/// persons and services.
 pub(super) fn names_of_hosts(presented: &[String]) -> impl Iterator<Item = &str> {
     let of_hosts = |name: &&String| name.starts_with("DnsName(") || name.starts_with("IpAddress(");
     presented.iter().filter(of_hosts).map(|name| name_inside(name))

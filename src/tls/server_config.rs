@@ -58,8 +58,8 @@ fn with_resolver(
         // Session tickets are encrypted and stored by the client, so resumption needs no memory here.
         config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(|error| error.to_string())?;
     } else {
-        // A resumed session keeps the certificate of its first handshake, which may have expired or lost its authority since,
-        // and rustls does not verify it again. So every handshake is a full one.
+        // A resumed session keeps the certificate of its first handshake, which may have expired or lost its authority
+        // since, and rustls does not verify it again. So every handshake is a full one.
         config.send_tls13_tickets = 0;
     }
     Ok(Arc::new(config))

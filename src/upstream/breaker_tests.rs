@@ -92,8 +92,8 @@ proptest! {
     }
 }
 
-/// 10^6 requests on virtual time; the upstream is down in every third minute. The breaker keeps almost all requests from
-/// a broken upstream, and every client that waited for Retry-After gets through once the upstream works.
+/// 10^6 requests on virtual time; the upstream is down in every third minute. The breaker keeps almost all requests
+/// from a broken upstream, and every client that waited for Retry-After gets through once the upstream works.
 #[test]
 fn simulation_of_outages_keeps_load_away_and_recovers_at_once() {
     let start = Instant::now();

@@ -120,7 +120,8 @@ pub(crate) struct Permit<'a> {
     acquired_at: Instant,
 }
 
-/// Counts a connection that outlives its requests, like a request in flight; dropping it admits the next queued request.
+/// Counts a connection that outlives its requests, like a request in flight; dropping it admits the next queued
+/// request.
 #[derive(Debug)]
 #[must_use = "it is counted only while it is held"]
 pub(crate) struct OwnedPermit(Arc<Concurrency>);

@@ -130,7 +130,8 @@ proptest! {
 }
 
 /// 10^6 requests over three servers in turn on virtual time, one of which fails 70 % of its requests: clients see few
-/// failures, the healthy servers share the load evenly, and the broken one is tried again and returns when it is mended.
+/// failures, the healthy servers share the load evenly, and the broken one is tried again and returns when it is
+/// mended.
 #[test]
 fn simulation_of_a_failing_server_keeps_the_error_rate_below_half_a_percent() {
     let settings = EjectionSettings::default();

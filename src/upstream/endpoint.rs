@@ -181,7 +181,8 @@ impl EndpointState {
         }
     }
 
-    /// A health check begins. It may fail although the server has recovered meanwhile; then the next one is due at `next`.
+    /// A health check begins. It may fail although the server has recovered meanwhile; then the next one is due at
+    /// `next`.
     pub(crate) fn begin_check(&self, next: Instant) {
         let mut inner = self.inner.lock();
         if !inner.health.is_rising() {
@@ -325,8 +326,8 @@ impl Endpoint {
         }
     }
 
-    /// The host that the server itself would name: `host:port` as configured; `localhost` for a Unix socket, as nginx and
-    /// curl send it.
+    /// The host that the server itself would name: `host:port` as configured; `localhost` for a Unix socket, as nginx
+    /// and curl send it.
     pub(crate) fn host(&self) -> &str {
         match (&self.socket, &self.base_path) {
             (Some(_), _) => "localhost",

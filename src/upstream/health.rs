@@ -1,8 +1,8 @@
 //! Active health checks (`upstreams.NAME.health`): when to check, and when results change the state. Pure; `server`
 //! runs the checks.
 //!
-//! A server counts as healthy until `fall` checks in a row have failed. Once an unhealthy server has passed a check, the
-//! remaining `rise - 1` follow quickly, so that it gets requests again within one interval and half a second.
+//! A server counts as healthy until `fall` checks in a row have failed. Once an unhealthy server has passed a check,
+//! the remaining `rise - 1` follow quickly, so that it gets requests again within one interval and half a second.
 
 use std::time::{Duration, Instant};
 
@@ -73,7 +73,8 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Within this time, and that of the checks themselves, all further checks of a server run that has passed the first.
+    /// Within this time, and that of the checks themselves, all further checks of a server run that has passed the
+    /// first.
     pub(crate) const RISE_TIME: Duration = Duration::from_millis(500);
 
     /// Whether the address gets requests.

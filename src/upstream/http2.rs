@@ -321,7 +321,8 @@ impl StreamSlot {
         self.connection.observed.ended(stream)
     }
 
-    /// Whether the server has sent a header block on this stream that is larger than the header list of a response may be.
+    /// Whether the server has sent a header block on this stream that is larger than the header list of a response may
+    /// be.
     pub(crate) fn has_large_header_block(&self, stream: u32) -> bool {
         self.connection.observed.has_large_header_block(stream)
     }

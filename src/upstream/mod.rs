@@ -1,7 +1,7 @@
 //! Upstreams: their servers and addresses, load balancing, concurrency limits, and connections.
 //!
-//! - [`runtime`] holds the state of an upstream, which survives reloads: its servers, their addresses ([`endpoint`]), and
-//!   the breaker ([`shared_breaker`]).
+//! - [`runtime`] holds the state of an upstream, which survives reloads: its servers, their addresses ([`endpoint`]),
+//!   and the breaker ([`shared_breaker`]).
 //! - Pure functions decide: [`balance`] and [`address_order`] choose, [`ejection`], [`health`] and [`breaker`] exclude,
 //!   [`retry_budget`] limits retries, [`concurrency`] limits the requests in flight.
 //! - [`resolver`] looks up names in the background.

@@ -210,8 +210,8 @@ impl UpstreamRuntime {
         self.limit_ejections(now);
     }
 
-    /// Applies `max_ejected` to the addresses that there are now. Where fewer are left, some of those that are ejected are
-    /// admitted again, those first that would be soonest.
+    /// Applies `max_ejected` to the addresses that there are now. Where fewer are left, some of those that are ejected
+    /// are admitted again, those first that would be soonest.
     fn limit_ejections(&self, now: Instant) {
         let Some(settings) = &self.settings.ejection else { return };
         let limit = settings.limit(self.count_addresses(|_| true));
@@ -388,8 +388,8 @@ impl UpstreamRuntime {
 
     /// Records which addresses of a candidate connected and failed. `guard` moves to the one that connected.
     ///
-    /// The families of a name are alternatives: while one of them connects, an address of the other family that does not
-    /// is no failure of the server.
+    /// The families of a name are alternatives: while one of them connects, an address of the other family that does
+    /// not is no failure of the server.
     pub(crate) fn connected_after(
         &self,
         guard: &mut AttemptGuard,

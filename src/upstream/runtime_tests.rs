@@ -369,8 +369,8 @@ fn simulation_of_50_flapping_servers_stays_within_max_ejected_and_becomes_fair()
     assert!(last.iter().all(|count| count.abs_diff(3_000) <= 5), "{last:?}");
 }
 
-/// 10^6 choices of `least_busy` and `hash` while a server is ejected again and again: no request goes to it meanwhile, and
-/// with `hash` only its own keys move.
+/// 10^6 choices of `least_busy` and `hash` while a server is ejected again and again: no request goes to it meanwhile,
+/// and with `hash` only its own keys move.
 #[test]
 fn simulation_of_ejections_moves_only_the_keys_of_the_ejected_server() {
     let servers = [("127.0.0.1", 1), ("127.0.0.1", 2), ("127.0.0.1", 3), ("127.0.0.1", 4)];

@@ -164,8 +164,8 @@ impl ServerState {
         Arc::new(endpoint.with_socket(self.socket.clone()).with_base_path(self.base_path.clone()))
     }
 
-    /// How many addresses of the server meet the condition. The families of a name are alternatives: those of the larger
-    /// number count.
+    /// How many addresses of the server meet the condition. The families of a name are alternatives: those of the
+    /// larger number count.
     pub(super) fn count_addresses(&self, condition: impl Fn(&Endpoint) -> bool) -> usize {
         let endpoints = self.endpoints.load();
         let count = |family| {
@@ -252,8 +252,8 @@ impl ServerState {
     }
 }
 
-/// The addresses of a host that needs no lookup: an IP address, or `localhost`, which is both loopback addresses. A Unix
-/// socket has one, which is not used.
+/// The addresses of a host that needs no lookup: an IP address, or `localhost`, which is both loopback addresses. A
+/// Unix socket has one, which is not used.
 fn fixed_addresses(spec: &ServerSpec) -> Vec<SocketAddr> {
     if spec.socket.is_some() {
         return vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0))];

@@ -1,7 +1,7 @@
 //! Opens, pools and reuses upstream connections.
 //!
-//! Errors of connect(2) are mapped to a [`Fault`] here. Pingora's connector is not used: it formats the address twice for
-//! each error, 3,300 instructions of a refused connection (callgrind), and hides the error of the system.
+//! Errors of connect(2) are mapped to a [`Fault`] here. Pingora's connector is not used: it formats the address twice
+//! for each error, 3,300 instructions of a refused connection (callgrind), and hides the error of the system.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -310,8 +310,8 @@ async fn open_socket(endpoint: &Endpoint, counted: Option<OpenConnection>) -> io
     Ok(Box::new(stream))
 }
 
-/// Maps an error of socket(2) or connect(2). For a Unix socket, a missing one, one that this process may not use, and one
-/// whose backlog is full are what a refused connection is for TCP.
+/// Maps an error of socket(2) or connect(2). For a Unix socket, a missing one, one that this process may not use, and
+/// one whose backlog is full are what a refused connection is for TCP.
 fn connect_fault(error: &io::Error, is_unix: bool) -> Fault {
     let cause = match (error.kind(), error.raw_os_error()) {
         (ErrorKind::ConnectionRefused, _) => Cause::ConnectionRefused,

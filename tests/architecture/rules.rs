@@ -378,7 +378,8 @@ fn lib_contains_only_modules(path: &str, code: &[Token]) -> Vec<Offence> {
         .collect()
 }
 
-/// Every module that the code names through `crate::`, `statusquo::` or a chain of `super::` that reaches the crate root.
+/// Every module that the code names through `crate::`, `statusquo::` or a chain of `super::` that reaches the crate
+/// root.
 fn imported_modules(path: &str, code: &[Token]) -> Vec<(String, usize)> {
     let mut found = first_segments_after(code, "crate");
     found.extend(first_segments_after(code, "statusquo"));

@@ -182,8 +182,8 @@ pub fn node_with_packages(script: &str) -> ServerProgram {
     })
 }
 
-/// Apache with PHP as a module and this script for every path. Its idle limit is `keep_alive` seconds, which it announces.
-/// `access.log` in its folder has a line for each request.
+/// Apache with PHP as a module and this script for every path. Its idle limit is `keep_alive` seconds, which it
+/// announces. `access.log` in its folder has a line for each request.
 pub fn apache_php(script: &str, keep_alive: u32) -> ServerProgram {
     // Started by root, its workers run as www-data, which may not be able to read the folder of the sources.
     let documents = Folder::below(&std::env::temp_dir(), script);

@@ -106,8 +106,8 @@ fn forwarded(subject: &str, issued: &Issued) -> String {
 
 const NOTHING: &str = "[] []";
 
-/// Sends a request and reads the body of the response, or the error: with TLS 1.3 the client has completed its handshake
-/// when the gateway rejects it.
+/// Sends a request and reads the body of the response, or the error: with TLS 1.3 the client has completed its
+/// handshake when the gateway rejects it.
 fn attempt(address: SocketAddr, config: &Arc<ClientConfig>) -> Result<String, String> {
     let stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(limit())).unwrap();

@@ -1,5 +1,5 @@
-//! `explain` compared with the wire where the response depends on more than the cause: the upstream's body, the client's
-//! `Accept`, and the listener of a request whose host is unknown.
+//! `explain` compared with the wire where the response depends on more than the cause: the upstream's body, the
+//! client's `Accept`, and the listener of a request whose host is unknown.
 
 use std::net::TcpStream;
 

@@ -1,5 +1,5 @@
-//! The contracts of public APIs in `config/contracts`: each file is valid and passes `verify`, and documented error bodies
-//! of the API lose nothing.
+//! The contracts of public APIs in `config/contracts`: each file is valid and passes `verify`, and documented error
+//! bodies of the API lose nothing.
 //!
 //! `NAME.samples` has one file per body, named STATUS-CASE.json; CASE.headers has further fields of the upstream's
 //! response. The client gets the same bytes, or those of CASE.sent: a 5xx whose text may not pass, or a body that the

@@ -1,4 +1,5 @@
-//! Coverage of the documentation: every metric family has a test that changes it, every cause has a test that raises it.
+//! Coverage of the documentation: every metric family has a test that changes it, every cause has a test that raises
+//! it.
 //!
 //! The tables name tests as `file::function`. The checks here assert that the function exists and contains the name of
 //! the family or cause; the function itself asserts the behaviour.

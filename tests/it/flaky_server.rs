@@ -1,8 +1,8 @@
 //! A server whose behaviour changes while it runs: for tests of ejection, health checks and retries under load.
 //!
-//! It counts how often it received each request, by the number in its path (`/r/7`), and what became of it. No request is
-//! lost on the way: a server that stops accepts every connection that was established, and reads every connection to its
-//! end. So its counts can be compared with those of a gateway exactly.
+//! It counts how often it received each request, by the number in its path (`/r/7`), and what became of it. No request
+//! is lost on the way: a server that stops accepts every connection that was established, and reads every connection to
+//! its end. So its counts can be compared with those of a gateway exactly.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read, Write};
@@ -47,8 +47,8 @@ pub struct Seen {
     pub answered: u32,
     /// They got none, and a proxy may not repeat them without counting another attempt.
     pub lost: u32,
-    /// They got none, but are idempotent and came on a connection that had served another request before: it may have been
-    /// stale, so a proxy repeats them without counting an attempt.
+    /// They got none, but are idempotent and came on a connection that had served another request before: it may have
+    /// been stale, so a proxy repeats them without counting an attempt.
     pub moved: u32,
 }
 
@@ -181,8 +181,8 @@ fn accept(address: SocketAddr, listener: TcpListener, state: &Arc<FlakyState>) {
     }
 }
 
-/// Closes a listener. First it ignores new connections, then those are accepted that wait: they would be reset, with the
-/// requests that they have sent.
+/// Closes a listener. First it ignores new connections, then those are accepted that wait: they would be reset, with
+/// the requests that they have sent.
 fn stop_listening(listener: Option<TcpListener>, state: &Arc<FlakyState>) {
     let Some(listening) = listener else { return };
     ignore_packets(&SockRef::from(&listening));

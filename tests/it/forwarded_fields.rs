@@ -1,4 +1,5 @@
-//! The fields that report the client and its connection to the upstream, and what the gateway adds to forwarded responses.
+//! The fields that report the client and its connection to the upstream, and what the gateway adds to forwarded
+//! responses.
 
 use bytes::Bytes;
 use h2::server::SendResponse;

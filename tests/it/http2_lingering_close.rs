@@ -1,4 +1,5 @@
-//! HTTP/2 connections that close while their client still receives, and while it sends the frames of a client that reads.
+//! HTTP/2 connections that close while their client still receives, and while it sends the frames of a client that
+//! reads.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -37,8 +38,8 @@ fn acknowledge_shutdown(client: &mut RawH2Client) {
     client.send(encode_frame(frame_type::PING, ACK, 0, ping.payload));
 }
 
-/// Reads the response on stream 1 to the end of the connection, and returns credit for every DATA frame. Returns the number
-/// of body bytes and whether the stream ended.
+/// Reads the response on stream 1 to the end of the connection, and returns credit for every DATA frame. Returns the
+/// number of body bytes and whether the stream ended.
 fn read_with_window_updates(client: &mut RawH2Client) -> (usize, bool) {
     let (mut length, mut has_ended) = (0, false);
     while let Some(frame) = client.try_frame() {

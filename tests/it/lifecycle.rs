@@ -154,8 +154,8 @@ fn unsupported_signals_are_logged_and_ignored_also_during_a_drain() {
     assert_eq!(gateway.wait_for_exit(limit()).code(), Some(0));
 }
 
-/// Its client knows only that it was accepted. The close of a keep-alive connection, one second into the drain, marks the
-/// time when connections without a request were closed too.
+/// Its client knows only that it was accepted. The close of a keep-alive connection, one second into the drain, marks
+/// the time when connections without a request were closed too.
 #[test]
 fn connection_without_a_request_is_served_until_the_drain_ends() {
     let upstream = ok_upstream("fine");

@@ -39,8 +39,8 @@ pub(crate) const TIMEOUT_KEYS: [&str; 16] = [
     "drain_delay",
 ];
 
-/// Settings of the gateways under test. Their timeouts are not reached, however busy the machine is: a test that waits for
-/// a timeout sets it itself.
+/// Settings of the gateways under test. Their timeouts are not reached, however busy the machine is: a test that waits
+/// for a timeout sets it itself.
 pub const DEFAULT_SETTINGS: [(&str, &str); 12] = [
     ("workers", "2"),
     ("drain_delay", "0s"),

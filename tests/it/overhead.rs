@@ -49,7 +49,8 @@ fn waiting_time(gateway: &Gateway, requests: f64) -> f64 {
     gateway.metric("request_duration_seconds_sum", &[]) - overhead
 }
 
-/// Asserts that the 21 requests of [`serve_meanwhile`] and `others` have ended, after waiting at least `min_wait` seconds.
+/// Asserts that the 21 requests of [`serve_meanwhile`] and `others` have ended, after waiting at least `min_wait`
+/// seconds.
 #[track_caller]
 fn expect_waiting_time(gateway: &Gateway, others: f64, min_wait: f64) {
     let waited = waiting_time(gateway, 21.0 + others);

@@ -4,8 +4,8 @@
 //! Reading order: [`random`] (seeded random numbers), [`request_reader`] (a strict request parser that stands for every
 //! upstream), [`lenient_readers`] (two lenient request parsers), [`strict_upstream`] (an upstream that reads strictly
 //! and replays bytes), [`generators`] (inputs), [`observed`] (client-side counts), [`upstream_bytes`] and
-//! [`client_bytes`] (execution and checks of one case). The tests are in [`contract`], [`smuggling`], [`smuggling_upgrades`]
-//! and [`soak`].
+//! [`client_bytes`] (execution and checks of one case). The tests are in [`contract`], [`smuggling`],
+//! [`smuggling_upgrades`] and [`soak`].
 
 mod client_bytes;
 mod generators;

@@ -171,7 +171,8 @@ fn stalled_redis_costs_one_timeout_then_nothing() {
     gateway.expect_metrics_match_responses();
 }
 
-/// Waits until the keys in Redis are `count` and none of them has any usage: each bucket is full again at a time that has passed.
+/// Waits until the keys in Redis are `count` and none of them has any usage: each bucket is full again at a time that
+/// has passed.
 #[track_caller]
 fn wait_for_full_buckets(redis: &RedisServer, count: usize) {
     let deadline = Instant::now() + limit();

@@ -1,5 +1,5 @@
-//! Ejection, health checks and the breaker where they meet: long responses, repeated statuses, and how long a client that
-//! is refused has to wait.
+//! Ejection, health checks and the breaker where they meet: long responses, repeated statuses, and how long a client
+//! that is refused has to wait.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! Attacks on what routes do besides forwarding: redirects to another host, fields that a client splits, adds or forges,
-//! paths that leave their rewritten part.
+//! Attacks on what routes do besides forwarding: redirects to another host, fields that a client splits, adds or
+//! forges, paths that leave their rewritten part.
 
 use super::prelude::*;
 use super::property::random::SeededRandom;
@@ -263,7 +263,8 @@ fn random_setup(upstream: &ScriptedUpstream) -> GatewaySetup {
         .route("name: moved, match: { path: \"/m/{*rest}\" }, redirect: { to: \"/{rest}\" }, paths: lenient")
 }
 
-/// No value that a client chooses ends a field or adds one: every field of the route stands once, and no other is there.
+/// No value that a client chooses ends a field or adds one: every field of the route stands once, and no other is
+/// there.
 #[test]
 fn random_bytes_of_a_client_neither_split_nor_add_a_field() {
     const OURS: [&str; 4] = ["x-t-id", "x-t-path", "x-t-host", "x-t-add"];

@@ -1,8 +1,8 @@
 //! `docs/routing.md`: each configuration on the page is started, and each transcript compared with what its commands
 //! print. `UPDATE_DOCS=1 cargo test --test it routing_page` writes the transcripts again.
 //!
-//! Only addresses differ from the page: listeners get free ports, upstream servers are local ones, networks of load balancers are
-//! the loopback network. `X-Request-Id` and `Date` are replaced by constants.
+//! Only addresses differ from the page: listeners get free ports, upstream servers are local ones, networks of load
+//! balancers are the loopback network. `X-Request-Id` and `Date` are replaced by constants.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};

@@ -1,5 +1,5 @@
-//! One of three servers fails in every way, all of them disappear and return, and they restart one after the other, under
-//! load; beside HAProxy with equivalent settings.
+//! One of three servers fails in every way, all of them disappear and return, and they restart one after the other,
+//! under load; beside HAProxy with equivalent settings.
 //!
 //! `make chaos` prints the table. The small cases run in `make test` and depend on no speed: they wait for a state, and
 //! then every request must succeed.

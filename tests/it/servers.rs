@@ -147,7 +147,8 @@ fn health_checks_use_own_connections_and_count_as_no_request() {
 #[test]
 fn open_breaker_refuses_with_503_and_closes_after_a_trial() {
     let upstream = failing_upstream("503 Busy");
-    // Of the two gateways, one is open for so long that no slow machine meets a trial, the other for so short that none waits.
+    // Of the two gateways, one is open for so long that no slow machine meets a trial, the other for so short that none
+    // waits.
     let start = |open_for: &str| {
         let breaker = format!("{{ min_requests: 4, open_for: {open_for} }}");
         let gateway = Gateway::with_upstream(&upstream).set("upstream.breaker", &breaker).start();

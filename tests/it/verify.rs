@@ -49,8 +49,8 @@ fn rows<'a>(report: &'a Value, verdict: &str) -> Vec<(&'a str, &'a str)> {
     all.filter(|row| row["verdict"] == verdict).map(|row| (text(row, "fault"), text(row, "reason"))).collect()
 }
 
-/// No row fails when it is repeated. On a machine whose load grows during the run, a row may be flaky: a POST can meet a
-/// pooled connection whose close has not been read yet. `make chaos` runs alone and accepts no flaky row either.
+/// No row fails when it is repeated. On a machine whose load grows during the run, a row may be flaky: a POST can meet
+/// a pooled connection whose close has not been read yet. `make chaos` runs alone and accepts no flaky row either.
 fn assert_no_failures(report: &Value, name: &str) {
     let load = &report["load_factor"];
     assert_eq!(rows(report, "failed"), vec![], "{name}, load {load}");

@@ -1,9 +1,9 @@
 //! The published SDKs of public APIs whose contracts are in `config/contracts`, through the gateway.
 //!
-//! Each SDK calls its API behind an upstream that works, is dead, hangs, resets, answers with HTML, sends an error of its
-//! own, is rate-limited, or truncates. Its user must catch the SDK's own exception with the status, message and type of the
-//! contract, never a parse error; a truncated response is a connection error and no value; an SDK that repeats requests
-//! waits as long as `Retry-After` says. The scripts are `api_errors.py` and `api_errors.mjs`.
+//! Each SDK calls its API behind an upstream that works, is dead, hangs, resets, answers with HTML, sends an error of
+//! its own, is rate-limited, or truncates. Its user must catch the SDK's own exception with the status, message and
+//! type of the contract, never a parse error; a truncated response is a connection error and no value; an SDK that
+//! repeats requests waits as long as `Retry-After` says. The scripts are `api_errors.py` and `api_errors.mjs`.
 
 use std::process::Command;
 use std::time::Duration;

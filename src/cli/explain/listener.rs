@@ -25,8 +25,8 @@ pub(super) fn rules<'a>(listener: Option<&'a Listener>, config: &'a Config) -> &
     listener.and_then(|listener| listener.errors.as_ref()).unwrap_or(&config.errors)
 }
 
-/// Whether a request with this cause, which reaches no route, has no host that a route could match. `given`: the user has
-/// named a listener, or a route, whose host the request then has.
+/// Whether a request with this cause, which reaches no route, has no host that a route could match. `given`: the user
+/// has named a listener, or a route, whose host the request then has.
 pub(super) fn host_is_unknown(cause: Option<Cause>, (listener, route): (bool, bool)) -> bool {
     match cause {
         Some(Cause::InvalidHost) => true,

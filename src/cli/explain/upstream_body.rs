@@ -18,7 +18,8 @@ pub(super) struct UpstreamBody {
 }
 
 impl UpstreamBody {
-    /// Reads the body from a file; `-` is standard input. Without a media type the one that fits its first byte is assumed.
+    /// Reads the body from a file; `-` is standard input. Without a media type the one that fits its first byte is
+    /// assumed.
     ///
     /// # Errors
     /// A message for the user.

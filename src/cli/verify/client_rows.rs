@@ -1,8 +1,8 @@
 //! Runs the client faults against one route, and checks the responses to clients.
 //!
 //! Most client faults are rejected before routing. The others use the route to which the most cases apply. A case that
-//! does not apply is reported with a reason. A fault that the HTTP/2 library handles has no response to check: it passes
-//! if the stream or the connection ends as expected and the other streams of the connection are served.
+//! does not apply is reported with a reason. A fault that the HTTP/2 library handles has no response to check: it
+//! passes if the stream or the connection ends as expected and the other streams of the connection are served.
 
 use std::time::Duration;
 
@@ -116,7 +116,8 @@ pub(super) fn choose_targets(harness: &Harness) -> Vec<Target> {
     contracts.into_iter().filter_map(|contract| choose_target(harness, contract)).collect()
 }
 
-/// Among the forwarding routes with this contract that accept GET and POST on the same path, the one to which the most rows apply.
+/// Among the forwarding routes with this contract that accept GET and POST on the same path, the one to which the most
+/// rows apply.
 fn choose_target(harness: &Harness, contract: &Contract) -> Option<Target> {
     let has_contract = |probe: &&RouteProbe| {
         let forwards = |route: &RouteConfig| route.upstream.is_some() && *route.errors.contract == *contract;

@@ -59,7 +59,8 @@ pub(super) async fn wait_until_unused(harness: &Harness, gateway: &RunningGatewa
     }
 }
 
-/// Returns whether the gateway got into the state in time. The states are exported when its telemetry address is scraped.
+/// Returns whether the gateway got into the state in time. The states are exported when its telemetry address is
+/// scraped.
 async fn wait_for_metrics(
     harness: &Harness,
     gateway: &RunningGateway,

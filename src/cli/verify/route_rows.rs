@@ -1,5 +1,5 @@
-//! Runs the cases of routes on every route that has their feature: what it rejects or answers itself, and what its listener
-//! and its upstream do.
+//! Runs the cases of routes on every route that has their feature: what it rejects or answers itself, and what its
+//! listener and its upstream do.
 
 use http::Method;
 

@@ -16,10 +16,10 @@ pub(crate) struct HeaderEditsFile {
     /// Fields to set, by name. They replace every field of that name.
     ///
     /// A value may contain `{client_ip}`, `{host}`, `{path}`, `{request_id}`, `{client_cert_subject}`,
-    /// `{client_cert_fingerprint}` and the parameters of the route's path, as received and never decoded; `{{` and `}}` are
-    /// literal braces. A value that is absent removes the field. The subject of the client's certificate is written as in
-    /// `CN=billing,O=Acme` (RFC 4514, in printable ASCII), the fingerprint is its SHA-256 in 64 lower-case hexadecimal
-    /// digits; both are absent without `listen[].tls.client_ca` and where the client sent no certificate.
+    /// `{client_cert_fingerprint}` and the parameters of the route's path, as received and never decoded; `{{` and `}}`
+    /// are literal braces. A value that is absent removes the field. The subject of the client's certificate is written
+    /// as in `CN=billing,O=Acme` (RFC 4514, in printable ASCII), the fingerprint is its SHA-256 in 64 lower-case
+    /// hexadecimal digits; both are absent without `listen[].tls.client_ca` and where the client sent no certificate.
     #[schemars(extend("x-default" = "none", "x-unit" = "mapping of field names to values"))]
     pub set: Option<Named<String>>,
 
@@ -39,9 +39,9 @@ pub(crate) struct HeaderEditsFile {
 pub(crate) struct RedirectFile {
     /// The value of `Location`: a path, or `SCHEME://HOST/PATH`.
     ///
-    /// `{name}` is a parameter of the route's path, as received, without leading slashes and backslashes. In the host only
-    /// `{host}` is possible, and only if `match.host` is set. The query of the request is appended unless this text has
-    /// its own.
+    /// `{name}` is a parameter of the route's path, as received, without leading slashes and backslashes. In the host
+    /// only `{host}` is possible, and only if `match.host` is set. The query of the request is appended unless this
+    /// text has its own.
     #[schemars(extend("x-missing" = "write the target, for example to: \"/new/{rest}\"", "x-unit" = "`/PATH` or `https://HOST/PATH`"))]
     pub to: String,
 
@@ -60,7 +60,8 @@ pub(crate) struct RespondFile {
     #[schemars(extend("x-default" = "none"))]
     pub code: Option<ErrorStatus>,
 
-    /// The status of a fixed response, in place of `code`: 200 to 399. For 301, 302, 303, 307 and 308 there is `redirect`.
+    /// The status of a fixed response, in place of `code`: 200 to 399. For 301, 302, 303, 307 and 308 there is
+    /// `redirect`.
     #[schemars(extend("x-default" = "none"))]
     pub status: Option<FixedCode>,
 

@@ -34,8 +34,8 @@ pub(crate) struct ErrorsFile {
 
     /// Which errors of the upstream may keep its message.
     ///
-    /// Other errors are replaced even if their body has the documented form. A replaced error keeps one plain line; markup,
-    /// stack traces and URLs with credentials are rejected.
+    /// Other errors are replaced even if their body has the documented form. A replaced error keeps one plain line;
+    /// markup, stack traces and URLs with credentials are rejected.
     #[schemars(extend("default" = "client_errors"))]
     pub upstream_messages: UpstreamMessages,
 
@@ -47,8 +47,8 @@ pub(crate) struct ErrorsFile {
 
     /// Further places of the message in an error body of the upstream; they are searched first.
     ///
-    /// The usual places are searched anyway: `message`, `error.message`, `detail`, `errors[0].message` and others, which
-    /// docs/contracts.md lists.
+    /// The usual places are searched anyway: `message`, `error.message`, `detail`, `errors[0].message` and others,
+    /// which docs/contracts.md lists.
     #[schemars(extend("default" = [], "x-unit" = "list of places such as `fault.faultstring` or `errors[0].text`"))]
     pub message_paths: Vec<MessagePath>,
 

@@ -79,9 +79,10 @@ pub(crate) struct RateLimitFile {
 
     /// What happens to requests with a JSON body that cannot be read for a `body:NAME` part of `key`.
     ///
-    /// Such a body is longer than 64 KiB, has a content coding, names the member twice, or is not valid JSON. By default
-    /// these requests get 400 (cause `malformed_body`), because servers disagree about such bodies: a client could use
-    /// one to be counted by a value that the upstream does not use. In shadow mode `client_ip` replaces the part.
+    /// Such a body is longer than 64 KiB, has a content coding, names the member twice, or is not valid JSON. By
+    /// default these requests get 400 (cause `malformed_body`), because servers disagree about such bodies: a client
+    /// could use one to be counted by a value that the upstream does not use. In shadow mode `client_ip` replaces the
+    /// part.
     #[schemars(extend("default" = "reject"))]
     pub unreadable: UnreadableBody,
 

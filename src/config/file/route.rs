@@ -39,7 +39,8 @@ pub(crate) struct RouteFile {
     /// The leading part of the path that the upstream does not get.
     ///
     /// It must be a prefix of `match.path`. As many segments are removed as it has, whatever their spelling; the result
-    /// begins with exactly one slash, and the query is kept. With `/users` the upstream gets `/users/7?a=1` as `/7?a=1`.
+    /// begins with exactly one slash, and the query is kept. With `/users` the upstream gets `/users/7?a=1` as
+    /// `/7?a=1`.
     #[schemars(extend("x-default" = "none"))]
     pub strip_prefix: Option<String>,
 
@@ -57,9 +58,10 @@ pub(crate) struct RouteFile {
 
     /// Changes of the header fields of every response of the route, errors included.
     ///
-    /// Framing and hop-by-hop fields, `Content-Type`, `Content-Encoding`, `Date`, `Retry-After` and `X-Request-Id` cannot be
-    /// changed; with `cors`, `Access-Control-*` cannot either, and `Vary` can only be added to. `Cache-Control` and `X-Content-Type-Options` of an error stay those of the contract (`no-store` and
-    /// `nosniff`), whatever is set, added or removed here; on other responses they change.
+    /// Framing and hop-by-hop fields, `Content-Type`, `Content-Encoding`, `Date`, `Retry-After` and `X-Request-Id`
+    /// cannot be changed; with `cors`, `Access-Control-*` cannot either, and `Vary` can only be added to.
+    /// `Cache-Control` and `X-Content-Type-Options` of an error stay those of the contract (`no-store` and `nosniff`),
+    /// whatever is set, added or removed here; on other responses they change.
     pub response_headers: Option<HeaderEditsFile>,
 
     /// Redirects requests of the route instead of forwarding them. Rate limits and access rules apply first.
@@ -67,8 +69,8 @@ pub(crate) struct RouteFile {
 
     /// Responds to requests of the route instead of forwarding them. Rate limits and access rules apply first.
     ///
-    /// Either `code`, an error of the contract, or `status` with or without a `body`. HEAD, HTTP/2 and gRPC are handled as
-    /// for every other response of the gateway.
+    /// Either `code`, an error of the contract, or `status` with or without a `body`. HEAD, HTTP/2 and gRPC are handled
+    /// as for every other response of the gateway.
     pub respond: Option<RespondFile>,
 
     /// Answers requests with 503 while it is enabled (cause `maintenance`). Access rules and rate limits come later.
@@ -123,12 +125,13 @@ pub(crate) struct RouteFile {
 
     /// The protocols that clients may switch to with `Upgrade`, over HTTP/1.1.
     ///
-    /// `websocket` starts with a GET without a body, the others with any method and a body of known length, which is sent
-    /// first: `tcp` and `spdy/3.1` are those of a container engine's `exec` and `attach`. Protocols that are not listed are removed from the request, which is then handled without an upgrade. If the
-    /// upstream responds with a 101 for a protocol that was not forwarded, or with a wrong `Sec-WebSocket-Accept`, the
-    /// client gets 504 (cause `http_upgrade_failed`). HTTP itself (`h2c`) cannot be listed: requests inside the tunnel
-    /// would bypass every rule. Upgrades are sent over HTTP/1.1 to an upstream with `http2: auto`; an upstream with
-    /// `http2: always` receives none.
+    /// `websocket` starts with a GET without a body, the others with any method and a body of known length, which is
+    /// sent first: `tcp` and `spdy/3.1` are those of a container engine's `exec` and `attach`. Protocols that are not
+    /// listed are removed from the request, which is then handled without an upgrade. If the upstream responds with a
+    /// 101 for a protocol that was not forwarded, or with a wrong `Sec-WebSocket-Accept`, the client gets 504 (cause
+    /// `http_upgrade_failed`). HTTP itself (`h2c`) cannot be listed: requests inside the tunnel would bypass every
+    /// rule. Upgrades are sent over HTTP/1.1 to an upstream with `http2: auto`; an upstream with `http2: always`
+    /// receives none.
     #[schemars(extend("default" = ["websocket"], "x-unit" = "list of names such as `websocket`, `[]` for none"))]
     pub upgrades: Vec<UpgradeName>,
 
@@ -174,8 +177,8 @@ pub(crate) struct MatchFile {
     #[schemars(extend("x-default" = "none", "x-unit" = "mapping of field names to values"))]
     pub headers: Option<Named<String>>,
 
-    /// Query parameters that the request must have: an exact value, or `"*"` for any value. Names and values are compared
-    /// decoded. A parameter that occurs more than once matches no exact value.
+    /// Query parameters that the request must have: an exact value, or `"*"` for any value. Names and values are
+    /// compared decoded. A parameter that occurs more than once matches no exact value.
     #[schemars(extend("x-default" = "none", "x-unit" = "mapping of parameters to values"))]
     pub query: Option<Named<String>>,
 }

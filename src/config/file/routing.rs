@@ -19,16 +19,16 @@ use crate::upstream::settings::Balance;
 pub struct Timeouts {
     /// How long one TCP connection attempt may take.
     ///
-    /// After that, the next address of the server is tried, then another server; without one, the client gets 504 (cause
-    /// `connection_timeout`).
+    /// After that, the next address of the server is tried, then another server; without one, the client gets 504
+    /// (cause `connection_timeout`).
     #[serde(with = "Time")]
     #[schemars(extend("default" = "2s"))]
     pub connect: Duration,
 
     /// How long one TLS handshake with a server may take, after the TCP connection is established.
     ///
-    /// After that, the next address of the server is tried, then another server; without one, the client gets 504 (cause
-    /// `tls_timeout`).
+    /// After that, the next address of the server is tried, then another server; without one, the client gets 504
+    /// (cause `tls_timeout`).
     #[serde(with = "Time")]
     #[schemars(extend("default" = "3s"))]
     pub tls: Duration,
@@ -40,11 +40,12 @@ pub struct Timeouts {
     #[schemars(extend("default" = "15s"))]
     pub response_headers: Duration,
 
-    /// How long a request may take from its parsed request headers until the upstream's response is classified (an error with its body).
+    /// How long a request may take from its parsed request headers until the upstream's response is classified (an
+    /// error with its body).
     ///
     /// This includes the queue, connecting and retries. Time spent waiting for the request body does not count. After
-    /// that, the client gets 504 (cause `deadline_exceeded`). The body of an upstream's error is buffered within the same
-    /// deadline; an error that is incomplete by then is replaced.
+    /// that, the client gets 504 (cause `deadline_exceeded`). The body of an upstream's error is buffered within the
+    /// same deadline; an error that is incomplete by then is replaced.
     #[serde(with = "Time")]
     #[schemars(extend("default" = "30s"))]
     pub deadline: Duration,
@@ -96,8 +97,9 @@ pub(crate) struct UpstreamFile {
 
     /// How a server is selected.
     ///
-    /// `round_robin`: in turn, by weight. `random`: at random, by weight. `least_busy`: the less busy of two random servers, by
-    /// requests in progress and weight. With `hash`, equal values go to the same server while it gets requests.
+    /// `round_robin`: in turn, by weight. `random`: at random, by weight. `least_busy`: the less busy of two random
+    /// servers, by requests in progress and weight. With `hash`, equal values go to the same server while it gets
+    /// requests.
     #[schemars(extend("default" = "round_robin"))]
     pub balance: Either<Balance, HashFile>,
 
@@ -111,8 +113,8 @@ pub(crate) struct UpstreamFile {
 
     /// Active health checks. Off if absent.
     ///
-    /// Each address of each server is checked on connections of its own, in the background, with a jitter of up to 10 %.
-    /// A server whose checks fail gets no request; without any healthy server, clients get 503 (cause
+    /// Each address of each server is checked on connections of its own, in the background, with a jitter of up to 10
+    /// %. A server whose checks fail gets no request; without any healthy server, clients get 503 (cause
     /// `destination_unavailable`) with a `Retry-After` of the next check.
     pub health: Option<HealthFile>,
 
@@ -127,9 +129,9 @@ pub(crate) struct UpstreamFile {
 
     /// The circuit breaker of the whole upstream. Off if absent.
     ///
-    /// While it is open, clients get 503 (cause `breaker_open`) at once, with a `Retry-After` of the next trial, and the
-    /// upstream receives nothing. After `open_for`, one request at a time is let through; its result closes the breaker
-    /// or opens it again. Failures are those of `ejection`.
+    /// While it is open, clients get 503 (cause `breaker_open`) at once, with a `Retry-After` of the next trial, and
+    /// the upstream receives nothing. After `open_for`, one request at a time is let through; its result closes the
+    /// breaker or opens it again. Failures are those of `ejection`.
     pub breaker: Option<BreakerFile>,
 
     /// How many concurrent requests the servers receive. No limit if absent.
@@ -327,8 +329,8 @@ pub(crate) struct UpstreamTlsFile {
     /// The certificate authorities that are trusted instead of the system's: a PEM file.
     ///
     /// A server's own certificate may be listed too: it is then trusted as itself, unless it has expired. Also one that
-    /// names no host (no subject alternative names) or that is an authority's, as `openssl req -x509` creates it, is then
-    /// accepted; one that names only other hosts is not. The file is read at startup and on every reload.
+    /// names no host (no subject alternative names) or that is an authority's, as `openssl req -x509` creates it, is
+    /// then accepted; one that names only other hosts is not. The file is read at startup and on every reload.
     #[schemars(extend("x-default" = "the system's authorities", "x-unit" = "path, relative to the directory of this file"))]
     pub ca: Option<String>,
 }
@@ -354,8 +356,8 @@ pub(crate) struct KeepaliveFile {
     /// The maximum number of idle connections.
     ///
     /// The file descriptor limit may lower it: all upstreams together keep at most a quarter of the descriptors. With
-    /// 0, every request uses a new connection. It is also the maximum number of connections per server that are pinned to
-    /// clients which authenticate with NTLM or Negotiate; further ones are closed after each response, so that these
+    /// 0, every request uses a new connection. It is also the maximum number of connections per server that are pinned
+    /// to clients which authenticate with NTLM or Negotiate; further ones are closed after each response, so that these
     /// clients cannot authenticate.
     #[schemars(range(min = 0, max = 65_536), extend("default" = 128))]
     pub max: usize,
@@ -374,11 +376,11 @@ pub(crate) struct KeepaliveFile {
 pub(crate) struct RetryFile {
     /// The maximum number of attempts per request, including the first.
     ///
-    /// Failures and timeouts of connections, TLS handshakes and name resolution are retried for every method, on another
-    /// server. If a reused connection closes before any response byte, idempotent methods are sent again on another
-    /// connection. A timeout after the request was sent is never retried, nor is the close of a new connection. 1 disables
-    /// retries. A pooled connection that proves to be closed, or a request that an HTTP/2 server reports as unprocessed,
-    /// does not count as an attempt.
+    /// Failures and timeouts of connections, TLS handshakes and name resolution are retried for every method, on
+    /// another server. If a reused connection closes before any response byte, idempotent methods are sent again on
+    /// another connection. A timeout after the request was sent is never retried, nor is the close of a new connection.
+    /// 1 disables retries. A pooled connection that proves to be closed, or a request that an HTTP/2 server reports as
+    /// unprocessed, does not count as an attempt.
     #[schemars(range(min = 1, max = 10), extend("default" = 2))]
     pub attempts: u32,
 

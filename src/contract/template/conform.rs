@@ -95,7 +95,8 @@ impl Check<'_> {
 
     /// Whether the first item is that of `node`, or it is absent; `None` if the items conform in neither case.
     fn has_item(&mut self, node: &Node, nodes: &[Node], items: &[Value<'_>]) -> Option<bool> {
-        // Anything may stand for a value that the gateway replaces, so that the type decides between it and the next item.
+        // Anything may stand for a value that the gateway replaces, so that the type decides between it and the next
+        // item.
         let is_other = items.first().is_some_and(|item| node.is_overwritten() && !item.is_integer());
         for is_present in if node.may_be_absent() && is_other { [false, true] } else { [true, false] } {
             let before = self.free;

@@ -246,8 +246,8 @@ impl Field {
         self.facts().source == ValueSource::GatewayAlone
     }
 
-    /// Whether `|null` says something: the gateway may have no value, or APIs document null for it. The gateway itself always
-    /// has a message, a title, a type and a request ID.
+    /// Whether `|null` says something: the gateway may have no value, or APIs document null for it. The gateway itself
+    /// always has a message, a title, a type and a request ID.
     const fn may_be_null(self) -> bool {
         self.facts().may_be_absent
             || matches!(self, Field::Message | Field::Title | Field::Type | Field::RequestId)

@@ -1,5 +1,5 @@
-//! Debits whose reply did not come within the timeout. A server that was slow or paused still makes them; if the request was
-//! not admitted meanwhile, they are undone when the reply comes.
+//! Debits whose reply did not come within the timeout. A server that was slow or paused still makes them; if the
+//! request was not admitted meanwhile, they are undone when the reply comes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,8 +48,8 @@ impl Default for LateReplies {
 }
 
 impl LateReplies {
-    /// Waits in the background for the result of a debit, and then undoes it, unless the result of this call says to keep it.
-    /// `None` if too many replies are awaited.
+    /// Waits in the background for the result of a debit, and then undoes it, unless the result of this call says to
+    /// keep it. `None` if too many replies are awaited.
     pub(super) fn undo_unless_kept<T, U>(
         &self,
         pending: impl Future<Output = Result<T, BackendError>> + Send + 'static,

@@ -4,8 +4,8 @@
 //! One script on the server decides ([`script`], `decide.lua`), by the server's clock. Replies are validated
 //! ([`reply`]): a server that is unreachable, slow or sends invalid replies results in a [`crate::limit::BackendError`]
 //! within the timeout, and opens the circuit [`breaker`] after repeated failures. [`deny_cache`] repeats denials
-//! without a call. [`late_debit`] undoes debits that the server made after the timeout. [`address`] parses the configured address, [`connection`] holds the connections, and
-//! [`redis_backend`] implements the backend.
+//! without a call. [`late_debit`] undoes debits that the server made after the timeout. [`address`] parses the
+//! configured address, [`connection`] holds the connections, and [`redis_backend`] implements the backend.
 
 pub(crate) mod address;
 pub(crate) mod breaker;

@@ -310,8 +310,8 @@ impl BackendInner {
         reply.map_err(|error| connection::classify_error(&error))
     }
 
-    /// Runs `operation` within the timeout if the circuit is closed, and records the result. After the timeout `late` gets the
-    /// operation, which is still pending.
+    /// Runs `operation` within the timeout if the circuit is closed, and records the result. After the timeout `late`
+    /// gets the operation, which is still pending.
     async fn call<T, F>(
         &self,
         operation: impl FnOnce(RedisConnection) -> F,

@@ -7,7 +7,8 @@ use crate::proxy::context::{Forwarding, RequestContext};
 use crate::upstream::runtime::hash_of;
 use crate::upstream::settings::{Balance, HashKey};
 
-/// The hash of the request for `balance: { hash: .. }`. A request without the field or cookie is sent by client address.
+/// The hash of the request for `balance: { hash: .. }`. A request without the field or cookie is sent by client
+/// address.
 pub(super) fn request_hash(context: &RequestContext<'_>, forwarding: &Forwarding<'_>) -> u64 {
     let fields = &forwarding.request.fields;
     let value = match &forwarding.route.upstream.settings().balance {

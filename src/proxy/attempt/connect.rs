@@ -1,7 +1,7 @@
 //! Gets a connection for an attempt: from the pool, a stream of a shared HTTP/2 connection, or a new connection.
 //!
-//! A new connection is opened to the first address of the server that accepts it. An address that fails, also in the TLS
-//! handshake, is followed by the next one within the same attempt.
+//! A new connection is opened to the first address of the server that accepts it. An address that fails, also in the
+//! TLS handshake, is followed by the next one within the same attempt.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -245,7 +245,8 @@ async fn connect_first(
             Ok((endpoint, stream))
         }
         Err(fault) => {
-            // The failure of the attempt's own address is recorded with the attempt; here, those of the other addresses.
+            // The failure of the attempt's own address is recorded with the attempt; here, those of the other
+            // addresses.
             if let Some(guard) = guard {
                 let at = Arc::clone(guard.endpoint());
                 for endpoint in outcome.failed.iter().filter(|endpoint| !Arc::ptr_eq(endpoint, &at)) {

@@ -121,15 +121,16 @@ struct AttemptProgress {
 impl AttemptProgress {
     /// Which connections may be used. `can_retry`: the request could be sent again if its connection fails.
     ///
-    /// An idle connection may be stale: the server has closed it, and the gateway does not know yet. A retry does not risk
-    /// that. It shares an HTTP/2 connection all the same: one that is in use is not stale, and a storm of retries must not
-    /// become a storm of connections. They are opened one at a time.
+    /// An idle connection may be stale: the server has closed it, and the gateway does not know yet. A retry does not
+    /// risk that. It shares an HTTP/2 connection all the same: one that is in use is not stale, and a storm of retries
+    /// must not become a storm of connections. They are opened one at a time.
     fn reuse(&self, can_retry: bool) -> Reuse {
         let max_idle = if can_retry && self.attempt == 1 { Duration::MAX } else { MAX_IDLE_WITHOUT_RETRY };
         Reuse {
             // After a stale connection, the next one in the pool may be stale too.
             pooled_for: (self.attempt == 1 && self.reconnects == 0).then_some(max_idle),
-            // The last try after several stale ones needs one that is opened from now on. Those that wait for it share it.
+            // The last try after several stale ones needs one that is opened from now on. Those that wait for it share
+            // it.
             shared: if self.attempt == 1 && self.reconnects >= MAX_RECONNECTS {
                 Reusable::OpenedSince(Instant::now())
             } else {
@@ -299,8 +300,8 @@ async fn try_once(
         };
         return Err(AttemptError { interrupt: Interrupt::Fault(fault), facts });
     }
-    // The body is kept while the request may be sent again: for another attempt, or for a reconnect, which only a reused
-    // or shared connection can need.
+    // The body is kept while the request may be sent again: for another attempt, or for a reconnect, which only a
+    // reused or shared connection can need.
     let may_reconnect = progress.reconnects < MAX_RECONNECTS && (reused || multiplexes);
     let send_started = Instant::now();
     forwarding.upload.begin(&mut conn, !is_last || may_reconnect, send_started);

@@ -14,8 +14,8 @@ use crate::upstream::attempt_window::AttemptOutcome;
 use crate::upstream::breaker::Change;
 use crate::upstream::endpoint::AttemptGuard;
 
-/// Whether this fault counts as a failure of the upstream. The caller leaves out faults that occur while the upload waits
-/// for the client.
+/// Whether this fault counts as a failure of the upstream. The caller leaves out faults that occur while the upload
+/// waits for the client.
 fn is_upstream_failure(fault: &Fault) -> bool {
     let cause = fault.cause();
     let is_gateway_error = matches!(cause, Cause::ProxyInternalError | Cause::ProxyConfigurationError);
@@ -48,8 +48,8 @@ pub(in crate::proxy) fn check_breaker(exchange: &mut Exchange<'_>, route: &Route
     }
 }
 
-/// Records the header section of the response that the client gets. A trial ends with it: a stream or tunnel may last for
-/// hours, and no other request is admitted during a trial. The end of the response is recorded separately.
+/// Records the header section of the response that the client gets. A trial ends with it: a stream or tunnel may last
+/// for hours, and no other request is admitted during a trial. The end of the response is recorded separately.
 pub(super) fn record_final_headers(exchange: &mut Exchange<'_>, upstream: &UpstreamRuntime, status: u16) {
     if exchange.record.outcome_settled {
         // The status is in `retry.on_status`, but no attempt followed: this response is final. A failure was recorded;

@@ -36,8 +36,8 @@ pub(super) fn entry(
     if http2_only { None } else { table.entry(upstream, authenticates) }
 }
 
-/// Waits for the lock, until the deadline passes or the client disconnects. `None` if the connection was closed meanwhile
-/// and the request needs no new one.
+/// Waits for the lock, until the deadline passes or the client disconnects. `None` if the connection was closed
+/// meanwhile and the request needs no new one.
 pub(super) async fn lock(
     exchange: &mut Exchange<'_>,
     entry: Arc<PinnedEntry>,

@@ -48,7 +48,8 @@ async fn acquire_permit<'a>(
     buffered_body: Option<&Upload>,
 ) -> Result<Option<Permit<'a>>, Interrupt> {
     let Some(concurrency) = &route.concurrency else { return Ok(None) };
-    // When the permit is acquired. For a request that has not waited, `started` is close enough and saves reading the clock.
+    // When the permit is acquired. For a request that has not waited, `started` is close enough and saves reading the
+    // clock.
     let waited = buffered_body.is_some() || route.limits_need_io;
     let now = if waited { Instant::now() } else { exchange.context.started };
     let outcome = match concurrency.try_acquire(now) {

@@ -16,8 +16,8 @@ pub(in crate::proxy) struct FailedAttempt<'a> {
     pub(super) connection: ConnectionFacts,
     /// The replay buffer holds all of the request body received so far: it can be sent again.
     pub(in crate::proxy) is_replayable: bool,
-    /// The request has credentials that authenticate its connection (NTLM, Negotiate). They belong to a handshake of that
-    /// connection, so they are not sent on a second one.
+    /// The request has credentials that authenticate its connection (NTLM, Negotiate). They belong to a handshake of
+    /// that connection, so they are not sent on a second one.
     pub(in crate::proxy) authenticates_connection: bool,
 }
 
@@ -29,7 +29,8 @@ pub(in crate::proxy) enum Retry {
     /// Resend on another connection, not counted as an attempt: the connection failed, not the server. After too many
     /// reconnects it is treated as [`Retry::AnyServer`].
     Reconnect,
-    /// Resend over HTTP/1 to the same server, not counted as an attempt: it requires that for this request (RFC 9113 7).
+    /// Resend over HTTP/1 to the same server, not counted as an attempt: it requires that for this request (RFC 9113
+    /// 7).
     OverHttp1,
     /// Only to another server or address.
     OtherServer,
@@ -59,8 +60,8 @@ pub(in crate::proxy) fn decide(attempt: FailedAttempt<'_>) -> Retry {
     match attempt.cause.retry_rule() {
         RetryRule::NothingSent => Retry::OtherServer,
         RetryRule::WhileConnecting | RetryRule::BeforeResponse if connecting => Retry::OtherServer,
-        // The server closed a connection that was idle too long. A server that closes a new one has read the request: if
-        // the request is what made it fail, another server would fail too.
+        // The server closed a connection that was idle too long. A server that closes a new one has read the request:
+        // if the request is what made it fail, another server would fail too.
         RetryRule::BeforeResponse if maybe_stale && !response_started && idempotent => Retry::Reconnect,
         RetryRule::WhileConnecting | RetryRule::BeforeResponse | RetryRule::Never => Retry::Never,
     }

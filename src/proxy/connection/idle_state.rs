@@ -1,7 +1,8 @@
 //! The idle time of a client connection, and its eviction in favour of another connection.
 //!
-//! A connection is idle between requests (HTTP/2: without streams), after the first one. It writes its own state with two
-//! atomic operations per request, without a lock. [`super::tracker`] reads the states when a connection needs a slot.
+//! A connection is idle between requests (HTTP/2: without streams), after the first one. It writes its own state with
+//! two atomic operations per request, without a lock. [`super::tracker`] reads the states when a connection needs a
+//! slot.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};

@@ -1,5 +1,5 @@
-//! The lingering close: after the last response the gateway shuts down its side, then reads and discards what the client
-//! still sends. Closing at once could send a TCP reset, which destroys a response that the client has not read
+//! The lingering close: after the last response the gateway shuts down its side, then reads and discards what the
+//! client still sends. Closing at once could send a TCP reset, which destroys a response that the client has not read
 //! (RFC 9112 9.6).
 
 use std::time::{Duration, Instant};
@@ -17,9 +17,9 @@ const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Closes a connection after a complete response: sends FIN, then reads and discards input for at most `timeout`.
 ///
-/// The times begin when the client has received everything in `send_queue`. Without a queue they begin at once: an HTTP/1
-/// client that has sent its request sends nothing more while it reads, so the kernel delivers the rest after the close. An
-/// HTTP/2 client sends WINDOW_UPDATE frames.
+/// The times begin when the client has received everything in `send_queue`. Without a queue they begin at once: an
+/// HTTP/1 client that has sent its request sends nothing more while it reads, so the kernel delivers the rest after the
+/// close. An HTTP/2 client sends WINDOW_UPDATE frames.
 pub(super) async fn lingering_close(
     mut io: BufferedStream,
     timeout: Duration,

@@ -56,15 +56,16 @@ use crate::tls::cert_verification::is_tls_error;
 use crate::tls::client_certificate::ClientCertificate;
 use crate::upstream::timer::timeout_at;
 
-/// Time that a connection over the limit waits for its request or a slot, and again to read the error response and close.
+/// Time that a connection over the limit waits for its request or a slot, and again to read the error response and
+/// close.
 const OVER_LIMIT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time for sending the TLS close_notify alert on an idle connection.
 const CLOSE_NOTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An idle connection that has served a request stays open for this long after draining has begun: a request may
-/// already be in transit. One that has not sent a
-/// request yet stays open: its client cannot know that the gateway drains.
+/// already be in transit. One that has not sent a request yet stays open: its client cannot know that the gateway
+/// drains.
 const DRAIN_IDLE_GRACE: Duration = Duration::from_secs(1);
 
 /// Maximum number of bytes of a malformed request line that are logged.
@@ -339,7 +340,8 @@ impl Connection<'_> {
         self.slot.as_ref().map_err(|over_limit| *over_limit)
     }
 
-    /// Waits for `work` for `client.header_timeout`, on a connection over the limit only until it needs a slot to go on.
+    /// Waits for `work` for `client.header_timeout`, on a connection over the limit only until it needs a slot to go
+    /// on.
     ///
     /// # Errors
     /// `timeout_reason`, or that the connection is over the limit.
@@ -434,7 +436,8 @@ impl Connection<'_> {
         if draining {
             idle_deadline = idle_deadline.min(started + DRAIN_IDLE_GRACE);
         }
-        // Empty lines (RFC 9112 2.2) do not end the idle time. They stay in the buffer: they count towards the size limit.
+        // Empty lines (RFC 9112 2.2) do not end the idle time. They stay in the buffer: they count towards the size
+        // limit.
         let mut blank = 0;
         loop {
             blank += blank_len(io.input.get(blank..).unwrap_or_default());
@@ -545,8 +548,8 @@ impl Connection<'_> {
         started + self.clamp_timeout(self.client_config.header_timeout)
     }
 
-    /// Reads more of a header section until `deadline`. Returns `None` if bytes arrived, or if a connection over the limit
-    /// now has a slot; otherwise how the incomplete request ends.
+    /// Reads more of a header section until `deadline`. Returns `None` if bytes arrived, or if a connection over the
+    /// limit now has a slot; otherwise how the incomplete request ends.
     async fn read_more(&mut self, io: &mut BufferedStream, deadline: Instant) -> Option<NextInput> {
         match timeout_at(deadline, io.fill(HEADER_BUFFER_SIZE)).await {
             Some(Ok(1..)) => None,

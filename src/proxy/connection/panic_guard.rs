@@ -40,7 +40,8 @@ pub(in crate::proxy::connection) async fn reject_guarded(
     run_guarded(listener, source, client, GuardedWork::Reject(Box::new(rejected))).await;
 }
 
-/// Runs `work` under a panic guard, then reads the rest of the request body within limits: the request is recorded by then.
+/// Runs `work` under a panic guard, then reads the rest of the request body within limits: the request is recorded by
+/// then.
 async fn run_guarded(
     listener: &ListenerService,
     source: RequestSource<'_>,

@@ -1,7 +1,8 @@
 //! Responds to an HTTP/1 request that is sent without TLS to a TLS listener.
 //!
-//! The response is sent in clear text: the contract's 400, so that the client can report what is wrong. No such request is
-//! routed. If the bytes are not HTTP/1, the connection is closed without a response and counted as `plaintext_on_tls`.
+//! The response is sent in clear text: the contract's 400, so that the client can report what is wrong. No such request
+//! is routed. If the bytes are not HTTP/1, the connection is closed without a response and counted as
+//! `plaintext_on_tls`.
 
 use std::time::Instant;
 
@@ -17,7 +18,8 @@ use crate::proxy::downstream::Downstream;
 use crate::proxy::downstream::h1::DownstreamH1;
 use crate::telemetry::CloseReason;
 
-/// Rejects what a client without TLS sends within the header timeout, which began at `started`; `read` was received already.
+/// Rejects what a client without TLS sends within the header timeout, which began at `started`; `read` was received
+/// already.
 pub(super) async fn reject(
     connection: &mut Connection<'_>,
     stream: Stream,
@@ -38,8 +40,8 @@ pub(super) async fn reject(
     connection.close_after_response(client).await;
 }
 
-/// Reads until the header section is complete or invalid, the client stops sending, or its time has passed. In each case
-/// the client gets the same 400.
+/// Reads until the header section is complete or invalid, the client stops sending, or its time has passed. In each
+/// case the client gets the same 400.
 ///
 /// # Errors
 /// The input is not HTTP/1, or the client closed the connection.

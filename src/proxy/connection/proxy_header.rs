@@ -16,8 +16,8 @@ use crate::upstream::timer::timeout_at;
 /// Reads the header that a peer in `allowed_peers` must send, and returns the client that it names.
 ///
 /// # Errors
-/// `proxy_protocol_error`: the peer is not in `allowed_peers`, its header is malformed, or it did not arrive within `timeout`.
-/// `no_request`: the peer closed the connection without a byte, like a health check of a load balancer.
+/// `proxy_protocol_error`: the peer is not in `allowed_peers`, its header is malformed, or it did not arrive within
+/// `timeout`. `no_request`: the peer closed the connection without a byte, like a health check of a load balancer.
 pub(crate) async fn proxied_peer(
     socket: &mut ClientSocket,
     peer: Peer,
@@ -89,8 +89,8 @@ mod tests {
 
     const TIMEOUT: Duration = Duration::from_secs(20);
 
-    /// Sends the parts one after the other, each when the previous one was read, and returns what the gateway made of it
-    /// and the bytes that it left.
+    /// Sends the parts one after the other, each when the previous one was read, and returns what the gateway made of
+    /// it and the bytes that it left.
     async fn receive(parts: &[&[u8]], from: &str) -> (Result<Peer, CloseReason>, Vec<u8>) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();

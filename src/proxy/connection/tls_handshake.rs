@@ -1,8 +1,8 @@
 //! The TLS handshake with a client. The caller limits its time.
 //!
 //! A failed handshake closes the connection without an HTTP response, because HTTP starts after the handshake. A client
-//! that does not use TLS at all may get one in clear text ([`super::plaintext`]).
-//! The certificates are configured in [`crate::tls::server_config`].
+//! that does not use TLS at all may get one in clear text ([`super::plaintext`]). The certificates are configured in
+//! [`crate::tls::server_config`].
 
 use std::sync::Arc;
 
@@ -33,8 +33,8 @@ pub(in crate::proxy) struct NegotiatedStream {
 pub(in crate::proxy) enum HandshakeFailure {
     /// The connection closes, for this reason. The client received at most a TLS alert.
     Closed(CloseReason),
-    /// The client has no valid certificate. With TLS 1.3 it learns of this only after its handshake, when it may have sent a
-    /// request already: what it sends must be read, so that it can read the alert.
+    /// The client has no valid certificate. With TLS 1.3 it learns of this only after its handshake, when it may have
+    /// sent a request already: what it sends must be read, so that it can read the alert.
     Rejected(Stream),
     /// The client does not use TLS, and sent these bytes.
     Plaintext(Stream, BytesMut),

@@ -1,5 +1,5 @@
-//! Counts open connections across listeners, and assigns the slots within the connection limits. If no slot is free, the
-//! connection that has been idle longest is evicted.
+//! Counts open connections across listeners, and assigns the slots within the connection limits. If no slot is free,
+//! the connection that has been idle longest is evicted.
 //!
 //! The counts follow the lifetimes of [`ConnectionGuard`] and [`ConnectionSlot`], so they cannot leak. The lock is
 //! taken when a connection opens and closes, and for requests only on connections over a limit.
@@ -41,8 +41,8 @@ pub(crate) struct ConnectionTracker {
     closed: Notify,
 }
 
-/// The key that counts the connections of a client: its IPv4 address or IPv6 network. All peers of Unix sockets share one
-/// key.
+/// The key that counts the connections of a client: its IPv4 address or IPv6 network. All peers of Unix sockets share
+/// one key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::proxy) struct ClientKey(Option<IpAddr>);
 
@@ -75,8 +75,8 @@ pub(in crate::proxy) enum OverLimit {
 }
 
 impl ConnectionTracker {
-    /// Up to `max_over_limit` connections over the limit are accepted at once; their next request is rejected, unless a slot
-    /// is free by then. Further connections wait in the kernel's accept queue.
+    /// Up to `max_over_limit` connections over the limit are accepted at once; their next request is rejected, unless a
+    /// slot is free by then. Further connections wait in the kernel's accept queue.
     pub(crate) fn new(max_over_limit: usize) -> Arc<Self> {
         let started = Instant::now();
         Arc::new(ConnectionTracker {
@@ -211,7 +211,8 @@ impl Slots {
 
     /// Evicts the connection that has been idle longest. Returns false if no idle connection was found.
     fn evict_longest_idle(&mut self, now: Instant) -> bool {
-        // A candidate whose idle time was not interrupted has been idle longer than any connection that became idle after the search.
+        // A candidate whose idle time was not interrupted has been idle longer than any connection that became idle
+        // after the search.
         self.evict_candidate() || (self.search(now) && self.evict_candidate())
     }
 

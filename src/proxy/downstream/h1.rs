@@ -94,8 +94,8 @@ pub(in crate::proxy) struct Persistence {
     pub(in crate::proxy) keep_alive: bool,
 }
 
-/// Writes a status line and header section. No other function writes the Content-Length, Transfer-Encoding and Connection
-/// of an HTTP/1 response.
+/// Writes a status line and header section. No other function writes the Content-Length, Transfer-Encoding and
+/// Connection of an HTTP/1 response.
 pub(in crate::proxy) fn write_response_head(
     out: &mut BytesMut,
     parts: &ResponseHeadParts<'_>,

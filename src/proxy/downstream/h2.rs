@@ -52,7 +52,8 @@ pub(in crate::proxy) struct DownstreamH2 {
     /// Response body bytes still to be queued, if the length is declared.
     response_remaining: Option<u64>,
     request_remaining: Option<u64>,
-    /// Records the response, and interim ones, which the frame observer cannot detect because HPACK encodes the status code.
+    /// Records the response, and interim ones, which the frame observer cannot detect because HPACK encodes the status
+    /// code.
     table: StreamTable,
 }
 
@@ -302,8 +303,8 @@ impl DownstreamH2 {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when the `sent` body bytes, all flushed, are written or cannot be: the `h2` crate discards DATA frames that it
-    /// has not written when the stream is reset.
+    /// Ready when the `sent` body bytes, all flushed, are written or cannot be: the `h2` crate discards DATA frames
+    /// that it has not written when the stream is reset.
     pub(in crate::proxy) fn poll_written(&self, sent: u64, cx: &mut Context<'_>) -> Poll<()> {
         if self.send.is_none() {
             return Poll::Ready(());

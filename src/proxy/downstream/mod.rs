@@ -328,8 +328,8 @@ impl Downstream {
         }
     }
 
-    /// Ready when the client has disconnected. An HTTP/1 client that closes its sending side (FIN) counts as disconnected:
-    /// it may have closed both.
+    /// Ready when the client has disconnected. An HTTP/1 client that closes its sending side (FIN) counts as
+    /// disconnected: it may have closed both.
     pub(super) fn poll_disconnect(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         by_protocol!(DownstreamProtocol, &mut self.protocol, side => side.poll_disconnect(cx))
     }
@@ -390,8 +390,8 @@ impl Downstream {
         complete
     }
 
-    /// Marks the response as truncated. HTTP/2: the stream is reset. HTTP/1: the connection closes after this request, so
-    /// that the client can detect the truncation.
+    /// Marks the response as truncated. HTTP/2: the stream is reset. HTTP/1: the connection closes after this request,
+    /// so that the client can detect the truncation.
     pub(super) fn abort(&mut self) {
         let close_mode = match &mut self.protocol {
             DownstreamProtocol::H1(h1) => h1.abort(),

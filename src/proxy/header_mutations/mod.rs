@@ -110,8 +110,8 @@ impl ResponseHeaderMutations {
         &self.fields
     }
 
-    /// `Vary` and `Access-Control-Expose-Headers`, which combine the gateway's members with those of `upstream_fields` for
-    /// which `is_kept` returns true.
+    /// `Vary` and `Access-Control-Expose-Headers`, which combine the gateway's members with those of `upstream_fields`
+    /// for which `is_kept` returns true.
     pub(super) fn merged_fields(
         &self,
         upstream_fields: Option<&HeaderFields>,

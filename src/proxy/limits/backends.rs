@@ -92,12 +92,14 @@ struct Debits {
     uncounted: Vec<usize>,
     /// To be debited in memory, because the backend failed and has `on_failure: local`.
     fallback_in_memory: Vec<usize>,
-    /// What a backend may still debit after its timeout. Undone when dropped, so that a denied request consumes nothing.
+    /// What a backend may still debit after its timeout. Undone when dropped, so that a denied request consumes
+    /// nothing.
     late: Vec<LateDebit>,
 }
 
 impl Debits {
-    /// Debits every enforced rule. Returns whether the request is admitted; if not, the caller refunds what was debited.
+    /// Debits every enforced rule. Returns whether the request is admitted; if not, the caller refunds what was
+    /// debited.
     async fn debit_all(
         &mut self,
         checks: &mut RuleChecks<'_>,
@@ -162,7 +164,8 @@ impl Debits {
         }
     }
 
-    /// Debits the enforced rules that count in memory, up to the first that denies. Returns whether all admit the request.
+    /// Debits the enforced rules that count in memory, up to the first that denies. Returns whether all admit the
+    /// request.
     fn debit_in_memory(&mut self, checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
         for (index, check) in checks.iter_mut().enumerate() {
             let Some(check) = check else { continue };
@@ -259,7 +262,8 @@ async fn debit_shadow(check: &RuleCheck<'_>, backend: &dyn Backend, now: Timesta
     check.rule.metrics.record(decision);
 }
 
-/// Limits the time of a call to a backend. The backend applies the same timeout; this one is for a backend that does not.
+/// Limits the time of a call to a backend. The backend applies the same timeout; this one is for a backend that does
+/// not.
 async fn with_timeout<T, E: From<BackendError>>(
     backend: &dyn Backend,
     reply: BackendFuture<'_, T, E>,

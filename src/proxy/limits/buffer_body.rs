@@ -1,8 +1,8 @@
 //! Buffers the request body before admission, for rate limits whose key is a member of a JSON body.
 //!
-//! Only JSON bodies of at most 64 KiB without a content coding can be used for a key. Other JSON bodies are unreadable; a
-//! body of another type counts as having no such member. A body of unknown length is read until it exceeds 64 KiB. The
-//! client timeouts apply while the body is read, and the deadline does not run. The buffered bytes are sent to the
+//! Only JSON bodies of at most 64 KiB without a content coding can be used for a key. Other JSON bodies are unreadable;
+//! a body of another type counts as having no such member. A body of unknown length is read until it exceeds 64 KiB.
+//! The client timeouts apply while the body is read, and the deadline does not run. The buffered bytes are sent to the
 //! upstream later, from the replay buffer of [`Upload`].
 
 use std::future::poll_fn;

@@ -243,8 +243,8 @@ fn debit_all(checks: &mut RuleChecks<'_>, now: Timestamp) -> bool {
     !denied
 }
 
-/// Whether the enforced rules for which `applies` returns true would admit the request, by their counts in memory. Checks
-/// all of them, because the longest wait is reported.
+/// Whether the enforced rules for which `applies` returns true would admit the request, by their counts in memory.
+/// Checks all of them, because the longest wait is reported.
 fn peek(checks: &mut RuleChecks<'_>, now: Timestamp, applies: impl Fn(&RuleCheck<'_>) -> bool) -> bool {
     let mut admitted = true;
     for check in checks.iter_mut().flatten().filter(|check| check.is_enforced() && applies(check)) {

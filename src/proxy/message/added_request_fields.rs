@@ -42,8 +42,8 @@ pub(in crate::proxy) enum PeerTrust {
 }
 
 impl ForwardingInfo<'_> {
-    /// Whether this request field of the client is not forwarded: the route removes or replaces it, the gateway writes it,
-    /// or the client could forge what only a proxy may report.
+    /// Whether this request field of the client is not forwarded: the route removes or replaces it, the gateway writes
+    /// it, or the client could forge what only a proxy may report.
     pub(super) fn withholds(&self, name: &[u8]) -> bool {
         let is = |lower: &[u8]| name.eq_ignore_ascii_case(lower);
         let fold = |octet: &u8| if *octet == b'_' { b'-' } else { octet.to_ascii_lowercase() };

@@ -1,8 +1,9 @@
 //! A valid request, and the header section that the upstream receives for it.
 //!
-//! The upstream receives the target in origin form: the base path of the server, then the path, rewritten by the
-//! route. Host follows `upstreams.NAME.host`. The end-to-end fields have the route's edits; hop-by-hop fields are removed. The gateway writes `X-Forwarded-*`,
-//! `Forwarded`, `X-Real-IP`, `X-Request-Id` and `Via`: see [`super::added_request_fields`].
+//! The upstream receives the target in origin form: the base path of the server, then the path, rewritten by the route.
+//! Host follows `upstreams.NAME.host`. The end-to-end fields have the route's edits; hop-by-hop fields are removed. The
+//! gateway writes `X-Forwarded-*`, `Forwarded`, `X-Real-IP`, `X-Request-Id` and `Via`: see
+//! [`super::added_request_fields`].
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method};
@@ -208,8 +209,8 @@ impl Request {
             })
     }
 
-    /// The received `X-Request-Id`, if it has 8 to 64 letters, digits, dots, colons, hyphens and underscores. The caller
-    /// checks whether the peer is trusted.
+    /// The received `X-Request-Id`, if it has 8 to 64 letters, digits, dots, colons, hyphens and underscores. The
+    /// caller checks whether the peer is trusted.
     pub(in crate::proxy) fn valid_request_id(&self) -> Option<HeaderValue> {
         let value = self.fields.value("x-request-id")?;
         let is_id_byte = |octet: &u8| octet.is_ascii_alphanumeric() || b"._:-".contains(octet);

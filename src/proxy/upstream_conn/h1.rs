@@ -302,8 +302,8 @@ impl UpstreamH1 {
         self.connection_authenticated
     }
 
-    /// The connection, if the request and the response are complete and no input is left: bytes after the response could
-    /// be read as the response to the next request (response smuggling).
+    /// The connection, if the request and the response are complete and no input is left: bytes after the response
+    /// could be read as the response to the next request (response smuggling).
     pub(in crate::proxy) fn into_reusable(self) -> Option<ReusableConnection> {
         let reusable = self.request_complete && !self.write_failed && self.body.is_done() && self.keep_alive;
         let stream = if reusable { self.io.into_idle_stream() } else { None }?;

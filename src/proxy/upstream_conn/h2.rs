@@ -364,8 +364,8 @@ impl UpstreamH2 {
         !error.is_library() && !self.slot.ping_timed_out() && self.slot.ended(self.stream_id)
     }
 
-    /// Records whether the stream was reset and whether the request was unprocessed, on which retries depend. Returns the
-    /// [`Fault`] for the error.
+    /// Records whether the stream was reset and whether the request was unprocessed, on which retries depend. Returns
+    /// the [`Fault`] for the error.
     fn record_error(&mut self, error: &h2::Error) -> Fault {
         let before_headers = self.body.is_none();
         let ping_timed_out = self.slot.ping_timed_out();

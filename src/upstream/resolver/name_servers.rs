@@ -88,8 +88,8 @@ impl NameServers {
         })
     }
 
-    /// Looks up both families of a name. Where the name is completed by search domains, the first one that has addresses
-    /// counts.
+    /// Looks up both families of a name. Where the name is completed by search domains, the first one that has
+    /// addresses counts.
     pub(super) async fn lookup(&self, host: &str) -> NameAnswer {
         let mut failed = None;
         for name in search::names(host, &self.search) {

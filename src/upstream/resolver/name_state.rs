@@ -1,5 +1,5 @@
-//! What is known about a name: its last good addresses, and when it is looked up next. Pure: the caller passes the answer
-//! and the time.
+//! What is known about a name: its last good addresses, and when it is looked up next. Pure: the caller passes the
+//! answer and the time.
 //!
 //! ```text
 //! addresses of a family          replace those that were known

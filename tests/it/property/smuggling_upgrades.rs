@@ -1,7 +1,9 @@
-//! Request and response smuggling by upgrades: framing fields on a 101, and requests with a body that ask for an upgrade.
+//! Request and response smuggling by upgrades: framing fields on a 101, and requests with a body that ask for an
+//! upgrade.
 //!
 //! A 101 has no content whatever its fields say: what follows belongs to the tunnel, in both directions, and is never
-//! read as a message. A request whose upgrade is refused is an ordinary one, and the next request begins behind its body.
+//! read as a message. A request whose upgrade is refused is an ordinary one, and the next request begins behind its
+//! body.
 
 use statusquo::conformance::Script;
 

@@ -282,8 +282,8 @@ impl H2Connection<'_> {
         self.stream_tasks.wait().await;
     }
 
-    /// The close reason of a client that closes before its first request, or within the header section of one. Open streams
-    /// are counted by [`ObservedStream`].
+    /// The close reason of a client that closes before its first request, or within the header section of one. Open
+    /// streams are counted by [`ObservedStream`].
     fn client_close_reason(&self) -> Option<CloseReason> {
         let progress = self.read_timeout.progress();
         let has_opened = self.table.has_opened();
@@ -342,7 +342,8 @@ impl H2Connection<'_> {
         }
     }
 
-    /// Prevents the eviction while a request is served. If the connection was just evicted, the request is one of the last.
+    /// Prevents the eviction while a request is served. If the connection was just evicted, the request is one of the
+    /// last.
     fn mark_busy(&mut self) {
         self.has_served = true;
         if std::mem::take(&mut self.marked_idle)

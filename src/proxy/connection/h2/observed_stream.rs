@@ -1,5 +1,5 @@
-//! The byte stream below the `h2` crate: first returns the bytes that were already read, and shows all bytes to the frame
-//! observers, which find the streams that end without a response.
+//! The byte stream below the `h2` crate: first returns the bytes that were already read, and shows all bytes to the
+//! frame observers, which find the streams that end without a response.
 
 use std::io;
 use std::pin::Pin;

@@ -25,8 +25,8 @@ pub(super) const SEQUENCE_STEP: u32 = 2;
 ///
 /// - [`NOTHING_READ`]: no byte was received;
 /// - [`NONE_PENDING`]: all frames and header blocks received are complete;
-/// - otherwise the sequence number of the incomplete one: even, and another one for each frame or header block. The lowest
-///   bit is the flag [`MAYBE_DATA`].
+/// - otherwise the sequence number of the incomplete one: even, and another one for each frame or header block. The
+///   lowest bit is the flag [`MAYBE_DATA`].
 ///
 /// [`super::read_frames::ReadFrameObserver`] stores it, [`FrameReadTimeout`] reads it.
 #[derive(Clone, Debug)]
