@@ -409,7 +409,8 @@ fn message_extraction() {
                 let length = message.chars().count();
                 assert!((1..=1000).contains(&length) && !message.contains(char::is_control), "{message:?}");
                 assert!(!message.contains("</") && !message.contains("Traceback"), "{message:?}");
-                parse_json(&bytes);
+                // The gateway skips a byte order mark in an error that it replaces.
+                parse_json(bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes));
             }
             if let Some(kind) = kept.kind {
                 // The grammar of a type: [A-Za-z][A-Za-z0-9_.-]{0,63}.
