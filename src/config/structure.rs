@@ -31,7 +31,7 @@ pub(crate) fn read_file(tree: &mut Node, problems: &mut Vec<Problem>) -> Option<
             }
             _ => {
                 let (path, location) = tree.path_and_location(&address, error.is_at_key());
-                problems.push(error.into_diagnostic(tree).at(path, location));
+                problems.push(error.diagnostic(tree).at(path, location));
             }
         }
         if !tree.mark_invalid(&address) {

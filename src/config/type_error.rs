@@ -65,55 +65,56 @@ impl TypeError {
     }
 
     /// What is wrong in this tree.
-    pub(super) fn into_diagnostic(self, tree: &Node) -> Diagnostic {
-        let (index, parent) = self.child_indices.split_first().unzip();
-        let parent: Vec<usize> = parent.into_iter().flatten().rev().copied().collect();
-        let siblings = tree.child(&parent).map(Node::entries).unwrap_or_default();
-        let entry = index.and_then(|index| siblings.get(*index));
+    pub(super) fn diagnostic(&self, tree: &Node) -> Diagnostic {
         let planned = |word: &str| self.section.and_then(|section| section.planned(word));
-        match self.kind {
+        match &self.kind {
             TypeErrorKind::Mismatch(message, help) => Diagnostic::new(message, help),
             TypeErrorKind::MissingKey => Diagnostic::new("incomplete", "add the missing keys"),
             TypeErrorKind::UnknownKey(key, _) if key == "<<" => {
                 Diagnostic::new("merge keys are not supported", "write the keys out")
             }
-            TypeErrorKind::UnknownKey(key, known) => match planned(&key) {
+            TypeErrorKind::UnknownKey(key, known) => match planned(key) {
                 Some(help) => Diagnostic::new(NOT_YET, help),
-                None => {
-                    let help = entry
-                        .zip(self.section)
-                        .map(|(entry, section)| key_help::unknown_key(entry, siblings, section, known));
-                    Diagnostic::new("unknown key", help.unwrap_or_else(|| did_you_mean(&key, known)))
-                }
+                None => Diagnostic::new("unknown key", self.help_for_key(key, known, tree)),
             },
-            TypeErrorKind::UnknownValue(value, known) => match planned(&value) {
-                Some(help) => Diagnostic::of(&value, format!("is {NOT_YET}"), help),
-                None => {
-                    let help = match known {
-                        // Kong lists the paths of a route under this name.
-                        ["strict", "lenient"] if value.starts_with('/') => {
-                            return Diagnostic::of(
-                                &value,
-                                "is not how paths are handled",
-                                format!("write match: {{ path: {} }}", shapes::scalar(&value)),
-                            );
-                        }
-                        known => did_you_mean(&value, known),
-                    };
-                    let example = self.section.and_then(|section| section.text("x-example"));
-                    let is_default = self.section.is_some_and(|section| section.default_is_section());
-                    let help = match example.filter(|_| help.starts_with("expected ")) {
-                        Some(example) if is_default && shapes::is_on(&value) => {
-                            format!(
-                                "write a mapping, for example {example}; or remove it: this is the default"
-                            )
-                        }
-                        Some(example) => format!("{help}; or a mapping, for example {example}"),
-                        None => help,
-                    };
-                    Diagnostic::new(format!("unknown value {}", quoted(&value)), help)
-                }
+            TypeErrorKind::UnknownValue(value, known) => match planned(value) {
+                Some(help) => Diagnostic::of(value, format!("is {NOT_YET}"), help),
+                // Kong lists the paths of a route under the name of this key.
+                None if *known == ["strict", "lenient"] && value.starts_with('/') => Diagnostic::of(
+                    value,
+                    "is not how paths are handled",
+                    format!("write match: {{ path: {} }}", shapes::scalar(value)),
+                ),
+                None => Diagnostic::new(
+                    format!("unknown value {}", quoted(value)),
+                    self.help_for_value(value, known),
+                ),
             },
+        }
+    }
+
+    /// What an unknown key was probably meant to be.
+    fn help_for_key(&self, key: &str, known: &[&str], tree: &Node) -> String {
+        let address = self.address();
+        let (index, parent) = address.split_last().unzip();
+        let siblings = tree.child(parent.unwrap_or_default()).map(Node::entries).unwrap_or_default();
+        let entry = index.and_then(|index| siblings.get(*index));
+        match entry.zip(self.section) {
+            Some((entry, section)) => key_help::unknown_key(entry, siblings, section, known),
+            None => did_you_mean(key, known),
+        }
+    }
+
+    /// What an unknown value was probably meant to be.
+    fn help_for_value(&self, value: &str, known: &[&str]) -> String {
+        let help = did_you_mean(value, known);
+        let Some(section) = self.section else { return help };
+        match section.text("x-example").filter(|_| help.starts_with("expected ")) {
+            Some(example) if section.default_is_section() && shapes::is_on(value) => {
+                format!("write a mapping, for example {example}; or remove it: this is the default")
+            }
+            Some(example) => format!("{help}; or a mapping, for example {example}"),
+            None => help,
         }
     }
 
@@ -150,7 +151,7 @@ impl TypeError {
 }
 
 impl fmt::Display for TypeError {
-    /// Nobody reads it: [`TypeError::into_diagnostic`] is the message.
+    /// Nobody reads it: [`TypeError::diagnostic`] is the message.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
     }

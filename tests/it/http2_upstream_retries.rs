@@ -44,7 +44,7 @@ fn retries_share_the_open_connection_of_the_other_server() {
     }
 }
 
-/// A connection whose streams are refused may be of no use any more: the last try gets another one.
+/// A connection whose streams are refused may never accept one again: the last try gets another one.
 #[test]
 fn last_try_of_a_refused_request_gets_another_connection() {
     let upstream = RawH2Server::with_script(|connection| {
